@@ -1,0 +1,1 @@
+"""The device side: pick a model for every input and answer with it."""

@@ -1,0 +1,1 @@
+"""The commands of the ``train`` extra, one file a group."""

@@ -1,0 +1,135 @@
+"""A zoo in a folder: ``zoo.json`` (the manifest) and ``models/`` (the ONNX files it names)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from zoo.card import SCHEMA_VERSION, Compression, Manifest, ModelCard, TrainedOn
+from zoo.errors import CardError
+from zoo.files import encode_record, read_record, sha256_bytes, write_atomic
+from zoo.model import Model
+
+MANIFEST_FILE = "zoo.json"
+
+
+class Zoo:
+    """The models in a folder.
+
+    The manifest is the only commit point: a model file is written under a name that holds its digest first,
+    then the manifest is replaced. A crash in between leaves the previous zoo intact.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Zoo:
+        """Open the zoo in `folder`.
+
+        Raises
+        ------
+        CardError
+            When there is no manifest or it does not validate.
+        SchemaVersionError
+            When a newer zooselect wrote it.
+        """
+        path = Path(folder) / MANIFEST_FILE
+        if not path.is_file():
+            raise CardError(
+                f"expected a zoo in {folder}, got no {MANIFEST_FILE} there. "
+                f"Make one with 'zooselect zoo train' or 'zooselect zoo add', or check the path."
+            )
+        return cls(Path(folder), read_record(path, Manifest, schema_version=SCHEMA_VERSION))
+
+    @classmethod
+    def create(cls, folder: str | Path) -> Zoo:
+        """Open the zoo in `folder`, or start an empty one where there is none yet."""
+        if (Path(folder) / MANIFEST_FILE).exists():
+            return cls.open(folder)
+        return cls(Path(folder), Manifest(schema_version=SCHEMA_VERSION, models=()))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all models."""
+        return self.manifest.names
+
+    @property
+    def cards(self) -> tuple[ModelCard, ...]:
+        """Cards of all models."""
+        return self.manifest.models
+
+    def card(self, name: str) -> ModelCard:
+        """The card of one model; raises :class:`ModelNotFoundError`."""
+        return self.manifest.card(name)
+
+    def model(self, name: str, *, threads: int = 1) -> Model:
+        """Open one model, verified; raises :class:`DigestError` or :class:`ModelError`."""
+        return Model.open(self.card(name), self.folder, threads=threads)
+
+    def add(
+        self,
+        name: str,
+        content: bytes,
+        *,
+        classes: tuple[str, ...],
+        resolution: tuple[int, int],
+        parameters: int,
+        macs: int,
+        compression: Compression = "none",
+        parent: str | None = None,
+        source: str = "",
+        trained_on: TrainedOn | None = None,
+    ) -> ModelCard:
+        """Add a model, or replace the one of the same name, after opening it once under the contract.
+
+        Raises
+        ------
+        CardError
+            When a fact does not validate.
+        ModelError
+            When the graph cannot be run or does not follow the contract.
+        """
+        digest = sha256_bytes(content)
+        facts = {
+            "name": name,
+            "classes": classes,
+            "resolution": resolution,
+            "file": f"models/{name}-{digest[:12]}.onnx",
+            "sha256": digest,
+            "size_bytes": len(content),
+            "parameters": parameters,
+            "macs": macs,
+            "compression": compression,
+            "parent": parent,
+            "source": source,
+            "trained_on": trained_on,
+        }
+        try:
+            card = msgspec.convert(facts, ModelCard)
+        except msgspec.ValidationError as error:
+            raise CardError(f"model {name!r} cannot be added: {error}. Correct the field.") from error
+        Model(card, content)
+        write_atomic(self.folder / card.file, content)
+        kept = tuple(other for other in self.cards if other.name != name)
+        self._commit(Manifest(schema_version=SCHEMA_VERSION, models=(*kept, card)))
+        return card
+
+    def remove(self, name: str) -> None:
+        """Take a model out of the zoo; raises :class:`ModelNotFoundError`."""
+        gone = self.card(name)
+        self._commit(
+            Manifest(
+                schema_version=SCHEMA_VERSION, models=tuple(card for card in self.cards if card is not gone)
+            )
+        )
+
+    def _commit(self, manifest: Manifest) -> None:
+        write_atomic(self.folder / MANIFEST_FILE, encode_record(manifest))
+        self.manifest = manifest
+        named = {card.file for card in manifest.models}
+        for path in (self.folder / "models").glob("*.onnx"):
+            if path.relative_to(self.folder).as_posix() not in named:
+                path.unlink(missing_ok=True)

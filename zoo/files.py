@@ -1,0 +1,163 @@
+"""Files on disk: atomic writes, digests, and JSON records that are checked before they are believed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from zoo.errors import CardError, DigestError, SchemaVersionError, ZooError
+
+MAX_JSON_BYTES = 64 * 2**20
+
+T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it is synced and moved over `path`, else removed.
+
+    Readers see the old content or the new content, never a part of it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp makes private files; a zoo is shared like any other file
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if os.name == "posix":  # the rename itself must survive a power cut
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write `content` to `path` so that a crash leaves either the old file or the new one.
+
+    Raises
+    ------
+    ZooError
+        When the disk is full or the folder cannot be written; the old file is intact.
+    """
+    try:
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(content)
+    except OSError as error:
+        raise ZooError(
+            f"cannot write {path}: {error.strerror or error}. Nothing was changed; "
+            "free some space or choose another folder, then run the same command again."
+        ) from error
+
+
+def sha256_bytes(content: bytes) -> str:
+    """SHA-256 of `content` as 64 lower-case hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file as 64 lower-case hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_verified(path: Path, sha256: str, size_bytes: int) -> bytes:
+    """Read a file whose digest and size are known.
+
+    Raises
+    ------
+    DigestError
+        When the file is missing, or is not the `size_bytes` bytes with the digest `sha256`.
+    """
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(size_bytes + 1)
+    except OSError as error:
+        raise DigestError(
+            f"{path}: expected a file of {size_bytes:,} bytes, got: {error.strerror}. "
+            "Add the model again or restore the file from where it came."
+        ) from error
+    if len(content) != size_bytes:
+        held = "more" if len(content) > size_bytes else f"{len(content):,}"
+        raise DigestError(
+            f"{path}: expected {size_bytes:,} bytes, got {held}. The file was truncated or replaced; "
+            "add the model again or restore the file."
+        )
+    digest = sha256_bytes(content)
+    if digest != sha256:
+        raise DigestError(
+            f"{path}: expected SHA-256 {sha256[:16]}…, got {digest[:16]}…. The file has changed since it was "
+            "recorded; add the model again or restore the file."
+        )
+    return content
+
+
+def decode_record(content: bytes, kind: type[T], *, name: str, schema_version: int) -> T:
+    """Decode a JSON record of type `kind`, with a version check before the fields are looked at.
+
+    Raises
+    ------
+    SchemaVersionError
+        When the record's ``schema_version`` is newer than `schema_version`.
+    CardError
+        When a field is missing, unknown or of the wrong type; the message holds the exact path.
+    """
+    try:
+        version = msgspec.json.decode(content, type=_Versioned).schema_version
+        if version > schema_version:
+            raise SchemaVersionError(
+                f"{name}: expected schema version {schema_version} or older, got {version}. "
+                "It was written by a newer zooselect: upgrade with 'pip install -U zooselect'."
+            )
+        return msgspec.json.decode(content, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise CardError(
+            f"{name}: not a valid {kind.__name__} record: {error}. Correct the field or write the file again."
+        ) from error
+
+
+def read_record(path: Path, kind: type[T], *, schema_version: int) -> T:
+    """Read and decode the JSON record at `path`; see :func:`decode_record`.
+
+    Raises
+    ------
+    CardError
+        Also when the file is missing or larger than 64 MiB.
+    """
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(MAX_JSON_BYTES + 1)
+    except OSError as error:
+        raise CardError(
+            f"{path}: expected a {kind.__name__} record, got: {error.strerror}. Check the path."
+        ) from error
+    if len(content) > MAX_JSON_BYTES:
+        raise CardError(
+            f"{path}: expected at most {MAX_JSON_BYTES:,} bytes of JSON, got more. Check the path."
+        )
+    return decode_record(content, kind, name=str(path), schema_version=schema_version)
+
+
+def encode_record(record: Any) -> bytes:
+    """Encode a record as indented JSON, ending in a newline; equal records give equal bytes."""
+    return msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
+
+
+class _Versioned(msgspec.Struct):
+    schema_version: int
