@@ -12,8 +12,11 @@ from zoo.errors import CardError, ClassMismatchError, ModelNotFoundError
 
 SCHEMA_VERSION = 1
 
-Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$", description="lower case, digits, . _ -")]
-Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$", description="64 hexadecimal digits")]
+# "(?!\n)": in Python a bare "$" also matches before a final line break.
+Name = Annotated[
+    str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$(?!\n)", description="lower case, digits, . _ -")
+]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)", description="64 hexadecimal digits")]
 Positive = Annotated[int, Meta(ge=1)]
 NonNegative = Annotated[int, Meta(ge=0)]
 Share = Annotated[float, Meta(gt=0, lt=1)]
@@ -56,6 +59,7 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
             or ".." in path.parts
             or "\\" in self.file
             or ":" in self.file
+            or not self.file.isprintable()
             or not path.parts
         ):
             raise ValueError(f"file must be a relative path inside the zoo, got {self.file!r}")

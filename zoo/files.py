@@ -87,16 +87,16 @@ def read_verified(path: Path, sha256: str, size_bytes: int) -> bytes:
     """
     try:
         with path.open("rb") as stream:
-            content = stream.read(size_bytes + 1)
+            held = os.fstat(stream.fileno()).st_size  # first, so that no record makes us read gigabytes
+            content = stream.read(size_bytes) if held == size_bytes else b""
     except OSError as error:
         raise DigestError(
             f"{path}: expected a file of {size_bytes:,} bytes, got: {error.strerror}. "
             "Add the model again or restore the file from where it came."
         ) from error
-    if len(content) != size_bytes:
-        held = "more" if len(content) > size_bytes else f"{len(content):,}"
+    if held != size_bytes:
         raise DigestError(
-            f"{path}: expected {size_bytes:,} bytes, got {held}. The file was truncated or replaced; "
+            f"{path}: expected {size_bytes:,} bytes, got {held:,}. The file was truncated or replaced; "
             "add the model again or restore the file."
         )
     digest = sha256_bytes(content)

@@ -19,6 +19,7 @@ from zoo.card import Name, Positive, Sha256
 from zoo.directory import Zoo
 from zoo.errors import LatencyError
 from zoo.files import encode_record, read_record, write_atomic
+from zoo.image import check_image
 
 SCHEMA_VERSION = 1
 MIN_RUNS = 20
@@ -63,6 +64,7 @@ class LatencyTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     image: tuple[Positive, Positive]  # height, width in pixels of the images that were answered
     machine: Machine
     models: dict[str, ModelLatency]
+    selector: ModelLatency | None = None  # features and scores, where a bundle was measured
 
     def costs_ms(self, zoo: Zoo) -> dict[str, float]:
         """Mean milliseconds of every model of `zoo`.
@@ -202,7 +204,10 @@ def measure(
     Raises
     ------
     LatencyError
-        When there is no model or no image, or `runs` is too small to say anything.
+        When there is no model or no image, `runs` is too small to say anything, or `device` is not a name
+        (lower case, digits, ``. _ -``).
+    ImageError
+        When an image is not such an array.
     """
     if not zoo.names or not images:
         raise LatencyError(
@@ -210,7 +215,12 @@ def measure(
         )
     if runs < MIN_RUNS:
         raise LatencyError(f"expected at least {MIN_RUNS} runs per model for a p95, got {runs}.")
-    batches = [image[np.newaxis] for image in images]
+    for what, value, kind in (("device", device, Name), ("threads", threads, Positive)):
+        try:  # now, because a table that does not validate could not be read back
+            msgspec.convert(value, kind)
+        except msgspec.ValidationError as error:
+            raise LatencyError(f"{what}: {error}, got {value!r}. Choose another one.") from error
+    batches = [check_image(image) for image in images]
     models = {name: zoo.model(name, threads=threads) for name in zoo.names}
     calls = {name: model.logits for name, model in models.items()}
     times = time_interleaved(calls, batches, runs=runs, seed=seed, progress=progress)

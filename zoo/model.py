@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,27 @@ def open_session(content: bytes, *, name: str, threads: int = 1) -> ort.Inferenc
     Raises
     ------
     ModelError
-        When the bytes are not a model that ONNX Runtime can run.
+        When the bytes are not a model that ONNX Runtime can run, or keep weights in other files.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what goes wrong is raised, not printed
+    # Weights in other files are covered by no digest, and would be looked up from the current folder.
+    options.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", f"{os.devnull}/weights belong into the graph"
+    )
     try:
         return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises a family of unrelated classes
+        advice = (
+            "Embed the weights in the ONNX file, then add it."
+            if "xternal data" in str(error)
+            else "The file is corrupt or needs a newer ONNX Runtime; add it again."
+        )
         raise ModelError(
             f"model {name!r}: expected an ONNX graph that ONNX Runtime {ort.__version__} can run, got: "
-            f"{_first_line(error)}. The file is corrupt or needs a newer ONNX Runtime; add it again."
+            f"{_first_line(error)}. {advice}"
         ) from error
 
 

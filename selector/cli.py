@@ -1,0 +1,282 @@
+"""The command ``zooselect``: what a device needs is here, the other packages add theirs as plug-ins.
+
+A package adds commands through an entry point of the group ``zooselect.commands``: a function that takes the
+Typer application. Exit codes: 0 success, 1 bad input (the message says what to do), 2 wrong usage, 3 the
+asked precision is not certified where that was required, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from zoo.errors import DataError, ImageError, ZooError
+
+UNCERTIFIED = 3
+GROUP = "zooselect.commands"
+DEVICE_PANEL = "On the device"
+
+app = typer.Typer(
+    name="zooselect",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Pick, for every input, the cheapest neural network that is still precise enough.\n\n"
+    "See it work in two minutes: **zooselect demo**. With your own images and models, the steps are "
+    "**zoo add** (or **zoo train**) → **profile** → **bench** → **fit** → **evaluate** → **export** → "
+    "**predict**; each reads and writes files, so each can be repeated alone.",
+)
+
+BundleArgument = Annotated[Path, typer.Argument(help="Folder of a bundle, made by 'zooselect export'.")]
+ImagesArgument = Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")]
+PrecisionOption = Annotated[
+    float | None,
+    typer.Option(help="Required probability of a right answer, in (0, 1). Default: the bundle's own."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for another program instead of text.")]
+ThreadsOption = Annotated[int, typer.Option(min=1, help="Threads of one inference.")]
+SkipBadOption = Annotated[bool, typer.Option(help="Leave unreadable images out and count them.")]
+CertifiedOption = Annotated[
+    bool, typer.Option("--require-certified", help="Exit with code 3 where an answer is not certified.")
+]
+
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"}
+
+
+@app.command(rich_help_panel=DEVICE_PANEL)
+def select(
+    bundle: BundleArgument,
+    images: ImagesArgument,
+    precision: PrecisionOption = None,
+    threads: ThreadsOption = 1,
+    skip_bad: SkipBadOption = False,
+    require_certified: CertifiedOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Say which model is enough for each image, and what it costs.
+
+    Example: zooselect select my-bundle photo.jpg --precision 0.95
+    """
+    from selector.runtime import Selector
+
+    chooser = Selector.load(bundle, threads=threads)
+    _announce(chooser, precision)
+    rows: list[dict[str, Any]] = []
+    for path, image in _read(images, skip_bad):
+        found = chooser.select(image, precision)
+        rows.append(
+            {
+                "image": str(path),
+                "model": found.model,
+                "probability": _number(found.probability),
+                "cost_ms": round(found.cost_ms, 4),
+                "certified": found.certified,
+            }
+        )
+    _show(rows, as_json)
+    _leave(rows, require_certified)
+
+
+@app.command(rich_help_panel=DEVICE_PANEL)
+def predict(
+    bundle: BundleArgument,
+    images: ImagesArgument,
+    precision: PrecisionOption = None,
+    threads: ThreadsOption = 1,
+    skip_bad: SkipBadOption = False,
+    require_certified: CertifiedOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Answer images with the cheapest models that meet the precision.
+
+    Example: zooselect predict my-bundle photos/ --precision 0.95 --json
+    """
+    from selector.runtime import Selector
+
+    chooser = Selector.load(bundle, threads=threads)
+    _announce(chooser, precision)
+    rows: list[dict[str, Any]] = []
+    warm: set[tuple[int, ...]] = set()
+    for path, image in _read(images, skip_bad):
+        if image.shape not in warm:  # so that no row's time contains opening the models
+            chooser.predict(image, precision)
+            warm.add(image.shape)
+        found = chooser.predict(image, precision)
+        rows.append(
+            {
+                "image": str(path),
+                "label": found.label,
+                "class_probability": round(float(found.probabilities.max()), 6),
+                "model": found.model,
+                "path": list(found.path),
+                "probability": _number(found.probability),
+                "latency_ms": round(found.latency_ms, 4),
+                "certified": found.certified,
+            }
+        )
+    _show(rows, as_json)
+    _leave(rows, require_certified)
+
+
+@app.command(rich_help_panel=DEVICE_PANEL)
+def bench(
+    path: Annotated[Path, typer.Argument(help="Folder of a zoo or of a bundle.")] = Path("my-zoo"),
+    device: Annotated[str, typer.Option(help="A name for this machine and setting.")] = "this-machine",
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of images like those the device will see.")
+    ] = None,
+    size: Annotated[str, typer.Option(help="Height x width of random images, without --images.")] = "32x32",
+    threads: ThreadsOption = 1,
+    runs: Annotated[int, typer.Option(min=20, help="Runs per model.")] = 300,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where to write the table. Default: my-profile/latency/DEVICE.json for a zoo."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the order and of random images.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how long every model takes on this device.
+
+    One image at a time, all models in turns, after a warm-up; gives p50 with its confidence interval, p95 and
+    mean. Example: zooselect bench my-zoo --size 224x224 --device kitchen-camera
+    """
+    import msgspec
+
+    from selector.bench import measure_folder
+    from zoo.latency import save_table
+
+    if images is not None:
+        pixels = [image for _, image in _read([images], skip_bad=True)][:64]
+    else:
+        pixels = _random_images(size, seed)
+    table = measure_folder(
+        path, pixels, device=device, threads=threads, runs=runs, seed=seed, progress=not as_json
+    )
+    is_zoo = (path / "zoo.json").is_file()
+    target = out or (Path("my-profile") / "latency" / f"{device}.json" if is_zoo else None)
+    if target is not None:
+        save_table(table, target)
+    if as_json:
+        typer.echo(msgspec.json.encode(table).decode())
+        return
+    typer.echo(f"{table.machine.processor}, {threads} thread(s), images {table.image[0]}x{table.image[1]}")
+    typer.echo(f"{'model':<28}{'p50 ms':>10}{'95 % interval':>20}{'p95 ms':>10}{'mean ms':>10}")
+    rows = {name: row.latency for name, row in table.models.items()}
+    if table.selector is not None:
+        rows["(features + scores)"] = table.selector.latency
+    for name, row in sorted(rows.items(), key=lambda item: item[1].mean_ms):
+        interval = f"{row.p50_low_ms:.3f} .. {row.p50_high_ms:.3f}"
+        typer.echo(f"{name:<28}{row.p50_ms:>10.3f}{interval:>20}{row.p95_ms:>10.3f}{row.mean_ms:>10.3f}")
+    if target is not None:
+        typer.echo(f"Written to {target}. Next: zooselect fit --latency {target}")
+
+
+def main() -> None:
+    """Run the command line; every error of ours becomes one line and an exit code."""
+    for point in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda point: point.name):
+        point.load()(app)
+    try:
+        app(standalone_mode=True)
+    except ZooError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        typer.echo(
+            f"error: this command needs the package {error.name!r}: pip install 'zooselect[train]'", err=True
+        )
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; finished work is kept, the same command continues.", err=True)
+        sys.exit(130)
+
+
+def _read(paths: list[Path], skip_bad: bool) -> Iterator[tuple[Path, Any]]:
+    from zoo.image import load_image
+
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
+            if not inside:
+                raise DataError(
+                    f"expected images in {path}, got none. Supported: {', '.join(sorted(_SUFFIXES))}"
+                )
+            files += inside
+        else:
+            files.append(path)
+    skipped = 0
+    for path in files:
+        try:
+            image = load_image(path)
+        except ImageError as error:
+            if not skip_bad:
+                raise ImageError(f"{error} With --skip-bad the others are answered.") from error
+            skipped += 1
+            continue
+        yield path, image
+    if skipped:
+        typer.echo(f"{skipped} of {len(files)} images could not be read and were left out.", err=True)
+
+
+def _announce(chooser: Any, precision: float | None) -> None:
+    if chooser.certificate(precision) is None:
+        asked = chooser.bundle.default_precision if precision is None else precision
+        can = chooser.certified_precisions
+        typer.echo(
+            f"precision {asked:g} is not certified with the models {', '.join(chooser.models)}; "
+            f"{f'up to {can[-1]:g} is' if can else 'none is'}. "
+            f"The reference model {chooser.reference} answers.",
+            err=True,
+        )
+
+
+def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        for row in rows:
+            typer.echo(json.dumps(row))
+        return
+    if not rows:
+        return
+    cells = [[_text(value) for value in row.values()] for row in rows]
+    heads = [name.replace("_", " ") for name in rows[0]]
+    widths = [max(len(line[i]) for line in [heads, *cells]) for i in range(len(heads))]
+    for line in [heads, *cells]:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _leave(rows: list[dict[str, Any]], require_certified: bool) -> None:
+    if require_certified and not all(row["certified"] for row in rows):
+        raise typer.Exit(UNCERTIFIED)
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else round(value, 6)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    if isinstance(value, list):
+        return " → ".join(value)
+    return "–" if value is None else str(value)
+
+
+def _random_images(size: str, seed: int) -> list[Any]:
+    try:
+        height, width = (int(part) for part in size.lower().split("x"))
+    except ValueError:
+        height = width = 0
+    if height < 1 or width < 1 or height * width > 2**26:
+        raise DataError(f"expected a size such as 224x224, got {size!r}.")
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(8)]

@@ -1,0 +1,130 @@
+"""Claims about the packages as a whole: what they export, what they import, what they never do."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from zoo import Zoo
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("selector", "zoo", "training", "benchmarks")
+HEAVY = (
+    "torch",
+    "torchvision",
+    "sklearn",
+    "skl2onnx",
+    "onnx",
+    "onnxscript",
+    "pyarrow",
+    "matplotlib",
+    "scipy",
+    "jinja2",
+    "training",
+    "benchmarks",
+    "zoo.build",
+)
+ANSWER = """
+import sys, numpy as np
+from zoo import Zoo, load_image
+zoo = Zoo.open(sys.argv[1])
+assert zoo.model("full").logits(np.zeros((1, 8, 8, 3), np.uint8)).shape == (1, 3)
+"""
+
+
+def loaded_after(program: str, *arguments: str) -> set[str]:
+    program += "\nimport sys; print(*sorted(sys.modules), sep='\\n')"
+    command = [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{program}"]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def sources() -> list[Path]:
+    return sorted(path for name in (*PACKAGES, "tests", "docs") for path in (ROOT / name).rglob("*.py"))
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_all_is_sorted_and_exact(name: str) -> None:
+    package = importlib.import_module(name)
+    stated = list(getattr(package, "__all__", []))
+    public = {
+        key
+        for key, value in vars(package).items()
+        if not key.startswith("_") and not isinstance(value, types.ModuleType) and key != "annotations"
+    }
+    assert stated == sorted(public)
+
+
+@pytest.mark.parametrize(
+    "program",
+    ["import zoo", "import selector", "import selector, zoo; from zoo import *; from selector import *"],
+)
+def test_the_device_side_imports_nothing_heavy(program: str) -> None:
+    assert not loaded_after(program) & set(HEAVY)
+
+
+def test_answering_imports_nothing_heavy(small_zoo: Zoo) -> None:
+    loaded = loaded_after(ANSWER, str(small_zoo.folder))
+    assert "onnxruntime" in loaded
+    assert not loaded & set(HEAVY)
+
+
+def test_importing_the_device_side_leaves_pictures_and_progress_bars_for_later() -> None:
+    assert not loaded_after("import selector, zoo") & {"PIL.Image", "tqdm", "typer"}
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("importlinter"), reason="import-linter is not installed")
+def test_imports_flow_one_way() -> None:
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as run; run()"]
+    done = subprocess.run([*command, "--no-cache"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 broken" in done.stdout
+
+
+UNSAFE = re.compile(
+    r"""\b(c?pickle|dill|joblib|cloudpickle)\.(load|loads|Unpickler)\b  # code from data
+    | ^\s*(import|from)\s+(c?pickle|dill|joblib|cloudpickle|shelve|marshal)\b
+    | allow_pickle\s*=\s*True
+    | weights_only\s*=\s*False
+    | \btorch\.load\((?![^\n]*weights_only\s*=\s*True)
+    """,
+    re.VERBOSE | re.MULTILINE,
+)
+
+
+def test_nothing_reads_a_format_that_can_run_code() -> None:
+    found = {
+        str(path.relative_to(ROOT)): match.group(0)
+        for path in sources()
+        if path != Path(__file__) and (match := UNSAFE.search(path.read_text("utf-8")))
+    }
+    assert not found
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "model = pickle.load(stream)",
+        "import pickle",
+        "    from joblib import load",
+        "np.load(path, allow_pickle=True)",
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+    ],
+)
+def test_the_search_for_unsafe_reads_would_find(line: str) -> None:
+    assert UNSAFE.search(f"x = 1\n{line}\n")
+    assert not UNSAFE.search("torch.load(path, weights_only=True); np.load(path, allow_pickle=False)")
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_ships_its_types(name: str) -> None:
+    assert (ROOT / name / "py.typed").is_file()

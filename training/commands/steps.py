@@ -1,0 +1,244 @@
+"""The commands profile, fit, evaluate and export: the way from a zoo and images to a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from training.commands.options import (
+    MY_BUNDLE,
+    MY_FIT,
+    MY_PROFILE,
+    MY_ZOO,
+    THIS_MACHINE,
+    TRAINING_PANEL,
+    DataOption,
+    EnvironmentsOption,
+    FitOption,
+    JsonOption,
+    ProfileOption,
+    SeedOption,
+    SkipBadOption,
+    ZooOption,
+    load_data,
+    parse_splits,
+)
+
+UNCERTIFIED = 3
+
+LatencyOption = Annotated[
+    Path, typer.Option("--latency", help="Latency table of the device, made by 'zooselect bench'.")
+]
+
+
+def profile(
+    data: DataOption,
+    zoo: ZooOption = MY_ZOO,
+    out: Annotated[Path, typer.Option("--out", help="Folder to write the profile to.")] = MY_PROFILE,
+    environments: EnvironmentsOption = "",
+    split: Annotated[str, typer.Option(help="Shares, such as fit=0.4,tune=0.1,certify=0.25,test=0.25.")] = "",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per inference.")] = 64,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Throw away a profile of other images or splits.")
+    ] = False,
+    skip_bad: SkipBadOption = False,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Run every model over labelled images once, and keep what each answered.
+
+    Interrupted, the same command continues; after a model was added, only that one runs.
+    Example: zooselect profile --data photos/ --zoo my-zoo
+    """
+    import msgspec
+
+    from training.profile import profile as run
+    from training.splits import Splits
+    from zoo.directory import Zoo
+
+    opened = Zoo.open(zoo)
+    images = load_data(data, environments=environments, skip_bad=skip_bad, seed=seed)
+    record = run(
+        opened,
+        images,
+        out,
+        splits=Splits(seed=seed, **parse_splits(split)),
+        batch_size=batch_size,
+        restart=restart,
+        progress=not as_json,
+    )
+    if as_json:
+        typer.echo(msgspec.json.encode(record).decode())
+        return
+    typer.echo(
+        f"{record.samples:,} samples × {len(record.models)} models in {out}"
+        + (f" ({record.skipped} unreadable images left out)" if record.skipped else "")
+        + f". Next: zooselect bench {zoo}, then zooselect fit"
+    )
+
+
+def fit(
+    precision: Annotated[
+        float, typer.Option(help="Required probability of a right answer, in (0, 1).")
+    ] = 0.95,
+    zoo: ZooOption = MY_ZOO,
+    profile: ProfileOption = MY_PROFILE,
+    latency: LatencyOption = THIS_MACHINE,
+    out: Annotated[Path, typer.Option("--out", help="Folder to write the selector to.")] = MY_FIT,
+    policy: Annotated[
+        Literal["auto", "input", "cascade"],
+        typer.Option(help="input: decide from the image alone; cascade: run cheap, escalate; auto: compare."),
+    ] = "auto",
+    delta: Annotated[float, typer.Option(help="Allowed probability that a certificate is wrong.")] = 0.05,
+    require_certified: Annotated[
+        bool, typer.Option("--require-certified", help="Exit with code 3 if the precision is not certified.")
+    ] = False,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Learn which model is enough for which input, and prove the precision on held-out samples.
+
+    Example: zooselect fit --precision 0.95
+    """
+    import msgspec
+
+    from training.findings import explain_uncertified
+    from training.fit import fit as run
+    from training.fit import save_fit
+    from zoo.directory import Zoo
+    from zoo.latency import load_table
+
+    fitted = run(
+        profile,
+        Zoo.open(zoo),
+        load_table(latency),
+        precision=precision,
+        policy=policy,
+        delta=delta,
+        seed=seed,
+    )
+    save_fit(fitted, out)
+    certificate = fitted.certificate()
+    if as_json:
+        typer.echo(msgspec.json.encode(fitted.record).decode())
+    else:
+        typer.echo(f"policy: {fitted.policy.kind}, {' → '.join(fitted.policy.models)}")
+        for item in fitted.record.comparisons:
+            typer.echo(
+                f"  {item.kind:<8} {item.accuracy:.1%} at {item.mean_ms:.3f} ms in cross-validation"
+                + (" (chosen)" if item.chosen else "")
+            )
+        kept = [item.name for item in fitted.record.features if item.kept]
+        if kept:
+            typer.echo(f"features kept: {len(kept)} of {len(fitted.record.features)}: {', '.join(kept)}")
+        if certificate is not None:
+            typer.echo(
+                f"certified: precision {certificate.precision:g} at {certificate.confidence:.0%} confidence "
+                f"({certificate.right} of {certificate.samples} certify samples right)"
+            )
+        typer.echo(f"Written to {out}. Next: zooselect evaluate, then zooselect export")
+    if certificate is None:
+        typer.echo(explain_uncertified(fitted, precision), err=True)
+        if require_certified:
+            raise typer.Exit(UNCERTIFIED)
+
+
+def evaluate(
+    fit: FitOption = MY_FIT,
+    profile: ProfileOption = MY_PROFILE,
+    precision: Annotated[
+        float | None, typer.Option(help="Precision to answer with. Default: the fitted one.")
+    ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(help="A bundle to answer the test images with, wall-clock timed; needs --data."),
+    ] = None,
+    data: Annotated[
+        str, typer.Option(help="The images of the profile, for --bundle; see 'zooselect profile --data'.")
+    ] = "",
+    environments: EnvironmentsOption = "",
+    report: Annotated[Path, typer.Option(help="HTML report to write.")] = Path("my-report.html"),
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge the selector on the test split, which nothing was chosen on, and write a report.
+
+    Times are added up from the latency table; with --bundle and --data every test image is answered through
+    the bundle and through each single model, and the times are real.
+    """
+    import msgspec
+
+    from selector.runtime import Selector
+    from training.evaluate import evaluate as run
+    from training.fit import load_fit
+    from training.profile import held_out_images
+    from training.report import render, table
+    from training.wallclock import run_wall_clock
+    from zoo.errors import DataError
+
+    fitted = load_fit(fit)
+    asked = fitted.record.bundle.default_precision if precision is None else precision
+    timed = []
+    if bundle is not None:
+        if not data:
+            raise DataError("expected --data with --bundle: the images of the profile, got none.")
+        images = held_out_images(profile, load_data(data, environments=environments, seed=seed))
+        timed = run_wall_clock(Selector.load(bundle), images, precisions=[asked], progress=not as_json)
+    evaluation = run(fitted, profile, precision=precision, timed=timed, next_commands=["zooselect export"])
+    render(evaluation, report)
+    if as_json:
+        typer.echo(msgspec.json.encode(evaluation).decode())
+        return
+    typer.echo(table(evaluation))
+    for note in evaluation.notes:
+        typer.echo(note)
+    typer.echo(f"Report: {report}. Next: zooselect export")
+
+
+def export(
+    fit: FitOption = MY_FIT,
+    zoo: ZooOption = MY_ZOO,
+    out: Annotated[Path, typer.Option("--out", help="Folder to write the bundle to.")] = MY_BUNDLE,
+    models: Annotated[
+        str, typer.Option(help="Put only these model files in, separated by commas. Default: all.")
+    ] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Write the bundle: selector, certificates and models, for a device with numpy and ONNX Runtime.
+
+    Example: zooselect export --out my-bundle
+    """
+    import json
+
+    from selector.runtime import Selector
+    from training.export import export_bundle
+    from training.fit import load_fit
+    from zoo.directory import Zoo
+
+    chosen = [name.strip() for name in models.split(",") if name.strip()] or None
+    export_bundle(load_fit(fit), Zoo.open(zoo), out, models=chosen)
+    loaded = Selector.load(out)
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    if as_json:
+        facts = {
+            "bundle": str(out),
+            "models": list(loaded.models),
+            "certified_precisions": list(loaded.certified_precisions),
+            "size_bytes": size,
+        }
+        typer.echo(json.dumps(facts))
+        return
+    can = loaded.certified_precisions
+    typer.echo(
+        f"{out}: {len(loaded.models)} models, {size / 1e6:.1f} MB, certified precisions "
+        f"{f'{can[0]:g} to {can[-1]:g}' if can else 'none with these models'}. "
+        f"Next: zooselect predict {out} IMAGE"
+    )
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file to the command line."""
+    for command in (profile, fit, evaluate, export):
+        app.command(rich_help_panel=TRAINING_PANEL)(command)

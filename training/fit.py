@@ -1,0 +1,399 @@
+"""Fitting a selector: from outcomes and costs to a policy with its certificates, kept in a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+import onnx
+from sklearn.model_selection import GroupKFold
+
+from selector.bundle import SCHEMA_VERSION as BUNDLE_VERSION
+from selector.bundle import (
+    Bundle,
+    Calibration,
+    Certificate,
+    DeviceCosts,
+    SelectorGraph,
+    subject,
+)
+from selector.policy import CascadePolicy, InputPolicy, check_precision
+from training.cascade import accuracy_to_certify, fit_cascade, refit
+from training.certify import LEVELS, certify_levels
+from training.estimators import CorrectnessEstimator
+from training.graph import selector_cost_ms, selector_graph
+from training.outcomes import Outcomes, load_outcomes
+from training.policies import (
+    FittedCascade,
+    FittedInputPolicy,
+    FittedPolicy,
+    Floats,
+    Simulated,
+    by_cost,
+    cheapest_reaching,
+    threshold_grid,
+)
+from training.profile import read_profile_record
+from training.splits import CERTIFY, FIT, TUNE
+from training.tuning import FOLDS, Tuned, tune
+from zoo.card import Positive
+from zoo.directory import Zoo
+from zoo.errors import DataError, PrecisionError
+from zoo.files import encode_record, read_record, read_verified, sha256_bytes, write_atomic
+from zoo.latency import LatencyTable
+
+SCHEMA_VERSION = 1
+FIT_FILE = "fit.json"
+
+PolicyKind = Literal["auto", "input", "cascade"]
+
+
+class FeatureRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Whether an input feature was kept, and why."""
+
+    name: str
+    kept: bool
+    reason: str
+
+
+class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What cross-validation on the fit and tune samples says of one kind of policy."""
+
+    kind: str
+    models: tuple[str, ...]
+    reaches_target: bool
+    accuracy: float  # at the cheapest threshold that reaches the target, else the best it has
+    mean_ms: float
+    chosen: bool
+
+
+class FitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A fitted selector: the bundle to be, and how it came about."""
+
+    schema_version: Positive
+    bundle: Bundle
+    scores: SelectorGraph | None  # features → scores, for simulation on stored features
+    grid: Positive
+    delta: float
+    target_accuracy: float  # what the certify samples have to show for the default precision
+    comparisons: tuple[Comparison, ...]
+    features: tuple[FeatureRecord, ...]
+    estimators: dict[str, tuple[float, float]]  # frontier quality: mean, standard error
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted selector in memory, ready to be simulated, written and exported."""
+
+    record: FitRecord
+    policy: FittedPolicy
+    graph: bytes | None
+    scores: bytes | None
+
+    def certificate(self, precision: float | None = None) -> Certificate | None:
+        """The certificate that covers `precision` (by default the fitted one), or None."""
+        asked = check_precision(self.record.bundle.default_precision if precision is None else precision)
+        covering = [c for c in self.record.bundle.certificates if c.precision >= asked - 1e-12]
+        return min(covering, key=lambda c: c.precision) if covering else None
+
+    def highest_certified(self) -> float | None:
+        """The highest precision that is certified, or None."""
+        return max((c.precision for c in self.record.bundle.certificates), default=None)
+
+
+def fit(
+    profile_folder: str | Path,
+    zoo: Zoo,
+    table: LatencyTable,
+    *,
+    precision: float = 0.95,
+    policy: PolicyKind = "auto",
+    delta: float = 0.05,
+    seed: int = 0,
+) -> Fitted:
+    """Fit a policy to outcomes, certify it, and build its graph. The test split is not read.
+
+    Parameters
+    ----------
+    profile_folder
+        A finished profile of exactly the models of `zoo`.
+    table
+        Latency of every model on the device that the selector is for.
+    precision
+        The precision to optimise for; the bundle's default. Others are certified as well.
+    policy
+        ``input``, ``cascade``, or ``auto``: the one that cross-validation finds cheaper at `precision`.
+    delta
+        1 - confidence of each certificate.
+
+    Raises
+    ------
+    PrecisionError
+        Unless `precision` and `delta` lie strictly between 0 and 1.
+    StaleError, LatencyError
+        When profile or latency table do not belong to the models of `zoo`.
+    DataError
+        When there are too few samples.
+    """
+    check_precision(precision)
+    if not 0 < delta < 1:
+        raise PrecisionError(f"expected delta strictly between 0 and 1, such as 0.05, got {delta!r}.")
+    outcomes = load_outcomes(profile_folder, zoo=zoo)
+    profile_record = read_profile_record(profile_folder)
+    costs = table.costs_ms(zoo)
+    development, held = outcomes.split(FIT, TUNE), outcomes.split(CERTIFY)
+    target = accuracy_to_certify(precision, len(held), delta=delta)
+
+    candidates: list[_Candidate] = []
+    if policy in ("auto", "cascade"):
+        candidates.append(_cascade(development, costs, target))
+    if policy in ("auto", "input"):
+        candidates.append(_input(development, costs, target, zoo, table, profile_record.grid, seed))
+    chosen = max(candidates, key=lambda candidate: candidate.rank(target))
+
+    cards = zoo.cards
+    accuracy = development.accuracy()
+    by_accuracy = tuple(sorted(accuracy, key=lambda name: (-accuracy[name], costs[name], name)))
+    graph_record = _graph_record(chosen, "selector", chosen.graph)
+    digest = subject(chosen.fitted.policy, graph_record, outcomes.classes, cards)
+    certificates = _certificates(chosen, held, precision, delta, by_cost(costs, zoo.names), digest)
+    bundle = Bundle(
+        schema_version=BUNDLE_VERSION,
+        task=cards[0].task,
+        classes=outcomes.classes,
+        models=cards,
+        by_accuracy=by_accuracy,
+        policy=chosen.fitted.policy,
+        default_precision=precision,
+        certificates=certificates,
+        costs=(
+            DeviceCosts(
+                device=table.device,
+                threads=table.threads,
+                image=table.image,
+                models=costs,
+                selector_ms=chosen.fitted.overhead_ms,
+            ),
+        ),
+        calibration=Calibration(
+            data_sha256=profile_record.data_sha256,
+            fit=len(outcomes.split(FIT)),
+            tune=len(outcomes.split(TUNE)),
+            certify=len(held),
+        ),
+        selector=graph_record,
+    )
+    tuned = next((candidate.tuned for candidate in candidates if candidate.tuned), None)
+    record = FitRecord(
+        schema_version=SCHEMA_VERSION,
+        bundle=bundle,
+        scores=_graph_record(chosen, "scores", chosen.scores),
+        grid=profile_record.grid,
+        delta=delta,
+        target_accuracy=target,
+        comparisons=tuple(candidate.comparison(target, candidate is chosen) for candidate in candidates),
+        features=tuple(FeatureRecord(name=v.name, kept=v.kept, reason=v.reason) for v in tuned.verdicts)
+        if tuned
+        else (),
+        estimators=tuned.quality if tuned else {},
+    )
+    return Fitted(record, chosen.fitted, chosen.graph, chosen.scores)
+
+
+def save_fit(fitted: Fitted, folder: str | Path) -> None:
+    """Write a fitted selector; ``fit.json`` is written last and names the other files by their digests."""
+    target = Path(folder)
+    record = fitted.record
+    for graph, content in ((record.bundle.selector, fitted.graph), (record.scores, fitted.scores)):
+        if graph is not None and content is not None:
+            write_atomic(target / graph.file, content)
+    write_atomic(target / FIT_FILE, encode_record(record))
+    named = {graph.file for graph in (record.bundle.selector, record.scores) if graph is not None}
+    for pattern in ("selector-*.onnx", "scores-*.onnx"):
+        for path in target.glob(pattern):
+            if path.name not in named:
+                path.unlink(missing_ok=True)
+
+
+def load_fit(folder: str | Path) -> Fitted:
+    """Read a fitted selector.
+
+    Raises
+    ------
+    DataError
+        When there is none.
+    CardError, DigestError
+        When a file does not validate or is not the recorded one.
+    """
+    source = Path(folder)
+    path = source / FIT_FILE
+    if not path.is_file():
+        raise DataError(
+            f"expected a fitted selector in {folder}, got no {FIT_FILE} there. Run 'zooselect fit'."
+        )
+    record = read_record(path, FitRecord, schema_version=SCHEMA_VERSION)
+    graph, scores = (
+        read_verified(source / item.file, item.sha256, item.size_bytes) if item is not None else None
+        for item in (record.bundle.selector, record.scores)
+    )
+    return Fitted(record, _restore(record, scores), graph, scores)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    fitted: FittedPolicy
+    folded: list[Simulated]  # frontier on out-of-fold probabilities
+    graph: bytes | None = None
+    scores: bytes | None = None
+    tuned: Tuned | None = None
+
+    def _point(self, target: float) -> tuple[bool, Simulated]:
+        point = cheapest_reaching(self.folded, target)
+        if point is not None:
+            return True, point
+        return False, max(self.folded, key=lambda item: (item.accuracy, -item.mean_ms))
+
+    def rank(self, target: float) -> tuple[bool, float, float]:
+        """Greater is better: cheaper among those that reach the target, else more accurate."""
+        reached, point = self._point(target)
+        return (True, -point.mean_ms, point.accuracy) if reached else (False, point.accuracy, -point.mean_ms)
+
+    def comparison(self, target: float, chosen: bool) -> Comparison:
+        reached, point = self._point(target)
+        return Comparison(
+            kind=self.fitted.kind,
+            models=self.fitted.models,
+            reaches_target=reached,
+            accuracy=point.accuracy,
+            mean_ms=point.mean_ms,
+            chosen=chosen,
+        )
+
+
+def _cascade(development: Outcomes, costs: Mapping[str, float], target: float) -> _Candidate:
+    policy = fit_cascade(development, costs, target)
+    fitted = FittedCascade(policy, costs)
+    probabilities = np.empty((len(development), len(policy.stages)))
+    for rest, held in _folds(development):
+        again = FittedCascade(refit(policy, development.rows(rest)), costs)
+        probabilities[held] = again.probabilities(development.rows(held))
+    return _Candidate(fitted, _folded_frontier(fitted, development, probabilities))
+
+
+def _input(
+    development: Outcomes,
+    costs: Mapping[str, float],
+    target: float,
+    zoo: Zoo,
+    table: LatencyTable,
+    grid: int,
+    seed: int,
+) -> _Candidate:
+    order = by_cost(costs, development.models)
+    ordered = development.with_models(order)
+    tuned = tune(
+        ordered.features,
+        ordered.feature_names,
+        ordered.right,
+        ordered.groups,
+        np.array([costs[name] for name in order]),
+        seed=seed,
+    )
+    columns = [ordered.feature_names.index(name) for name in tuned.features]
+    features = ordered.features[:, columns]
+    probabilities = np.empty((len(ordered), len(order)))
+    for rest, held in _folds(ordered):
+        estimator = CorrectnessEstimator(tuned.estimator, seed=seed).fit(features[rest], ordered.right[rest])
+        probabilities[held] = estimator.scores(features[held])
+    fitting, tuning = ordered.splits == FIT, ordered.splits == TUNE
+    estimator = CorrectnessEstimator(tuned.estimator, seed=seed).fit(
+        features[fitting], ordered.right[fitting]
+    )
+    if tuning.any():
+        estimator.calibrate(features[tuning], ordered.right[tuning])
+    scores: onnx.ModelProto = estimator.to_onnx(len(columns))
+    graph = selector_graph(tuned.features, scores, grid=grid)
+    content: bytes = scores.SerializeToString(deterministic=True)
+    fitted = FittedInputPolicy(
+        InputPolicy(order=order),
+        content,
+        tuned.features,
+        costs,
+        overhead_ms=selector_cost_ms(graph, zoo, table),
+    )
+    return _Candidate(fitted, _folded_frontier(fitted, ordered, probabilities), graph, content, tuned)
+
+
+def _folds(outcomes: Outcomes) -> list[tuple[np.ndarray, np.ndarray]]:
+    folds = min(FOLDS, len(set(outcomes.groups.tolist())))
+    if folds < 2:
+        raise DataError(f"expected at least two originals to fit on, got {folds}. Give more labelled images.")
+    return list(GroupKFold(folds).split(outcomes.labels, groups=outcomes.groups))
+
+
+def _folded_frontier(fitted: FittedPolicy, outcomes: Outcomes, probabilities: Floats) -> list[Simulated]:
+    thresholds = threshold_grid(probabilities)
+    narrowed = outcomes.with_models(fitted.models)
+    return [
+        fitted.simulate(narrowed, float(threshold), probabilities=probabilities) for threshold in thresholds
+    ]
+
+
+def _certificates(
+    chosen: _Candidate,
+    held: Outcomes,
+    precision: float,
+    delta: float,
+    installed: tuple[str, ...],
+    digest: str,
+) -> tuple[Certificate, ...]:
+    probabilities = chosen.fitted.probabilities(held)
+    narrowed = held.with_models(chosen.fitted.models)
+    found = certify_levels(
+        lambda threshold: chosen.fitted.simulate(narrowed, threshold, probabilities=probabilities).right,
+        [point.threshold for point in chosen.folded],
+        (*LEVELS, precision),
+        delta=delta,
+    )
+    return tuple(
+        Certificate(
+            precision=item.precision,
+            confidence=1 - delta,
+            threshold=item.threshold,
+            models=installed,
+            samples=item.samples,
+            right=item.right,
+            p_value=item.p_value,
+            subject_sha256=digest,
+        )
+        for item in found
+    )
+
+
+def _graph_record(chosen: _Candidate, name: str, content: bytes | None) -> SelectorGraph | None:
+    if content is None or chosen.tuned is None:
+        return None
+    digest = sha256_bytes(content)
+    return SelectorGraph(
+        file=f"{name}-{digest[:12]}.onnx",
+        sha256=digest,
+        size_bytes=len(content),
+        features=chosen.tuned.features,
+        estimator=chosen.tuned.estimator,
+    )
+
+
+def _restore(record: FitRecord, scores: bytes | None) -> FittedPolicy:
+    costs = record.bundle.costs_ms()
+    policy = record.bundle.policy
+    if isinstance(policy, CascadePolicy):
+        return FittedCascade(policy, costs.models)
+    if scores is None or record.scores is None:
+        raise DataError("fit.json: an input policy needs its score graph. Run 'zooselect fit' again.")
+    return FittedInputPolicy(
+        policy, scores, record.scores.features, costs.models, overhead_ms=costs.selector_ms
+    )

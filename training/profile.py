@@ -1,0 +1,341 @@
+"""Profiling: run the zoo over labelled images once, and keep what every model said and what the features are.
+
+The folder holds ``profile.json``, ``samples.parquet`` and, for every model and for the input features,
+``outputs/<name>-<digest>/part-*.parquet``. A part is written whole or not at all, so a run that was killed
+goes on where it stopped, and a model that was replaced is the only one that runs again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from msgspec import Meta
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from training.data import LabelledImages
+from training.features import NAMES, POOL_VERSION, InputFeatures
+from training.splits import TEST, TRAIN, Splits, one_environment_per_group, without_training_images
+from zoo.card import Positive, Sha256, check_same_classes, match_classes
+from zoo.directory import Zoo
+from zoo.errors import DataError, ModelError, StaleError, ZooError
+from zoo.files import atomic_path, encode_record, read_record, sha256_bytes, write_atomic
+
+SCHEMA_VERSION = 1
+PROFILE_FILE = "profile.json"
+SAMPLES_FILE = "samples.parquet"
+FEATURES = "input-features"
+PART_ROWS = 1024
+LARGE_SIDE = 96  # from this median side on, features read a finer grid
+
+SplitShare = Annotated[float, Meta(ge=0, le=1)]
+
+
+class SplitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The splits that the samples were assigned by; see :class:`training.splits.Splits`."""
+
+    seed: int
+    train: Annotated[float, Meta(ge=0, lt=1)]
+    fit: SplitShare
+    tune: SplitShare
+    certify: SplitShare
+    test: SplitShare
+
+
+class ProfileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a profile was made from; anything that does not match it is stale."""
+
+    schema_version: Positive
+    data_sha256: Sha256
+    classes: tuple[str, ...]  # of the models; labels are names of them
+    splits: SplitRecord
+    samples: Positive
+    part_rows: Positive
+    grid: Positive  # of the input features
+    models: dict[str, Sha256]  # name → digest of the ONNX file
+    skipped: int = 0  # images that could not be read and were left out
+
+
+def profile(
+    zoo: Zoo,
+    data: LabelledImages,
+    folder: str | Path,
+    *,
+    splits: Splits | None = None,
+    batch_size: int = 64,
+    threads: int | None = None,
+    restart: bool = False,
+    progress: bool = True,
+) -> ProfileRecord:
+    """Run all models and the input features over `data` and keep the results in `folder`.
+
+    Only what is missing runs: killed half-way, the same call continues; after a model was added or replaced,
+    only that one runs.
+
+    Parameters
+    ----------
+    data
+        Labelled images. What models of the zoo were trained on is left out.
+    splits
+        Shares of the splits; see :class:`training.splits.Splits`.
+    batch_size
+        Images per inference.
+    threads
+        Threads of one inference; by default all cores.
+    restart
+        Throw away a profile of other data or splits instead of refusing.
+
+    Raises
+    ------
+    StaleError
+        When `folder` holds a profile of other data or other splits.
+    ClassMismatchError
+        When a class of the data is unknown to a model.
+    DataError, ModelError
+        When an image cannot be read or a model fails on one.
+    ZooError
+        When the disk is full; what was finished stays and the same call continues.
+    """
+    target = Path(folder)
+    classes = check_same_classes(zoo.cards)
+    match_classes(data.classes, classes, model=zoo.names[0])
+    chosen_splits = without_training_images(splits or Splits(), zoo.cards, data)
+    names = chosen_splits.divide(data)
+    used = (names != TRAIN) & one_environment_per_group(
+        data.groups, data.environments, names, seed=chosen_splits.seed
+    )
+    if not used.any():
+        raise DataError("expected images that no model was trained on, got none. Train on a smaller share.")
+    rows = np.flatnonzero(used)
+    record = ProfileRecord(
+        schema_version=SCHEMA_VERSION,
+        data_sha256=data.sha256,
+        classes=classes,
+        splits=SplitRecord(**vars(chosen_splits)),
+        samples=len(rows),
+        part_rows=PART_ROWS,
+        grid=_grid(data, rows),
+        models={card.name: card.sha256 for card in zoo.cards},
+        skipped=len(data.skipped),
+    )
+    _prepare(target, record, restart=restart)
+    write_samples(target, data, rows, names)
+    _run_missing(zoo, data, rows, target, record, batch_size, threads or os.cpu_count() or 1, progress)
+    write_atomic(target / PROFILE_FILE, encode_record(record))
+    _remove_others(target, record)
+    return record
+
+
+def read_profile_record(folder: str | Path) -> ProfileRecord:
+    """The record of a finished profile; raises :class:`DataError` where there is none."""
+    path = Path(folder) / PROFILE_FILE
+    if not path.is_file():
+        raise DataError(
+            f"expected a profile in {folder}, got no {PROFILE_FILE} there. "
+            "Make one, or finish one that was interrupted, with 'zooselect profile'."
+        )
+    return read_record(path, ProfileRecord, schema_version=SCHEMA_VERSION)
+
+
+def parts_folder(folder: Path, name: str, record: ProfileRecord) -> Path:
+    """Where the parts of one model, or of :data:`FEATURES`, lie."""
+    if name == FEATURES:
+        content = f"{POOL_VERSION} {record.grid} {' '.join(NAMES)}".encode()
+        return folder / "outputs" / f"{FEATURES}-{sha256_bytes(content)[:12]}"
+    return folder / "outputs" / f"{name}-{record.models[name][:12]}"
+
+
+def part_path(folder: Path, part: int) -> Path:
+    """File of one part."""
+    return folder / f"part-{part:05d}.parquet"
+
+
+def write_samples(
+    folder: Path, data: LabelledImages, rows: NDArray[np.intp], names: NDArray[np.str_]
+) -> None:
+    """Write ``samples.parquet``: id, label (class name), environment, group and split of every sample."""
+    table = pa.table(
+        {
+            "id": [data.ids[i] for i in rows],
+            "label": [data.classes[data.labels[i]] for i in rows],
+            "environment": [data.environments[i] for i in rows],
+            "group": [data.groups[i] for i in rows],
+            "split": names[rows].tolist(),
+        }
+    )
+    _write_table(table, folder / SAMPLES_FILE)
+
+
+def held_out_images(folder: str | Path, data: LabelledImages) -> LabelledImages:
+    """The images of a profile's test split, in the order of the profile.
+
+    Raises
+    ------
+    StaleError
+        When `data` is not what the profile was made from.
+    """
+    record = read_profile_record(folder)
+    if record.data_sha256 != data.sha256:
+        raise StaleError(
+            f"the profile in {folder} was made from other images. "
+            "Name the same --data, --environments and --seed."
+        )
+    samples = pq.read_table(Path(folder) / SAMPLES_FILE, columns=["id", "split"]).to_pydict()
+    index = {name: i for i, name in enumerate(data.ids)}
+    chosen = [
+        index[name] for name, split in zip(samples["id"], samples["split"], strict=True) if split == TEST
+    ]
+    return data.subset(chosen)
+
+
+def _prepare(folder: Path, record: ProfileRecord, *, restart: bool) -> None:
+    path = folder / PROFILE_FILE
+    marker = folder / "unfinished.json"
+    for known in (path, marker):
+        if not known.is_file():
+            continue
+        before = read_record(known, ProfileRecord, schema_version=SCHEMA_VERSION)
+        if _basis(before) != _basis(record):
+            if not restart:
+                what = "images" if before.data_sha256 != record.data_sha256 else "splits"
+                raise StaleError(
+                    f"{folder} holds a profile of other {what}. Choose another folder, or start over there "
+                    "with --restart (in Python: restart=True)."
+                )
+            shutil.rmtree(folder / "outputs", ignore_errors=True)
+            path.unlink(missing_ok=True)
+    write_atomic(marker, encode_record(record))
+
+
+def _basis(record: ProfileRecord) -> ProfileRecord:
+    return msgspec.structs.replace(record, models={})
+
+
+def _run_missing(
+    zoo: Zoo,
+    data: LabelledImages,
+    rows: NDArray[np.intp],
+    folder: Path,
+    record: ProfileRecord,
+    batch_size: int,
+    threads: int,
+    progress: bool,
+) -> None:
+    parts = -(-len(rows) // PART_ROWS)
+    missing = {
+        part: [
+            name
+            for name in (*zoo.names, FEATURES)
+            if not part_path(parts_folder(folder, name, record), part).is_file()
+        ]
+        for part in range(parts)
+    }
+    wanted = {name for names in missing.values() for name in names}
+    if not wanted:
+        return
+    models = {name: zoo.model(name, threads=threads) for name in zoo.names if name in wanted}
+    orders = {
+        name: np.array(match_classes(record.classes, zoo.card(name).classes, model=name)) for name in models
+    }
+    features = InputFeatures(grid=record.grid).eval()
+
+    def answer(name: str, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if name == FEATURES:
+            with torch.inference_mode():
+                values: NDArray[np.float32] = features(torch.from_numpy(images)).numpy()
+            return values
+        return models[name].logits(images)[:, orders[name]]
+
+    total = sum(min(PART_ROWS, len(rows) - part * PART_ROWS) for part, names in missing.items() if names)
+    with tqdm(total=total, desc="profiling", unit="img", disable=not progress, delay=1) as bar:
+        for part, names in missing.items():
+            if not names:
+                continue
+            members = rows[part * PART_ROWS : (part + 1) * PART_ROWS]
+            outputs: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
+            for first, images in _batches(data, members, batch_size):
+                for name in names:
+                    values = _by_size(images, partial(answer, name))
+                    bad = ~np.isfinite(values).all(axis=1)
+                    if bad.any():
+                        sample = data.ids[members[first + int(bad.argmax())]]
+                        raise ModelError(
+                            f"{name!r} returned NaN or infinite values for sample {sample!r}. "
+                            "Repair or remove the model."
+                        )
+                    outputs[name].append(values)
+                bar.update(len(images))
+            ids = [data.ids[i] for i in members]
+            for name in names:
+                values = np.concatenate(outputs[name])
+                column = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
+                target = part_path(parts_folder(folder, name, record), part)
+                _write_table(pa.table({"id": ids, "values": column}), target)
+
+
+def _batches(
+    data: LabelledImages, members: NDArray[np.intp], batch_size: int
+) -> Iterator[tuple[int, list[NDArray[np.uint8]]]]:
+    """Batches of decoded images; the next one is decoded while the models work on this one."""
+
+    def read(first: int) -> list[NDArray[np.uint8]]:
+        return [data.image(int(i)) for i in members[first : first + batch_size]]
+
+    firsts = range(0, len(members), batch_size)
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        upcoming = reader.submit(read, 0)
+        for first in firsts:
+            images = upcoming.result()
+            if first + batch_size < len(members):
+                upcoming = reader.submit(read, first + batch_size)
+            yield first, images
+
+
+def _by_size(
+    images: list[NDArray[np.uint8]], call: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """Call once for every image size among `images` and put the rows back in order."""
+    by_size: dict[tuple[int, ...], list[int]] = {}
+    for i, image in enumerate(images):
+        by_size.setdefault(image.shape, []).append(i)
+    results: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(images)
+    for members in by_size.values():
+        for i, row in zip(members, call(np.stack([images[i] for i in members])), strict=True):
+            results[i] = row
+    return np.stack(results)
+
+
+def _grid(data: LabelledImages, rows: NDArray[np.intp]) -> int:
+    sample = rows[:: max(1, len(rows) // 15)][:15]
+    sides = [min(data.image(int(i)).shape[:2]) for i in sample]
+    return 64 if np.median(sides) >= LARGE_SIDE else 32
+
+
+def _write_table(table: pa.Table, path: Path) -> None:
+    try:
+        with atomic_path(path) as temporary:
+            pq.write_table(table, temporary, compression="zstd")
+    except OSError as error:
+        raise ZooError(
+            f"cannot write {path}: {error.strerror or error}. What was finished before is kept; "
+            "free some space and run the same command again, it continues."
+        ) from error
+
+
+def _remove_others(folder: Path, record: ProfileRecord) -> None:
+    kept = {parts_folder(folder, name, record) for name in (*record.models, FEATURES)}
+    for path in (folder / "outputs").iterdir():
+        if path not in kept:
+            shutil.rmtree(path, ignore_errors=True)
+    (folder / "unfinished.json").unlink(missing_ok=True)
