@@ -46,7 +46,7 @@ def measure_folder(
         return measure(zoo, images, device=device, threads=threads, runs=runs, seed=seed, progress=progress)
     selector = Selector.load(folder, threads=threads)
     installed = tuple(selector.bundle.card(name) for name in selector.models)
-    zoo = Zoo(folder, Manifest(schema_version=SCHEMA_VERSION, models=installed))
+    zoo = Zoo(folder, Manifest(schema_version=SCHEMA_VERSION, models=installed), complete=False)
     table = measure(zoo, images, device=device, threads=threads, runs=runs, seed=seed, progress=progress)
     record = selector.bundle.selector
     if record is None:

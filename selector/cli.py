@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from typer.core import TyperGroup
 
 from zoo.errors import DataError, ImageError, ZooError
 
@@ -23,8 +24,20 @@ UNCERTIFIED = 3
 GROUP = "zooselect.commands"
 DEVICE_PANEL = "On the device"
 
+_ORDER = ("demo", "zoo", "profile", "bench", "fit", "evaluate", "export", "select", "predict")
+
+
+class _InWorkingOrder(TyperGroup):
+    """Lists the commands in the order in which they are used, whichever package adds them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        names = super().list_commands(ctx)
+        return sorted(names, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
+
+
 app = typer.Typer(
     name="zooselect",
+    cls=_InWorkingOrder,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -34,6 +47,18 @@ app = typer.Typer(
     "**zoo add** (or **zoo train**) → **profile** → **bench** → **fit** → **evaluate** → **export** → "
     "**predict**; each reads and writes files, so each can be repeated alone.",
 )
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
+    ] = False,
+) -> None:
+    if version:
+        typer.echo(f"zooselect {importlib.metadata.version('zooselect')}")
+        raise typer.Exit
+
 
 BundleArgument = Annotated[Path, typer.Argument(help="Folder of a bundle, made by 'zooselect export'.")]
 ImagesArgument = Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")]

@@ -11,7 +11,15 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from selector.bundle import Bundle
-from selector.policy import InputPolicy, Stage, choose, right_probability, top_log_odds
+from selector.policy import (
+    InputPolicy,
+    Stage,
+    choose,
+    log_odds_of,
+    right_probability,
+    right_probability_of,
+    top_log_odds,
+)
 from zoo.card import match_classes
 from zoo.errors import ModelError
 from zoo.files import read_verified
@@ -64,6 +72,10 @@ class Engine:
         """
         if threshold is None:
             return self._run_fallback(batch, answer=answer)
+        if len(batch) == 1:  # numpy's call overhead on single rows would be felt beside a small model
+            if self.stages:
+                return [self._cascade_one(batch, threshold)]
+            return [self._input_one(batch, threshold, answer=answer)]
         if self.stages:
             return self._run_cascade(batch, threshold)
         return self._run_input(batch, threshold, answer=answer)
@@ -74,6 +86,31 @@ class Engine:
             return [Outcome(name, (name,), float("nan"), None)] * len(batch)
         logits = self.logits(name, batch)
         return [Outcome(name, (name,), float("nan"), row) for row in logits]
+
+    def _cascade_one(self, image: NDArray[np.uint8], threshold: float) -> Outcome:
+        best: Outcome | None = None
+        path: tuple[str, ...] = ()
+        for stage in self.stages:
+            path = (*path, stage.model)
+            logits = self.logits(stage.model, image)[0]
+            probability = right_probability_of(stage, log_odds_of(logits))
+            if best is None or probability >= threshold or probability > best.probability:
+                best = Outcome(stage.model, path, probability, logits)
+            else:
+                best = Outcome(best.model, path, best.probability, best.logits)
+            if probability >= threshold:
+                break
+        assert best is not None
+        return best
+
+    def _input_one(self, image: NDArray[np.uint8], threshold: float, *, answer: bool) -> Outcome:
+        row = self.scores(image)[0].tolist()
+        scores = [row[column] for column in self._columns]
+        pick = next((i for i, score in enumerate(scores) if score >= threshold), None)
+        if pick is None:
+            pick = max(range(len(scores)), key=scores.__getitem__)
+        name = self._names[pick]
+        return Outcome(name, (name,), scores[pick], self.logits(name, image)[0] if answer else None)
 
     def _run_input(self, batch: NDArray[np.uint8], threshold: float, *, answer: bool) -> list[Outcome]:
         # float64, as in every simulation: a score must not change sides of a threshold by rounding it

@@ -6,6 +6,7 @@ certified is what runs.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import msgspec
@@ -113,6 +114,21 @@ def right_probability(stage: Stage, log_odds: Floats) -> Floats:
     exponent = np.clip(-(stage.scale * log_odds + stage.offset), -700.0, 700.0)
     probabilities: Floats = 1.0 / (1.0 + np.exp(exponent))
     return probabilities
+
+
+def log_odds_of(logits: NDArray[np.floating]) -> float:
+    """:func:`top_log_odds` of one row ``[C]``, several times as fast."""
+    wide = logits.astype(np.float64)
+    top = wide.argmax()
+    exponentials = np.exp(wide - wide[top])
+    exponentials[top] = 0.0
+    return -math.log(float(exponentials.sum()) + _TINY)
+
+
+def right_probability_of(stage: Stage, log_odds: float) -> float:
+    """:func:`right_probability` of one number."""
+    exponent = -(stage.scale * log_odds + stage.offset)
+    return 1.0 / (1.0 + math.exp(min(max(exponent, -700.0), 700.0)))
 
 
 def choose(scores: NDArray[np.floating], threshold: float) -> Indices:

@@ -32,7 +32,7 @@ def place_callouts(
     callouts: Sequence[Callout],
     lines: Sequence[Sequence[tuple[float, float]]],
 ) -> list[Bbox]:
-    """Write every name beside its point: at the nearest place where it covers least.
+    """Write every name beside its point: at the nearest place where it covers least, other texts included.
 
     Parameters
     ----------
@@ -48,7 +48,8 @@ def place_callouts(
     """
     points = _pixels(axes, [callout.point for callout in callouts])
     obstacles = np.concatenate([points, *(_dense(_pixels(axes, line)) for line in lines if len(line))])
-    taken: list[Bbox] = []
+    taken = [text.get_window_extent() for text in axes.texts]
+    drawn = len(taken)
     for own, (callout, point) in enumerate(zip(callouts, points, strict=True)):
         weight = "bold" if callout.bold else "normal"
         text = axes.annotate(callout.text, callout.point, fontsize=9, fontweight=weight, color=callout.colour)
@@ -73,7 +74,7 @@ def place_callouts(
             arrowprops=leader if far > _LEADER_FROM else None,
             zorder=8,
         )
-    return taken
+    return taken[drawn:]
 
 
 def _pixels(axes: Axes, points: Sequence[tuple[float, float]]) -> NDArray[np.float64]:

@@ -20,7 +20,6 @@ from zoo.build.preprocessing import Preprocessing
 from zoo.card import ModelCard, TrainedOn, match_classes
 from zoo.directory import Zoo
 from zoo.errors import DataError, DigestError
-from zoo.model import Model
 
 TRAIN_SHARE = 0.4
 _SMALL_SIDE = 64  # pixels; images up to here are trained on at their own size

@@ -12,6 +12,7 @@ from training.findings import facts, notes, subtitle
 from training.fit import Fitted
 from training.outcomes import Outcomes, load_outcomes
 from training.policies import Simulated, by_cost
+from training.profile import read_profile_record
 from training.splits import TEST
 from training.wallclock import Timed
 from zoo.directory import Zoo
@@ -27,6 +28,7 @@ def evaluate(
     zoo: Zoo | None = None,
     precision: float | None = None,
     timed: Sequence[Timed] = (),
+    our_row: str | None = None,
     title: str = "Zooselect evaluation",
     next_commands: Sequence[str] = (),
 ) -> Evaluation:
@@ -39,6 +41,8 @@ def evaluate(
     timed
         Wall-clock results on the same test images; they replace the rows that were added up from the latency
         table.
+    our_row
+        Name of the selector's row, in `timed` and in the result; by default :func:`our_name`.
 
     Raises
     ------
@@ -50,13 +54,21 @@ def evaluate(
     bundle = fitted.record.bundle
     asked = bundle.default_precision if precision is None else precision
     test = load_outcomes(profile_folder, zoo=zoo, splits=(TEST,))
-    if set(test.models) != {card.name for card in bundle.models}:
-        raise StaleError("profile and fit are of different models. Run 'zooselect fit' again.")
+    names = [card.name for card in bundle.models]
+    profiled = read_profile_record(profile_folder).models
+    changed = [card.name for card in bundle.models if profiled.get(card.name) != card.sha256]
+    if changed:
+        raise StaleError(
+            f"the selector was fitted for other files of {', '.join(changed)} than the profile in "
+            f"{profile_folder} holds. Run 'zooselect fit' again."
+        )
+    test = test.with_models(names)
     costs = bundle.costs_ms().models
     measured = {item.name: item for item in timed}
     ours = simulate_at(fitted, test, asked)
+    our = our_row or our_name(asked)
     rows = [_single_row(test, name, costs, measured.get(name)) for name in by_cost(costs, test.models)]
-    rows.append(_our_row(fitted, test, ours, asked, measured.get(our_name(asked))))
+    rows.append(_our_row(fitted, test, ours, asked, our, measured.get(our)))
     rows.append(oracle_row(test, {row.name: row.mean_ms for row in rows if row.kind == "single"}))
     frontier = fitted.policy.frontier(test, fitted.policy.thresholds(test))
     return Evaluation(
@@ -115,14 +127,19 @@ def _single_row(outcomes: Outcomes, name: str, costs: Mapping[str, float], timed
 
 
 def _our_row(
-    fitted: Fitted, outcomes: Outcomes, simulated: Simulated, precision: float, timed: Timed | None
+    fitted: Fitted,
+    outcomes: Outcomes,
+    simulated: Simulated,
+    precision: float,
+    name: str,
+    timed: Timed | None,
 ) -> MethodRow:
     if timed is not None:
         return _timed_row(timed, "ours", precision)
     certified = fitted.certificate(precision) is not None
     models = fitted.policy.models
     shares = _shares(models, simulated.answered_by) if certified else {fitted.record.bundle.reference: 1.0}
-    return _row(our_name(precision), "ours", simulated.right, simulated.cost_ms, shares, precision, certified)
+    return _row(name, "ours", simulated.right, simulated.cost_ms, shares, precision, certified)
 
 
 def _timed_row(timed: Timed, kind: Kind, precision: float | None) -> MethodRow:

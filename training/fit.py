@@ -25,7 +25,8 @@ from selector.policy import CascadePolicy, InputPolicy, check_precision
 from training.cascade import accuracy_to_certify, fit_cascade, refit
 from training.certify import LEVELS, certify_levels
 from training.estimators import CorrectnessEstimator
-from training.graph import selector_cost_ms, selector_graph
+from training.features import POOL_VERSION
+from training.graph import TOLERANCE, score_difference, selector_cost_ms, selector_graph
 from training.outcomes import Outcomes, load_outcomes
 from training.policies import (
     FittedCascade,
@@ -40,9 +41,9 @@ from training.policies import (
 from training.profile import read_profile_record
 from training.splits import CERTIFY, FIT, TUNE
 from training.tuning import FOLDS, Tuned, tune
-from zoo.card import Positive
+from zoo.card import Positive, Sha256
 from zoo.directory import Zoo
-from zoo.errors import DataError, PrecisionError
+from zoo.errors import DataError, ParityError, PrecisionError
 from zoo.files import encode_record, read_record, read_verified, sha256_bytes, write_atomic
 from zoo.latency import LatencyTable
 
@@ -75,6 +76,7 @@ class FitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """A fitted selector: the bundle to be, and how it came about."""
 
     schema_version: Positive
+    inputs_sha256: Sha256  # see fit_inputs_sha256
     bundle: Bundle
     scores: SelectorGraph | None  # features → scores, for simulation on stored features
     grid: Positive
@@ -120,7 +122,7 @@ def fit(
     Parameters
     ----------
     profile_folder
-        A finished profile of exactly the models of `zoo`.
+        A finished profile of the models of `zoo`.
     table
         Latency of every model on the device that the selector is for.
     precision
@@ -190,6 +192,9 @@ def fit(
     tuned = next((candidate.tuned for candidate in candidates if candidate.tuned), None)
     record = FitRecord(
         schema_version=SCHEMA_VERSION,
+        inputs_sha256=fit_inputs_sha256(
+            profile_folder, zoo, table, precision=precision, policy=policy, delta=delta, seed=seed
+        ),
         bundle=bundle,
         scores=_graph_record(chosen, "scores", chosen.scores),
         grid=profile_record.grid,
@@ -202,6 +207,23 @@ def fit(
         estimators=tuned.quality if tuned else {},
     )
     return Fitted(record, chosen.fitted, chosen.graph, chosen.scores)
+
+
+def fit_inputs_sha256(
+    profile_folder: str | Path,
+    zoo: Zoo,
+    table: LatencyTable,
+    *,
+    precision: float = 0.95,
+    policy: PolicyKind = "auto",
+    delta: float = 0.05,
+    seed: int = 0,
+) -> str:
+    """Digest of all that :func:`fit` depends on: where it is equal, fitting again gives the same."""
+    options = {"precision": precision, "policy": policy, "delta": delta, "seed": seed}
+    models = {card.name: card.sha256 for card in zoo.cards}
+    parts = (read_profile_record(profile_folder), table, models, options, POOL_VERSION, SCHEMA_VERSION)
+    return sha256_bytes(msgspec.json.encode(parts, order="deterministic"))
 
 
 def save_fit(fitted: Fitted, folder: str | Path) -> None:
@@ -318,6 +340,12 @@ def _input(
     scores: onnx.ModelProto = estimator.to_onnx(len(columns))
     graph = selector_graph(tuned.features, scores, grid=grid)
     content: bytes = scores.SerializeToString(deterministic=True)
+    off = score_difference(estimator, content, features)
+    if not off <= TOLERANCE:
+        raise ParityError(
+            f"expected ONNX scores within {TOLERANCE:g} of scikit-learn's {tuned.estimator!r}, "
+            f"got {off:.1e}. Check the versions in constraints.txt."
+        )
     fitted = FittedInputPolicy(
         InputPolicy(order=order),
         content,

@@ -12,7 +12,7 @@ import onnx.version_converter
 import torch
 from numpy.typing import NDArray
 
-from training.estimators import OPSET
+from training.estimators import OPSET, CorrectnessEstimator
 from training.features import InputFeatures
 from zoo.build.quiet import quiet
 from zoo.directory import Zoo
@@ -101,6 +101,13 @@ def check_selector_graph(content: bytes, module: InputFeatures, scores: onnx.Mod
                 "Check the versions in constraints.txt."
             )
     return worst
+
+
+def score_difference(estimator: CorrectnessEstimator, content: bytes, features: NDArray[np.float32]) -> float:
+    """Largest difference between scikit-learn's scores and the ONNX graph's on features ``[n, F]``."""
+    session = open_session(content, name="scores")
+    got = session.run(["scores"], {"features": np.ascontiguousarray(features)})[0]
+    return float(np.abs(got - estimator.scores(features)).max())
 
 
 def selector_cost_ms(

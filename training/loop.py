@@ -196,9 +196,9 @@ def _run(
                     f"training {name!r}: expected a finite loss, got {mean_loss} in epoch {epoch + 1}. "
                     f"Choose a smaller learning rate than {recipe.lr:g}."
                 )
-            bar.set_postfix(
-                epoch=epoch + 1, loss=f"{mean_loss:.3f}", accuracy=f"{float(right) / len(pixels):.1%}"
-            )
+            accuracy = f"{float(right) / len(pixels):.1%}"
+            # A refresh would show the bar at once, even where everything takes less than two seconds.
+            bar.set_postfix(epoch=epoch + 1, loss=f"{mean_loss:.3f}", accuracy=accuracy, refresh=False)
 
 
 def _augment(batch: Tensor, recipe: Recipe) -> Tensor:

@@ -64,7 +64,8 @@ def train_family(
     """
     if not sizes or len(set(sizes)) != len(sizes) or not set(sizes) <= set(SIZES):
         raise DataError(
-            f"expected distinct sizes out of {', '.join(SIZES)}, got {', '.join(sizes) or 'none'}. Correct them."
+            f"expected distinct sizes out of {', '.join(SIZES)}, "
+            f"got {', '.join(sizes) or 'none'}. Correct them."
         )
     by_parameters = sorted(sizes, key=lambda size: _parameters(size, len(data.classes)), reverse=True)
     cards: dict[str, ModelCard] = {}

@@ -104,14 +104,14 @@ def load_outcomes(
     Parameters
     ----------
     zoo
-        When given, the profile must be of exactly these models.
+        When given, only its models are read, and they must be the ones that were profiled.
     splits
         Which samples to read. The test split is read only when it is named: choices are made without it.
 
     Raises
     ------
     StaleError
-        When a model of `zoo` changed, was added or removed since.
+        When a model of `zoo` has changed since, or was added.
     DataError
         When there is no finished profile, or a part is missing or damaged.
     """
@@ -135,7 +135,7 @@ def load_outcomes(
         raise DataError(
             f"{path / SAMPLES_FILE}: unknown label {error}. Profile again with --restart."
         ) from None
-    models = tuple(record.models)
+    models = tuple(record.models) if zoo is None else zoo.names
     logits = np.stack(
         [_read_parts(path, name, record, columns["id"], len(record.classes))[chosen] for name in models],
         axis=1,
@@ -160,12 +160,9 @@ def _check_fresh(record: ProfileRecord, zoo: Zoo, folder: Path) -> None:
     current = {card.name: card.sha256 for card in zoo.cards}
     changed = sorted(name for name in current if record.models.get(name) not in (None, current[name]))
     added = sorted(set(current) - set(record.models))
-    removed = sorted(set(record.models) - set(current))
-    if changed or added or removed:
+    if changed or added:
         parts = [
-            f"{what}: {', '.join(names)}"
-            for what, names in (("changed", changed), ("added", added), ("removed", removed))
-            if names
+            f"{what}: {', '.join(names)}" for what, names in (("changed", changed), ("added", added)) if names
         ]
         raise StaleError(
             f"the profile in {folder} is stale; models {'; '.join(parts)}. "

@@ -30,6 +30,8 @@ _STYLE: Any = {
     "axes.linewidth": 0.8,
     "axes.spines.right": False,
     "axes.spines.top": False,
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "sans-serif"],
     "font.size": 9.0,
     "svg.fonttype": "none",
     "svg.hashsalt": "zooselect",
@@ -177,16 +179,25 @@ def _prepare(axes: Axes, evaluation: Evaluation) -> None:
     axes.set_xlabel("mean time per input, ms")
     axes.set_title("accuracy", fontsize=9, color=MUTED, loc="left")
     if evaluation.asked_precision is not None:
-        axes.axhline(evaluation.asked_precision, color=OURS, linewidth=1, linestyle=(0, (4, 3)), zorder=2)
-        axes.annotate(
-            f"asked: {evaluation.asked_precision * 100:g} %",
-            (0, evaluation.asked_precision),
-            xycoords=("axes fraction", "data"),
-            xytext=(3, 3),
-            textcoords="offset points",
-            color=OURS,
-            fontsize=8,
-        )
+        _asked(axes, evaluation.asked_precision, points)
+
+
+def _asked(axes: Axes, precision: float, points: Sequence[tuple[float, float]]) -> None:
+    axes.axhline(precision, color=OURS, linewidth=1, linestyle=(0, (4, 3)), zorder=2)
+    places = axes.transLimits.transform(axes.transScale.transform(points))
+    level = axes.transLimits.transform(axes.transScale.transform((points[0][0], precision)))[1]
+    near = [0.5, *(x for x, y in places if abs(y - level) < 0.08)]
+    left = min(near) >= 1 - max(near)  # the side with more room
+    axes.annotate(
+        f"asked: {precision * 100:g} %",
+        (0 if left else 1, precision),
+        xycoords=("axes fraction", "data"),
+        xytext=(3 if left else -3, 3),
+        textcoords="offset points",
+        ha="left" if left else "right",
+        color=OURS,
+        fontsize=8,
+    )
 
 
 def _curve(axes: Axes, curve: FrontierCurve) -> None:
@@ -215,4 +226,4 @@ def _svg(figure: Figure) -> str:
     stream = io.StringIO()
     figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = stream.getvalue()
-    return re.sub(r"(font: (?:[^;\"']* )?[\d.]+px )[^;\"]*", rf"\g<1>{FONTS}", svg[svg.index("<svg") :])
+    return re.sub(r"'DejaVu Sans'[^;\"<]*", FONTS, svg[svg.index("<svg") :])

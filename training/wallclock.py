@@ -1,10 +1,11 @@
-"""Wall-clock: real answers of a bundle, timed image by image, interleaved with every single model."""
+"""Wall-clock: real answers of bundles, timed image by image, interleaved with single models."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,6 @@ from selector.policy import softmax
 from selector.runtime import Prediction, Selector
 from training.data import LabelledImages
 from zoo.card import match_classes
-from zoo.errors import DataError
 from zoo.latency import Latency, summarise, time_interleaved
 from zoo.model import Model
 
@@ -42,59 +42,47 @@ class Timed:
 
 
 def run_wall_clock(
-    selector: Selector,
+    selectors: Mapping[str, tuple[Selector, float]],
     data: LabelledImages,
     *,
-    precisions: Sequence[float],
-    singles: Sequence[str] | None = None,
+    singles: Mapping[str, Model],
     rounds: int = 1,
     seed: int = 0,
     progress: bool = True,
 ) -> list[Timed]:
-    """Answer every image of `data` with the selector and with every single model, and time each call.
+    """Answer every image of `data` with selectors and with single models, and time each call.
 
     Everything an application waits for is inside the measured time: checks, features, scores, all models that
     run, softmax and the label. For each image all methods run one after the other in a new random order.
 
     Parameters
     ----------
-    precisions
-        One selector row each.
+    selectors
+        Name of the row → selector and the precision to ask of it.
     singles
-        Models to compare with; by default all installed ones.
+        Name → model to compare with.
     rounds
         How often each image is answered; accuracy does not depend on it.
     """
-    order = match_classes(data.classes, selector.classes, model="the bundle")
-    names = [data.classes[label] for label in data.labels]
+    for name, (selector, _) in selectors.items():
+        match_classes(data.classes, selector.classes, model=name)
+    truth = np.array([data.classes[label] for label in data.labels])
     images = [np.ascontiguousarray(data.image(i)) for i in range(len(data))]
-    if not images:
-        raise DataError("expected test images, got none.")
-    assert len(order) == len(data.classes)
-    calls: dict[str, Callable[[NDArray[np.uint8]], object]] = {}
-    answers: dict[str, list[tuple[str, str, bool | None]]] = {}
-
-    def remember(name: str, label: str, model: str, certified: bool | None) -> None:
-        answers[name].append((label, model, certified))
-
-    for precision in precisions:
-        name = f"zooselect {precision:g}"
-        answers[name] = []
-        calls[name] = _selector_call(selector, precision)
-    for single in singles if singles is not None else selector.models:
-        answers[single] = []
-        calls[single] = _single_call(selector, single)
+    calls: dict[str, Callable[[NDArray[np.uint8]], object]] = {
+        **{name: partial(selector.predict, precision=asked) for name, (selector, asked) in selectors.items()},
+        **{name: partial(_answer, model) for name, model in singles.items()},
+    }
+    answers: dict[str, list[tuple[str, str, bool | None]]] = {name: [] for name in calls}
     for name, call in tqdm(calls.items(), desc="answering", unit="method", disable=not progress, delay=2):
         for image in images:
             result = call(image)
             if isinstance(result, Prediction):
-                remember(name, result.label, result.model, result.certified)
+                answers[name].append((result.label, result.model, result.certified))
             else:
-                remember(name, str(result), name, None)
+                answers[name].append((str(result), name, None))
     times = time_interleaved(
         calls, images, runs=len(images) * rounds, warm_up=min(20, len(images)), seed=seed, progress=progress
     )
-    truth = np.array(names)
     timed = []
     for name in calls:
         labels = np.array([label for label, _, _ in answers[name]])
@@ -113,16 +101,14 @@ def run_wall_clock(
     return timed
 
 
-def _selector_call(selector: Selector, precision: float) -> Callable[[NDArray[np.uint8]], Prediction]:
-    return lambda image: selector.predict(image, precision)
+def single_models(selector: Selector, names: Sequence[str] | None = None) -> dict[str, Model]:
+    """Models of a bundle to compare with, by default all installed ones, opened on their own."""
+    return {
+        name: Model.open(selector.bundle.card(name), selector.folder, threads=selector.threads)
+        for name in (selector.models if names is None else names)
+    }
 
 
-def _single_call(selector: Selector, name: str) -> Callable[[NDArray[np.uint8]], str]:
-    card = selector.bundle.card(name)
-    model = Model.open(card, selector.folder, threads=selector.threads)
-
-    def answer(image: NDArray[np.uint8]) -> str:
-        probabilities = softmax(model.logits(image[np.newaxis]))[0]
-        return card.classes[int(probabilities.argmax())]
-
-    return answer
+def _answer(model: Model, image: NDArray[np.uint8]) -> str:
+    probabilities = softmax(model.logits(image[np.newaxis]))[0]
+    return model.card.classes[int(probabilities.argmax())]

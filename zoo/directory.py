@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from zoo.card import SCHEMA_VERSION, Compression, Manifest, ModelCard, TrainedOn
-from zoo.errors import CardError
+from zoo.errors import CardError, ZooError
 from zoo.files import encode_record, read_record, sha256_bytes, write_atomic
 from zoo.model import Model
 
@@ -21,9 +22,10 @@ class Zoo:
     then the manifest is replaced. A crash in between leaves the previous zoo intact.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, *, complete: bool = True) -> None:
         self.folder = folder
         self.manifest = manifest
+        self._complete = complete
 
     @classmethod
     def open(cls, folder: str | Path) -> Zoo:
@@ -68,6 +70,17 @@ class Zoo:
     def model(self, name: str, *, threads: int = 1) -> Model:
         """Open one model, verified; raises :class:`DigestError` or :class:`ModelError`."""
         return Model.open(self.card(name), self.folder, threads=threads)
+
+    def only(self, names: Sequence[str]) -> Zoo:
+        """The same folder with only the named models, in that order, to read from.
+
+        Raises
+        ------
+        ModelNotFoundError
+            When one of them is not in the zoo.
+        """
+        cards = tuple(self.card(name) for name in names)
+        return Zoo(self.folder, Manifest(schema_version=SCHEMA_VERSION, models=cards), complete=False)
 
     def add(
         self,
@@ -127,6 +140,10 @@ class Zoo:
         )
 
     def _commit(self, manifest: Manifest) -> None:
+        if not self._complete:
+            raise ZooError(
+                f"expected the whole zoo in {self.folder}, got a part of it. Open it with Zoo.open."
+            )
         write_atomic(self.folder / MANIFEST_FILE, encode_record(manifest))
         self.manifest = manifest
         named = {card.file for card in manifest.models}

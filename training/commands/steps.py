@@ -91,6 +91,9 @@ def fit(
         Literal["auto", "input", "cascade"],
         typer.Option(help="input: decide from the image alone; cascade: run cheap, escalate; auto: compare."),
     ] = "auto",
+    models: Annotated[
+        str, typer.Option(help="Choose among these models only, separated by commas. Default: the whole zoo.")
+    ] = "",
     delta: Annotated[float, typer.Option(help="Allowed probability that a certificate is wrong.")] = 0.05,
     require_certified: Annotated[
         bool, typer.Option("--require-certified", help="Exit with code 3 if the precision is not certified.")
@@ -172,10 +175,11 @@ def evaluate(
 
     from selector.runtime import Selector
     from training.evaluate import evaluate as run
+    from training.evaluate import our_name
     from training.fit import load_fit
     from training.profile import held_out_images
     from training.report import render, table
-    from training.wallclock import run_wall_clock
+    from training.wallclock import run_wall_clock, single_models
     from zoo.errors import DataError
 
     fitted = load_fit(fit)
@@ -185,7 +189,13 @@ def evaluate(
         if not data:
             raise DataError("expected --data with --bundle: the images of the profile, got none.")
         images = held_out_images(profile, load_data(data, environments=environments, seed=seed))
-        timed = run_wall_clock(Selector.load(bundle), images, precisions=[asked], progress=not as_json)
+        selector = Selector.load(bundle)
+        timed = run_wall_clock(
+            {our_name(asked): (selector, asked)},
+            images,
+            singles=single_models(selector),
+            progress=not as_json,
+        )
     evaluation = run(fitted, profile, precision=precision, timed=timed, next_commands=["zooselect export"])
     render(evaluation, report)
     if as_json:

@@ -1,0 +1,185 @@
+"""Suite speed: the selector's own time, its parity with torch and scikit-learn, and profiling throughput."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.result import finish
+from selector.policy import choose
+from training.data import LabelledImages, digits
+from training.environments import ENVIRONMENTS, under_environments
+from training.estimators import KINDS, CorrectnessEstimator
+from training.evaluate import evaluate
+from training.features import InputFeatures
+from training.fit import fit
+from training.folder import folder as image_folder
+from training.graph import selector_graph, time_selector_us
+from training.models import train_family
+from training.outcomes import Outcomes, load_outcomes
+from training.profile import profile
+from training.splits import FIT, TUNE, Splits
+from zoo.build.add import add_efficientnet_lite
+from zoo.directory import Zoo
+from zoo.latency import measure
+from zoo.model import open_session
+
+BUDGETS_US = {(32, 32): 50.0, (224, 224): 250.0}
+PARITY_IMAGES = 1000
+
+
+def run_speed(
+    *,
+    photos: Path | None = None,
+    wnids: Path | None = None,
+    seed: int = 0,
+    results: Path = Path("results"),
+) -> dict[str, Any]:
+    """Run the suite, print its tables and its JSON line, write a result file.
+
+    Parameters
+    ----------
+    photos
+        Folder of class folders of ImageNet photographs; with it, the 224×224 figures come with their share of
+        the mean time of EfficientNet-Lite 0 and 1.
+    wnids
+        File with the 1000 class names in index order, one a line.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        work = Path(scratch)
+        zoo, data = _digits_zoo(work, seed)
+        throughput = _throughput(zoo, data, work, seed)
+        outcomes = load_outcomes(work / "profile", zoo=zoo)
+        parity = _parity(outcomes, data, seed)
+        overhead = [_overhead(zoo, data, work, (32, 32), 0.9, seed)]
+        if photos is not None and wnids is not None:
+            lite, pictures = _photo_zoo(work, photos, wnids)
+            overhead.append(_overhead(lite, pictures, work / "photos", (224, 224), 0.7, seed))
+        else:
+            overhead.append(_bare_overhead(outcomes, (224, 224), seed))
+    print(f"{'image':<10}{'features':>9}{'p50 µs':>9}{'p95 µs':>9}{'budget':>8}{'share of mean time':>20}")
+    for row in overhead:
+        share = "–" if row["share"] is None else f"{row['share']:.1%}"
+        print(
+            f"{row['image']:<10}{row['features']:>9}{row['p50_us']:>9.1f}{row['p95_us']:>9.1f}"
+            f"{row['budget_us']:>8.0f}{share:>20}"
+        )
+    print(f"\n{'estimator':<12}{'largest score difference':>26}{'different choices':>20}")
+    for row in parity:
+        print(
+            f"{row['estimator']:<12}{row['difference']:>26.1e}{row['different_choices']:>14}"
+            f" of {row['images']}"
+        )
+    print(f"\nprofiling throughput over a bare ONNX Runtime loop: {throughput:.2f}")
+    figures = {"overhead": overhead, "parity": parity, "profiling_over_bare_loop": round(throughput, 4)}
+    return finish("speed", figures, seed=seed, folder=results)
+
+
+def _digits_zoo(work: Path, seed: int) -> tuple[Zoo, LabelledImages]:
+    data = under_environments(digits(), list(ENVIRONMENTS), seed=seed)
+    zoo = Zoo.create(work / "zoo")
+    train_family(zoo, data, share=0.3, seed=seed)
+    return zoo, data
+
+
+def _photo_zoo(work: Path, photos: Path, wnids: Path) -> tuple[Zoo, LabelledImages]:
+    zoo = Zoo.create(work / "photo-zoo")
+    classes = wnids.read_text().split()
+    for version in (0, 1):
+        add_efficientnet_lite(zoo, version, classes=classes)
+    data = image_folder(photos)
+    profile(zoo, data, work / "photos" / "profile", splits=Splits())
+    return zoo, data
+
+
+def _throughput(zoo: Zoo, data: LabelledImages, work: Path, seed: int) -> float:
+    """Images per second of profiling over those of a bare loop, same models, batch and threads."""
+    splits = Splits(seed=seed)
+    ratios = []
+    for turn in range(3):
+        folder = work / ("profile" if turn == 0 else f"profile-{turn}")
+        start = time.perf_counter()
+        record = profile(zoo, data, folder, splits=splits, progress=False)
+        profiled = (time.perf_counter() - start) / record.samples
+        models = [zoo.model(name, threads=torch.get_num_threads()) for name in zoo.names]
+        batches = [np.stack([data.image(i + k) for k in range(64)]) for i in range(0, 64 * 40, 64)]
+        start = time.perf_counter()
+        for batch in batches:
+            for model in models:
+                model.run(batch)
+        bare = (time.perf_counter() - start) / (64 * len(batches))
+        ratios.append(bare / profiled)
+    return float(np.median(ratios))
+
+
+def _parity(outcomes: Outcomes, data: LabelledImages, seed: int) -> list[dict[str, Any]]:
+    """Merged ONNX graph against torch features and scikit-learn scores on real images."""
+    development = outcomes.split(FIT, TUNE)
+    names = outcomes.feature_names
+    chosen = np.random.default_rng(seed).choice(len(data), PARITY_IMAGES, replace=False)
+    images = [data.image(int(i)) for i in chosen]
+    with torch.inference_mode():
+        features = InputFeatures(names).eval()(torch.from_numpy(np.stack(images))).numpy()
+    rows = []
+    for kind in KINDS:
+        estimator = CorrectnessEstimator(kind, seed=seed).fit(development.features, development.right)
+        graph = open_session(selector_graph(names, estimator.to_onnx(len(names)), grid=32), name="selector")
+        got = np.concatenate([graph.run(["scores"], {"image": image[None]})[0] for image in images])
+        wanted = estimator.scores(features)
+        threshold = float(np.quantile(wanted, 0.6)) + 1e-9
+        differ = int((choose(got.astype(np.float64), threshold) != choose(wanted, threshold)).sum())
+        rows.append(
+            {
+                "estimator": kind,
+                "difference": float(np.abs(got - wanted).max()),
+                "different_choices": differ,
+                "images": len(images),
+            }
+        )
+    return rows
+
+
+def _overhead(
+    zoo: Zoo, data: LabelledImages, work: Path, size: tuple[int, int], precision: float, seed: int
+) -> dict[str, Any]:
+    """Time of a fitted input policy's graph, and its share of the policy's mean time on test images."""
+    images: Sequence[NDArray[np.uint8]] = [
+        np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8) for _ in range(4)
+    ]
+    table = measure(zoo, images, device="this-machine", runs=100, seed=seed)
+    fitted = fit(work / "profile", zoo, table, precision=precision, policy="input", seed=seed)
+    assert fitted.graph is not None
+    assert fitted.record.bundle.selector is not None
+    ours = evaluate(fitted, work / "profile", precision=precision).ours
+    assert ours is not None
+    row = _times(fitted.graph, len(fitted.record.bundle.selector.features), size)
+    costs = table.costs_ms(zoo)
+    mean_ms = sum(costs[name] * share for name, share in ours.shares.items()) + row["p50_us"] / 1e3
+    return row | {"share": round(row["p50_us"] / 1e3 / mean_ms, 5), "models": list(zoo.names)}
+
+
+def _bare_overhead(outcomes: Outcomes, size: tuple[int, int], seed: int) -> dict[str, Any]:
+    """Time of the largest graph there can be: all features and the widest estimator, on the finer grid."""
+    development = outcomes.split(FIT, TUNE)
+    names = outcomes.feature_names
+    estimator = CorrectnessEstimator("mlp", seed=seed).fit(development.features, development.right)
+    graph = selector_graph(names, estimator.to_onnx(len(names)), grid=64)
+    return _times(graph, len(names), size) | {"share": None, "models": []}
+
+
+def _times(graph: bytes, features: int, size: tuple[int, int]) -> dict[str, Any]:
+    micros = time_selector_us(graph, size)
+    return {
+        "image": f"{size[0]}x{size[1]}",
+        "features": features,
+        "p50_us": round(float(np.median(micros)), 2),
+        "p95_us": round(float(np.quantile(micros, 0.95)), 2),
+        "budget_us": BUDGETS_US[size],
+    }

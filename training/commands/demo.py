@@ -1,0 +1,59 @@
+"""The command demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from training.commands.options import JsonOption, SeedOption
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for everything that is made.")] = Path(
+        "zooselect-demo"
+    ),
+    precision: Annotated[
+        float, typer.Option(help="Precision to certify and to answer with, in (0, 1).")
+    ] = 0.9,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start anew instead of using what is there.")
+    ] = False,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """See it work: train models of three sizes, compress, profile, fit, certify, export, and answer.
+
+    Handwritten digits in light, dark, noise, blur and more; needs no download and about two minutes. A second
+    run uses what the first one made.
+    """
+    import msgspec
+
+    from training.demo import run_demo
+    from training.report import table
+
+    result = run_demo(
+        out,
+        precision=precision,
+        seed=seed,
+        fresh=fresh,
+        progress=not as_json,
+        say=lambda line: typer.echo(line, err=True),
+    )
+    if as_json:
+        typer.echo(msgspec.json.encode(result.evaluation).decode())
+        return
+    typer.echo()
+    typer.echo(table(result.evaluation))
+    typer.echo()
+    for note in result.evaluation.notes:
+        typer.echo(note)
+    typer.echo(f"\nTotal {sum(result.seconds.values()):.0f} s. Report: {result.report}\n\nTry next:")
+    for command in result.evaluation.next_commands:
+        typer.echo(f"  {command}")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this file to the command line."""
+    app.command(rich_help_panel="Start here")(demo)

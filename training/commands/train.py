@@ -1,0 +1,78 @@
+"""The command ``zoo train``: a family of networks of different sizes from labelled images."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from training.commands.options import (
+    MY_ZOO,
+    DataOption,
+    EnvironmentsOption,
+    JsonOption,
+    SeedOption,
+    SkipBadOption,
+    ZooOption,
+    load_data,
+)
+
+
+def train(
+    data: DataOption,
+    zoo: ZooOption = MY_ZOO,
+    environments: EnvironmentsOption = "",
+    sizes: Annotated[
+        str, typer.Option("--sizes", help="Which sizes; the largest teaches the others.")
+    ] = "tiny,small,full",
+    share: Annotated[
+        float,
+        typer.Option(
+            "--share", help="Share of the images to train on. It is remembered: they never judge the models."
+        ),
+    ] = 0.4,
+    epochs: Annotated[
+        int | None,
+        typer.Option("--epochs", min=1, help="Passes over the images. Default: what suits size and data."),
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    force: Annotated[bool, typer.Option("--force", help="Train again what the zoo holds already.")] = False,
+    skip_bad: SkipBadOption = False,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Train small networks of different sizes on labelled images and add them to the zoo.
+
+    Interrupted, the same command continues with the next model. The networks are made for small images and
+    CPUs; larger ones come in with 'zooselect zoo add'.
+    Example: zooselect zoo train --data digits --environments all --zoo my-zoo
+    """
+    import msgspec
+
+    from training.models import train_family
+    from zoo.directory import Zoo
+
+    images = load_data(data, environments=environments, skip_bad=skip_bad, seed=seed)
+    cards = train_family(
+        Zoo.create(zoo),
+        images,
+        sizes=[name.strip() for name in sizes.split(",")],
+        share=share,
+        seed=seed,
+        epochs=epochs,
+        device=device,
+        force=force,
+        progress=not as_json,
+    )
+    if as_json:
+        typer.echo(msgspec.json.encode(cards).decode())
+        return
+    for card in cards:
+        typer.echo(f"{card.name}: {card.macs / 1e6:.2f} million multiply-accumulates, {card.source}")
+    shown = f" --environments {environments}" if environments else ""
+    typer.echo(f"Next: zooselect profile --data {data}{shown} --zoo {zoo}")
+
+
+def add_train(zoo_app: typer.Typer) -> None:
+    """Add the command ``train`` to the commands of the zoo."""
+    zoo_app.command("train")(train)

@@ -1,0 +1,300 @@
+"""The commands ``zoo add``, ``zoo compress`` and ``zoo list``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from training.commands.options import (
+    MY_ZOO,
+    TRAINING_PANEL,
+    DataOption,
+    EnvironmentsOption,
+    JsonOption,
+    SeedOption,
+    ZooOption,
+    load_data,
+)
+from zoo.errors import CardError, DataError, ModelError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from zoo.card import ModelCard
+
+_KINDS = "--cifar-resnet, --torchvision, --efficientnet-lite, --onnx"
+
+NameOption = Annotated[
+    str | None, typer.Option("--name", help="What the zoo calls the model. Default: after its architecture.")
+]
+ClassesOption = Annotated[
+    Path | None,
+    typer.Option("--classes", help="Text file with one class name a line, in the order of the outputs."),
+]
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights", help=".npz of a CIFAR ResNet, or a torch state dict. Nothing in it is executed."
+    ),
+]
+SizeOption = Annotated[
+    str, typer.Option("--size", help="What the network sees, in pixels: 224 or HEIGHTxWIDTH.")
+]
+CropOption = Annotated[
+    float | None,
+    typer.Option(
+        "--crop", help="Share of the short side that a centre crop keeps, e.g. 0.875. Default: none."
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of the zoo to the command line."""
+    zoo_app = typer.Typer(
+        no_args_is_help=True, help="Build the zoo: models of different sizes in one folder."
+    )
+    zoo_app.command("add")(add)
+    zoo_app.command("compress")(compress)
+    zoo_app.command("list")(list_models)
+    app.add_typer(zoo_app, name="zoo", rich_help_panel=TRAINING_PANEL)
+
+
+def add(
+    zoo: ZooOption = MY_ZOO,
+    name: NameOption = None,
+    cifar_resnet: Annotated[
+        int | None, typer.Option(help="A CIFAR ResNet of this depth (20, 32, 44, 56); needs --weights.")
+    ] = None,
+    torchvision: Annotated[
+        str | None, typer.Option(help="A torchvision classifier, e.g. resnet18; --pretrained or --weights.")
+    ] = None,
+    efficientnet_lite: Annotated[
+        int | None, typer.Option(help="EfficientNet-Lite 0, 1 or 2 with its ImageNet weights.")
+    ] = None,
+    onnx: Annotated[
+        Path | None,
+        typer.Option(help="Any ONNX classifier with a float image input; needs --classes, --size."),
+    ] = None,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="torchvision: its published weights (a download).")
+    ] = False,
+    weights: WeightsOption = None,
+    classes: ClassesOption = None,
+    size: SizeOption = "",
+    mean: Annotated[
+        str, typer.Option(help="ONNX: mean of R,G,B on the 0..1 scale, e.g. 0.485,0.456,0.406.")
+    ] = "0,0,0",
+    std: Annotated[str, typer.Option(help="ONNX: standard deviation of R,G,B on the 0..1 scale.")] = "1,1,1",
+    crop: CropOption = None,
+    interpolation: Annotated[
+        Literal["bilinear", "bicubic"], typer.Option(help="ONNX: resizing.")
+    ] = "bilinear",
+    layout: Annotated[
+        Literal["nchw", "nhwc"], typer.Option(help="ONNX: axes of the input, channels first or last.")
+    ] = "nchw",
+    scale: Annotated[
+        Literal["0..1", "0..255"], typer.Option(help="ONNX: range of pixel values before mean and std.")
+    ] = "0..1",
+    input_name: Annotated[
+        str | None, typer.Option("--input", help="ONNX: the image input, if there are several.")
+    ] = None,
+    output_name: Annotated[
+        str | None, typer.Option("--output", help="ONNX: the class output, if there are several.")
+    ] = None,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="ONNX: the network ends in a softmax.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Add a model to the zoo: choose one of --cifar-resnet, --torchvision, --efficientnet-lite, --onnx.
+
+    Resizing, cropping and normalising become part of the stored model, so that every model of the zoo takes
+    the same image, of any size. The result is checked against the original before it is added.
+
+    Examples: zooselect zoo add --cifar-resnet 56 --weights cifar10-resnet56.npz; zooselect zoo add --onnx
+    net.onnx --classes names.txt --size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --crop 0.875
+    """
+    given = [
+        kind
+        for kind, value in zip(
+            _KINDS.split(", "), (cifar_resnet, torchvision, efficientnet_lite, onnx), strict=True
+        )
+        if value is not None
+    ]
+    if len(given) != 1:
+        raise ModelError(f"expected one of {_KINDS}, got {', '.join(given) or 'none'}.")
+    names = _read_classes(classes) if classes else ()
+    typer.echo("Loading, exporting and checking; this takes some seconds.", err=True)
+
+    from zoo.build import add as building
+    from zoo.build.preprocessing import Preprocessing
+    from zoo.directory import Zoo
+
+    target = Zoo.create(zoo)
+    card: ModelCard
+    if cifar_resnet is not None:
+        if weights is None:
+            raise ModelError("--cifar-resnet: expected --weights FILE.npz, got none.")
+        chosen: dict[str, Any] = {"classes": names} if names else {}
+        card = building.add_cifar_resnet(target, cifar_resnet, weights, name=name, **chosen)
+    elif torchvision is not None:
+        if pretrained == (weights is not None):
+            raise ModelError("--torchvision: expected either --pretrained or --weights FILE.")
+        side = _parse_size(size)[0] if size else None
+        card = building.add_torchvision(
+            target, torchvision, weights=weights or "DEFAULT", classes=names, resolution=side, name=name
+        )
+    elif efficientnet_lite is not None:
+        if not names:
+            raise ModelError(
+                "--efficientnet-lite: expected --classes FILE with the 1000 ImageNet class names."
+            )
+        card = building.add_efficientnet_lite(target, efficientnet_lite, classes=names, name=name)
+    else:
+        assert onnx is not None
+        if not names or not size:
+            raise ModelError("--onnx: expected --classes FILE and --size PIXELS as well.")
+        card = building.add_foreign(
+            target,
+            name or onnx.stem.lower(),
+            onnx,
+            Preprocessing(
+                _parse_size(size),
+                _parse_triple(mean, "--mean"),
+                _parse_triple(std, "--std"),
+                crop,
+                interpolation,
+            ),
+            names,
+            layout=layout,
+            scale=scale,
+            input=input_name,
+            output=output_name,
+            output_kind="probabilities" if probabilities else "logits",
+        )
+    _tell(card, zoo, as_json)
+
+
+def compress(
+    model: Annotated[str, typer.Argument(metavar="NAME", help="The model of the zoo to make smaller.")],
+    data: DataOption,
+    zoo: ZooOption = MY_ZOO,
+    method: Annotated[
+        Literal["int8"], typer.Option(help="int8: 8-bit integer weights and activations, no training.")
+    ] = "int8",
+    images: Annotated[
+        int, typer.Option(min=8, help="int8: how many images the value ranges are measured on.")
+    ] = 256,
+    name: NameOption = None,
+    environments: EnvironmentsOption = "",
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a smaller, faster model out of one of the zoo; both stay in it, and the selector chooses.
+
+    The images should be like those of the device, and not be the ones that judge the model: where it was
+    trained on the same data, only its training images are used.
+    Example: zooselect zoo compress resnet56 --data photos/train --method int8
+    """
+    from zoo.build.add import add_int8
+    from zoo.directory import Zoo
+
+    target = Zoo.open(zoo)
+    parent = target.card(model)
+    chosen = _calibration_images(
+        parent, data, images, environments=environments, seed=seed, progress=not as_json
+    )
+    typer.echo(f"Quantising {model} on {len(chosen)} images.", err=True)
+    _tell(add_int8(target, model, chosen, name=name, progress=not as_json), zoo, as_json)
+
+
+def list_models(zoo: ZooOption = MY_ZOO, as_json: JsonOption = False) -> None:
+    """List the models of the zoo: size, cost, classes, and what each was made from.
+
+    Example: zooselect zoo list --zoo my-zoo --json
+    """
+    import msgspec
+
+    from zoo.directory import Zoo
+
+    cards = Zoo.open(zoo).cards
+    if as_json:
+        typer.echo(msgspec.json.encode(cards).decode())
+        return
+    typer.echo(
+        f"{'model':<28}{'input':>10}{'million MACs':>14}{'parameters':>12}{'MB':>8}{'classes':>9}  made from"
+    )
+    for card in cards:
+        size = "x".join(map(str, card.resolution))
+        made = f"{card.parent}, {card.compression}" if card.parent else card.source
+        typer.echo(
+            f"{card.name:<28}{size:>10}{card.macs / 1e6:>14.2f}{card.parameters:>12,}"
+            f"{card.size_bytes / 1e6:>8.2f}{len(card.classes):>9}  {made}"
+        )
+
+
+def _tell(card: ModelCard, zoo: Path, as_json: bool) -> None:
+    if as_json:
+        import msgspec
+
+        typer.echo(msgspec.json.encode(card).decode())
+        return
+    typer.echo(
+        f"{card.name}: {card.parameters:,} parameters, {card.macs / 1e6:.2f} million multiply-accumulates, "
+        f"{card.size_bytes / 1e6:.2f} MB, {len(card.classes)} classes."
+    )
+    typer.echo(f"Next: zooselect zoo list --zoo {zoo}")
+
+
+def _calibration_images(
+    card: ModelCard, spec: str, count: int, *, environments: str, seed: int, progress: bool
+) -> list[NDArray[np.uint8]]:
+    """Random images out of a data set; only training images where the model was trained on that data."""
+    import numpy as np
+    from tqdm import tqdm
+
+    from training.splits import TRAIN, Splits
+
+    data = load_data(spec, environments=environments, seed=seed)
+    allowed = np.arange(len(data.ids))
+    trained = card.trained_on
+    if trained is not None and trained.data_sha256 == data.originals_sha256:
+        names = Splits(seed=trained.seed, train=trained.share).assign(data.groups)
+        allowed = allowed[names == TRAIN]
+    chosen = np.random.default_rng(seed).permutation(allowed)[:count]
+    bar = tqdm(
+        sorted(chosen.tolist()), desc="reading", unit="image", delay=2, disable=not progress, leave=False
+    )
+    return [data.image(index) for index in bar]
+
+
+def _read_classes(path: Path) -> tuple[str, ...]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: expected a text file with one class name a line, got: {error}.") from error
+    names = tuple(line.strip() for line in lines if line.strip())
+    if len(names) < 2:
+        raise DataError(f"{path}: expected at least two class names, one a line, got {len(names)}.")
+    return names
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    height, _, width = text.lower().partition("x")
+    try:
+        return int(height), int(width or height)
+    except ValueError:
+        raise CardError(f"--size: expected pixels such as 224 or 224x320, got {text!r}.") from None
+
+
+def _parse_triple(text: str, option: str) -> tuple[float, float, float]:
+    try:
+        red, green, blue = (float(part) for part in text.split(","))
+    except ValueError:
+        raise CardError(
+            f"{option}: expected three numbers such as 0.485,0.456,0.406, got {text!r}."
+        ) from None
+    return red, green, blue

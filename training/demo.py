@@ -1,0 +1,188 @@
+"""The demo: digits under changing environments, from training to timed answers of the exported bundle."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from selector.runtime import Selector
+from training.data import LabelledImages, digits
+from training.environments import ENVIRONMENTS, under_environments
+from training.evaluate import evaluate, our_name
+from training.evaluation import Evaluation
+from training.export import check_bundle, export_bundle
+from training.fit import Fitted, fit, fit_inputs_sha256, load_fit, save_fit
+from training.models import train_family
+from training.profile import held_out_images, profile
+from training.report import render
+from training.splits import TRAIN, Splits
+from training.wallclock import run_wall_clock, single_models
+from zoo.build.add import add_int8
+from zoo.directory import Zoo
+from zoo.errors import ZooError
+from zoo.latency import LatencyTable, load_table, measure, save_table
+
+DEVICE = "this-machine"
+TRAIN_SHARE = 0.4
+CALIBRATION_IMAGES = 200
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo made, and how long each step took."""
+
+    evaluation: Evaluation
+    report: Path
+    bundle: Path
+    seconds: dict[str, float]  # step → time
+
+
+def run_demo(
+    folder: str | Path,
+    *,
+    precision: float = 0.9,
+    seed: int = 0,
+    fresh: bool = False,
+    progress: bool = True,
+    say: Say = print,
+) -> DemoResult:
+    """Train, compress, profile, fit, certify, export, and answer the test split through the bundle.
+
+    What a run before left in `folder` and is still valid is used again.
+
+    Parameters
+    ----------
+    precision
+        The precision to certify and to answer with.
+    fresh
+        Throw away what is in `folder` first.
+    say
+        Where a line about each step goes.
+    """
+    root = Path(folder)
+    if fresh:
+        shutil.rmtree(root, ignore_errors=True)
+    clock = _Clock(say)
+
+    data = under_environments(digits(), list(ENVIRONMENTS), seed=seed)
+    zoo = Zoo.create(root / "zoo")
+    with clock("train tiny, small and full (the smaller ones distilled)"):
+        train_family(zoo, data, share=TRAIN_SHARE, seed=seed, progress=progress)
+    with clock("compress to int8"):
+        _compress(zoo, data, seed)
+    with clock("profile: every model on every image, once"):
+        profile(zoo, data, root / "profile", splits=_splits(seed), progress=progress)
+    test = held_out_images(root / "profile", data)
+    with clock("bench: latency on this machine"):
+        table = _latency(zoo, test, root / "profile" / "latency" / f"{DEVICE}.json", progress)
+    with clock(f"fit and certify at precision {precision:g}"):
+        fitted = _fit(root, zoo, table, precision, seed)
+    bundle = root / "bundle"
+    with clock("export and check the bundle"):
+        export_bundle(fitted, zoo, bundle)
+        check_bundle(bundle, fitted, [test.image(i) for i in range(min(len(test), 200))])
+    with clock("answer the test images through the bundle, timed"):
+        selector = Selector.load(bundle)
+        timed = run_wall_clock(
+            {our_name(precision): (selector, precision)},
+            test,
+            singles=single_models(selector),
+            rounds=5,
+            seed=seed,
+            progress=progress,
+        )
+    report = root / "report.html"
+    with clock("report"):
+        evaluation = evaluate(
+            fitted,
+            root / "profile",
+            zoo=zoo,
+            timed=timed,
+            title="Zooselect demo: digits under changing environments",
+            next_commands=next_commands(root),
+        )
+        render(evaluation, report)
+    return DemoResult(evaluation, report, bundle, clock.seconds)
+
+
+def next_commands(root: Path) -> list[str]:
+    """What to try after the demo."""
+    return [
+        f"zooselect evaluate --fit {root / 'fit'} --profile {root / 'profile'} --precision 0.85",
+        f"zooselect bench {root / 'bundle'}",
+        "zooselect zoo add --help",
+        "zooselect profile --help",
+    ]
+
+
+class _Clock:
+    """Times steps and says what happens."""
+
+    def __init__(self, say: Say) -> None:
+        self.seconds: dict[str, float] = {}
+        self._say = say
+        self._step = ""
+        self._start = 0.0
+
+    def __call__(self, step: str) -> _Clock:
+        self._step = step
+        return self
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, *error: object) -> None:
+        elapsed = time.perf_counter() - self._start
+        self.seconds[self._step] = elapsed
+        if error[0] is None:
+            self._say(f"{elapsed:6.1f} s  {self._step}")
+
+
+def _splits(seed: int) -> Splits:
+    return Splits(seed=seed, train=TRAIN_SHARE, fit=0.34, tune=0.06, certify=0.3, test=0.3)
+
+
+def _compress(zoo: Zoo, data: LabelledImages, seed: int) -> None:
+    names = Splits(seed=seed, train=TRAIN_SHARE).assign(data.groups)
+    chosen = [i for i, name in enumerate(names) if name == TRAIN]
+    step = max(1, len(chosen) // CALIBRATION_IMAGES)
+    images = [data.image(i) for i in chosen[::step][:CALIBRATION_IMAGES]]
+    for card in zoo.cards:
+        name = f"{card.name}-int8"
+        if card.compression == "int8":
+            continue
+        if name in zoo.names and zoo.card(name).source.endswith(card.sha256[:12]):
+            continue
+        add_int8(zoo, card.name, images)
+
+
+def _latency(zoo: Zoo, test: LabelledImages, path: Path, progress: bool) -> LatencyTable:
+    try:
+        table = load_table(path)
+        table.costs_ms(zoo)
+        return table
+    except ZooError:  # there is none yet, or it is of other models: measure
+        images = [test.image(i) for i in range(min(32, len(test)))]
+        table = measure(zoo, images, device=DEVICE, runs=300, progress=progress)
+        save_table(table, path)
+        return table
+
+
+def _fit(root: Path, zoo: Zoo, table: LatencyTable, precision: float, seed: int) -> Fitted:
+    try:
+        before = load_fit(root / "fit")
+        wanted = fit_inputs_sha256(
+            root / "profile", zoo, table, precision=precision, policy="auto", seed=seed
+        )
+        if before.record.inputs_sha256 == wanted:
+            return before
+    except ZooError:
+        pass  # there is none yet, or it is of no use: fit again
+    fitted = fit(root / "profile", zoo, table, precision=precision, seed=seed)
+    save_fit(fitted, root / "fit")
+    return fitted
