@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import typer
 from conftest import COLOURS, plain_image
 from numpy.typing import NDArray
 from torch import nn
+from typer.testing import CliRunner
 
+from training.commands.train import add_train
 from training.data import ArrayImages, LabelledImages, digits
 from training.distill import build, distill
 from training.loop import Recipe, train
@@ -190,3 +193,14 @@ def test_refuses_a_teacher_that_does_not_know_the_classes(small_zoo: Zoo) -> Non
 def test_refuses_a_student_with_its_teachers_name(small_zoo: Zoo, colours: LabelledImages) -> None:
     with pytest.raises(DataError, match="another name"):
         distill(small_zoo, "full", colours, name="full")
+
+
+def test_the_command_trains_the_asked_sizes_and_says_what_comes_next(tmp_path: Path) -> None:
+    app, zoo_app = typer.Typer(), typer.Typer()
+    add_train(zoo_app)
+    app.add_typer(zoo_app, name="zoo")
+    words = f"zoo train --data digits --environments dark --sizes tiny --epochs 1 --zoo {tmp_path}"
+    result = CliRunner().invoke(app, words.split())
+    assert result.exit_code == 0, result.output
+    assert f"zooselect profile --data digits --environments dark --zoo {tmp_path}" in result.stdout
+    assert Zoo.open(tmp_path).names == ("tiny",)
