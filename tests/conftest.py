@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from zoo import Zoo
+from training.data import ArrayImages
+from training.export import export_bundle
+from training.fit import Fitted, fit
+from training.profile import profile
+from training.splits import Splits
+from zoo import LatencyTable, Zoo
+from zoo.latency import Machine, ModelLatency, summarise
 
 COLOURS = ("red", "green", "blue")
 
@@ -20,6 +30,7 @@ def build_onnx(
     classes: Sequence[str] = COLOURS,
     *,
     bias: Sequence[float] | None = None,
+    channels: Sequence[int] | None = None,
     noise: float = 0.0,
     seed: int = 0,
     work: int = 0,
@@ -36,6 +47,8 @@ def build_onnx(
     ----------
     bias
         Added to the logits: a large one makes a model that always gives the same answer.
+    channels
+        Which channel each class answers to, where it is not k modulo 3.
     noise, seed
         Standard deviation of a repeatable disturbance of the weights, which are 0 and 1 without it.
     work
@@ -46,7 +59,7 @@ def build_onnx(
         Hide the shape of the output, and fail on batches of another size (0: on none).
     """
     count = len(classes)
-    weights = np.eye(3, dtype=np.float32)[np.arange(count) % 3]
+    weights = np.eye(3, dtype=np.float32)[np.arange(count) % 3 if channels is None else list(channels)]
     weights = weights + np.random.default_rng(seed).normal(0, noise, weights.shape).astype(np.float32)
     constants: dict[str, np.ndarray] = {
         "scale": np.float32(10 / 255).reshape(1),
@@ -130,3 +143,96 @@ def real_data() -> Path:
     if not Path(folder).is_dir():
         pytest.fail(f"ZOOSELECT_DATA should name a folder, got {folder}")
     return Path(folder)
+
+
+COSTS_MS = {"tiny": 0.1, "small": 0.3, "full": 1.0}
+COLOUR_SPLITS = Splits(fit=0.35, tune=0.1, certify=0.3, test=0.25)
+Kind = Literal["input", "cascade"]
+
+
+def colour_images(count: int = 800, *, seed: int = 0, size: tuple[int, int] = (12, 12)) -> ArrayImages:
+    """Images of a more or less strong colour, each under three environments; one in fifty is mislabelled."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, count)
+    images, ids, groups, environments = [], [], [], []
+    for i, label in enumerate(labels):
+        clear = np.full((*size, 3), rng.uniform(60, 150))
+        clear[..., label if rng.random() > 0.02 else (label + 1) % 3] += rng.uniform(2, 90)
+        clear += rng.normal(0, 8, clear.shape)
+        variants = {"clear": clear, "dark": clear * 0.35, "noise": clear + rng.normal(0, 30, clear.shape)}
+        for name, image in variants.items():
+            images.append(image.clip(0, 255).astype(np.uint8))
+            ids.append(f"{i:04d}-{name}")
+            groups.append(f"{i:04d}")
+            environments.append(name)
+    return ArrayImages(
+        np.stack(images), COLOURS, ids, labels.repeat(3), groups=groups, environments=environments
+    )
+
+
+def colour_zoo(folder: Path) -> Zoo:
+    """Three models that differ in how often they are right; ``small`` has its classes in another order."""
+    zoo = Zoo.create(folder)
+    add_colours(zoo, "tiny", build_onnx(noise=0.15, seed=1))
+    turned = ("blue", "red", "green")
+    add_colours(zoo, "small", build_onnx(turned, channels=(2, 0, 1), noise=0.06, seed=0, work=3), turned)
+    add_colours(zoo, "full", build_onnx(work=8))
+    return zoo
+
+
+def latency_table(zoo: Zoo, costs_ms: dict[str, float] | None = None) -> LatencyTable:
+    """A latency table with the given times, so that no choice depends on the machine of the tests."""
+    costs = costs_ms or COSTS_MS
+    return LatencyTable(
+        schema_version=1,
+        device="bench-top",
+        threads=1,
+        image=(12, 12),
+        machine=Machine(processor="p", cores=1, system="s", python="3", onnxruntime="1"),
+        models={
+            card.name: ModelLatency(sha256=card.sha256, latency=summarise([costs[card.name]] * 20))
+            for card in zoo.cards
+        },
+    )
+
+
+@dataclass(frozen=True)
+class World:
+    """A zoo of colour models with all that follows from it, made once; whoever changes files copies first."""
+
+    folder: Path
+    zoo: Zoo
+    data: ArrayImages
+    table: LatencyTable
+
+    @property
+    def profile(self) -> Path:
+        """Folder of the profile."""
+        return self.folder / "profile"
+
+    @cached_property
+    def fits(self) -> dict[Kind, Fitted]:
+        """A fit of each kind of policy."""
+        kinds: tuple[Kind, ...] = ("input", "cascade")
+        return {kind: fit(self.profile, self.zoo, self.table, precision=0.9, policy=kind) for kind in kinds}
+
+    @cached_property
+    def bundles(self) -> dict[Kind, Path]:
+        """An exported bundle of each kind of policy."""
+        for kind, fitted in self.fits.items():
+            export_bundle(fitted, self.zoo, self.folder / f"{kind}-bundle")
+        return {kind: self.folder / f"{kind}-bundle" for kind in self.fits}
+
+    def copy_bundle(self, kind: Kind, target: Path) -> Path:
+        """A copy of a bundle that may be changed."""
+        shutil.copytree(self.bundles[kind], target)
+        return target
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """The world of colours: zoo, images, profile, latency table, fits and bundles."""
+    folder = tmp_path_factory.mktemp("world")
+    made = World(folder, colour_zoo(folder / "zoo"), colour_images(), latency_table(Zoo.open(folder / "zoo")))
+    profile(made.zoo, made.data, made.profile, splits=COLOUR_SPLITS, progress=False)
+    return made

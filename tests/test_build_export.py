@@ -78,10 +78,18 @@ def test_refuses_the_wrong_number_of_classes() -> None:
 
 
 class Fixed(nn.Module):
-    """Mixes the images of a batch of two."""
+    """Returns two answers whatever the batch."""
 
     def forward(self, pixels: Tensor) -> Tensor:
         return pixels.reshape(2, -1)[:, :4]
+
+
+class Branching(nn.Module):
+    """Takes another way for bright images."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        means = pixels.mean(dim=(2, 3)).repeat(1, 2)[:, :4]
+        return means if means.sum() > 1 else -means
 
 
 class Random(nn.Module):
@@ -92,11 +100,13 @@ class Random(nn.Module):
 
 
 def test_refuses_what_cannot_be_exported() -> None:
-    with pytest.raises(ModelError, match="free batch"):
+    with pytest.raises(ModelError, match=r"got \[2, 4\] for N = 3"):
         export_module(Fixed(), PREPROCESSING, name="net", classes=CLASSES)
+    with pytest.raises(ModelError, match="free batch"):
+        export_module(Branching(), PREPROCESSING, name="net", classes=CLASSES)
     with pytest.raises(ModelError, match=r"takes float32 \[N, 3, 16, 20\]"):
         export_module(nn.Linear(7, 4), PREPROCESSING, name="net", classes=CLASSES)
-    with pytest.raises(ModelError, match=r"logits \[N, C\], got \[2, 3, 16, 20\]"):
+    with pytest.raises(ModelError, match=r"logits \[N, C\], got \[3, 3, 16, 20\]"):
         export_module(nn.ReLU(), PREPROCESSING, name="net", classes=CLASSES)
 
 

@@ -41,8 +41,8 @@ def test_counts_a_quantised_graph_like_its_parent(resnet: bytes) -> None:
 def by_hand(*nodes: onnx.NodeProto, **weights: np.ndarray) -> bytes:
     """A graph whose nodes get the image as float planes, called ``planes``."""
     before = [
-        helper.make_node("Transpose", ["image"], ["turned"], perm=[0, 3, 1, 2]),
-        helper.make_node("Cast", ["turned"], ["planes"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["image"], ["channels first"], perm=[0, 3, 1, 2]),
+        helper.make_node("Cast", ["channels first"], ["planes"], to=TensorProto.FLOAT),
     ]
     graph = helper.make_graph(
         [*before, *nodes],
@@ -85,7 +85,7 @@ def test_counts_products_whose_shape_only_a_run_shows() -> None:
 
 def test_refuses_shapes_that_contradict_each_other() -> None:
     content = by_hand(
-        helper.make_node("Conv", ["planes", "kernel"], ["logits"]), kernel=np.zeros((2, 5, 3, 3), np.float32)
+        helper.make_node("MatMul", ["planes", "matrix"], ["logits"]), matrix=np.zeros((5, 7), np.float32)
     )
     with pytest.raises(ModelError, match="'g'"):
         count_facts(content, (8, 8), name="g")

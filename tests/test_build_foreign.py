@@ -42,6 +42,7 @@ def foreign(
         "bias shape": np.array([1, 3], np.int64),
     }
     start = "x"
+    zeros = {"allowzero": 1} if built_in_batch else {}  # as torch's exporter writes it
     nodes = []
     if layout == "nhwc":
         nodes.append(helper.make_node("Transpose", ["x"], ["planes"], perm=[0, 3, 1, 2]))
@@ -50,7 +51,7 @@ def foreign(
         helper.make_node("Conv", [start, "kernel"], ["c"], strides=[2, 2], pads=[1, 1, 1, 1]),
         helper.make_node("Relu", ["c"], ["r"]),
         helper.make_node("GlobalAveragePool", ["r"], ["pooled"]),
-        helper.make_node("Reshape", ["pooled", "flat"], ["features"]),
+        helper.make_node("Reshape", ["pooled", "flat"], ["features"], **zeros),
         helper.make_node("MatMul", ["features", "matrix"], ["product"]),
         helper.make_node("Reshape", ["bias", "bias shape"], ["offset"]),
         helper.make_node("Add", ["product", "gain" if second_input else "offset"], ["y"]),

@@ -77,7 +77,7 @@ def test_names_the_exact_path_of_a_bad_field(field: str, value: Any) -> None:
         ("classes", ["cat", 1], r"\.classes\[1\]"),
         ("resolution", [16], r"\.resolution"),
         ("resolution", [16, 0], r"\.resolution\[1\]"),
-        ("trained_on", {"data_sha256": "1" * 64, "share": 1.0, "seed": 0}, r"\.trained_on\.share"),
+        ("trained_on", {"data_sha256": "1" * 64, "share": 1.5, "seed": 0}, r"\.trained_on\.share"),
         ("trained_on", {"data_sha256": "1" * 64, "share": 0.5}, r"\.trained_on"),
     ],
 )

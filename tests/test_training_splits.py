@@ -83,7 +83,7 @@ def test_several_images_of_one_original_count_once() -> None:
 
 @pytest.mark.parametrize(
     "shares",
-    [{"fit": 0.5}, {"train": 1.0}, {"train": -0.1}, {"fit": 1.2, "tune": -0.45}, {"test": float("nan")}],
+    [{"fit": 0.5}, {"train": 1.5}, {"train": -0.1}, {"fit": 1.2, "tune": -0.45}, {"test": float("nan")}],
 )
 def test_refuses_shares_that_make_no_sense(shares: dict[str, float]) -> None:
     with pytest.raises(DataError, match="expected"):

@@ -27,6 +27,7 @@ from zoo.latency import LatencyTable, load_table, measure, save_table
 
 DEVICE = "this-machine"
 TRAIN_SHARE = 0.4
+SEVERITY = 1.0  # hard enough that the size of a network matters
 CALIBRATION_IMAGES = 200
 
 Say = Callable[[str], None]
@@ -45,7 +46,7 @@ class DemoResult:
 def run_demo(
     folder: str | Path,
     *,
-    precision: float = 0.9,
+    precision: float = 0.92,
     seed: int = 0,
     fresh: bool = False,
     progress: bool = True,
@@ -69,7 +70,7 @@ def run_demo(
         shutil.rmtree(root, ignore_errors=True)
     clock = _Clock(say)
 
-    data = under_environments(digits(), list(ENVIRONMENTS), seed=seed)
+    data = under_environments(digits(), list(ENVIRONMENTS), seed=seed, severity=SEVERITY)
     zoo = Zoo.create(root / "zoo")
     with clock("train tiny, small and full (the smaller ones distilled)"):
         train_family(zoo, data, share=TRAIN_SHARE, seed=seed, progress=progress)
@@ -144,7 +145,8 @@ class _Clock:
 
 
 def _splits(seed: int) -> Splits:
-    return Splits(seed=seed, train=TRAIN_SHARE, fit=0.34, tune=0.06, certify=0.3, test=0.3)
+    # fit and tune see every original under all environments, certify and test under one each
+    return Splits(seed=seed, train=TRAIN_SHARE, fit=0.15, tune=0.05, certify=0.42, test=0.38)
 
 
 def _compress(zoo: Zoo, data: LabelledImages, seed: int) -> None:

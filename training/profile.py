@@ -46,7 +46,7 @@ class SplitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """The splits that the samples were assigned by; see :class:`training.splits.Splits`."""
 
     seed: int
-    train: Annotated[float, Meta(ge=0, lt=1)]
+    train: SplitShare
     fit: SplitShare
     tune: SplitShare
     certify: SplitShare
@@ -111,12 +111,15 @@ def profile(
     classes = check_same_classes(zoo.cards)
     match_classes(data.classes, classes, model=zoo.names[0])
     chosen_splits = without_training_images(splits or Splits(), zoo.cards, data)
+    if chosen_splits.train == 1:
+        raise DataError(
+            "expected images that no model was trained on, got only training images: the models were "
+            "trained on all of them. Profile other images, or train with a smaller --share."
+        )
     names = chosen_splits.divide(data)
     used = (names != TRAIN) & one_environment_per_group(
         data.groups, data.environments, names, seed=chosen_splits.seed
     )
-    if not used.any():
-        raise DataError("expected images that no model was trained on, got none. Train on a smaller share.")
     rows = np.flatnonzero(used)
     record = ProfileRecord(
         schema_version=SCHEMA_VERSION,

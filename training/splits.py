@@ -29,7 +29,7 @@ class Splits:
     seed
         Another seed deals the originals out anew.
     train
-        Share of all originals that models are trained on, in [0, 1).
+        Share of all originals that models are trained on, in [0, 1]; with 1 none is left to judge them.
     fit, tune, certify, test
         Shares of the rest for fitting a selector, tuning it, proving its precision and judging it; they sum
         to 1.
@@ -49,8 +49,8 @@ class Splits:
 
     def __post_init__(self) -> None:
         rest = (self.fit, self.tune, self.certify, self.test)
-        if not 0 <= self.train < 1:
-            raise DataError(f"expected a training share of at least 0 and below 1, got {self.train}.")
+        if not 0 <= self.train <= 1:
+            raise DataError(f"expected a training share between 0 and 1, got {self.train}.")
         if not all(0 <= share <= 1 for share in rest) or not math.isclose(sum(rest), 1, abs_tol=1e-9):
             raise DataError(
                 "expected shares for fit, tune, certify and test between 0 and 1 that sum to 1, got "

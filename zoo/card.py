@@ -19,7 +19,7 @@ Name = Annotated[
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)", description="64 hexadecimal digits")]
 Positive = Annotated[int, Meta(ge=1)]
 NonNegative = Annotated[int, Meta(ge=0)]
-Share = Annotated[float, Meta(gt=0, lt=1)]
+Share = Annotated[float, Meta(gt=0, le=1)]
 Compression = Literal["none", "int8", "distilled"]
 
 

@@ -16,7 +16,7 @@ def demo(
     ),
     precision: Annotated[
         float, typer.Option(help="Precision to certify and to answer with, in (0, 1).")
-    ] = 0.9,
+    ] = 0.92,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start anew instead of using what is there.")
     ] = False,

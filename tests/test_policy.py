@@ -1,0 +1,110 @@
+"""Claims about the rules: which model a policy picks, and when a cascade stops."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from selector.policy import (
+    CascadePolicy,
+    InputPolicy,
+    Stage,
+    check_precision,
+    choose,
+    escalate,
+    log_odds_of,
+    right_probability,
+    right_probability_of,
+    softmax,
+    top_log_odds,
+)
+from zoo.errors import PrecisionError
+
+probabilities = arrays(
+    np.float64,
+    st.tuples(st.integers(1, 12), st.integers(1, 5)),
+    elements=st.floats(0, 1, allow_subnormal=False),
+)
+logits = arrays(
+    np.float32,
+    st.tuples(st.integers(1, 8), st.integers(2, 6)),
+    elements=st.floats(-(2.0**20), 2.0**20, width=32, allow_subnormal=False),
+)
+COSTS = np.array([1.0, 2.0, 5.0, 9.0, 30.0])
+
+
+@given(probabilities, st.floats(0, 1))
+def test_the_cheapest_model_that_reaches_the_threshold_is_chosen(scores: Any, threshold: float) -> None:
+    for row, pick in zip(scores.tolist(), choose(scores, threshold).tolist(), strict=True):
+        enough = [j for j, score in enumerate(row) if score >= threshold]
+        assert pick == (enough[0] if enough else row.index(max(row)))
+
+
+@given(probabilities, st.floats(0, 1), st.floats(0, 1))
+def test_a_higher_threshold_never_makes_a_cascade_cheaper(scores: Any, one: float, other: float) -> None:
+    low, high = sorted([one, other])
+    cost = np.cumsum(COSTS)
+    assert (cost[escalate(scores, low)[0]] <= cost[escalate(scores, high)[0]]).all()
+
+
+@given(probabilities, st.floats(0, 1))
+def test_a_cascade_stops_at_the_first_sure_stage_and_else_the_surest_answers(
+    scores: Any, threshold: float
+) -> None:
+    stops, answers = escalate(scores, threshold)
+    for row, stop, answer in zip(scores.tolist(), stops.tolist(), answers.tolist(), strict=True):
+        assert all(score < threshold for score in row[:stop])
+        if row[stop] >= threshold:
+            assert answer == stop
+        else:
+            assert stop == len(row) - 1
+            assert row[answer] == max(row)
+
+
+def test_a_threshold_above_everything_asks_every_model() -> None:
+    stops, answers = escalate(np.array([[0.9, 0.4, 0.7]]), 2.0)
+    assert (stops.tolist(), answers.tolist()) == ([2], [0])
+
+
+@given(logits)
+def test_probabilities_sum_to_one_and_keep_the_order(values: Any) -> None:
+    shares = softmax(values)
+    assert np.isfinite(shares).all()
+    np.testing.assert_allclose(shares.sum(axis=1), 1)
+    assert (shares[np.arange(len(values)), values.argmax(axis=1)] == shares.max(axis=1)).all()
+
+
+@given(logits)
+def test_log_odds_are_finite_and_those_of_the_softmax(values: Any) -> None:
+    top, odds = top_log_odds(values)
+    assert np.isfinite(odds).all()
+    np.testing.assert_array_equal(top, values.argmax(axis=1))
+    shares = softmax(values)[np.arange(len(values)), top]
+    inside = shares < 1 - 1e-6  # beyond, the softmax has no digits left
+    np.testing.assert_allclose(odds[inside], np.log(shares[inside] / (1 - shares[inside])), atol=1e-6)
+
+
+@given(logits, st.floats(-5, 5), st.floats(-5, 5))
+def test_one_row_gives_what_a_batch_gives(values: Any, scale: float, offset: float) -> None:
+    stage = Stage(model="m", scale=scale, offset=offset)
+    batch = right_probability(stage, top_log_odds(values)[1])
+    assert np.isfinite(batch).all()
+    single = [right_probability_of(stage, log_odds_of(row)) for row in values]
+    np.testing.assert_allclose(batch, single, rtol=1e-9, atol=1e-300)
+
+
+@pytest.mark.parametrize("precision", [0, 1, -0.1, 1.1, float("nan"), float("inf"), "high", "", None, [0.5]])
+def test_refuses_a_precision_outside_0_to_1(precision: Any) -> None:
+    with pytest.raises(PrecisionError, match="expected a precision strictly between 0 and 1, such as 0.95"):
+        check_precision(precision)
+
+
+def test_policies_name_their_models_cheapest_first() -> None:
+    assert InputPolicy(order=("a", "b")).models == ("a", "b")
+    stages = tuple(Stage(model=name, scale=1.0, offset=0.0) for name in "ab")
+    assert CascadePolicy(stages=stages).models == ("a", "b")

@@ -1,0 +1,368 @@
+"""Claims about the Selector: honest about what is certified, the same alone, in batches and in simulation."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import COLOURS, COSTS_MS, Kind, World, add_colours, build_onnx, latency_table, plain_image
+from numpy.typing import NDArray
+
+from selector import Selector
+from training.outcomes import load_outcomes
+from training.profile import held_out_images
+from zoo import Zoo
+from zoo.errors import BundleError, DigestError, ImageError, ModelError, ModelNotFoundError, PrecisionError
+
+KINDS: tuple[Kind, ...] = ("input", "cascade")
+both_kinds = pytest.mark.parametrize("kind", KINDS)
+
+
+def edit(bundle: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    path = bundle / "bundle.json"
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+    return bundle
+
+
+def some_images(world: World, count: int = 90) -> list[NDArray[np.uint8]]:
+    return [world.data.image(i * 7) for i in range(count)]
+
+
+@both_kinds
+def test_chooses_and_answers_as_simulated_on_every_test_image(world: World, kind: Kind) -> None:
+    fitted = world.fits[kind]
+    selector = Selector.load(world.bundles[kind])
+    test = load_outcomes(world.profile, zoo=world.zoo, splits=("test",))
+    images = held_out_images(world.profile, world.data)
+    assert images.ids == test.ids.tolist()
+    for precision in (selector.certified_precisions[0], 0.9, selector.certified_precisions[-1]):
+        certificate = fitted.certificate(precision)
+        assert certificate is not None
+        simulated = fitted.policy.simulate(test, certificate.threshold)
+        truth = [COLOURS[label] for label in test.labels]
+        for i in range(len(test)):
+            found = selector.predict(images.image(i), precision)
+            assert found.model == fitted.policy.models[simulated.answered_by[i]]
+            assert (found.label == truth[i]) == simulated.right[i]
+            cost = sum(COSTS_MS[name] for name in found.path) + fitted.policy.overhead_ms
+            assert cost == pytest.approx(simulated.cost_ms[i])
+
+
+@both_kinds
+def test_batches_of_any_sizes_get_the_answers_of_their_images(world: World, kind: Kind) -> None:
+    selector = Selector.load(world.bundles[kind])
+    images = some_images(world)
+    images[::3] = [image[:7] for image in images[::3]]
+    images[1::3] = [image.repeat(2, axis=1) for image in images[1::3]]
+    for precision in (0.9, 0.999):
+        together = selector.predict_batch(images, precision)
+        for image, found in zip(images, together, strict=True):
+            alone = selector.predict(image, precision)
+            assert (found.label, found.model, found.path) == (alone.label, alone.model, alone.path)
+            assert found.probability == pytest.approx(alone.probability, abs=1e-5, nan_ok=True)
+            np.testing.assert_allclose(found.probabilities, alone.probabilities, atol=1e-5)
+        chosen = selector.select_batch(images, precision)
+        assert [item.model for item in chosen] == [item.model for item in together]
+        assert [selector.select(image, precision).model for image in images] == [c.model for c in chosen]
+
+
+@both_kinds
+def test_an_array_of_images_is_answered_in_order_and_pieces(world: World, kind: Kind) -> None:
+    selector = Selector.load(world.bundles[kind])
+    stacked = np.stack([world.data.image(i) for i in range(150)])
+    found = selector.predict_batch(stacked)
+    assert [item.label for item in found] == [item.label for item in selector.predict_batch(list(stacked))]
+    assert len(found) == 150
+    assert selector.predict_batch([]) == []
+
+
+@both_kinds
+def test_threads_get_the_answers_that_one_after_the_other_gives(world: World, kind: Kind) -> None:
+    images = some_images(world, 120)
+    expected = [(p.label, p.path) for p in map(Selector.load(world.bundles[kind]).predict, images)]
+    shared = Selector.load(world.bundles[kind])
+    with ThreadPoolExecutor(8) as pool:
+        assert [(p.label, p.path) for p in pool.map(shared.predict, images)] == expected
+
+
+@both_kinds
+def test_an_uncertifiable_precision_is_answered_by_the_reference_model_and_says_so(
+    world: World, kind: Kind
+) -> None:
+    selector = Selector.load(world.bundles[kind])
+    assert selector.certificate(0.999) is None
+    image = world.data.image(0)
+    chosen, found = selector.select(image, 0.999), selector.predict(image, 0.999)
+    assert (chosen.model, chosen.certified, found.path, found.certified) == ("full", False, ("full",), False)
+    assert np.isnan(chosen.probability)
+    assert chosen.cost_ms == COSTS_MS["full"]
+    assert selector.select(image, 0.9).certified
+    assert selector.predict(image).certified
+
+
+@both_kinds
+def test_a_precision_between_two_levels_is_covered_by_the_next_higher_one(world: World, kind: Kind) -> None:
+    selector = Selector.load(world.bundles[kind])
+    levels = selector.certified_precisions
+    assert list(levels) == sorted(levels)
+    for low, high in zip(levels, levels[1:], strict=False):
+        covering = selector.certificate((low + high) / 2)
+        assert covering is not None
+        assert covering.precision == high
+    exact = selector.certificate(levels[0])
+    assert exact is not None
+    assert exact.precision == levels[0]
+
+
+@both_kinds
+def test_certificates_count_only_for_exactly_the_models_they_were_made_for(world: World, kind: Kind) -> None:
+    image = world.data.image(0)
+    for models in (["tiny"], ["small", "tiny"], ["small", "full"]):
+        subset = Selector.load(world.bundles[kind], models=models)
+        assert subset.certified_precisions == ()
+        assert not subset.predict(image, 0.6).certified
+        assert (
+            subset.predict(image, 0.6).model
+            == subset.reference
+            == ("tiny" if len(models) == 1 else models[-1] if "full" in models else "small")
+        )
+    assert Selector.load(world.bundles[kind], models=["full", "tiny", "small"]).certified_precisions
+
+
+def test_editing_the_policy_voids_the_certificates(world: World, tmp_path: Path) -> None:
+    bundle = world.copy_bundle("cascade", tmp_path / "bundle")
+    edit(bundle, lambda record: record["policy"]["stages"][0].update(offset=9.0))
+    selector = Selector.load(bundle)
+    assert selector.certified_precisions == ()
+    assert not selector.predict(plain_image("red"), 0.6).certified
+
+
+def test_a_model_of_another_digest_voids_the_certificates(world: World, tmp_path: Path) -> None:
+    bundle = world.copy_bundle("input", tmp_path / "bundle")
+    other = Zoo.create(tmp_path / "other")
+    add_colours(other, "small", build_onnx(noise=0.3, seed=9))
+
+    def replace(record: dict[str, Any]) -> None:
+        card = next(card for card in record["models"] if card["name"] == "small")
+        new = other.card("small")
+        card.update(sha256=new.sha256, size_bytes=new.size_bytes, file=new.file, classes=list(new.classes))
+
+    shutil.copy(other.folder / other.card("small").file, bundle / "models")
+    selector = Selector.load(edit(bundle, replace))
+    assert selector.models == ("tiny", "small", "full")
+    assert selector.certified_precisions == ()
+    assert selector.predict(plain_image("blue"), 0.6).label == "blue"
+
+
+def test_another_selector_graph_voids_the_certificates(world: World, tmp_path: Path) -> None:
+    bundle = world.copy_bundle("input", tmp_path / "bundle")
+    edit(bundle, lambda record: record["selector"].update(sha256="0" * 64))
+    selector = Selector.load(bundle)
+    assert selector.certified_precisions == ()
+    assert selector.predict(plain_image("red"), 0.6).model == "full"
+    with pytest.raises(DigestError, match="expected SHA-256 0000"):
+        selector.scores(plain_image("red")[np.newaxis])
+
+
+def test_a_cascade_stops_when_sure_and_escalates_when_not(world: World) -> None:
+    selector = Selector.load(world.bundles["cascade"])
+    sure, unsure = plain_image("red"), np.full((8, 8, 3), 120, np.uint8)
+    assert selector.predict(sure).path == ("tiny",)
+    found = selector.predict(unsure)
+    assert found.path == selector.bundle.policy.models
+    certificate = selector.certificate()
+    assert certificate is not None
+    assert selector.predict(sure).probability >= certificate.threshold > found.probability
+
+
+def test_at_the_end_of_a_cascade_the_surest_answer_counts(world: World) -> None:
+    selector = Selector.load(world.bundles["cascade"])
+    ends = [found for found in selector.predict_batch(some_images(world, 300)) if len(found.path) > 1]
+    surest_first = [found for found in ends if found.model == "tiny"]
+    assert ends
+    for found in surest_first:
+        assert found.path == selector.bundle.policy.models
+    assert all(found.model in found.path for found in ends)
+
+
+def test_an_input_policy_picks_the_cheapest_model_that_reaches_the_threshold(world: World) -> None:
+    selector = Selector.load(world.bundles["input"])
+    certificate = selector.certificate(0.9)
+    assert certificate is not None
+    order = selector.bundle.policy.models
+    seen = set()
+    for image in some_images(world, 300):
+        scores = selector.scores(image[np.newaxis])[0]
+        enough = [name for name, score in zip(order, scores, strict=True) if score >= certificate.threshold]
+        chosen = selector.select(image, 0.9)
+        assert chosen.model == (enough[0] if enough else order[int(scores.argmax())])
+        assert chosen.cost_ms == pytest.approx(
+            COSTS_MS[chosen.model] + selector.bundle.costs_ms().selector_ms
+        )
+        seen.add(chosen.model)
+    assert {"tiny", "full"} <= seen
+
+
+def test_models_with_their_classes_in_another_order_answer_by_name(world: World) -> None:
+    for name in ("tiny", "small", "full"):
+        alone = Selector.load(world.bundles["cascade"], models=[name])
+        for colour in COLOURS:
+            found = alone.predict(plain_image(colour), 0.9)
+            assert found.label == colour
+            assert COLOURS[int(found.probabilities.argmax())] == colour
+
+
+def test_loading_opens_no_session(world: World) -> None:
+    selector = Selector.load(world.bundles["input"])
+    assert (selector._engine._models, selector._engine._graph) == ({}, None)
+    selector.select(plain_image("red"))
+    assert selector._engine._models == {}
+    selector.warm_up()
+    assert sorted(selector._engine._models) == ["full", "small", "tiny"]
+
+
+def test_a_missing_model_file_is_a_model_that_is_not_installed(world: World, tmp_path: Path) -> None:
+    bundle = world.copy_bundle("input", tmp_path / "bundle")
+    selector = Selector.load(bundle)
+    (bundle / selector.bundle.card("full").file).unlink()
+    again = Selector.load(bundle)
+    assert again.models == ("tiny", "small")
+    assert again.reference == "small"
+    assert again.predict(plain_image("green"), 0.6).label == "green"
+    with pytest.raises(ModelNotFoundError, match=r"the files of full are not in .*\. It holds: tiny, small"):
+        Selector.load(bundle, models=["full"])
+    with pytest.raises(ModelNotFoundError, match="no model 'huge' in this bundle"):
+        Selector.load(bundle, models=["huge"])
+
+
+def test_a_damaged_model_file_is_found_at_its_first_use_and_harms_no_other(
+    world: World, tmp_path: Path
+) -> None:
+    bundle = world.copy_bundle("cascade", tmp_path / "bundle")
+    path = bundle / Selector.load(bundle).bundle.card("small").file
+    path.write_bytes(b"\0" + path.read_bytes()[1:])
+    selector = Selector.load(bundle)
+    assert selector.predict(plain_image("red")).path == ("tiny",)
+    with pytest.raises(DigestError, match=r"small-.*\.onnx: expected SHA-256"):
+        selector.predict(np.full((8, 8, 3), 120, np.uint8))
+    assert selector.predict(plain_image("blue")).label == "blue"
+    path.unlink()
+    with pytest.raises(DigestError, match="expected a file of"):
+        selector.predict(np.full((8, 8, 3), 120, np.uint8))
+
+
+def test_a_bundle_without_any_model_file_is_refused(world: World, tmp_path: Path) -> None:
+    bundle = world.copy_bundle("input", tmp_path / "bundle")
+    shutil.rmtree(bundle / "models")
+    with pytest.raises(BundleError, match="expected the file of at least one model in .*models, got none"):
+        Selector.load(bundle)
+
+
+def test_a_selector_graph_with_other_ends_is_refused(world: World, tmp_path: Path) -> None:
+    from zoo.files import sha256_bytes
+
+    bundle = world.copy_bundle("input", tmp_path / "bundle")
+    content = build_onnx()
+    name = Selector.load(bundle).bundle.selector
+    assert name is not None
+    (bundle / name.file).write_bytes(content)
+    edit(
+        bundle,
+        lambda record: record["selector"].update(sha256=sha256_bytes(content), size_bytes=len(content)),
+    )
+    with pytest.raises(ModelError, match=r"expected image uint8 → features, scores; got .*logits"):
+        Selector.load(bundle).scores(plain_image("red")[np.newaxis])
+
+
+def test_a_cascade_has_no_scores(world: World) -> None:
+    with pytest.raises(BundleError, match="expected a bundle with a selector graph"):
+        Selector.load(world.bundles["cascade"]).scores(plain_image("red")[np.newaxis])
+
+
+BAD_IMAGES: list[tuple[Any, str]] = [
+    (np.zeros((8, 8), np.uint8), "grayscale image needs three channels"),
+    (np.zeros((8, 8, 1), np.uint8), "grayscale image needs three channels"),
+    (np.zeros((8, 8, 4), np.uint8), r"lose its alpha channel"),
+    (np.zeros((8, 8, 3), np.uint16), r"Scale 16 bits to 8"),
+    (np.zeros((8, 8, 3), np.float32), r"For values 0..1"),
+    (np.full((8, 8, 3), np.nan), "NaN or infinite"),
+    (np.zeros((0, 8, 3), np.uint8), "at least one pixel"),
+    (np.zeros((8, 0, 3), np.uint8), "at least one pixel"),
+    (np.zeros((3, 8, 8), np.uint8), "channels come last"),
+    (np.zeros((1, 8, 8, 3), np.uint8), "One image has 3 axes"),
+    (np.zeros((8, 8, 3), np.int64), "Convert the values to 0..255"),
+    ([[1, 2, 3]], "got list"),
+    ("photo.jpg", "got str"),
+    (None, "got NoneType"),
+]
+
+
+@pytest.mark.parametrize(("image", "message"), BAD_IMAGES)
+@both_kinds
+def test_a_bad_image_gets_an_error_that_helps(world: World, kind: Kind, image: Any, message: str) -> None:
+    selector = Selector.load(world.bundles[kind])
+    for call in (selector.predict, selector.select):
+        with pytest.raises(ImageError, match=message):
+            call(image)
+    with pytest.raises(ImageError, match="image 1: expected"):
+        selector.predict_batch([plain_image("red"), image])
+
+
+@pytest.mark.parametrize("images", [np.zeros((8, 8, 3), np.uint8), np.zeros((0, 8, 8, 3), np.uint8)])
+def test_a_bad_batch_is_refused(world: World, images: Any) -> None:
+    with pytest.raises(ImageError, match="expected"):
+        Selector.load(world.bundles["input"]).predict_batch(images)
+
+
+@pytest.mark.parametrize("precision", [0, 1, 1.5, -1, float("nan"), "much", [0.9]])
+def test_a_bad_precision_is_refused_everywhere(world: World, precision: Any) -> None:
+    selector = Selector.load(world.bundles["input"])
+    image = plain_image("red")
+    for call in (selector.predict, selector.select):
+        with pytest.raises(PrecisionError, match="strictly between 0 and 1"):
+            call(image, precision)
+    for call in (selector.predict_batch, selector.select_batch):
+        with pytest.raises(PrecisionError, match="strictly between 0 and 1"):
+            call([image], precision)
+
+
+def test_refuses_no_threads_and_unknown_devices(world: World) -> None:
+    with pytest.raises(BundleError, match="at least one thread, got 0"):
+        Selector.load(world.bundles["input"], threads=0)
+    with pytest.raises(BundleError, match=r"expected costs of device 'phone', got only: bench-top"):
+        Selector.load(world.bundles["input"], device="phone")
+
+
+def test_many_precisions_do_not_grow_memory_for_ever(world: World) -> None:
+    selector = Selector.load(world.bundles["cascade"])
+    for i in range(1, 3000):
+        selector.certificate(i / 3001)
+    assert len(selector._plans) <= 1000
+
+
+def test_read_only_and_strided_images_are_answered(world: World) -> None:
+    for kind in KINDS:
+        selector = Selector.load(world.bundles[kind])
+        wide = np.repeat(plain_image("green"), 2, axis=1)
+        wide.flags.writeable = False
+        assert selector.predict(wide[::-1, ::2]).label == "green"
+
+
+def test_a_bundle_of_one_model_answers(tmp_path: Path, world: World) -> None:
+    from training.export import export_bundle
+    from training.fit import fit
+
+    alone = world.zoo.only(["small"])
+    for kind in KINDS:
+        fitted = fit(world.profile, alone, latency_table(alone), precision=0.8, policy=kind)
+        export_bundle(fitted, alone, tmp_path / kind)
+        found = Selector.load(tmp_path / kind).predict(plain_image("blue"))
+        assert (found.label, found.model, found.certified) == ("blue", "small", True)
