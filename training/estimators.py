@@ -75,7 +75,7 @@ class CorrectnessEstimator:
             self.pipeline = make_pipeline(StandardScaler(), clone(KINDS[self.kind](self.seed)))
             targets = right[:, self.varies].astype(np.int64)
             with quiet():  # a linear model that did not converge is judged by its quality like any other
-                self.pipeline.fit(features, targets)
+                self.pipeline.fit(_rounded(features), targets)
         return self
 
     def calibrate(self, features: NDArray[np.float32], right: NDArray[np.bool_]) -> CorrectnessEstimator:
@@ -175,6 +175,18 @@ class CorrectnessEstimator:
         clipped = np.clip(probabilities.reshape(len(features), -1), _CLIP, 1 - _CLIP)
         odds: Floats = np.log(clipped / (1 - clipped))
         return odds
+
+
+def _rounded(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Features in steps of a thousandth of their spread, to fit on.
+
+    Between values that differ by rounding alone a tree would split all the same, and torch and ONNX Runtime,
+    which round differently, would end in different leaves.
+    """
+    step = features.std(axis=0, dtype=np.float64) / 1000
+    steps = np.where(step > 0, step, 1.0)
+    rounded: NDArray[np.float32] = np.where(step > 0, np.rint(features / steps) * steps, features)
+    return rounded.astype(np.float32)
 
 
 def platt(log_odds: Floats, right: NDArray[np.bool_]) -> tuple[float, float]:

@@ -82,7 +82,9 @@ def evaluate(
         mixes=_mixes(fitted, test),
         environments=_environments(fitted, test, ours, asked),
         reliability=_reliability(fitted, test),
-        features=[(item.name, item.kept, item.reason) for item in fitted.record.features],
+        features=[(item.name, item.kept, item.reason) for item in fitted.record.features]
+        if fitted.policy.kind == "input"
+        else [],
         facts=facts(fitted, len(test), asked, wall_clock=bool(timed)),
         notes=notes(fitted, rows, asked),
         next_commands=list(next_commands),

@@ -114,12 +114,12 @@ def reliability_plot(
     narrow: bool = False,
 ) -> str:
     """Observed against predicted probability of a right answer, one panel a model."""
-    columns = min(len(reliability), 2 if narrow else 4)
+    columns = 2 if narrow else 4  # also for one model: the page scales the picture to its own width
     lines = math.ceil(len(reliability) / columns)
     width = 3.8 if narrow else 8.6
-    side = width / (2 if narrow else 4)
+    side = width / columns
     with _style():
-        figure = Figure(figsize=(side * columns, (side + 0.25) * lines), dpi=72, layout="constrained")
+        figure = Figure(figsize=(side * columns, (side + 0.4) * lines), dpi=72, layout="constrained")
         grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
         for axes in grid.flat[len(reliability) :]:
             axes.set_visible(False)

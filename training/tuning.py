@@ -53,8 +53,8 @@ def tune(
 
     Features: constants go; of each pair with a rank correlation beyond 0.75 the one that tells less about
     correctness goes; then the weakest fifth goes again and again, and the smallest set whose cross-validated
-    frontier quality lies within one standard error of the best stays. Estimators: the simplest within one
-    standard error of the best.
+    frontier quality is as good as the best stays: the mean difference over the folds is within its standard
+    error. Estimators: the simplest that is as good as the best, likewise.
 
     Parameters
     ----------
@@ -90,20 +90,18 @@ def tune(
     if not alive:  # nothing varies: any one feature carries the constant estimate
         alive = [0]
         verdicts[names[0]] = FeatureVerdict(names[0], True, "no feature varies; kept as a placeholder")
-    quality: dict[str, tuple[float, float]] = {}
-    for kind in KINDS:
-        scores = _folded_quality(kind, features[:, alive], right, groups, costs, seed=seed)
-        quality[kind] = _mean_and_error(scores)
-    best = max(quality, key=lambda kind: quality[kind][0])
-    floor = quality[best][0] - quality[best][1]
-    estimator = next(kind for kind in KINDS if quality[kind][0] >= floor)
+    scores = {
+        kind: _folded_quality(kind, features[:, alive], right, groups, costs, seed=seed) for kind in KINDS
+    }
+    best = max(scores.values(), key=np.mean)
+    estimator = next(kind for kind in KINDS if _as_good(scores[kind], best))
     for column in alive:
         verdicts.setdefault(names[column], FeatureVerdict(names[column], True, "kept"))
     return Tuned(
         features=tuple(names[column] for column in alive),
         estimator=estimator,
         verdicts=tuple(verdicts[name] for name in names),
-        quality=quality,
+        quality={kind: _mean_and_error(values) for kind, values in scores.items()},
     )
 
 
@@ -162,24 +160,23 @@ def _eliminate(
     if len(alive) <= 2:
         return alive
     current = list(alive)
-    steps: list[tuple[list[int], float, float]] = []
+    steps: list[tuple[list[int], list[float]]] = []
     while True:
         scores = _folded_quality("logistic", features[:, current], right, groups, costs)
-        steps.append((list(current), *_mean_and_error(scores)))
+        steps.append((list(current), scores))
         if len(current) <= 2:
             break
         importance = _importance(features[:, current], right)
         drop = max(1, len(current) // 5)
         keep = np.sort(np.argsort(-importance, kind="stable")[: len(current) - drop])
         current = [current[i] for i in keep]
-    _, best, error = max(steps, key=lambda step: step[1])
-    chosen = min((step for step in steps if step[1] >= best - error), key=lambda step: len(step[0]))
+    best = max((scores for _, scores in steps), key=np.mean)
+    chosen = min((step for step in steps if _as_good(step[1], best)), key=lambda step: len(step[0]))
+    reason = f"the frontier is as good without it ({np.mean(chosen[1]):.4f}, best {np.mean(best):.4f})"
     for column in alive:
         if column not in chosen[0]:
             name = names[column]
-            verdicts[name] = FeatureVerdict(
-                name, False, f"the frontier is as good without it ({chosen[1]:.4f}, best {best:.4f})"
-            )
+            verdicts[name] = FeatureVerdict(name, False, reason)
     return chosen[0]
 
 
@@ -220,6 +217,12 @@ def input_frontier(
         picks = choose(scores, float(threshold))
         points.append(Simulated(float(threshold), picks, right[rows, picks], costs[picks]))
     return points
+
+
+def _as_good(scores: Sequence[float], best: Sequence[float]) -> bool:
+    """Whether the mean over the folds lies within one standard error of the paired difference to the best."""
+    behind, error = _mean_and_error(np.subtract(best, scores).tolist())
+    return behind <= error
 
 
 def _mean_and_error(values: Sequence[float]) -> tuple[float, float]:
