@@ -35,7 +35,7 @@ def some_images(count: int = 16) -> list[np.ndarray]:
 def zoo(tmp_path: Path) -> Zoo:
     zoo = Zoo.create(tmp_path / "zoo")
     torch.manual_seed(0)
-    network, preprocessing = ConvNet((8, 16), (0, 0), 3), convnet("convnet-tiny", 3)[1]
+    network, preprocessing = ConvNet((8, 16), (0, 0), 3), convnet("tiny", 3)[1]
     add_module(zoo, "net", network, preprocessing, CLASSES, source="random", trained_on=TRAINED)
     return zoo
 

@@ -33,7 +33,9 @@ def true_precision(threshold: float) -> float:
 
 
 @given(st.integers(1, 400), st.data(), st.floats(0.01, 0.99))
-def test_the_p_value_is_that_of_the_exact_binomial_test(n: int, data: st.DataObject, precision: float) -> None:
+def test_the_p_value_is_that_of_the_exact_binomial_test(
+    n: int, data: st.DataObject, precision: float
+) -> None:
     right = data.draw(st.integers(0, n))
     expected = binomtest(right, n, precision, alternative="greater").pvalue
     assert p_value(right, n, precision) == pytest.approx(expected, rel=1e-6, abs=1e-12)
@@ -91,7 +93,9 @@ def test_of_levels_with_one_threshold_the_highest_stays() -> None:
 
 
 @given(st.floats(0.5, 0.99), st.integers(20, 2000), st.sampled_from([0.01, 0.05, 0.2]))
-def test_the_needed_accuracy_is_the_least_that_certifies(precision: float, samples: int, delta: float) -> None:
+def test_the_needed_accuracy_is_the_least_that_certifies(
+    precision: float, samples: int, delta: float
+) -> None:
     right = round(accuracy_to_certify(precision, samples, delta=delta) * samples)
     if right < samples:
         assert p_value(right, samples, precision) <= delta

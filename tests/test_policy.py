@@ -100,7 +100,7 @@ def test_one_row_gives_what_a_batch_gives(values: Any, scale: float, offset: flo
 
 @pytest.mark.parametrize("precision", [0, 1, -0.1, 1.1, float("nan"), float("inf"), "high", "", None, [0.5]])
 def test_refuses_a_precision_outside_0_to_1(precision: Any) -> None:
-    with pytest.raises(PrecisionError, match="expected a precision strictly between 0 and 1, such as 0.95"):
+    with pytest.raises(PrecisionError, match=r"expected a precision strictly between 0 and 1, such as 0\.95"):
         check_precision(precision)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -120,7 +121,7 @@ def test_a_precision_between_two_levels_is_covered_by_the_next_higher_one(world:
     selector = Selector.load(world.bundles[kind])
     levels = selector.certified_precisions
     assert list(levels) == sorted(levels)
-    for low, high in zip(levels, levels[1:], strict=False):
+    for low, high in itertools.pairwise(levels):
         covering = selector.certificate((low + high) / 2)
         assert covering is not None
         assert covering.precision == high
@@ -272,7 +273,7 @@ def test_a_damaged_model_file_is_found_at_its_first_use_and_harms_no_other(
 def test_a_bundle_without_any_model_file_is_refused(world: World, tmp_path: Path) -> None:
     bundle = world.copy_bundle("input", tmp_path / "bundle")
     shutil.rmtree(bundle / "models")
-    with pytest.raises(BundleError, match="expected the file of at least one model in .*models, got none"):
+    with pytest.raises(BundleError, match=r"expected the file of at least one model in .*models, got none"):
         Selector.load(bundle)
 
 

@@ -15,7 +15,7 @@ from training.data import LabelledImages, digest_of
 from training.loop import Recipe, train
 from training.splits import Splits
 from zoo.build.add import add_module
-from zoo.build.convnet import ConvNet
+from zoo.build.convnet import ConvNet, convnet
 from zoo.build.preprocessing import Preprocessing
 from zoo.card import ModelCard, TrainedOn, match_classes
 from zoo.directory import Zoo
@@ -26,22 +26,19 @@ _SMALL_SIDE = 64  # pixels; images up to here are trained on at their own size
 
 
 @dataclass(frozen=True)
-class Size:
-    """One size of the family: a :class:`zoo.build.convnet.ConvNet` and how long to train it."""
+class Schedule:
+    """How to train one size of :func:`zoo.build.convnet.convnet`."""
 
-    widths: tuple[int, ...]
-    pairs: tuple[int, ...]
-    stem_stride: int
-    resolution: int  # height and width that the network sees, in pixels
     lr: float
     views: int  # images shown in all epochs together, unless the epochs are given
 
 
-# Multiply-accumulates for ten classes: about 0.03, 0.7 and 48 million. The large one needs few epochs.
+# The large ones need few epochs.
 SIZES = {
-    "tiny": Size((8, 16), (0, 0), 2, 16, 1e-2, 40_000),
-    "small": Size((16, 32, 64), (0, 0, 0), 2, 32, 8e-3, 40_000),
-    "full": Size((32, 64, 128), (0, 1, 1), 1, 32, 4e-3, 15_000),
+    "tiny": Schedule(1e-2, 40_000),
+    "small": Schedule(8e-3, 40_000),
+    "medium": Schedule(6e-3, 20_000),
+    "full": Schedule(4e-3, 15_000),
 }
 _LEAST_EPOCHS, _MOST_EPOCHS = 3, 60
 
@@ -175,12 +172,9 @@ def build(size: str, classes: int, seed: int) -> tuple[ConvNet, Preprocessing]:
     """An untrained network of a size out of :data:`SIZES`; equal seeds give equal weights."""
     if size not in SIZES:
         raise DataError(f"expected a size out of {', '.join(SIZES)}, got {size!r}. Choose one of them.")
-    chosen = SIZES[size]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = ConvNet(chosen.widths, chosen.pairs, classes, stem_stride=chosen.stem_stride)
-    side = chosen.resolution
-    return module, Preprocessing((side, side), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+        return convnet(size, classes)
 
 
 def _recipe(network: str | tuple[nn.Module, Preprocessing], images: int) -> Recipe:

@@ -95,7 +95,7 @@ def check_bundle(folder: str | Path, fitted: Fitted, images: Sequence[NDArray[np
     module = InputFeatures(fitted.policy.features, grid=fitted.record.grid).eval()
     for i, image in enumerate(images):
         with torch.inference_mode():
-            features = module(torch.from_numpy(np.ascontiguousarray(image[np.newaxis]))).numpy()
+            features = module(torch.tensor(image[np.newaxis])).numpy()
         scores = fitted.policy.scores(features)
         pick = fitted.policy.models[int(fitted.policy.decide(scores, certificate.threshold)[0][0])]
         got = selector.select(image)

@@ -11,14 +11,16 @@ from zoo.card import ModelCard
 from zoo.directory import Zoo
 from zoo.errors import DataError
 
-__all__ = ["SIZES", "TRAIN_SHARE", "Recipe", "train", "train_family"]
+__all__ = ["FAMILY", "SIZES", "TRAIN_SHARE", "Recipe", "train", "train_family"]
+
+FAMILY = ("tiny", "small", "full")
 
 
 def train_family(
     zoo: Zoo,
     data: LabelledImages,
     *,
-    sizes: Sequence[str] = tuple(SIZES),
+    sizes: Sequence[str] = FAMILY,
     share: float = TRAIN_SHARE,
     seed: int = 0,
     epochs: int | None = None,

@@ -34,6 +34,7 @@ from zoo.files import atomic_path, encode_record, read_record, sha256_bytes, wri
 
 SCHEMA_VERSION = 1
 PROFILE_FILE = "profile.json"
+UNFINISHED_FILE = "unfinished.json"  # there from the first written part to the last
 SAMPLES_FILE = "samples.parquet"
 FEATURES = "input-features"
 PART_ROWS = 1024
@@ -108,7 +109,7 @@ def profile(
         When the disk is full; what was finished stays and the same call continues.
     """
     target = Path(folder)
-    classes = check_same_classes(zoo.cards)
+    classes = _class_order(target, check_same_classes(zoo.cards))
     match_classes(data.classes, classes, model=zoo.names[0])
     chosen_splits = without_training_images(splits or Splits(), zoo.cards, data)
     if chosen_splits.train == 1:
@@ -202,9 +203,19 @@ def held_out_images(folder: str | Path, data: LabelledImages) -> LabelledImages:
     return data.subset(chosen)
 
 
+def _class_order(folder: Path, classes: tuple[str, ...]) -> tuple[str, ...]:
+    """The order that finished parts have already: replacing a model may change which one comes first."""
+    for path in (folder / PROFILE_FILE, folder / UNFINISHED_FILE):
+        if path.is_file():
+            before = read_record(path, ProfileRecord, schema_version=SCHEMA_VERSION).classes
+            if set(before) == set(classes):
+                return before
+    return classes
+
+
 def _prepare(folder: Path, record: ProfileRecord, *, restart: bool) -> None:
     path = folder / PROFILE_FILE
-    marker = folder / "unfinished.json"
+    marker = folder / UNFINISHED_FILE
     for known in (path, marker):
         if not known.is_file():
             continue
@@ -341,4 +352,4 @@ def _remove_others(folder: Path, record: ProfileRecord) -> None:
     for path in (folder / "outputs").iterdir():
         if path not in kept:
             shutil.rmtree(path, ignore_errors=True)
-    (folder / "unfinished.json").unlink(missing_ok=True)
+    (folder / UNFINISHED_FILE).unlink(missing_ok=True)

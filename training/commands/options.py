@@ -11,6 +11,7 @@ from zoo.errors import DataError
 
 if TYPE_CHECKING:
     from training.data import LabelledImages
+    from zoo.card import ModelCard
 
 TRAINING_PANEL = "Making a selector"
 
@@ -35,6 +36,9 @@ EnvironmentsOption = Annotated[
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 SkipBadOption = Annotated[
     bool, typer.Option("--skip-bad", help="Leave unreadable images out and count them.")
+]
+NameOption = Annotated[
+    str | None, typer.Option("--name", help="What the zoo calls the model. Default: after its origin.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for another program instead of text.")]
 
@@ -84,3 +88,17 @@ def parse_splits(text: str) -> dict[str, float]:
         if name.strip() not in ("fit", "tune", "certify", "test"):
             raise DataError(f"expected shares such as fit=0.5,tune=0.1,certify=0.2,test=0.2, got {part!r}.")
     return shares
+
+
+def tell(card: ModelCard, zoo: Path, as_json: bool) -> None:
+    """Say what was added to the zoo, and what comes next."""
+    if as_json:
+        import msgspec
+
+        typer.echo(msgspec.json.encode(card).decode())
+        return
+    typer.echo(
+        f"{card.name}: {card.parameters:,} parameters, {card.macs / 1e6:.2f} million multiply-accumulates, "
+        f"{card.size_bytes / 1e6:.2f} MB, {len(card.classes)} classes."
+    )
+    typer.echo(f"Next: zooselect zoo list --zoo {zoo}")

@@ -1,4 +1,4 @@
-"""The commands ``zoo add``, ``zoo compress`` and ``zoo list``."""
+"""The commands ``zoo add`` and ``zoo list``, and the group that holds all commands of the zoo."""
 
 from __future__ import annotations
 
@@ -7,29 +7,23 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from training.commands.compress import compress
 from training.commands.options import (
     MY_ZOO,
     TRAINING_PANEL,
-    DataOption,
-    EnvironmentsOption,
     JsonOption,
-    SeedOption,
+    NameOption,
     ZooOption,
-    load_data,
+    tell,
 )
+from training.commands.train import train
 from zoo.errors import CardError, DataError, ModelError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from zoo.card import ModelCard
 
 _KINDS = "--cifar-resnet, --torchvision, --efficientnet-lite, --onnx"
 
-NameOption = Annotated[
-    str | None, typer.Option("--name", help="What the zoo calls the model. Default: after its architecture.")
-]
 ClassesOption = Annotated[
     Path | None,
     typer.Option("--classes", help="Text file with one class name a line, in the order of the outputs."),
@@ -56,6 +50,7 @@ def register(app: typer.Typer) -> None:
     zoo_app = typer.Typer(
         no_args_is_help=True, help="Build the zoo: models of different sizes in one folder."
     )
+    zoo_app.command("train")(train)
     zoo_app.command("add")(add)
     zoo_app.command("compress")(compress)
     zoo_app.command("list")(list_models)
@@ -175,40 +170,7 @@ def add(
             output=output_name,
             output_kind="probabilities" if probabilities else "logits",
         )
-    _tell(card, zoo, as_json)
-
-
-def compress(
-    model: Annotated[str, typer.Argument(metavar="NAME", help="The model of the zoo to make smaller.")],
-    data: DataOption,
-    zoo: ZooOption = MY_ZOO,
-    method: Annotated[
-        Literal["int8"], typer.Option(help="int8: 8-bit integer weights and activations, no training.")
-    ] = "int8",
-    images: Annotated[
-        int, typer.Option(min=8, help="int8: how many images the value ranges are measured on.")
-    ] = 256,
-    name: NameOption = None,
-    environments: EnvironmentsOption = "",
-    seed: SeedOption = 0,
-    as_json: JsonOption = False,
-) -> None:
-    """Make a smaller, faster model out of one of the zoo; both stay in it, and the selector chooses.
-
-    The images should be like those of the device, and not be the ones that judge the model: where it was
-    trained on the same data, only its training images are used.
-    Example: zooselect zoo compress resnet56 --data photos/train --method int8
-    """
-    from zoo.build.add import add_int8
-    from zoo.directory import Zoo
-
-    target = Zoo.open(zoo)
-    parent = target.card(model)
-    chosen = _calibration_images(
-        parent, data, images, environments=environments, seed=seed, progress=not as_json
-    )
-    typer.echo(f"Quantising {model} on {len(chosen)} images.", err=True)
-    _tell(add_int8(target, model, chosen, name=name, progress=not as_json), zoo, as_json)
+    tell(card, zoo, as_json)
 
 
 def list_models(zoo: ZooOption = MY_ZOO, as_json: JsonOption = False) -> None:
@@ -234,41 +196,6 @@ def list_models(zoo: ZooOption = MY_ZOO, as_json: JsonOption = False) -> None:
             f"{card.name:<28}{size:>10}{card.macs / 1e6:>14.2f}{card.parameters:>12,}"
             f"{card.size_bytes / 1e6:>8.2f}{len(card.classes):>9}  {made}"
         )
-
-
-def _tell(card: ModelCard, zoo: Path, as_json: bool) -> None:
-    if as_json:
-        import msgspec
-
-        typer.echo(msgspec.json.encode(card).decode())
-        return
-    typer.echo(
-        f"{card.name}: {card.parameters:,} parameters, {card.macs / 1e6:.2f} million multiply-accumulates, "
-        f"{card.size_bytes / 1e6:.2f} MB, {len(card.classes)} classes."
-    )
-    typer.echo(f"Next: zooselect zoo list --zoo {zoo}")
-
-
-def _calibration_images(
-    card: ModelCard, spec: str, count: int, *, environments: str, seed: int, progress: bool
-) -> list[NDArray[np.uint8]]:
-    """Random images out of a data set; only training images where the model was trained on that data."""
-    import numpy as np
-    from tqdm import tqdm
-
-    from training.splits import TRAIN, Splits
-
-    data = load_data(spec, environments=environments, seed=seed)
-    allowed = np.arange(len(data.ids))
-    trained = card.trained_on
-    if trained is not None and trained.data_sha256 == data.originals_sha256:
-        names = Splits(seed=trained.seed, train=trained.share).assign(data.groups)
-        allowed = allowed[names == TRAIN]
-    chosen = np.random.default_rng(seed).permutation(allowed)[:count]
-    bar = tqdm(
-        sorted(chosen.tolist()), desc="reading", unit="image", delay=2, disable=not progress, leave=False
-    )
-    return [data.image(index) for index in bar]
 
 
 def _read_classes(path: Path) -> tuple[str, ...]:
