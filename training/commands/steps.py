@@ -113,9 +113,11 @@ def fit(
     from zoo.directory import Zoo
     from zoo.latency import load_table
 
+    chosen = [name.strip() for name in models.split(",") if name.strip()]
+    whole = Zoo.open(zoo)
     fitted = run(
         profile,
-        Zoo.open(zoo),
+        whole.only(chosen) if chosen else whole,
         load_table(latency),
         precision=precision,
         policy=policy,
