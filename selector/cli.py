@@ -22,6 +22,7 @@ from typer.core import TyperGroup
 from zoo.errors import DataError, ImageError, ZooError
 
 UNCERTIFIED = 3
+INTERRUPTED = 130
 GROUP = "zooselect.commands"
 DEVICE_PANEL = "On the device"
 
@@ -34,6 +35,13 @@ class _InWorkingOrder(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         names = super().list_commands(ctx)
         return sorted(names, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # here, because Typer would end without a word
+            typer.echo("interrupted; finished work is kept, the same command continues.", err=True)
+            raise typer.Exit(INTERRUPTED) from None
 
 
 app = typer.Typer(
@@ -215,7 +223,7 @@ def main() -> None:
     for point in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda point: point.name):
         point.load()(app)
     try:
-        app(standalone_mode=True)
+        app(prog_name="zooselect")
     except ZooError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
@@ -224,9 +232,6 @@ def main() -> None:
             f"error: this command needs the package {error.name!r}: pip install 'zooselect[train]'", err=True
         )
         sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; finished work is kept, the same command continues.", err=True)
-        sys.exit(130)
 
 
 def _read(paths: list[Path], skip_bad: bool) -> Iterator[tuple[Path, Any]]:

@@ -1,9 +1,10 @@
-"""Claims about the command line: it teaches, its steps chain through files, it fails with a reason and a code."""
+"""Claims about the command line: it teaches, its steps chain through files, and fails with a reason."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -133,7 +134,7 @@ def test_the_whole_chain_in_words(zooselect: CommandLine, pictures: Path) -> Non
     assert "samples × 3 models in my-profile. Next: zooselect bench my-zoo" in done["profile"].out
     assert "Written to my-profile/latency/this-machine.json" in done["bench"].out
     assert "policy: cascade" in done["fit"].out
-    assert "certified: precision 0.8 at 95% confidence" in done["fit"].out
+    assert re.search(r"certified: precision 0\.8\d* at 95% confidence", done["fit"].out)
     assert "oracle" in done["evaluate"].out
     assert "<html" in Path("my-report.html").read_text("utf-8")
     assert "my-bundle: 3 models" in done["export"].out
@@ -307,7 +308,7 @@ def test_an_interrupted_command_says_that_it_continues(
 
     monkeypatch.setattr("selector.runtime.Selector.load", interrupt)
     done = zooselect("predict", world.bundles["input"], "x.png", code=130)
-    assert "interrupted" in done.err or "Aborted" in done.err
+    assert "interrupted; finished work is kept, the same command continues" in done.err
 
 
 WITHOUT_EXTRAS = """

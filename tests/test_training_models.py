@@ -156,7 +156,7 @@ def test_the_small_network_learns_digits(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sizes", [[], ["huge"], ["tiny", "tiny"]])
 def test_refuses_unknown_repeated_or_no_sizes(tmp_path: Path, sizes: list[str]) -> None:
-    with pytest.raises(DataError, match="expected distinct sizes out of tiny, small, full"):
+    with pytest.raises(DataError, match="expected distinct sizes out of tiny, small, medium, full"):
         train_family(Zoo.create(tmp_path), few_digits(), sizes=sizes)
 
 

@@ -81,12 +81,13 @@ def parse_splits(text: str) -> dict[str, float]:
     shares: dict[str, float] = {}
     for part in filter(None, text.split(",")):
         name, _, value = part.partition("=")
+        expected = f"expected shares such as fit=0.5,tune=0.1,certify=0.2,test=0.2, got {part!r}."
+        if name.strip() not in ("fit", "tune", "certify", "test"):
+            raise DataError(expected)
         try:
             shares[name.strip()] = float(value)
         except ValueError:
-            shares = {"": 0.0}
-        if name.strip() not in ("fit", "tune", "certify", "test"):
-            raise DataError(f"expected shares such as fit=0.5,tune=0.1,certify=0.2,test=0.2, got {part!r}.")
+            raise DataError(expected) from None
     return shares
 
 

@@ -1,0 +1,125 @@
+"""Claims about estimators of correctness: any pattern of right and wrong fits, and ONNX says the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from training.estimators import KINDS, CorrectnessEstimator, platt
+from training.graph import score_difference
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(400, 5)).astype(np.float32)
+EASY = X[:, 0] + RNG.normal(0, 0.5, 400) > -0.5
+HARD = X[:, 1] + RNG.normal(0, 0.5, 400) > 0.3
+ALWAYS, NEVER = np.ones(400, bool), np.zeros(400, bool)
+PATTERNS = {
+    "usual": (EASY, HARD),
+    "always right": (EASY, ALWAYS),
+    "always wrong": (NEVER, HARD),
+    "twice the same": (EASY, HARD, EASY),
+    "one model": (HARD,),
+    "one model, always right": (ALWAYS,),
+    "nothing varies": (ALWAYS, NEVER, ALWAYS),
+    "everything at once": (ALWAYS, EASY, NEVER, EASY, HARD),
+}
+
+
+def columns(pattern: str) -> NDArray[np.bool_]:
+    return np.stack(PATTERNS[pattern], axis=1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_any_pattern_of_correctness_gives_scores_that_onnx_repeats(kind: str, pattern: str) -> None:
+    right = columns(pattern)
+    estimator = CorrectnessEstimator(kind).fit(X[:300], right[:300]).calibrate(X[300:], right[300:])
+    scores = estimator.scores(X)
+    assert scores.shape == right.shape
+    assert ((scores > 0) & (scores < 1)).all()
+    assert score_difference(estimator, estimator.to_onnx(5).SerializeToString(), X) <= 1e-4
+    assert score_difference(estimator, estimator.to_onnx(5).SerializeToString(), X[:1]) <= 1e-4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_scores_tell_right_from_wrong(kind: str) -> None:
+    estimator = CorrectnessEstimator(kind).fit(X[:300], columns("usual")[:300])
+    scores = estimator.scores(X[300:])
+    for j, right in enumerate((EASY[300:], HARD[300:])):
+        assert scores[right, j].mean() > scores[~right, j].mean() + 0.15
+
+
+def test_always_right_so_far_is_not_certainty() -> None:
+    estimator = CorrectnessEstimator("logistic").fit(X[:98], columns("always right")[:98])
+    np.testing.assert_allclose(estimator.scores(X)[:, 1], 99 / 100)
+    never = CorrectnessEstimator("logistic").fit(X[:98], columns("always wrong")[:98])
+    np.testing.assert_allclose(never.scores(X)[:, 0], 1 / 100)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_twenty_samples_are_enough_to_fit(kind: str) -> None:
+    right = columns("usual")[:20]
+    estimator = CorrectnessEstimator(kind).fit(X[:20], right)
+    assert np.isfinite(estimator.scores(X)).all()
+    assert score_difference(estimator, estimator.to_onnx(5).SerializeToString(), X) <= 1e-4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_constant_features_are_harmless(kind: str) -> None:
+    flat = X.copy()
+    flat[:, 2] = 7
+    estimator = CorrectnessEstimator(kind).fit(flat, columns("usual"))
+    assert score_difference(estimator, estimator.to_onnx(5).SerializeToString(), flat) <= 1e-4
+    still = CorrectnessEstimator(kind).fit(np.zeros_like(X), columns("usual"))
+    assert np.isfinite(still.scores(np.zeros_like(X))).all()
+
+
+def test_equal_seeds_give_equal_scores() -> None:
+    for kind in KINDS:
+        first, second = (CorrectnessEstimator(kind, seed=3).fit(X, columns("usual")) for _ in range(2))
+        np.testing.assert_array_equal(first.scores(X), second.scores(X))
+
+
+def test_a_forest_does_not_split_between_values_that_differ_by_rounding() -> None:
+    clean = np.repeat(RNG.normal(size=(8, 5)), 50, axis=0).astype(np.float32)
+    disturbed = (clean * (1 + 3e-7 * RNG.choice([-1, 1], clean.shape))).astype(np.float32)
+    right = RNG.random((400, 2)) < 0.5
+    estimator = CorrectnessEstimator("forest").fit(disturbed, right)
+    np.testing.assert_allclose(estimator.scores(disturbed), estimator.scores(clean), atol=1e-9)
+
+
+def test_calibration_repairs_overconfidence() -> None:
+    odds = RNG.normal(0, 2, 4000)
+    right = RNG.random(4000) < 1 / (1 + np.exp(-(0.5 * odds + 0.3)))
+    scale, offset = platt(odds, right)
+    assert scale == pytest.approx(0.5, abs=0.08)
+    assert offset == pytest.approx(0.3, abs=0.1)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.booleans()), min_size=2, max_size=40))
+def test_more_sureness_never_means_less_probability(pairs: list[tuple[float, bool]]) -> None:
+    odds, right = np.array([odd for odd, _ in pairs]), np.array([flag for _, flag in pairs])
+    scale, offset = platt(odds, right)
+    assert scale >= 0
+    assert np.isfinite([scale, offset]).all()
+
+
+@pytest.mark.parametrize(("right", "share"), [(ALWAYS, 401 / 402), (NEVER, 1 / 402)])
+def test_constant_correctness_calibrates_to_its_smoothed_share(
+    right: NDArray[np.bool_], share: float
+) -> None:
+    scale, offset = platt(RNG.normal(size=400), right)
+    assert scale == 0
+    assert 1 / (1 + np.exp(-offset)) == pytest.approx(share)
+
+
+def test_misleading_or_constant_sureness_counts_for_nothing() -> None:
+    odds = np.linspace(-3, 3, 400)
+    for values in (odds, np.full(400, 2.0)):
+        scale, offset = platt(values, odds < 0)
+        assert scale == 0
+        assert 1 / (1 + np.exp(-offset)) == pytest.approx(0.5, abs=0.01)
