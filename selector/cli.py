@@ -85,8 +85,6 @@ CertifiedOption = Annotated[
     bool, typer.Option("--require-certified", help="Exit with code 3 where an answer is not certified.")
 ]
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"}
-
 
 @app.command(rich_help_panel=DEVICE_PANEL)
 def select(
@@ -235,15 +233,15 @@ def main() -> None:
 
 
 def _read(paths: list[Path], skip_bad: bool) -> Iterator[tuple[Path, Any]]:
-    from zoo.image import load_image
+    from zoo.image import SUFFIXES, load_image
 
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
             if not inside:
                 raise DataError(
-                    f"expected images in {path}, got none. Supported: {', '.join(sorted(_SUFFIXES))}"
+                    f"expected images in {path}, got none. Supported: {', '.join(sorted(SUFFIXES))}"
                 )
             files += inside
         else:

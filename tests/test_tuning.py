@@ -1,4 +1,4 @@
-"""Claims about automatic tuning: useless features go for a stated reason, and folds keep originals together."""
+"""Claims about automatic tuning: useless features go for a stated reason, folds keep originals together."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from zoo.build.quiet import quiet
+from zoo.model import open_session
 
 OPSET = 20
 _CLIP = 1e-4  # keeps the log-odds of a forest that is certain finite
@@ -33,7 +34,13 @@ Floats = NDArray[np.float64]
 KINDS: dict[str, Callable[[int], BaseEstimator]] = {
     "logistic": lambda seed: OneVsRestClassifier(LogisticRegression(C=0.3, max_iter=500)),
     "mlp": lambda seed: MLPClassifier(
-        (24,), alpha=1e-2, early_stopping=True, max_iter=150, n_iter_no_change=8, random_state=seed
+        (24,),
+        alpha=1e-2,
+        learning_rate_init=1e-2,  # at the default, early stopping comes before learning on small data
+        early_stopping=True,
+        max_iter=150,
+        n_iter_no_change=8,
+        random_state=seed,
     ),
     "forest": lambda seed: RandomForestRegressor(
         50, min_samples_leaf=20, max_features=0.4, max_depth=8, n_jobs=-1, random_state=seed
@@ -133,6 +140,9 @@ class CorrectnessEstimator:
                 target_opset={"": OPSET, "ai.onnx.ml": 3},
             )
         probability = converted.graph.output[-1].name
+        session = open_session(converted.SerializeToString(), name="scores")
+        sample = {session.get_inputs()[0].name: np.zeros((1, width), np.float32)}
+        outputs = session.run([probability], sample)[0].size
         wanted, kept = {probability}, []
         for node in reversed(converted.graph.node):
             if wanted & set(node.output):  # the branch of the labels is not needed
@@ -146,8 +156,9 @@ class CorrectnessEstimator:
             for name, value in (("low", _CLIP), ("high", 1 - _CLIP), ("one", 1.0))
         ]
         columns = len(self.varies)
-        if columns == 1 and classifier:  # one column of two: wrong, right
-            constants.append(numpy_helper.from_array(np.array([-1], np.int64), "last"))
+        if outputs == 2 * columns:
+            # wrong before right: with one target everywhere, with two in skl2onnx's perceptron
+            constants.append(numpy_helper.from_array(np.arange(columns, 2 * columns), "last"))
             select = [helper.make_node("Gather", [probability, "last"], ["probability"], axis=1)]
         else:
             constants.append(numpy_helper.from_array(np.array([-1, columns], np.int64), "form"))

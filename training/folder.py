@@ -16,9 +16,7 @@ from tqdm import tqdm
 from training.data import LabelledImages, digest_of
 from zoo.errors import DataError, ImageError
 from zoo.files import sha256_file
-from zoo.image import load_image
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
+from zoo.image import SUFFIXES, load_image
 
 Grouping = str | Callable[[str], str]
 

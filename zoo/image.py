@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from zoo.errors import ImageError
 
+# Names that a folder of images is searched for.
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
+
 
 def check_image(image: Any) -> NDArray[np.uint8]:
     """One image as uint8 ``[1, H, W, 3]``, without a copy where that is possible.
