@@ -1,4 +1,4 @@
-"""Claims about outcomes: right means right, subsets stay consistent, and the test split has to be asked for."""
+"""Claims about outcomes: right means right, subsets stay consistent, the test split has to be asked for."""
 
 from __future__ import annotations
 

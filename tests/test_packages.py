@@ -11,6 +11,7 @@ import types
 from pathlib import Path
 
 import pytest
+from conftest import Kind, World
 
 from zoo import Zoo
 
@@ -36,6 +37,14 @@ import sys, numpy as np
 from zoo import Zoo, load_image
 zoo = Zoo.open(sys.argv[1])
 assert zoo.model("full").logits(np.zeros((1, 8, 8, 3), np.uint8)).shape == (1, 3)
+"""
+CHOOSE = """
+import sys, numpy as np
+from selector import Selector
+selector = Selector.load(sys.argv[1])
+image = np.zeros((8, 8, 3), np.uint8)
+assert selector.select(image).certified
+assert selector.predict(image).label == selector.predict_batch([image, image])[1].label
 """
 
 
@@ -75,6 +84,13 @@ def test_answering_imports_nothing_heavy(small_zoo: Zoo) -> None:
     loaded = loaded_after(ANSWER, str(small_zoo.folder))
     assert "onnxruntime" in loaded
     assert not loaded & set(HEAVY)
+
+
+@pytest.mark.parametrize("kind", ["input", "cascade"])
+def test_choosing_and_answering_with_a_bundle_imports_nothing_heavy(world: World, kind: Kind) -> None:
+    loaded = loaded_after(CHOOSE, str(world.bundles[kind]))
+    assert "onnxruntime" in loaded
+    assert not loaded & {*HEAVY, "PIL.Image", "tqdm", "typer"}
 
 
 def test_importing_the_device_side_leaves_pictures_and_progress_bars_for_later() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from training.evaluate import evaluate, our_name
 from training.evaluation import Evaluation
 from training.export import check_bundle, export_bundle
 from training.fit import Fitted, fit, fit_inputs_sha256, load_fit, save_fit
-from training.models import train_family
+from training.models import SIZES, train_family
 from training.profile import held_out_images, profile
 from training.report import render
 from training.splits import TRAIN, Splits
@@ -49,6 +49,9 @@ def run_demo(
     precision: float = 0.92,
     seed: int = 0,
     fresh: bool = False,
+    sizes: Sequence[str] = tuple(SIZES),
+    epochs: int | None = None,
+    rounds: int = 5,
     progress: bool = True,
     say: Say = print,
 ) -> DemoResult:
@@ -62,6 +65,12 @@ def run_demo(
         The precision to certify and to answer with.
     fresh
         Throw away what is in `folder` first.
+    sizes
+        Which networks to train; see :func:`training.models.train_family`.
+    epochs
+        Passes over the training images for every size; by default what suits each size.
+    rounds
+        How often each test image is answered and timed.
     say
         Where a line about each step goes.
     """
@@ -72,8 +81,8 @@ def run_demo(
 
     data = under_environments(digits(), list(ENVIRONMENTS), seed=seed, severity=SEVERITY)
     zoo = Zoo.create(root / "zoo")
-    with clock("train tiny, small and full (the smaller ones distilled)"):
-        train_family(zoo, data, share=TRAIN_SHARE, seed=seed, progress=progress)
+    with clock(f"train {', '.join(sizes)} (the smaller ones distilled)"):
+        train_family(zoo, data, sizes=sizes, share=TRAIN_SHARE, seed=seed, epochs=epochs, progress=progress)
     with clock("compress to int8"):
         _compress(zoo, data, seed)
     with clock("profile: every model on every image, once"):
@@ -82,7 +91,7 @@ def run_demo(
     with clock("bench: latency on this machine"):
         table = _latency(zoo, test, root / "profile" / "latency" / f"{DEVICE}.json", progress)
     with clock(f"fit and certify at precision {precision:g}"):
-        fitted = _fit(root, zoo, table, precision, seed)
+        fitted = _fit(root, zoo, table, precision, seed, progress)
     bundle = root / "bundle"
     with clock("export and check the bundle"):
         export_bundle(fitted, zoo, bundle)
@@ -93,7 +102,7 @@ def run_demo(
             {our_name(precision): (selector, precision)},
             test,
             singles=single_models(selector),
-            rounds=5,
+            rounds=rounds,
             seed=seed,
             progress=progress,
         )
@@ -175,7 +184,7 @@ def _latency(zoo: Zoo, test: LabelledImages, path: Path, progress: bool) -> Late
         return table
 
 
-def _fit(root: Path, zoo: Zoo, table: LatencyTable, precision: float, seed: int) -> Fitted:
+def _fit(root: Path, zoo: Zoo, table: LatencyTable, precision: float, seed: int, progress: bool) -> Fitted:
     try:
         before = load_fit(root / "fit")
         wanted = fit_inputs_sha256(
@@ -185,6 +194,6 @@ def _fit(root: Path, zoo: Zoo, table: LatencyTable, precision: float, seed: int)
             return before
     except ZooError:
         pass  # there is none yet, or it is of no use: fit again
-    fitted = fit(root / "profile", zoo, table, precision=precision, seed=seed)
+    fitted = fit(root / "profile", zoo, table, precision=precision, seed=seed, progress=progress)
     save_fit(fitted, root / "fit")
     return fitted

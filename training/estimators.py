@@ -83,6 +83,10 @@ class CorrectnessEstimator:
             targets = right[:, self.varies].astype(np.int64)
             with quiet():  # a linear model that did not converge is judged by its quality like any other
                 self.pipeline.fit(_rounded(features), targets)
+            if isinstance(self.pipeline[-1], RandomForestRegressor):
+                self.pipeline[
+                    -1
+                ].n_jobs = 1  # threads add the trees up in any order: other last digits each time
         return self
 
     def calibrate(self, features: NDArray[np.float32], right: NDArray[np.bool_]) -> CorrectnessEstimator:

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import onnx
 from sklearn.model_selection import GroupKFold
+from tqdm import tqdm
 
 from selector.bundle import SCHEMA_VERSION as BUNDLE_VERSION
 from selector.bundle import (
@@ -116,6 +117,7 @@ def fit(
     policy: PolicyKind = "auto",
     delta: float = 0.05,
     seed: int = 0,
+    progress: bool = False,
 ) -> Fitted:
     """Fit a policy to outcomes, certify it, and build its graph. The test split is not read.
 
@@ -131,6 +133,8 @@ def fit(
         ``input``, ``cascade``, or ``auto``: the one that cross-validation finds cheaper at `precision`.
     delta
         1 - confidence of each certificate.
+    progress
+        Show which step is under way.
 
     Raises
     ------
@@ -144,6 +148,9 @@ def fit(
     check_precision(precision)
     if not 0 < delta < 1:
         raise PrecisionError(f"expected delta strictly between 0 and 1, such as 0.05, got {delta!r}.")
+    steps = ("reading outcomes", *(f"fitting {kind}" for kind in _kinds(policy)), "certifying")
+    bar = tqdm(total=len(steps), unit="step", disable=not progress, leave=False)
+    bar.set_description(steps[0])
     outcomes = load_outcomes(profile_folder, zoo=zoo)
     profile_record = read_profile_record(profile_folder)
     costs = table.costs_ms(zoo)
@@ -151,10 +158,15 @@ def fit(
     target = accuracy_to_certify(precision, len(held), delta=delta)
 
     candidates: list[_Candidate] = []
-    if policy in ("auto", "cascade"):
-        candidates.append(_cascade(development, costs, target))
-    if policy in ("auto", "input"):
-        candidates.append(_input(development, costs, target, zoo, table, profile_record.grid, seed))
+    for kind in _kinds(policy):
+        bar.update()
+        bar.set_description(f"fitting {kind}")
+        if kind == "cascade":
+            candidates.append(_cascade(development, costs, target))
+        else:
+            candidates.append(_input(development, costs, target, zoo, table, profile_record.grid, seed))
+    bar.update()
+    bar.set_description(steps[-1])
     chosen = max(candidates, key=lambda candidate: candidate.rank(target))
 
     cards = zoo.cards
@@ -189,6 +201,7 @@ def fit(
         ),
         selector=graph_record,
     )
+    bar.close()
     tuned = next((candidate.tuned for candidate in candidates if candidate.tuned), None)
     record = FitRecord(
         schema_version=SCHEMA_VERSION,
@@ -294,6 +307,10 @@ class _Candidate:
             mean_ms=point.mean_ms,
             chosen=chosen,
         )
+
+
+def _kinds(policy: PolicyKind) -> tuple[Literal["cascade", "input"], ...]:
+    return ("cascade", "input") if policy == "auto" else (policy,)
 
 
 def _cascade(development: Outcomes, costs: Mapping[str, float], target: float) -> _Candidate:

@@ -133,7 +133,7 @@ def load_outcomes(
         labels = np.array([index[name] for name in columns["label"][chosen]], dtype=np.int64)
     except KeyError as error:
         raise DataError(
-            f"{path / SAMPLES_FILE}: unknown label {error}. Profile again with --restart."
+            f"{path / SAMPLES_FILE}: unknown label {str(error.args[0])!r}. Profile again with --restart."
         ) from None
     models = tuple(record.models) if zoo is None else zoo.names
     logits = np.stack(

@@ -123,6 +123,7 @@ def fit(
         policy=policy,
         delta=delta,
         seed=seed,
+        progress=not as_json,
     )
     save_fit(fitted, out)
     certificate = fitted.certificate()

@@ -1,0 +1,98 @@
+"""Claims about evaluation: judged on the test split alone, against single models and the oracle."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import COLOUR_SPLITS, COSTS_MS, Kind, World, add_colours, build_onnx
+
+from training.evaluate import evaluate, oracle_row, our_name, simulate_at
+from training.outcomes import load_outcomes
+from training.profile import profile
+from zoo import Zoo
+from zoo.errors import PrecisionError, StaleError
+
+KINDS: tuple[Kind, ...] = ("input", "cascade")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_are_those_of_the_test_split(world: World, kind: Kind) -> None:
+    found = evaluate(world.fits[kind], world.profile)
+    test = load_outcomes(world.profile, splits=("test",))
+    assert [row.name for row in found.singles] == ["tiny", "small", "full"]
+    for row in found.singles:
+        assert row.accuracy == pytest.approx(test.accuracy()[row.name])
+        assert row.mean_ms == pytest.approx(COSTS_MS[row.name])
+    ours = found.ours
+    assert ours is not None
+    certificate = world.fits[kind].certificate()
+    assert certificate is not None
+    simulated = world.fits[kind].policy.simulate(test, certificate.threshold)
+    assert (ours.accuracy, ours.mean_ms) == (simulated.accuracy, simulated.mean_ms)
+    assert ours.certified
+    assert sum(ours.shares.values()) == pytest.approx(1)
+    assert ours.accuracy_low < ours.accuracy < ours.accuracy_high
+    assert set(found.environments) == {"clear", "dark", "noise"}
+
+
+def test_the_oracle_is_right_wherever_any_model_is_and_takes_the_cheapest(world: World) -> None:
+    test = load_outcomes(world.profile, splits=("test",))
+    row = oracle_row(test, COSTS_MS)
+    assert row.accuracy == test.right.any(axis=1).mean()
+    right = dict(zip(test.models, test.right.T, strict=True))
+    cheap = np.where(right["tiny"], 0.1, np.where(right["small"], 0.3, np.where(right["full"], 1.0, 0.1)))
+    assert row.mean_ms == pytest.approx(cheap.mean())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_uncertified_precision_is_judged_as_the_reference_model(world: World, kind: Kind) -> None:
+    found = evaluate(world.fits[kind], world.profile, precision=0.999)
+    ours = found.ours
+    assert ours is not None
+    full = next(row for row in found.singles if row.name == "full")
+    assert (ours.accuracy, ours.mean_ms, ours.certified) == (full.accuracy, COSTS_MS["full"], False)
+    assert ours.shares == {"full": 1.0}
+    assert any("Precision 0.999 cannot be certified" in note for note in found.notes)
+    assert any("No single model reaches 0.999" in note for note in found.notes)
+    assert ("Certificate", "none for 0.999: the reference model answers") in found.facts
+
+
+def test_simulation_uses_the_certificate_that_covers_the_precision(world: World) -> None:
+    test = load_outcomes(world.profile, splits=("test",))
+    fitted = world.fits["cascade"]
+    certificate = fitted.certificate(0.801)
+    assert certificate is not None
+    assert simulate_at(fitted, test, 0.801).threshold == certificate.threshold
+    with pytest.raises(PrecisionError):
+        simulate_at(fitted, test, 1.0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_reliability_and_mixes_add_up(world: World, kind: Kind) -> None:
+    found = evaluate(world.fits[kind], world.profile)
+    count = len(load_outcomes(world.profile, splits=("test",)))
+    for curve in found.reliability.values():
+        assert sum(item[2] for item in curve) == count
+        assert all(0 <= value <= 1 for item in curve for value in item[:2])
+    assert [precision for precision, _ in found.mixes] == sorted(precision for precision, _ in found.mixes)
+    for _, shares in found.mixes:
+        assert sum(shares.values()) == pytest.approx(1)
+    assert found.curves[0].points == sorted(found.curves[0].points)
+
+
+def test_a_profile_of_other_models_is_refused(world: World, tmp_path: Path) -> None:
+    shutil.copytree(world.zoo.folder, tmp_path / "zoo")
+    zoo = Zoo.open(tmp_path / "zoo")
+    add_colours(zoo, "tiny", build_onnx(noise=0.7, seed=8))
+    profile(zoo, world.data, tmp_path / "p", splits=COLOUR_SPLITS, progress=False)
+    with pytest.raises(StaleError, match="the selector was fitted for other files of tiny"):
+        evaluate(world.fits["input"], tmp_path / "p")
+    with pytest.raises(StaleError, match="models changed: tiny"):
+        evaluate(world.fits["input"], world.profile, zoo=zoo)
+
+
+def test_the_row_is_named_after_the_precision() -> None:
+    assert (our_name(0.95), our_name(None)) == ("zooselect 0.95", "zooselect")

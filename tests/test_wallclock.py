@@ -1,0 +1,67 @@
+"""Claims about wall-clock results: real answers, the same as simulated, every call timed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import Kind, World
+
+from selector import Selector
+from training.data import ArrayImages
+from training.evaluate import evaluate, our_name
+from training.outcomes import load_outcomes
+from training.profile import held_out_images
+from training.wallclock import run_wall_clock, single_models
+from zoo.errors import ClassMismatchError
+
+KINDS: tuple[Kind, ...] = ("input", "cascade")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_timed_answers_are_those_that_were_simulated(world: World, kind: Kind) -> None:
+    selector = Selector.load(world.bundles[kind])
+    images = held_out_images(world.profile, world.data)
+    timed = run_wall_clock(
+        {our_name(0.9): (selector, 0.9)}, images, singles=single_models(selector), rounds=2, progress=False
+    )
+    by_name = {item.name: item for item in timed}
+    assert set(by_name) == {"zooselect 0.9", "tiny", "small", "full"}
+    test = load_outcomes(world.profile, splits=("test",))
+    for j, name in enumerate(test.models):
+        np.testing.assert_array_equal(by_name[name].right, test.right[:, j])
+        assert by_name[name].certified is None
+    ours = by_name["zooselect 0.9"]
+    assert ours.certified is True
+    simulated = evaluate(world.fits[kind], world.profile).ours
+    assert simulated is not None
+    assert ours.accuracy == simulated.accuracy
+    assert ours.answered_by == pytest.approx(dict(simulated.shares))
+    assert ours.all_times_ms.shape == (2 * len(images),)
+    assert ours.times_ms.shape == (len(images),)
+    assert (ours.all_times_ms > 0).all()
+    judged = evaluate(world.fits[kind], world.profile, timed=timed)
+    assert all(row.wall_clock for row in judged.rows if row.kind != "oracle")
+    assert judged.ours is not None
+    assert judged.ours.mean_ms == pytest.approx(ours.all_times_ms.mean())
+    assert ("Times", "wall-clock, interleaved") in judged.facts
+
+
+def test_an_uncertified_precision_is_timed_as_such(world: World) -> None:
+    selector = Selector.load(world.bundles["cascade"])
+    images = held_out_images(world.profile, world.data).subset(range(10))
+    timed = run_wall_clock({"ours": (selector, 0.999)}, images, singles={}, progress=False)
+    assert [item.certified for item in timed] == [False]
+    assert timed[0].answered_by == {"full": 1.0}
+
+
+def test_images_of_other_classes_are_refused(world: World) -> None:
+    images = world.data.images[:2]
+    other = ArrayImages(images, ("red", "violet"), ["a", "b"], [0, 1])
+    with pytest.raises(ClassMismatchError, match="does not know 'violet'"):
+        run_wall_clock({"ours": (Selector.load(world.bundles["input"]), 0.9)}, other, singles={})
+
+
+def test_some_models_can_be_compared_with(world: World) -> None:
+    selector = Selector.load(world.bundles["input"])
+    assert list(single_models(selector, ["full"])) == ["full"]
+    assert list(single_models(selector)) == ["tiny", "small", "full"]

@@ -1,0 +1,1 @@
+"""Making zoo models: architectures, export to ONNX, foreign ONNX, compression. Needs the ``train`` extra."""

