@@ -60,7 +60,7 @@ class SelectorGraph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 
 class DeviceCosts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Mean wall-clock milliseconds of one image on one device."""
+    """Typical (median) wall-clock milliseconds of one image on one device."""
 
     device: Name
     threads: Positive

@@ -31,7 +31,7 @@ def fit_cascade(outcomes: Outcomes, costs: Mapping[str, float], target: float) -
     outcomes
         Fit and tune samples.
     costs
-        Mean milliseconds of every model.
+        Milliseconds of every model.
     target
         Accuracy to reach on `outcomes`; see :func:`accuracy_to_certify`.
     """

@@ -38,7 +38,7 @@ SIZES = {
     "tiny": Schedule(1e-2, 40_000),
     "small": Schedule(8e-3, 40_000),
     "medium": Schedule(6e-3, 20_000),
-    "full": Schedule(4e-3, 15_000),
+    "full": Schedule(4e-3, 24_000),
 }
 _LEAST_EPOCHS, _MOST_EPOCHS = 3, 60
 

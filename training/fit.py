@@ -174,7 +174,9 @@ def fit(
     by_accuracy = tuple(sorted(accuracy, key=lambda name: (-accuracy[name], costs[name], name)))
     graph_record = _graph_record(chosen, "selector", chosen.graph)
     digest = subject(chosen.fitted.policy, graph_record, outcomes.classes, cards)
-    certificates = _certificates(chosen, held, precision, delta, by_cost(costs, zoo.names), digest)
+    certificates = _certificates(
+        chosen, development, held, precision, delta, by_cost(costs, zoo.names), digest
+    )
     bundle = Bundle(
         schema_version=BUNDLE_VERSION,
         task=cards[0].task,
@@ -390,6 +392,7 @@ def _folded_frontier(fitted: FittedPolicy, outcomes: Outcomes, probabilities: Fl
 
 def _certificates(
     chosen: _Candidate,
+    development: Outcomes,
     held: Outcomes,
     precision: float,
     delta: float,
@@ -400,7 +403,7 @@ def _certificates(
     narrowed = held.with_models(chosen.fitted.models)
     found = certify_levels(
         lambda threshold: chosen.fitted.simulate(narrowed, threshold, probabilities=probabilities).right,
-        [point.threshold for point in chosen.folded],
+        chosen.fitted.thresholds(development).tolist(),
         (*LEVELS, precision),
         delta=delta,
     )

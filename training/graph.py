@@ -122,7 +122,7 @@ def selector_cost_ms(
     The graph is timed here, interleaved with the cheapest model of the zoo, and scaled by that model's
     time in the table: the ratio carries over to another device far better than the time does.
     """
-    rows = {name: row.latency.mean_ms for name, row in table.models.items() if name in zoo.names}
+    rows = {name: row.latency.p50_ms for name, row in table.models.items() if name in zoo.names}
     cheapest = min(rows, key=lambda name: rows[name])
     graph = open_session(content, name="selector")
     model = zoo.model(cheapest, threads=table.threads)

@@ -54,7 +54,7 @@ class FittedPolicy(ABC):
     Parameters
     ----------
     costs
-        Mean milliseconds of every model.
+        Milliseconds of every model.
     overhead_ms
         Milliseconds of features and scores, paid for every input.
     """

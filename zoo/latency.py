@@ -67,7 +67,9 @@ class LatencyTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     selector: ModelLatency | None = None  # features and scores, where a bundle was measured
 
     def costs_ms(self, zoo: Zoo) -> dict[str, float]:
-        """Mean milliseconds of every model of `zoo`.
+        """Typical (median) milliseconds of every model of `zoo`.
+
+        The median, because a few preemptions on a busy machine would reorder fast models by their means.
 
         Raises
         ------
@@ -83,7 +85,7 @@ class LatencyTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
                     f"model {card.name!r} {reason} the latency table of device {self.device!r}, which holds: "
                     f"{', '.join(self.models) or 'nothing'}. Measure again: zooselect bench"
                 )
-            costs[card.name] = row.latency.mean_ms
+            costs[card.name] = row.latency.p50_ms
         return costs
 
 
