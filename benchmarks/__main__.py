@@ -43,6 +43,12 @@ def cifar10(
 
 @app.command()
 def speed(
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with the CIFAR-10 archives, for 32x32; as for cifar10.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Folder with cifar10-resnet{20,32,44,56}.npz, for --data.")
+    ] = None,
     photos: Annotated[
         Path | None, typer.Option(help="Folder of class folders of ImageNet photographs, for 224x224.")
     ] = None,
@@ -55,7 +61,7 @@ def speed(
     """The selector's own time per image, parity with torch and scikit-learn, and profiling throughput."""
     from benchmarks.speed import run_speed
 
-    run_speed(photos=photos, wnids=wnids, seed=seed, results=results)
+    run_speed(cifar=data, weights=weights, photos=photos, wnids=wnids, seed=seed, results=results)
 
 
 if __name__ == "__main__":

@@ -59,8 +59,8 @@ def run_cifar10(
     precisions
         Levels to certify and to answer with.
     """
-    test_folder, train_folder = _unpacked(data, work, "test"), _unpacked(data, work, "train")
-    zoo = _zoo(weights, train_folder, work, seed)
+    test_folder, train_folder = unpacked(data, work, "test"), unpacked(data, work, "train")
+    zoo = resnet_zoo(weights, train_folder, work, seed)
     images = image_folder(test_folder)
     profile(zoo, images, work / "profile", splits=Splits(seed=seed))
     held = held_out_images(work / "profile", images)
@@ -107,7 +107,8 @@ def run_cifar10(
     )
 
 
-def _unpacked(data: Path, work: Path, part: str) -> Path:
+def unpacked(data: Path, work: Path, part: str) -> Path:
+    """Folder of the ``train`` or ``test`` images, unpacked into `work` where `data` holds the archive."""
     for folder in (data / part, work / part):
         if folder.is_dir():
             return folder
@@ -121,7 +122,8 @@ def _unpacked(data: Path, work: Path, part: str) -> Path:
     return work / part
 
 
-def _zoo(weights: Path, train: Path, work: Path, seed: int) -> Zoo:
+def resnet_zoo(weights: Path, train: Path, work: Path, seed: int) -> Zoo:
+    """The four networks and their int8 versions, in ``<work>/zoo``."""
     zoo = Zoo.create(work / "zoo")
     for depth in DEPTHS:
         if f"resnet{depth}" not in zoo.names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.cifar import resnet_zoo, unpacked
 from benchmarks.result import finish
 from selector.policy import choose
 from training.data import LabelledImages, digits
@@ -37,6 +39,8 @@ PARITY_IMAGES = 1000
 
 def run_speed(
     *,
+    cifar: Path | None = None,
+    weights: Path | None = None,
     photos: Path | None = None,
     wnids: Path | None = None,
     seed: int = 0,
@@ -46,6 +50,9 @@ def run_speed(
 
     Parameters
     ----------
+    cifar, weights
+        Folders as for the suite ``cifar10``; with them, the 32×32 figures come with their share of the
+        mean time of the four float ResNets, else of three tiny networks for digits.
     photos
         Folder of class folders of ImageNet photographs; with it, the 224×224 figures come with their share of
         the mean time of EfficientNet-Lite 0 and 1.
@@ -58,10 +65,14 @@ def run_speed(
         throughput = _throughput(zoo, data, work, seed)
         outcomes = load_outcomes(work / "profile", zoo=zoo)
         parity = _parity(outcomes, data, seed)
-        overhead = [_overhead(zoo, data, work, (32, 32), 0.9, seed)]
+        if cifar is not None and weights is not None:
+            resnets = _cifar_zoo(work / "cifar", cifar, weights, seed)
+            overhead = [_overhead(resnets, work / "cifar", (32, 32), 0.8, seed)]
+        else:
+            overhead = [_overhead(zoo, work, (32, 32), 0.9, seed)]
         if photos is not None and wnids is not None:
-            lite, pictures = _photo_zoo(work, photos, wnids)
-            overhead.append(_overhead(lite, pictures, work / "photos", (224, 224), 0.7, seed))
+            lite = _photo_zoo(work, photos, wnids)
+            overhead.append(_overhead(lite, work / "photos", (224, 224), 0.7, seed))
         else:
             overhead.append(_bare_overhead(outcomes, (224, 224), seed))
     print(f"{'image':<10}{'features':>9}{'p50 µs':>9}{'p95 µs':>9}{'budget':>8}{'share of mean time':>20}")
@@ -89,14 +100,22 @@ def _digits_zoo(work: Path, seed: int) -> tuple[Zoo, LabelledImages]:
     return zoo, data
 
 
-def _photo_zoo(work: Path, photos: Path, wnids: Path) -> tuple[Zoo, LabelledImages]:
+def _cifar_zoo(work: Path, cifar: Path, weights: Path, seed: int) -> Zoo:
+    zoo = resnet_zoo(weights, unpacked(cifar, work, "train"), work, seed)
+    floats = zoo.only([name for name in zoo.names if not name.endswith("-int8")])
+    data = image_folder(unpacked(cifar, work, "test"))
+    profile(floats, data, work / "profile", splits=Splits(seed=seed))
+    return floats
+
+
+def _photo_zoo(work: Path, photos: Path, wnids: Path) -> Zoo:
     zoo = Zoo.create(work / "photo-zoo")
     classes = wnids.read_text().split()
     for version in (0, 1):
         add_efficientnet_lite(zoo, version, classes=classes)
     data = image_folder(photos)
     profile(zoo, data, work / "photos" / "profile", splits=Splits())
-    return zoo, data
+    return zoo
 
 
 def _throughput(zoo: Zoo, data: LabelledImages, work: Path, seed: int) -> float:
@@ -108,7 +127,7 @@ def _throughput(zoo: Zoo, data: LabelledImages, work: Path, seed: int) -> float:
         start = time.perf_counter()
         record = profile(zoo, data, folder, splits=splits, progress=False)
         profiled = (time.perf_counter() - start) / record.samples
-        models = [zoo.model(name, threads=torch.get_num_threads()) for name in zoo.names]
+        models = [zoo.model(name, threads=os.cpu_count() or 1) for name in zoo.names]
         batches = [np.stack([data.image(i + k) for k in range(64)]) for i in range(0, 64 * 40, 64)]
         start = time.perf_counter()
         for batch in batches:
@@ -146,9 +165,7 @@ def _parity(outcomes: Outcomes, data: LabelledImages, seed: int) -> list[dict[st
     return rows
 
 
-def _overhead(
-    zoo: Zoo, data: LabelledImages, work: Path, size: tuple[int, int], precision: float, seed: int
-) -> dict[str, Any]:
+def _overhead(zoo: Zoo, work: Path, size: tuple[int, int], precision: float, seed: int) -> dict[str, Any]:
     """Time of a fitted input policy's graph, and its share of the policy's mean time on test images."""
     images: Sequence[NDArray[np.uint8]] = [
         np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8) for _ in range(4)
