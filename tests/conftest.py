@@ -10,6 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+# Before torch: on a busy machine, threads that wait for each other in small networks take minutes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import onnx
 import pytest

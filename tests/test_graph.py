@@ -64,7 +64,7 @@ def assert_parity(kind: str, images: list[NDArray[np.uint8]], names: tuple[str, 
     wanted = estimator.scores(features)
     off = np.abs(got - wanted).max(axis=1)
     if kind == "forest":  # a feature within float32 rounding of a split may end in the leaf beside it
-        assert (off > 1e-4).sum() <= 3
+        assert (off > 1e-4).sum() <= 1
         assert off.max() < 0.05
     else:
         assert off.max() <= 1e-4
