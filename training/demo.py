@@ -15,7 +15,7 @@ from training.evaluate import evaluate, our_name
 from training.evaluation import Evaluation
 from training.export import check_bundle, export_bundle
 from training.fit import Fitted, fit, fit_inputs_sha256, load_fit, save_fit
-from training.models import SIZES, train_family
+from training.models import train_family
 from training.profile import held_out_images, profile
 from training.report import render
 from training.splits import TRAIN, Splits
@@ -27,6 +27,7 @@ from zoo.latency import LatencyTable, load_table, measure, save_table
 
 DEVICE = "this-machine"
 TRAIN_SHARE = 0.4
+SIZES = ("tiny", "small", "full")
 SEVERITY = 1.0  # hard enough that the size of a network matters
 CALIBRATION_IMAGES = 200
 
@@ -49,7 +50,7 @@ def run_demo(
     precision: float = 0.92,
     seed: int = 0,
     fresh: bool = False,
-    sizes: Sequence[str] = tuple(SIZES),
+    sizes: Sequence[str] = SIZES,
     epochs: int | None = None,
     rounds: int = 5,
     progress: bool = True,

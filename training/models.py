@@ -11,16 +11,14 @@ from zoo.card import ModelCard
 from zoo.directory import Zoo
 from zoo.errors import DataError
 
-__all__ = ["FAMILY", "SIZES", "TRAIN_SHARE", "Recipe", "train", "train_family"]
-
-FAMILY = ("tiny", "small", "full")
+__all__ = ["SIZES", "TRAIN_SHARE", "Recipe", "train", "train_family"]
 
 
 def train_family(
     zoo: Zoo,
     data: LabelledImages,
     *,
-    sizes: Sequence[str] = FAMILY,
+    sizes: Sequence[str] = tuple(SIZES),
     share: float = TRAIN_SHARE,
     seed: int = 0,
     epochs: int | None = None,

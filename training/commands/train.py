@@ -24,7 +24,7 @@ def train(
     environments: EnvironmentsOption = "",
     sizes: Annotated[
         str, typer.Option("--sizes", help="Which sizes; the largest teaches the others.")
-    ] = "tiny,small,full",
+    ] = "tiny,small,medium,full",
     share: Annotated[
         float,
         typer.Option(
