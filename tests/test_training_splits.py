@@ -95,11 +95,18 @@ def test_says_when_samples_are_too_few_for_a_split() -> None:
         Splits().divide(digits().subset(range(4)))
 
 
-def test_says_which_class_is_missing_where_a_selector_learns() -> None:
+def test_says_which_class_is_missing_where_a_model_learns() -> None:
+    data, splits = digits(), Splits(train=0.4)
+    train = splits.assign(data.groups) == "train"
+    with pytest.raises(DataError, match="'train' holds no image of '7'"):
+        splits.training_part(data.subset(~(train & (data.labels == 7))))
+
+
+def test_a_selector_learns_from_data_with_fewer_images_than_classes() -> None:
     data = digits()
     fit = Splits().assign(data.groups) == "fit"
-    with pytest.raises(DataError, match="'fit' holds no image of '7'"):
-        Splits().divide(data.subset(~(fit & (data.labels == 7))))
+    names = Splits().divide(data.subset(~(fit & (data.labels == 7))))
+    assert set(names) == {"fit", "tune", "certify", "test"}
 
 
 def test_the_training_part_needs_a_share() -> None:

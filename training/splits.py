@@ -86,8 +86,7 @@ class Splits:
         Raises
         ------
         DataError
-            When a split with a share comes out empty, or a class is missing where a model or a selector
-            learns from it.
+            When a split with a share comes out empty, or a class is missing where a model learns from it.
         """
         names = self.assign(data.groups)
         for split, share in self._shares().items():
@@ -185,7 +184,9 @@ def _check_part(data: LabelledImages, chosen: NDArray[np.bool_], split: str, sha
     if not chosen.any():
         raise DataError(f"{few}: none of them fell into the split {split!r} (share {share:g}). {advice}")
     missing = sorted(set(range(len(data.classes))) - set(data.labels[chosen].tolist()))
-    if missing and split in (TRAIN, FIT):
+    if (
+        missing and split == TRAIN
+    ):  # a selector can do without: it learns when models are right, not what is shown
         names = ", ".join(repr(data.classes[i]) for i in missing[:5])
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise DataError(f"{few}: the split {split!r} holds no image of {names}{more}. {advice}")
