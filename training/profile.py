@@ -11,9 +11,8 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 import numpy as np
@@ -264,12 +263,10 @@ def _run_missing(
     }
     features = InputFeatures(grid=record.grid).eval()
 
-    def answer(name: str, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        if name == FEATURES:
-            with torch.inference_mode():
-                values: NDArray[np.float32] = features(torch.from_numpy(images)).numpy()
-            return values
-        return models[name].logits(images)[:, orders[name]]
+    def measure(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            values: NDArray[np.float32] = features(torch.from_numpy(images)).numpy()
+        return values
 
     total = sum(min(PART_ROWS, len(rows) - part * PART_ROWS) for part, names in missing.items() if names)
     with tqdm(total=total, desc="profiling", unit="img", disable=not progress, delay=1) as bar:
@@ -278,18 +275,23 @@ def _run_missing(
                 continue
             members = rows[part * PART_ROWS : (part + 1) * PART_ROWS]
             outputs: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
-            for first, images in _batches(data, members, batch_size):
+            for batch in _batches(data, members, batch_size, measure if FEATURES in names else None):
                 for name in names:
-                    values = _by_size(images, partial(answer, name))
+                    values = (
+                        batch.features
+                        if name == FEATURES
+                        else _in_order(batch.stacks, models[name].logits)[:, orders[name]]
+                    )
+                    assert values is not None
                     bad = ~np.isfinite(values).all(axis=1)
                     if bad.any():
-                        sample = data.ids[members[first + int(bad.argmax())]]
+                        sample = data.ids[members[batch.first + int(bad.argmax())]]
                         raise ModelError(
                             f"{name!r} returned NaN or infinite values for sample {sample!r}. "
                             "Repair or remove the model."
                         )
                     outputs[name].append(values)
-                bar.update(len(images))
+                bar.update(batch.size)
             ids = [data.ids[i] for i in members]
             for name in names:
                 values = np.concatenate(outputs[name])
@@ -298,36 +300,48 @@ def _run_missing(
                 _write_table(pa.table({"id": ids, "values": column}), target)
 
 
+class _Batch(NamedTuple):
+    first: int  # place of its first image in the part
+    size: int
+    stacks: list[tuple[list[int], NDArray[np.uint8]]]  # per image size: places in the batch, [n, H, W, 3]
+    features: NDArray[np.float32] | None
+
+
 def _batches(
-    data: LabelledImages, members: NDArray[np.intp], batch_size: int
-) -> Iterator[tuple[int, list[NDArray[np.uint8]]]]:
-    """Batches of decoded images; the next one is decoded while the models work on this one."""
+    data: LabelledImages,
+    members: NDArray[np.intp],
+    batch_size: int,
+    measure: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None,
+) -> Iterator[_Batch]:
+    """Batches of decoded images; the next one is prepared while the models work on this one."""
 
-    def read(first: int) -> list[NDArray[np.uint8]]:
-        return [data.image(int(i)) for i in members[first : first + batch_size]]
+    def prepare(first: int) -> _Batch:
+        images = [data.image(int(i)) for i in members[first : first + batch_size]]
+        by_size: dict[tuple[int, ...], list[int]] = {}
+        for i, image in enumerate(images):
+            by_size.setdefault(image.shape, []).append(i)
+        stacks = [(places, np.stack([images[i] for i in places])) for places in by_size.values()]
+        return _Batch(first, len(images), stacks, None if measure is None else _in_order(stacks, measure))
 
-    firsts = range(0, len(members), batch_size)
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        upcoming = reader.submit(read, 0)
-        for first in firsts:
-            images = upcoming.result()
+    # torch on one thread there: a second pool of threads would fight with ONNX Runtime's for the cores
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as reader:
+        upcoming = reader.submit(prepare, 0)
+        for first in range(0, len(members), batch_size):
+            batch = upcoming.result()
             if first + batch_size < len(members):
-                upcoming = reader.submit(read, first + batch_size)
-            yield first, images
+                upcoming = reader.submit(prepare, first + batch_size)
+            yield batch
 
 
-def _by_size(
-    images: list[NDArray[np.uint8]], call: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+def _in_order(
+    stacks: list[tuple[list[int], NDArray[np.uint8]]],
+    call: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
 ) -> NDArray[np.float32]:
-    """Call once for every image size among `images` and put the rows back in order."""
-    by_size: dict[tuple[int, ...], list[int]] = {}
-    for i, image in enumerate(images):
-        by_size.setdefault(image.shape, []).append(i)
-    results: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(images)
-    for members in by_size.values():
-        for i, row in zip(members, call(np.stack([images[i] for i in members])), strict=True):
-            results[i] = row
-    return np.stack(results)
+    """Call once for every image size and put the rows back in the order of the batch."""
+    rows: dict[int, NDArray[np.float32]] = {}
+    for places, images in stacks:
+        rows.update(zip(places, call(images), strict=True))
+    return np.stack([rows[place] for place in sorted(rows)])
 
 
 def _grid(data: LabelledImages, rows: NDArray[np.intp]) -> int:
