@@ -36,7 +36,9 @@ def facts(fitted: Fitted, samples: int, precision: float, *, wall_clock: bool) -
         ),
         (
             "Times",
-            "wall-clock, interleaved" if wall_clock else f"added up from the latency table of {costs.device}",
+            "wall-clock, interleaved; the line in the plot is added up from the latency table"
+            if wall_clock
+            else f"added up from the latency table of {costs.device}",
         ),
     ]
     if certificate is None:
