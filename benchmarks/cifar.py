@@ -16,7 +16,8 @@ from training.data import LabelledImages
 from training.evaluate import evaluate, oracle_row
 from training.evaluation import Evaluation, FrontierCurve
 from training.export import export_bundle
-from training.fit import Fitted, fit, save_fit
+from training.fit import fit
+from training.fitted import Fitted, save_fit
 from training.folder import folder as image_folder
 from training.graph import time_selector_us
 from training.outcomes import load_outcomes

@@ -20,7 +20,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from training.data import ArrayImages
 from training.export import export_bundle
-from training.fit import Fitted, fit
+from training.fit import fit
+from training.fitted import Fitted
 from training.profile import profile
 from training.splits import Splits
 from zoo import LatencyTable, Zoo

@@ -277,7 +277,7 @@ def test_errors_are_one_line_on_standard_error_with_code_1(
 
 
 def test_timing_a_bundle_needs_the_images(zooselect: CommandLine, world: World) -> None:
-    from training.fit import save_fit
+    from training.fitted import save_fit
 
     save_fit(world.fits["cascade"], Path("my-selector"))
     done = zooselect("evaluate", "--profile", world.profile, "--bundle", world.bundles["cascade"], code=1)

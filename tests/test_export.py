@@ -16,7 +16,7 @@ from conftest import Kind, World, add_colours, build_onnx, plain_image
 
 from selector import Selector
 from training.export import check_bundle, export_bundle
-from training.fit import Fitted
+from training.fitted import Fitted
 from zoo import Zoo
 from zoo.errors import DigestError, ModelNotFoundError, ParityError, StaleError, ZooError
 

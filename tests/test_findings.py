@@ -10,7 +10,7 @@ from conftest import World
 
 from training.evaluate import evaluate
 from training.findings import explain_uncertified, facts, notes, subtitle
-from training.fit import Fitted
+from training.fitted import Fitted
 
 
 def with_best(fitted: Fitted, accuracy: float) -> Fitted:

@@ -14,7 +14,8 @@ import pytest
 from conftest import COLOUR_SPLITS, Kind, World, add_colours, build_onnx, colour_images, latency_table
 from sklearn.model_selection import GroupKFold
 
-from training.fit import FitRecord, Fitted, fit, fit_inputs_sha256, load_fit, save_fit
+from training.fit import fit, fit_inputs_sha256
+from training.fitted import FitRecord, Fitted, load_fit, save_fit
 from training.outcomes import load_outcomes
 from training.profile import profile
 from zoo import Zoo

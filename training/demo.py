@@ -14,7 +14,8 @@ from training.environments import ENVIRONMENTS, under_environments
 from training.evaluate import evaluate, our_name
 from training.evaluation import Evaluation
 from training.export import check_bundle, export_bundle
-from training.fit import Fitted, fit, fit_inputs_sha256, load_fit, save_fit
+from training.fit import fit, fit_inputs_sha256
+from training.fitted import Fitted, load_fit, save_fit
 from training.models import train_family
 from training.profile import held_out_images, profile
 from training.report import render

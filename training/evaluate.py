@@ -9,7 +9,7 @@ import numpy as np
 
 from training.evaluation import Evaluation, FrontierCurve, Kind, MethodRow, wilson_interval
 from training.findings import facts, notes, subtitle
-from training.fit import Fitted
+from training.fitted import Fitted
 from training.outcomes import Outcomes, load_outcomes
 from training.policies import Simulated, by_cost
 from training.profile import read_profile_record

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from selector.bundle import BUNDLE_FILE, Bundle
 from selector.runtime import Selector
-from training.fit import Fitted
+from training.fitted import Fitted
 from zoo.directory import Zoo
 from zoo.errors import ModelNotFoundError, ParityError, StaleError
 from zoo.files import encode_record, read_verified, write_atomic

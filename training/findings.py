@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from training.cascade import accuracy_to_certify
 from training.certify import samples_needed
 from training.evaluation import MethodRow
-from training.fit import Fitted
+from training.fitted import Fitted
 
 
 def subtitle(fitted: Fitted, samples: int, precision: float) -> str:

@@ -109,7 +109,7 @@ def fit(
 
     from training.findings import explain_uncertified
     from training.fit import fit as run
-    from training.fit import save_fit
+    from training.fitted import save_fit
     from zoo.directory import Zoo
     from zoo.latency import load_table
 
@@ -179,7 +179,7 @@ def evaluate(
     from selector.runtime import Selector
     from training.evaluate import evaluate as run
     from training.evaluate import our_name
-    from training.fit import load_fit
+    from training.fitted import load_fit
     from training.profile import held_out_images
     from training.report import render, table
     from training.wallclock import run_wall_clock, single_models
@@ -227,7 +227,7 @@ def export(
 
     from selector.runtime import Selector
     from training.export import export_bundle
-    from training.fit import load_fit
+    from training.fitted import load_fit
     from zoo.directory import Zoo
 
     chosen = [name.strip() for name in models.split(",") if name.strip()] or None
