@@ -1,7 +1,8 @@
-"""``python -m benchmarks SUITE``: figures on real data, as a table, a JSON line and a result file."""
+"""``python -m benchmarks SUITE``: figures on real data, as tables, a JSON line, a result file, a report."""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -14,54 +15,100 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Benchmarks on real data. Each prints a table and then one JSON line, and writes a result file.",
+    help="Benchmarks on real data. Each prints a table and then one JSON line, and writes a result file.\n\n"
+    "Data and weights are found in --data and --weights, by default the folder in ZOOSELECT_DATA.",
 )
+_DATA = os.environ.get("ZOOSELECT_DATA")
 
 ResultsOption = Annotated[Path, typer.Option(help="Folder for result files and reports.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of splits, orders and estimators.")]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder with cifar10-{test,train}.zip, imagenet-600.zip, imagenet-wnids.txt."),
+]
+WeightsOption = Annotated[Path | None, typer.Option(help="Folder with cifar10-resnet{20,32,44,56}.npz.")]
+WorkOption = Annotated[Path, typer.Option(help="Folder for zoos, profiles and bundles; reused.")]
+SplitsOption = Annotated[int, typer.Option(min=1, help="Repetitions with the samples dealt out anew.")]
+JobsOption = Annotated[int, typer.Option(min=1, help="Processes that share the repetitions.")]
+RoundsOption = Annotated[int, typer.Option(min=1, help="How often each test image is answered.")]
+PeersOption = Annotated[
+    str, typer.Option(help="Peers to compare with, separated by commas; 'none' for none. Default: all.")
+]
+
+
+def _add_suite(name: str, about: str) -> None:
+    def suite(
+        data: DataOption = Path(_DATA) if _DATA else None,
+        weights: WeightsOption = Path(_DATA) if _DATA else None,
+        work: WorkOption = Path("results/work"),
+        splits: SplitsOption = 10,
+        jobs: JobsOption = 2,
+        rounds: RoundsOption = 2,
+        peers: PeersOption = "",
+        seed: SeedOption = 0,
+        results: ResultsOption = Path("results"),
+    ) -> None:
+        from benchmarks.peers import PEERS
+        from benchmarks.suite import run_suite
+        from benchmarks.zoos import Given
+
+        chosen = [] if peers == "none" else [part.strip() for part in peers.split(",") if part.strip()]
+        unknown = sorted(set(chosen) - set(PEERS))
+        if unknown:
+            typer.echo(f"error: expected peers among {', '.join(PEERS)}, got {', '.join(unknown)}.", err=True)
+            raise typer.Exit(1)
+        run_suite(
+            name,
+            Given(work, data, weights, seed),
+            splits=splits,
+            jobs=jobs,
+            rounds=rounds,
+            peers=chosen if peers else tuple(PEERS),
+            results=results,
+        )
+
+    app.command(name, help=about)(suite)
+
+
+for _name, _about in {
+    "digits": "Embedded digits under seven environments; needs no data.",
+    "cifar10-float": "CIFAR-10 as JPEG, four third-party ResNets as delivered.",
+    "cifar10": "The same with their int8 versions.",
+    "cifar10-environments": "The same, every image also in the dark, with noise and blurred.",
+    "photos": "Photographs, EfficientNet-Lite 0, 1, 2 at several resolutions, float and int8.",
+}.items():
+    _add_suite(_name, _about)
 
 
 @app.command()
-def cifar10(
-    data: Annotated[Path, typer.Option(help="Folder with cifar10-test.zip and cifar10-train.zip.")],
-    weights: Annotated[Path, typer.Option(help="Folder with cifar10-resnet{20,32,44,56}.npz.")],
-    work: Annotated[Path, typer.Option(help="Folder for zoo, profile and bundles; reused.")] = Path(
-        "results/cifar10"
-    ),
-    precision: Annotated[list[float] | None, typer.Option(help="Precision level; may be repeated.")] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each test image is answered.")] = 2,
+def scale(
+    data: DataOption = Path(_DATA) if _DATA else None,
+    weights: WeightsOption = Path(_DATA) if _DATA else None,
+    work: WorkOption = Path("results/work"),
+    samples: Annotated[list[int] | None, typer.Option(help="Samples to fit; may be repeated.")] = None,
     seed: SeedOption = 0,
     results: ResultsOption = Path("results"),
 ) -> None:
-    """Four third-party CIFAR ResNets on JPEG images, float alone and with int8, wall-clock."""
-    from benchmarks.cifar import PRECISIONS, run_cifar10
+    """Time and peak memory of fitting, by default on 50,000 and 1,000,000 samples of eight models."""
+    from benchmarks.scale import SAMPLES, run_scale
+    from benchmarks.zoos import Given
 
-    run_cifar10(
-        data, weights, work, precisions=precision or PRECISIONS, rounds=rounds, seed=seed, results=results
-    )
+    run_scale(Given(work, data, weights, seed), samples=samples or SAMPLES, results=results)
 
 
 @app.command()
 def speed(
-    data: Annotated[
-        Path | None, typer.Option(help="Folder with the CIFAR-10 archives, for 32x32; as for cifar10.")
-    ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="Folder with cifar10-resnet{20,32,44,56}.npz, for --data.")
-    ] = None,
-    photos: Annotated[
-        Path | None, typer.Option(help="Folder of class folders of ImageNet photographs, for 224x224.")
-    ] = None,
-    wnids: Annotated[
-        Path | None, typer.Option(help="File with the 1000 class names in index order, for --photos.")
-    ] = None,
+    data: DataOption = Path(_DATA) if _DATA else None,
+    weights: WeightsOption = Path(_DATA) if _DATA else None,
+    work: WorkOption = Path("results/work"),
     seed: SeedOption = 0,
     results: ResultsOption = Path("results"),
 ) -> None:
     """The selector's own time per image, parity with torch and scikit-learn, and profiling throughput."""
     from benchmarks.speed import run_speed
+    from benchmarks.zoos import Given
 
-    run_speed(cifar=data, weights=weights, photos=photos, wnids=wnids, seed=seed, results=results)
+    run_speed(Given(work, data, weights, seed), results=results)
 
 
 if __name__ == "__main__":

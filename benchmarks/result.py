@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
+import math
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from training.evaluation import MethodRow
 from zoo.files import write_atomic
 from zoo.latency import machine
 
-PACKAGES = ("zooselect", "numpy", "onnx", "onnxruntime", "scikit-learn", "skl2onnx", "torch", "torchvision")
+PACKAGES = (
+    "zooselect",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "scikit-learn",
+    "skl2onnx",
+    "torch",
+    "torchvision",
+)
+OPTIONAL = ("asf", "deslib")
 
 
 def versions() -> dict[str, str]:
     """Versions of the packages that figures depend on."""
-    return {name: importlib.metadata.version(name) for name in PACKAGES}
+    known = {name: importlib.metadata.version(name) for name in PACKAGES}
+    for name in OPTIONAL:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            known[name] = importlib.metadata.version(name)
+    return known
 
 
 def method(row: MethodRow) -> dict[str, Any]:
@@ -40,11 +58,16 @@ def method(row: MethodRow) -> dict[str, Any]:
     }
 
 
-def finish(suite: str, figures: dict[str, Any], *, seed: int, folder: Path) -> dict[str, Any]:
-    """Complete a suite's figures, write them to ``<folder>/<suite>-<time>.json``, print one JSON line."""
-    result = {
+def finish(
+    suite: str, figures: dict[str, Any], *, seed: int, folder: Path, file_only: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Complete a suite's figures, write them to ``<folder>/<suite>-<time>.json``, print one JSON line.
+
+    What `file_only` names is too long for the line and only in the file.
+    """
+    result: dict[str, Any] = {
         "suite": suite,
-        **figures,
+        **_strict(figures),
         "seed": seed,
         "versions": versions(),
         "machine": msgspec.to_builtins(machine()),
@@ -55,5 +78,16 @@ def finish(suite: str, figures: dict[str, Any], *, seed: int, folder: Path) -> d
         folder / f"{suite}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.json",
         json.dumps(result, indent=2).encode() + b"\n",
     )
-    print(json.dumps(result))
+    print(json.dumps({name: value for name, value in result.items() if name not in file_only}))
     return result
+
+
+def _strict(value: Any) -> Any:
+    """`value` in types that JSON has; what is not a number there becomes null."""
+    if isinstance(value, dict):
+        return {name: _strict(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

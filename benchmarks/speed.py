@@ -13,22 +13,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.cifar import resnet_zoo, unpacked
+from benchmarks.repeated import deal
 from benchmarks.result import finish
+from benchmarks.suite import input_overhead
+from benchmarks.zoos import SUITES, Given
 from selector.policy import choose
 from training.data import LabelledImages, digits
 from training.environments import ENVIRONMENTS, under_environments
 from training.estimators import KINDS, CorrectnessEstimator
-from training.evaluate import evaluate
 from training.features import InputFeatures
-from training.fit import fit
-from training.folder import folder as image_folder
 from training.graph import selector_graph, time_selector_us
 from training.models import train_family
-from training.outcomes import Outcomes, load_outcomes
+from training.outcomes import ALL_SPLITS, Outcomes, load_outcomes
 from training.profile import profile
 from training.splits import FIT, TUNE, Splits
-from zoo.build.add import add_efficientnet_lite
 from zoo.directory import Zoo
 from zoo.latency import measure
 from zoo.model import open_session
@@ -37,44 +35,23 @@ BUDGETS_US = {(32, 32): 50.0, (224, 224): 250.0}
 PARITY_IMAGES = 1000
 
 
-def run_speed(
-    *,
-    cifar: Path | None = None,
-    weights: Path | None = None,
-    photos: Path | None = None,
-    wnids: Path | None = None,
-    seed: int = 0,
-    results: Path = Path("results"),
-) -> dict[str, Any]:
+def run_speed(given: Given, *, results: Path = Path("results")) -> dict[str, Any]:
     """Run the suite, print its tables and its JSON line, write a result file.
 
-    Parameters
-    ----------
-    cifar, weights
-        Folders as for the suite ``cifar10``; with them, the 32×32 figures come with their share of the
-        mean time of the four float ResNets, else of three tiny networks for digits.
-    photos
-        Folder of class folders of ImageNet photographs; with it, the 224×224 figures come with their share of
-        the mean time of EfficientNet-Lite 0 and 1.
-    wnids
-        File with the 1000 class names in index order, one a line.
+    With data and weights, the figures for 32×32 and 224×224 come with their share of the mean time of the
+    four float ResNets and of the EfficientNets; without, there are no shares.
     """
+    seed = given.seed
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
         zoo, data = _digits_zoo(work, seed)
         throughput = _throughput(zoo, data, work, seed)
         outcomes = load_outcomes(work / "profile", zoo=zoo)
         parity = _parity(outcomes, data, seed)
-        if cifar is not None and weights is not None:
-            resnets = _cifar_zoo(work / "cifar", cifar, weights, seed)
-            overhead = [_overhead(resnets, work / "cifar", (32, 32), 0.8, seed)]
+        if given.data is not None and given.weights is not None:
+            overhead = [_overhead("cifar10-float", given, (32, 32)), _overhead("photos", given, (224, 224))]
         else:
-            overhead = [_overhead(zoo, work, (32, 32), 0.9, seed)]
-        if photos is not None and wnids is not None:
-            lite = _photo_zoo(work, photos, wnids)
-            overhead.append(_overhead(lite, work / "photos", (224, 224), 0.7, seed))
-        else:
-            overhead.append(_bare_overhead(outcomes, (224, 224), seed))
+            overhead = [_bare_overhead(outcomes, size, seed) for size in BUDGETS_US]
     print(f"{'image':<10}{'features':>9}{'p50 µs':>9}{'p95 µs':>9}{'budget':>8}{'share of mean time':>20}")
     for row in overhead:
         share = "–" if row["share"] is None else f"{row['share']:.1%}"
@@ -98,24 +75,6 @@ def _digits_zoo(work: Path, seed: int) -> tuple[Zoo, LabelledImages]:
     zoo = Zoo.create(work / "zoo")
     train_family(zoo, data, share=0.3, seed=seed)
     return zoo, data
-
-
-def _cifar_zoo(work: Path, cifar: Path, weights: Path, seed: int) -> Zoo:
-    zoo = resnet_zoo(weights, unpacked(cifar, work, "train"), work, seed)
-    floats = zoo.only([name for name in zoo.names if not name.endswith("-int8")])
-    data = image_folder(unpacked(cifar, work, "test"))
-    profile(floats, data, work / "profile", splits=Splits(seed=seed))
-    return floats
-
-
-def _photo_zoo(work: Path, photos: Path, wnids: Path) -> Zoo:
-    zoo = Zoo.create(work / "photo-zoo")
-    classes = wnids.read_text().split()
-    for version in (0, 1):
-        add_efficientnet_lite(zoo, version, classes=classes)
-    data = image_folder(photos)
-    profile(zoo, data, work / "photos" / "profile", splits=Splits())
-    return zoo
 
 
 def _throughput(zoo: Zoo, data: LabelledImages, work: Path, seed: int) -> float:
@@ -165,21 +124,24 @@ def _parity(outcomes: Outcomes, data: LabelledImages, seed: int) -> list[dict[st
     return rows
 
 
-def _overhead(zoo: Zoo, work: Path, size: tuple[int, int], precision: float, seed: int) -> dict[str, Any]:
-    """Time of a fitted input policy's graph, and its share of the policy's mean time on test images."""
+def _overhead(suite: str, given: Given, size: tuple[int, int]) -> dict[str, Any]:
+    """Time of a fitted input policy's graph, and its share of the policy's mean time in cross-validation."""
+    prepared = SUITES[suite](given)
     images: Sequence[NDArray[np.uint8]] = [
-        np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8) for _ in range(4)
+        np.random.default_rng(given.seed).integers(0, 256, (*size, 3), dtype=np.uint8) for _ in range(4)
     ]
-    table = measure(zoo, images, device="this-machine", runs=100, seed=seed)
-    fitted = fit(work / "profile", zoo, table, precision=precision, policy="input", seed=seed)
-    assert fitted.graph is not None
-    assert fitted.record.bundle.selector is not None
-    ours = evaluate(fitted, work / "profile", precision=precision).ours
-    assert ours is not None
-    row = _times(fitted.graph, len(fitted.record.bundle.selector.features), size)
-    costs = table.costs_ms(zoo)
-    mean_ms = sum(costs[name] * share for name, share in ours.shares.items()) + row["p50_us"] / 1e3
-    return row | {"share": round(row["p50_us"] / 1e3 / mean_ms, 5), "models": list(zoo.names)}
+    table = measure(prepared.zoo, images, device="this-machine", runs=100, seed=given.seed)
+    outcomes = deal(load_outcomes(prepared.profile, zoo=prepared.zoo, splits=ALL_SPLITS), given.seed)
+    figures = input_overhead(outcomes, prepared, table, given.seed)
+    row = {
+        "image": f"{size[0]}x{size[1]}",
+        "features": len(figures["features"]),
+        "p50_us": figures["selector_us"],
+        "p95_us": figures["selector_p95_us"],
+        "budget_us": BUDGETS_US[size],
+        "share": figures["selector_share"],
+    }
+    return row | {"models": list(prepared.zoo.names)}
 
 
 def _bare_overhead(outcomes: Outcomes, size: tuple[int, int], seed: int) -> dict[str, Any]:

@@ -3,36 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
-from selector.policy import CascadePolicy, InputPolicy
+from selector.constraint import Constraint
+from selector.policy import CascadePolicy, InputPolicy, Policy, StagedPolicy, check_relative
 from zoo.card import ModelCard, Name, Positive, Sha256, check_same_classes
 from zoo.errors import BundleError, ModelNotFoundError
 from zoo.files import read_record, sha256_bytes
 from zoo.latency import Milliseconds
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUNDLE_FILE = "bundle.json"
 
 Probability = Annotated[float, Meta(gt=0, lt=1)]
 
 
 class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What was proven: with confidence `confidence`, answers at `threshold` are right at least with
-    probability `precision`, on inputs like those of the calibration data, with exactly `models` installed."""
+    """What was proven: with confidence `confidence`, one policy at `threshold` meets `constraint`, on inputs
+    like those of the calibration data."""
 
-    precision: Probability
+    constraint: Constraint
     confidence: Probability  # 1 - delta
+    policy: Annotated[int, Meta(ge=0)]  # index into the bundle's policies
     threshold: float
-    models: tuple[Name, ...]  # the installed models, cheapest first
-    samples: Positive  # size of the certify split
-    right: int  # how many of them were answered right
-    p_value: Annotated[float, Meta(ge=0, le=1)]  # exact binomial
-    subject_sha256: Sha256  # digest of policy, selector graph and models; see Bundle.subject
+    samples: Positive  # certify samples that it was proven on
+    accuracy: Annotated[float, Meta(ge=0, le=1)]  # share of them that was answered right
+    mean_ms: Annotated[float, Meta(ge=0)]  # mean cost over them on the device of the latency table
+    p_value: Annotated[float, Meta(ge=0, le=1)]
+    subject_sha256: Sha256  # digest of policy, graphs and model files; see Bundle.subject
+    environment: str | None = (
+        None  # proven for inputs of this environment; None: for the mix of the calibration data
+    )
 
 
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -42,6 +47,8 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     fit: Positive  # samples per split
     tune: Positive
     certify: Positive
+    top_k: Positive = 1  # an answer counts as right when the label is among its k most probable classes
+    agree_with: Name | None = None  # right is what this model says; None: the label
 
 
 class SelectorGraph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -54,9 +61,7 @@ class SelectorGraph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     estimator: str  # kind of the classifier, in words
 
     def __post_init__(self) -> None:
-        path = PurePosixPath(self.file)
-        if path.is_absolute() or ".." in path.parts or "\\" in self.file or ":" in self.file:
-            raise ValueError(f"file must be a relative path inside the bundle, got {self.file!r}")
+        check_relative(self.file)
 
 
 class DeviceCosts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -66,7 +71,9 @@ class DeviceCosts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     threads: Positive
     image: tuple[Positive, Positive]  # height, width in pixels
     models: dict[str, Milliseconds]
-    selector_ms: Annotated[float, Meta(ge=0)] = 0.0  # features and scores; 0 where the policy needs none
+    selector_ms: Annotated[float, Meta(ge=0)] = 0.0  # features and scores; 0 where no policy needs them
+    stage_ms: Annotated[float, Meta(ge=0)] = 0.0  # the graph of a state, after a model ran
+    confidence_ms: Annotated[float, Meta(ge=0)] = 0.0  # looking at a model's raw confidence instead
 
 
 class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -77,8 +84,10 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     classes: Annotated[tuple[str, ...], Meta(min_length=2)]
     models: Annotated[tuple[ModelCard, ...], Meta(min_length=1)]
     by_accuracy: tuple[Name, ...]  # most accurate model first (fit and tune data); the reference leads
-    policy: InputPolicy | CascadePolicy
-    default_precision: Probability
+    policies: Annotated[
+        tuple[InputPolicy | CascadePolicy | StagedPolicy, ...], Meta(min_length=1)
+    ]  # best first
+    default: Constraint
     certificates: tuple[Certificate, ...]
     costs: Annotated[tuple[DeviceCosts, ...], Meta(min_length=1)]
     calibration: Calibration
@@ -90,23 +99,26 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             raise ValueError("models: names must be distinct")
         if sorted(self.by_accuracy) != sorted(names):
             raise ValueError(f"by_accuracy: expected each of {sorted(names)} once")
-        unknown = set(self.policy.models) - set(names)
-        if unknown or len(set(self.policy.models)) != len(self.policy.models):
-            raise ValueError(
-                f"policy: expected distinct models of this bundle, got {list(self.policy.models)}"
-            )
-        for certificate in self.certificates:
-            if not set(certificate.models) <= set(names) or not set(certificate.models) & set(
-                self.policy.models
-            ):
+        for i, policy in enumerate(self.policies):
+            unknown = set(policy.models) - set(names)
+            if unknown or len(set(policy.models)) != len(policy.models):
                 raise ValueError(
-                    f"certificates: expected models of the policy, got {list(certificate.models)}"
+                    f"policies[{i}]: expected distinct models of this bundle, got {list(policy.models)}"
+                )
+            if needs_graph(policy) and self.selector is None:
+                raise ValueError(f"policies[{i}]: expected a selector graph for its features, got none")
+            if isinstance(policy, StagedPolicy) and policy.features:
+                assert self.selector is not None
+                if policy.features != self.selector.features:
+                    raise ValueError(f"policies[{i}].features: expected those of the selector graph")
+        for certificate in self.certificates:
+            if certificate.policy >= len(self.policies):
+                raise ValueError(
+                    f"certificates: expected one of {len(self.policies)} policies, got {certificate.policy}"
                 )
         for costs in self.costs:
             if set(costs.models) != set(names):
                 raise ValueError(f"costs of {costs.device!r}: expected each of {sorted(names)} once")
-        if isinstance(self.policy, InputPolicy) and self.selector is None:
-            raise ValueError("selector: an input policy needs a selector graph")
         if set(check_same_classes(self.models)) != set(self.classes):
             raise ValueError("classes: expected the classes of the models")
 
@@ -124,12 +136,18 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             f"no model {name!r} in this bundle. It names: {', '.join(card.name for card in self.models)}."
         )
 
-    def subject(self, models: Iterable[str]) -> str:
-        """Digest of all that a certificate for the installed `models` depends on.
+    def subject(self, policy: int) -> str:
+        """Digest of all that a certificate for the policy with this index depends on.
 
         A certificate whose ``subject_sha256`` differs was made for something else and does not count.
         """
-        return subject(self.policy, self.selector, self.classes, [self.card(name) for name in models])
+        chosen = self.policies[policy]
+        return subject(chosen, self.selector, self.classes, [self.card(name) for name in chosen.models])
+
+    def policy_for(self, installed: Iterable[str]) -> int | None:
+        """Index of the best policy that needs no other models than the `installed` ones, or None."""
+        held = set(installed)
+        return next((i for i, policy in enumerate(self.policies) if set(policy.models) <= held), None)
 
     def costs_ms(self, device: str | None = None) -> DeviceCosts:
         """Costs on `device`, by default the first device that was measured.
@@ -148,16 +166,34 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         )
 
 
+def needs_graph(policy: Policy) -> bool:
+    """Whether the policy needs the selector graph, for its scores or its features."""
+    return isinstance(policy, InputPolicy) or (isinstance(policy, StagedPolicy) and bool(policy.features))
+
+
+def covering(
+    certificates: Iterable[Certificate], asked: Constraint, *, policy: int, environment: str | None = None
+) -> Certificate | None:
+    """The certificate of a policy for the laxest constraint that still covers `asked`, or None."""
+    found = [
+        certificate
+        for certificate in certificates
+        if certificate.policy == policy
+        and certificate.environment == environment
+        and certificate.constraint.covers(asked)
+    ]
+    # the laxest is the lowest precision, but the largest drop or budget
+    sign = 1 if asked.kind == "precision" else -1
+    return min(found, key=lambda certificate: sign * certificate.constraint.level, default=None)
+
+
 def subject(
-    policy: InputPolicy | CascadePolicy,
-    graph: SelectorGraph | None,
-    classes: tuple[str, ...],
-    models: Iterable[ModelCard],
+    policy: Policy, graph: SelectorGraph | None, classes: tuple[str, ...], models: Iterable[ModelCard]
 ) -> str:
-    """SHA-256 of policy, selector graph, classes and model digests, in an order-free canonical form."""
+    """SHA-256 of policy, graphs, classes and model digests, in an order-free canonical form."""
     parts = {
         "policy": policy,
-        "selector": graph.sha256 if graph else None,
+        "selector": graph.sha256 if graph and needs_graph(policy) else None,
         "classes": classes,
         "models": {card.name: card.sha256 for card in models},
     }
@@ -174,7 +210,7 @@ def read_bundle(folder: str | Path) -> Bundle:
     CardError
         When a field is missing, unknown, of the wrong type or inconsistent; the message has its path.
     SchemaVersionError
-        When a newer zooselect wrote it.
+        When a newer zooselect wrote it, or an older one with another format.
     """
     path = Path(folder) / BUNDLE_FILE
     if not path.is_file():
@@ -182,7 +218,7 @@ def read_bundle(folder: str | Path) -> Bundle:
             f"expected a bundle in {folder}, got no {BUNDLE_FILE} there. "
             "Make one with 'zooselect export', or check the path."
         )
-    return read_record(path, Bundle, schema_version=SCHEMA_VERSION)
+    return read_record(path, Bundle, schema_version=SCHEMA_VERSION, oldest=SCHEMA_VERSION)
 
 
 def bundle_json_schema() -> dict[str, Any]:

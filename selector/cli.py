@@ -26,7 +26,7 @@ INTERRUPTED = 130
 GROUP = "zooselect.commands"
 DEVICE_PANEL = "On the device"
 
-_ORDER = ("demo", "zoo", "profile", "bench", "fit", "evaluate", "export", "select", "predict")
+_ORDER = ("demo", "zoo", "profile", "bench", "fit", "evaluate", "report", "export", "select", "predict")
 
 
 class _InWorkingOrder(TyperGroup):
@@ -78,6 +78,18 @@ PrecisionOption = Annotated[
     float | None,
     typer.Option(help="Required probability of a right answer, in (0, 1). Default: the bundle's own."),
 ]
+MaxDropOption = Annotated[
+    float | None, typer.Option(help="Instead: by how much it may lie below the reference model's.")
+]
+MeanOption = Annotated[
+    float | None, typer.Option("--mean-ms", help="Instead: the most accurate answers within this mean time.")
+]
+P95Option = Annotated[
+    float | None, typer.Option("--p95-ms", help="Instead: with 95 of 100 answers within this time.")
+]
+EnvironmentOption = Annotated[
+    str | None, typer.Option(help="Where the images were taken: use the certificates of that environment.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for another program instead of text.")]
 ThreadsOption = Annotated[int, typer.Option(min=1, help="Threads of one inference.")]
 SkipBadOption = Annotated[bool, typer.Option(help="Leave unreadable images out and count them.")]
@@ -91,6 +103,10 @@ def select(
     bundle: BundleArgument,
     images: ImagesArgument,
     precision: PrecisionOption = None,
+    max_drop: MaxDropOption = None,
+    mean_ms: MeanOption = None,
+    p95_ms: P95Option = None,
+    environment: EnvironmentOption = None,
     threads: ThreadsOption = 1,
     skip_bad: SkipBadOption = False,
     require_certified: CertifiedOption = False,
@@ -103,10 +119,11 @@ def select(
     from selector.runtime import Selector
 
     chooser = Selector.load(bundle, threads=threads)
-    _announce(chooser, precision)
+    asked = _asked(precision, max_drop, mean_ms, p95_ms, environment)
+    _announce(chooser, asked)
     rows: list[dict[str, Any]] = []
     for path, image in _read(images, skip_bad):
-        found = chooser.select(image, precision)
+        found = chooser.select(image, **asked)
         rows.append(
             {
                 "image": str(path),
@@ -125,6 +142,10 @@ def predict(
     bundle: BundleArgument,
     images: ImagesArgument,
     precision: PrecisionOption = None,
+    max_drop: MaxDropOption = None,
+    mean_ms: MeanOption = None,
+    p95_ms: P95Option = None,
+    environment: EnvironmentOption = None,
     threads: ThreadsOption = 1,
     skip_bad: SkipBadOption = False,
     require_certified: CertifiedOption = False,
@@ -137,14 +158,15 @@ def predict(
     from selector.runtime import Selector
 
     chooser = Selector.load(bundle, threads=threads)
-    _announce(chooser, precision)
+    asked = _asked(precision, max_drop, mean_ms, p95_ms, environment)
+    _announce(chooser, asked)
     rows: list[dict[str, Any]] = []
     warm: set[tuple[int, ...]] = set()
     for path, image in _read(images, skip_bad):
         if image.shape not in warm:  # so that no row's time contains opening the models
-            chooser.predict(image, precision)
+            chooser.predict(image, **asked)
             warm.add(image.shape)
-        found = chooser.predict(image, precision)
+        found = chooser.predict(image, **asked)
         rows.append(
             {
                 "image": str(path),
@@ -260,16 +282,39 @@ def _read(paths: list[Path], skip_bad: bool) -> Iterator[tuple[Path, Any]]:
         typer.echo(f"{skipped} of {len(files)} images could not be read and were left out.", err=True)
 
 
-def _announce(chooser: Any, precision: float | None) -> None:
-    if chooser.certificate(precision) is None:
-        asked = chooser.bundle.default_precision if precision is None else precision
-        can = chooser.certified_precisions
-        typer.echo(
-            f"precision {asked:g} is not certified with the models {', '.join(chooser.models)}; "
-            f"{f'up to {can[-1]:g} is' if can else 'none is'}. "
-            f"The reference model {chooser.reference} answers.",
-            err=True,
-        )
+def _asked(
+    precision: float | None,
+    max_drop: float | None,
+    mean_ms: float | None,
+    p95_ms: float | None,
+    environment: str | None,
+) -> dict[str, Any]:
+    given = {
+        "precision": precision,
+        "max_drop": max_drop,
+        "mean_ms": mean_ms,
+        "p95_ms": p95_ms,
+        "environment": environment,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _announce(chooser: Any, asked: dict[str, Any]) -> None:
+    if chooser.certificate(**asked) is not None:
+        return
+    from selector.constraint import constraint
+
+    environment = asked.get("environment")
+    wanted = constraint(**{k: v for k, v in asked.items() if k != "environment"}) or chooser.bundle.default
+    levels = chooser.certified_levels(wanted.kind, environment)
+    nearest = (levels[-1] if wanted.kind == "precision" else levels[0]) if levels else None
+    where = f" in the environment {environment!r}" if environment else ""
+    typer.echo(
+        f"{wanted} is not certified with the models {', '.join(chooser.models)}{where}; "
+        f"{'none is' if nearest is None else f'{nearest:g} is the nearest that is'}. "
+        f"The reference model {chooser.reference} answers.",
+        err=True,
+    )
 
 
 def _show(rows: list[dict[str, Any]], as_json: bool) -> None:

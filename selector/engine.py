@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +13,17 @@ from numpy.typing import NDArray
 
 from selector.bundle import Bundle
 from selector.policy import (
+    CascadePolicy,
     InputPolicy,
-    Stage,
-    choose,
+    Policy,
+    StagedPolicy,
+    State,
     log_odds_of,
+    next_action,
+    next_action_of,
     right_probability,
     right_probability_of,
+    softmax,
     top_log_odds,
 )
 from zoo.card import match_classes
@@ -33,7 +39,7 @@ class Outcome:
     model: str  # the model whose answer counts
     path: tuple[str, ...]  # all models that ran (or would run), in order
     probability: float  # estimated probability that the answer is right; NaN where nothing estimates it
-    logits: NDArray[np.float32] | None  # [C]; None where the model was only picked
+    answer: NDArray[np.float64] | None  # class probabilities [C]; None where the model was only picked
 
 
 class Engine:
@@ -43,22 +49,36 @@ class Engine:
     concurrently.
     """
 
-    def __init__(self, bundle: Bundle, folder: Path, installed: tuple[str, ...], *, threads: int) -> None:
+    def __init__(
+        self, bundle: Bundle, folder: Path, policy: Policy | None, fallback: str, *, threads: int
+    ) -> None:
         self.bundle = bundle
         self.folder = folder
+        self.policy = policy
+        self.fallback = fallback
         self.threads = threads
-        self.fallback = next(name for name in bundle.by_accuracy if name in installed)
-        self.stages: list[Stage] = []
-        self._names = [name for name in bundle.policy.models if name in installed]
         self._columns: list[int] = []
-        if isinstance(bundle.policy, InputPolicy):
-            self._columns = [i for i, name in enumerate(bundle.policy.order) if name in installed]
-        else:
-            self.stages = [stage for stage in bundle.policy.stages if stage.model in installed]
+        if isinstance(policy, InputPolicy):
+            self._columns = [policy.order.index(name) for name in policy.models]
+        self._states = policy.by_ran() if isinstance(policy, StagedPolicy) else {}
         self._lock = threading.Lock()
         self._models: dict[str, Model] = {}
         self._permutations: dict[str, NDArray[np.intp]] = {}
         self._graph: ort.InferenceSession | None = None
+        self._stages: dict[tuple[str, ...], ort.InferenceSession] = {}
+
+    def warm_up(self, image: NDArray[np.uint8], models: Sequence[str]) -> None:
+        """Open what the policy and `models` may need, and run it once on an image ``[1, H, W, 3]``."""
+        for name in models:
+            self.logits(name, image)
+        features = None
+        if isinstance(self.policy, InputPolicy):
+            self.scores(image)
+        elif isinstance(self.policy, StagedPolicy) and self.policy.features:
+            features = self._features(image)
+        for ran, state in self._states.items():
+            logits = np.zeros((1, len(ran), len(self.bundle.classes)), np.float32)
+            self._judge(state, logits, features)
 
     def run(self, batch: NDArray[np.uint8], threshold: float | None, *, answer: bool) -> list[Outcome]:
         """Follow the policy at `threshold`, or use the fallback model where that is None.
@@ -72,78 +92,121 @@ class Engine:
         """
         if threshold is None:
             return self._run_fallback(batch, answer=answer)
-        if len(batch) == 1:  # numpy's call overhead on single rows would be felt beside a small model
-            if self.stages:
-                return [self._cascade_one(batch, threshold)]
-            return [self._input_one(batch, threshold, answer=answer)]
-        if self.stages:
-            return self._run_cascade(batch, threshold)
-        return self._run_input(batch, threshold, answer=answer)
+        one = len(batch) == 1  # numpy's call overhead on single rows would be felt beside a small model
+        policy = self.policy
+        if isinstance(policy, StagedPolicy):
+            if one:
+                return [self._staged_one(policy, batch, threshold)]
+            return self._run_staged(policy, batch, threshold)
+        if isinstance(policy, CascadePolicy):
+            return (
+                [self._cascade_one(policy, batch, threshold)]
+                if one
+                else self._run_cascade(policy, batch, threshold)
+            )
+        assert policy is not None
+        if one:
+            return [self._input_one(policy, batch, threshold, answer=answer)]
+        return self._run_input(policy, batch, threshold, answer=answer)
 
     def _run_fallback(self, batch: NDArray[np.uint8], *, answer: bool) -> list[Outcome]:
         name = self.fallback
         if not answer:
             return [Outcome(name, (name,), float("nan"), None)] * len(batch)
-        logits = self.logits(name, batch)
-        return [Outcome(name, (name,), float("nan"), row) for row in logits]
+        answers = softmax(self.logits(name, batch))
+        return [Outcome(name, (name,), float("nan"), row) for row in answers]
 
-    def _cascade_one(self, image: NDArray[np.uint8], threshold: float) -> Outcome:
-        best: Outcome | None = None
-        path: tuple[str, ...] = ()
-        for stage in self.stages:
-            path = (*path, stage.model)
-            logits = self.logits(stage.model, image)[0]
-            probability = right_probability_of(stage, log_odds_of(logits))
-            if best is None or probability >= threshold or probability > best.probability:
-                best = Outcome(stage.model, path, probability, logits)
-            else:
-                best = Outcome(best.model, path, best.probability, best.logits)
-            if probability >= threshold:
-                break
-        assert best is not None
-        return best
+    def _staged_one(self, policy: StagedPolicy, image: NDArray[np.uint8], threshold: float) -> Outcome:
+        features = self._features(image) if policy.features else None
+        ran = policy.states[0].ran
+        rows = self.logits(ran[0], image)[:, np.newaxis]
+        while True:
+            state = self._states[ran]
+            answer, known = self._judge(state, rows, features)
+            scores = known[0].tolist()
+            pick = next_action_of(scores, state.ways_ms, threshold, policy.rule) if state.actions else 0
+            if pick == 0:
+                return Outcome(ran[-1], ran, scores[0], answer[0].astype(np.float64))
+            name = state.actions[pick - 1][0]
+            ran = (*ran, name)
+            rows = np.concatenate([rows, self.logits(name, image)[:, np.newaxis]], axis=1)
 
-    def _input_one(self, image: NDArray[np.uint8], threshold: float, *, answer: bool) -> Outcome:
-        row = self.scores(image)[0].tolist()
-        scores = [row[column] for column in self._columns]
-        pick = next((i for i, score in enumerate(scores) if score >= threshold), None)
-        if pick is None:
-            pick = max(range(len(scores)), key=scores.__getitem__)
-        name = self._names[pick]
-        return Outcome(name, (name,), scores[pick], self.logits(name, image)[0] if answer else None)
-
-    def _run_input(self, batch: NDArray[np.uint8], threshold: float, *, answer: bool) -> list[Outcome]:
-        # float64, as in every simulation: a score must not change sides of a threshold by rounding it
-        scores = self.scores(batch)[:, self._columns].astype(np.float64)
-        picks = choose(scores, threshold)
+    def _run_staged(self, policy: StagedPolicy, batch: NDArray[np.uint8], threshold: float) -> list[Outcome]:
+        features = self._features(batch) if policy.features else None
         outcomes: list[Outcome | None] = [None] * len(batch)
-        for pick in np.unique(picks):
-            name = self._names[pick]
-            rows = np.flatnonzero(picks == pick)
-            logits = self.logits(name, batch if len(rows) == len(batch) else batch[rows]) if answer else None
-            for i, row in enumerate(rows):
-                probability = float(scores[row, pick])
-                outcomes[row] = Outcome(name, (name,), probability, None if logits is None else logits[i])
+        first = policy.states[0].ran
+        waiting = [(first, np.arange(len(batch)), self.logits(first[0], batch)[:, np.newaxis])]
+        while waiting:
+            ran, rows, logits = waiting.pop()
+            state = self._states[ran]
+            answer, known = self._judge(state, logits, None if features is None else features[rows])
+            scores = known.astype(np.float64)
+            picks = np.zeros(len(rows), dtype=np.intp)
+            if state.actions:
+                picks = next_action(scores, state.ways_ms, threshold, policy.rule)
+            for i in np.flatnonzero(picks == 0):
+                outcomes[rows[i]] = Outcome(ran[-1], ran, float(scores[i, 0]), answer[i].astype(np.float64))
+            for name in dict.fromkeys(action[0] for action in state.actions):
+                going = [a + 1 for a, action in enumerate(state.actions) if action[0] == name]
+                mask = np.isin(picks, going)
+                if mask.any():
+                    more = self.logits(name, batch[rows[mask]])[:, np.newaxis]
+                    waiting.append(((*ran, name), rows[mask], np.concatenate([logits[mask], more], axis=1)))
         return [outcome for outcome in outcomes if outcome is not None]
 
-    def _run_cascade(self, batch: NDArray[np.uint8], threshold: float) -> list[Outcome]:
-        best: list[Outcome | None] = [None] * len(batch)
+    def _cascade_one(self, policy: CascadePolicy, image: NDArray[np.uint8], threshold: float) -> Outcome:
+        path: tuple[str, ...] = ()
+        for stage in policy.stages:
+            path = (*path, stage.model)
+            logits = self.logits(stage.model, image)
+            probability = right_probability_of(stage, log_odds_of(logits[0]))
+            if probability >= threshold:
+                break
+        return Outcome(stage.model, path, probability, softmax(logits)[0])
+
+    def _input_one(
+        self, policy: InputPolicy, image: NDArray[np.uint8], threshold: float, *, answer: bool
+    ) -> Outcome:
+        row = self.scores(image)[0].tolist()
+        scores = [row[column] for column in self._columns]
+        pick = next_action_of(scores, policy.costs_ms, threshold, policy.rule)
+        name = policy.models[pick]
+        return Outcome(name, (name,), scores[pick], softmax(self.logits(name, image))[0] if answer else None)
+
+    def _run_input(
+        self, policy: InputPolicy, batch: NDArray[np.uint8], threshold: float, *, answer: bool
+    ) -> list[Outcome]:
+        # float64, as in every simulation: a score must not change sides of a threshold by rounding it
+        scores = self.scores(batch)[:, self._columns].astype(np.float64)
+        picks = next_action(scores, policy.costs_ms, threshold, policy.rule)
+        outcomes: list[Outcome | None] = [None] * len(batch)
+        for pick in np.unique(picks):
+            name = policy.models[pick]
+            rows = np.flatnonzero(picks == pick)
+            answers = softmax(self.logits(name, batch[rows])) if answer else None
+            for i, row in enumerate(rows):
+                probability = float(scores[row, pick])
+                outcomes[row] = Outcome(name, (name,), probability, None if answers is None else answers[i])
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    def _run_cascade(
+        self, policy: CascadePolicy, batch: NDArray[np.uint8], threshold: float
+    ) -> list[Outcome]:
+        outcomes: list[Outcome | None] = [None] * len(batch)
         waiting = np.arange(len(batch))
         path: tuple[str, ...] = ()
-        for stage in self.stages:
+        for stage in policy.stages:
             path = (*path, stage.model)
             logits = self.logits(stage.model, batch if len(waiting) == len(batch) else batch[waiting])
             probabilities = right_probability(stage, top_log_odds(logits)[1])
-            for i, row in enumerate(waiting):
-                before, probability = best[row], float(probabilities[i])
-                if probability >= threshold or before is None or probability > before.probability:
-                    best[row] = Outcome(stage.model, path, probability, logits[i])
-                else:
-                    best[row] = Outcome(before.model, path, before.probability, before.logits)
-            waiting = waiting[probabilities < threshold]
+            done = (probabilities >= threshold) | (stage is policy.stages[-1])
+            answers = softmax(logits)
+            for i in np.flatnonzero(done):
+                outcomes[waiting[i]] = Outcome(stage.model, path, float(probabilities[i]), answers[i])
+            waiting = waiting[~done]
             if not len(waiting):
                 break
-        return [outcome for outcome in best if outcome is not None]
+        return [outcome for outcome in outcomes if outcome is not None]
 
     def logits(self, name: str, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits ``[N, C]`` of one model, in the order of the bundle's classes."""
@@ -166,16 +229,55 @@ class Engine:
             return self._models[name]
 
     def scores(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Scores ``[N, M]`` of the selector graph, one column a model of the policy."""
+        """Scores ``[N, M]`` of the selector graph."""
+        return self._run_graph("scores", batch)
+
+    def _features(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self._run_graph("features", batch)
+
+    def _run_graph(self, output: str, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         graph = self._graph or self._open_graph()
         try:
-            scores: NDArray[np.float32] = graph.run(["scores"], {"image": batch})[0]
+            values: NDArray[np.float32] = graph.run([output], {"image": batch})[0]
         except Exception as error:
             raise ModelError(
                 f"the selector graph failed on images {list(batch.shape)}: {str(error)[:300]}. "
                 "Export the bundle again."
             ) from error
-        return scores
+        return values
+
+    def _judge(
+        self, state: State, logits: NDArray[np.float32], features: NDArray[np.float32] | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        graph = self._stages.get(state.ran) or self._open_stage(state)
+        feeds = {"logits": logits} if features is None else {"logits": logits, "features": features}
+        try:
+            answer, scores = graph.run(["answer", "scores"], feeds)
+        except Exception as error:
+            raise ModelError(
+                f"the graph {state.file} failed: {str(error)[:300]}. Export the bundle again."
+            ) from error
+        return answer, scores
+
+    def _open_stage(self, state: State) -> ort.InferenceSession:
+        with self._lock:
+            if state.ran not in self._stages:
+                content = read_verified(self.folder / state.file, state.sha256, state.size_bytes)
+                graph = open_session(content, name=state.file, threads=1)
+                inputs = {item.name for item in graph.get_inputs()}
+                outputs = {item.name: item.shape for item in graph.get_outputs()}
+                wanted = [1 + len(state.actions), len(self.bundle.classes)]
+                if (
+                    not {"logits"} <= inputs <= {"logits", "features"}
+                    or set(outputs) != {"answer", "scores"}
+                    or [outputs["scores"][-1], outputs["answer"][-1]] != wanted
+                ):
+                    raise ModelError(
+                        f"{state.file}: expected logits → scores of {wanted[0]} numbers and answer of "
+                        f"{wanted[1]}, got {sorted(inputs)} → {outputs}. Export the bundle again."
+                    )
+                self._stages[state.ran] = graph
+            return self._stages[state.ran]
 
     def _open_graph(self) -> ort.InferenceSession:
         with self._lock:

@@ -7,18 +7,22 @@ certified is what runs.
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from zoo.card import Name
+from zoo.card import Name, Sha256
 from zoo.errors import PrecisionError
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
+
+Rule = Literal["threshold", "price"]
 
 _TINY = 1e-30  # keeps log-odds finite when all other classes underflow
 
@@ -26,14 +30,30 @@ _TINY = 1e-30  # keeps log-odds finite when all other classes underflow
 class InputPolicy(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind", tag="input"
 ):
-    """Decide from the input alone, before any model runs: the cheapest model whose score is high enough."""
+    """Decide from the input alone, before any model runs.
+
+    With the rule ``threshold`` the cheapest model whose score reaches the threshold answers, else the one
+    with the largest score. With the rule ``price`` the one with the largest ``score - threshold * cost_ms``
+    does.
+    """
 
     order: Annotated[tuple[Name, ...], Meta(min_length=1)]  # cheapest first; the columns of the scores
+    among: tuple[Name, ...] = ()  # the models that may be picked, in the same order; empty: all
+    rule: Rule = "threshold"
+    costs_ms: tuple[Annotated[float, Meta(ge=0)], ...] = ()  # of the models that may be picked; for ``price``
+
+    def __post_init__(self) -> None:
+        if self.rule == "price" and len(self.costs_ms) != len(self.models):
+            raise ValueError(f"costs_ms: expected {len(self.models)}, one a model, got {len(self.costs_ms)}")
+        if self.among != tuple(name for name in self.order if name in self.among):
+            raise ValueError(
+                f"among: expected some of {list(self.order)} in that order, got {list(self.among)}"
+            )
 
     @property
     def models(self) -> tuple[str, ...]:
         """Models that the policy may pick, cheapest first."""
-        return self.order
+        return self.among or self.order
 
 
 class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -52,7 +72,7 @@ class CascadePolicy(
 ):
     """Run the cheapest model first; escalate while the answer is not sure enough.
 
-    When no stage is sure enough, the answer of the surest one that ran is returned.
+    The last stage answers whatever comes to it.
     """
 
     stages: Annotated[tuple[Stage, ...], Meta(min_length=1)]  # cheapest first
@@ -63,7 +83,82 @@ class CascadePolicy(
         return tuple(stage.model for stage in self.stages)
 
 
-Policy = InputPolicy | CascadePolicy
+class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What can be done once the models `ran` have answered, and the graph that tells how promising it is.
+
+    The graph takes ``logits`` float32 ``[N, K, C]`` of the models that ran (and ``features`` float32
+    ``[N, F]`` where the policy uses them), and returns ``answer``, class probabilities ``[N, C]``, and
+    ``scores`` ``[N, 1 + A]``: the probability that stopping here is right, then for each action the
+    probability that the answer after it is right.
+    """
+
+    ran: Annotated[tuple[Name, ...], Meta(min_length=1)]
+    actions: tuple[Annotated[tuple[Name, ...], Meta(min_length=1)], ...]  # models to run next, in order
+    costs_ms: tuple[Annotated[float, Meta(ge=0)], ...]  # of each action, as they were when it was fitted
+    file: str  # path of the graph inside the bundle
+    sha256: Sha256
+    size_bytes: Annotated[int, Meta(ge=1)]
+
+    def __post_init__(self) -> None:
+        check_relative(self.file)
+        if len(self.costs_ms) != len(self.actions):
+            raise ValueError(
+                f"costs_ms: expected {len(self.actions)}, one an action, got {len(self.costs_ms)}"
+            )
+
+    @property
+    def ways_ms(self) -> tuple[float, ...]:
+        """Costs of stopping and of each action, as the scores have them."""
+        return (0.0, *self.costs_ms)
+
+
+class StagedPolicy(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind", tag="staged"
+):
+    """Run a first model, then decide with learned scores whether to stop or which models to run next.
+
+    With one action a state this is a learned cascade; with several, the first model is a probe that sends the
+    input on. After the first model of an action has run, the next state decides anew.
+
+    With the rule ``threshold`` stopping counts as an action without cost, and the cheapest action whose score
+    reaches the threshold is taken, else the one with the largest score. With the rule ``price`` the action
+    with the largest ``score - threshold * cost_ms`` is taken: more time has to be worth its price.
+    """
+
+    states: Annotated[tuple[State, ...], Meta(min_length=1)]  # the first has one model: it always runs
+    rule: Rule
+    committee: bool  # answer with the mean probability of all that ran, else with the last model's
+    features: tuple[str, ...] = ()  # input features that the states' graphs need, in their order
+
+    def __post_init__(self) -> None:
+        known = [state.ran for state in self.states]
+        if len(set(known)) != len(known) or len(known[0]) != 1:
+            raise ValueError("states: expected distinct ones, the first with one model")
+        for state in self.states:
+            if state.ran[:1] != known[0]:
+                raise ValueError(f"states: expected all to begin with {known[0][0]}, got {list(state.ran)}")
+            for action in state.actions:
+                if (*state.ran, action[0]) not in known or set(action) & set(state.ran):
+                    raise ValueError(f"states: nothing says what to do after {[*state.ran, action[0]]}")
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Models that may run, in the order in which they first appear."""
+        return tuple(dict.fromkeys(name for state in self.states for name in state.ran))
+
+    def by_ran(self) -> dict[tuple[str, ...], State]:
+        """The states by what has run."""
+        return {state.ran: state for state in self.states}
+
+
+Policy = InputPolicy | CascadePolicy | StagedPolicy
+
+
+def check_relative(file: str) -> None:
+    """Raise ValueError unless `file` is a relative path that stays inside its folder."""
+    path = PurePosixPath(file)
+    if path.is_absolute() or ".." in path.parts or "\\" in file or ":" in file or not path.parts:
+        raise ValueError(f"file must be a relative path inside the bundle, got {file!r}")
 
 
 def check_precision(precision: float) -> float:
@@ -149,22 +244,51 @@ def choose(scores: NDArray[np.floating], threshold: float) -> Indices:
     return picks
 
 
-def escalate(probabilities: NDArray[np.floating], threshold: float) -> tuple[Indices, Indices]:
-    """The cascade's rule, for all stages at once.
+def escalate(probabilities: NDArray[np.floating], threshold: float) -> Indices:
+    """The cascade's rule, for all stages at once: the stage ``[N]`` that answers each input.
 
     Parameters
     ----------
     probabilities
         Estimated probabilities of being right ``[N, K]``, columns in the order of the stages.
+    """
+    enough = probabilities >= threshold
+    last = probabilities.shape[1] - 1
+    stages: Indices = np.where(enough.any(axis=1), enough.argmax(axis=1), last)
+    return stages
+
+
+def next_action(
+    scores: NDArray[np.floating], costs_ms: Sequence[float], threshold: float, rule: Rule
+) -> Indices:
+    """Which way to go on: a column of `scores` per row.
+
+    Parameters
+    ----------
+    scores
+        Estimated probabilities of being right ``[N, A]``, cheapest way first.
+    costs_ms
+        Of the A ways; 0 for stopping.
+    rule
+        ``threshold`` or ``price``; see :class:`StagedPolicy`.
 
     Returns
     -------
-    tuple
-        The stage at which each input stops and the stage whose answer is returned, both ``[N]``.
-        They differ only where no stage was sure enough: all ran, and the surest one answers.
+    ndarray
+        ``[N]``.
     """
-    enough = probabilities >= threshold
-    accepted = enough.any(axis=1)
-    first = enough.argmax(axis=1)
-    last = probabilities.shape[1] - 1
-    return np.where(accepted, first, last), np.where(accepted, first, probabilities.argmax(axis=1))
+    if rule == "price":
+        picks: Indices = (scores - threshold * np.array(costs_ms)).argmax(axis=1)
+        return picks
+    return choose(scores, threshold)
+
+
+def next_action_of(scores: Sequence[float], costs_ms: Sequence[float], threshold: float, rule: Rule) -> int:
+    """:func:`next_action` of one row, without numpy's overhead."""
+    if rule == "price":
+        worth = [score - threshold * cost for score, cost in zip(scores, costs_ms, strict=True)]
+        return max(range(len(worth)), key=worth.__getitem__)
+    for i, score in enumerate(scores):
+        if score >= threshold:
+            return i
+    return max(range(len(scores)), key=scores.__getitem__)

@@ -6,13 +6,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from selector.bundle import Bundle, Certificate, read_bundle
+from selector.bundle import Bundle, Certificate, covering, needs_graph, read_bundle
+from selector.constraint import Constraint, ConstraintKind, constraint
 from selector.engine import Engine, Outcome
-from selector.policy import check_precision, softmax
+from selector.policy import CascadePolicy, Policy, StagedPolicy
 from zoo.errors import BundleError, ImageError, ModelNotFoundError
 from zoo.image import check_batch, check_image
 
@@ -35,7 +37,7 @@ class Prediction:
 
     label: str
     probabilities: NDArray[np.float64]  # [C], in the order of Selector.classes
-    model: str  # the model that gave the answer
+    model: str  # the model that gave the answer, the last one of a committee
     path: tuple[str, ...]  # all models that ran, in order
     probability: float  # estimated probability that the answer is right
     latency_ms: float  # wall-clock time of this answer; in a batch, the mean over the batch
@@ -48,6 +50,15 @@ class _Plan:
 
     certificate: Certificate | None
     threshold: float | None
+
+
+class Asked(TypedDict, total=False):
+    """What may be asked of an answer instead of a precision; at most one constraint."""
+
+    max_drop: float  # by how much the precision may lie below the reference model's
+    mean_ms: float  # budget of mean time; the most accurate way of answering that keeps it is used
+    p95_ms: float  # budget for 95 of 100 answers
+    environment: str  # where the image was taken, if certificates of environments are to be used
 
 
 class Selector:
@@ -79,10 +90,13 @@ class Selector:
                 "Export with the models, or copy the files that bundle.json names."
             )
         self._installed = tuple(held)
-        self._engine = Engine(bundle, folder, self._installed, threads=threads)
         self._costs = bundle.costs_ms(device)
+        self._policy = bundle.policy_for(self._installed)
+        fallback = next(name for name in bundle.by_accuracy if name in held)
+        policy = None if self._policy is None else bundle.policies[self._policy]
+        self._engine = Engine(bundle, folder, policy, fallback, threads=threads)
         self._certificates = self._valid_certificates()
-        self._plans: dict[float, _Plan] = {}
+        self._plans: dict[tuple[Constraint, str | None] | float | None, _Plan] = {}
 
     @classmethod
     def load(
@@ -101,7 +115,7 @@ class Selector:
             Threads of one inference.
         models
             Use only these of the models in the bundle; by default all whose files are there.
-            A certificate counts only for the exact set it was made for.
+            The best policy that needs no others is followed.
         device
             Whose costs to report; by default the first device in the bundle.
 
@@ -137,24 +151,40 @@ class Selector:
         return self._engine.fallback
 
     @property
+    def policy(self) -> Policy | None:
+        """The policy that is followed with the installed models; None where there is none for them."""
+        return self._engine.policy
+
+    @property
+    def certificates(self) -> tuple[Certificate, ...]:
+        """Certificates that are valid for the installed models."""
+        return tuple(self._certificates)
+
+    @property
     def certified_precisions(self) -> tuple[float, ...]:
         """Precisions that are certified for the installed models, ascending."""
-        return tuple(certificate.precision for certificate in self._certificates)
+        return self.certified_levels("precision")
 
-    def certificate(self, precision: float | None = None) -> Certificate | None:
-        """The certificate that covers `precision` (by default the bundle's own), or None.
+    def certified_levels(self, kind: ConstraintKind, environment: str | None = None) -> tuple[float, ...]:
+        """Levels of one kind of constraint that are certified for the installed models, ascending."""
+        return tuple(
+            sorted(
+                certificate.constraint.level
+                for certificate in self._certificates
+                if certificate.constraint.kind == kind and certificate.environment == environment
+            )
+        )
 
-        A certificate for a higher precision covers all lower ones; the lowest that does is used.
+    def certificate(self, precision: float | None = None, **asked: Unpack[Asked]) -> Certificate | None:
+        """The certificate that covers the constraint (by default the bundle's own), or None.
+
+        A certificate for a stricter constraint covers all laxer ones; the laxest that does is used.
         """
-        return self._plan(precision).certificate
+        return self._plan(precision, asked).certificate
 
     def warm_up(self, height: int = 32, width: int = 32) -> None:
         """Open everything now and run it once, so that the first answer is as fast as the others."""
-        image = np.zeros((1, height, width, 3), dtype=np.uint8)
-        if self.bundle.selector is not None:
-            self._engine.scores(image)
-        for name in self._installed:
-            self._engine.logits(name, image)
+        self._engine.warm_up(np.zeros((1, height, width, 3), dtype=np.uint8), self._installed)
 
     def scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Scores ``[N, M]`` of images ``[N, H, W, 3]``: per model of the policy, how likely it is right.
@@ -168,7 +198,9 @@ class Selector:
             raise BundleError("expected a bundle with a selector graph, got one whose policy needs none.")
         return self._engine.scores(check_batch(images))
 
-    def select(self, image: NDArray[np.uint8], precision: float | None = None) -> Selection:
+    def select(
+        self, image: NDArray[np.uint8], precision: float | None = None, **asked: Unpack[Asked]
+    ) -> Selection:
         """Pick the model that is enough for one image.
 
         An input policy looks at the image alone. A cascade has to run models to know; :meth:`predict` costs
@@ -179,24 +211,31 @@ class Selector:
         image
             uint8 ``[H, W, 3]``, RGB.
         precision
-            Required probability of a right answer, in (0, 1); by default the bundle's own.
+            Required probability of a right answer, in (0, 1); by default the bundle's own constraint.
+        **asked
+            Instead a constraint of another kind, and the environment; see :class:`Asked`.
 
         Raises
         ------
         ImageError, PrecisionError
             For bad arguments.
         """
-        plan = self._plan(precision)
+        plan = self._plan(precision, asked)
         return self._selection(self._engine.run(check_image(image), plan.threshold, answer=False)[0], plan)
 
     def select_batch(
-        self, images: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], precision: float | None = None
+        self,
+        images: NDArray[np.uint8] | Sequence[NDArray[np.uint8]],
+        precision: float | None = None,
+        **asked: Unpack[Asked],
     ) -> list[Selection]:
         """:meth:`select` for ``[N, H, W, 3]`` or a sequence of images of any sizes."""
-        plan = self._plan(precision)
+        plan = self._plan(precision, asked)
         return [self._selection(outcome, plan) for outcome in self._run_all(images, plan, answer=False)]
 
-    def predict(self, image: NDArray[np.uint8], precision: float | None = None) -> Prediction:
+    def predict(
+        self, image: NDArray[np.uint8], precision: float | None = None, **asked: Unpack[Asked]
+    ) -> Prediction:
         """Answer one image with the cheapest model that meets `precision`.
 
         Where the precision is not certified for the installed models, the reference model answers and
@@ -207,7 +246,9 @@ class Selector:
         image
             uint8 ``[H, W, 3]``, RGB.
         precision
-            Required probability of a right answer, in (0, 1); by default the bundle's own.
+            Required probability of a right answer, in (0, 1); by default the bundle's own constraint.
+        **asked
+            Instead a constraint of another kind, and the environment; see :class:`Asked`.
 
         Raises
         ------
@@ -217,39 +258,54 @@ class Selector:
             When a model file is not the recorded one or fails.
         """
         start = time.perf_counter()
-        plan = self._plan(precision)
+        plan = self._plan(precision, asked)
         return self._prediction(
             self._engine.run(check_image(image), plan.threshold, answer=True)[0], plan, start, 1
         )
 
     def predict_batch(
-        self, images: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], precision: float | None = None
+        self,
+        images: NDArray[np.uint8] | Sequence[NDArray[np.uint8]],
+        precision: float | None = None,
+        **asked: Unpack[Asked],
     ) -> list[Prediction]:
         """:meth:`predict` for ``[N, H, W, 3]`` or a sequence of images of any sizes."""
         start = time.perf_counter()
-        plan = self._plan(precision)
+        plan = self._plan(precision, asked)
         outcomes = self._run_all(images, plan, answer=True)
         return [self._prediction(outcome, plan, start, len(outcomes)) for outcome in outcomes]
 
     def _valid_certificates(self) -> list[Certificate]:
-        digest = self.bundle.subject(sorted(self._installed))
-        return sorted(
-            (
-                certificate
-                for certificate in self.bundle.certificates
-                if set(certificate.models) == set(self._installed) and certificate.subject_sha256 == digest
-            ),
-            key=lambda certificate: certificate.precision,
-        )
+        if self._policy is None:
+            return []
+        digest = self.bundle.subject(self._policy)
+        return [
+            certificate
+            for certificate in self.bundle.certificates
+            if certificate.policy == self._policy and certificate.subject_sha256 == digest
+        ]
 
-    def _plan(self, precision: float | None) -> _Plan:
-        asked = check_precision(self.bundle.default_precision if precision is None else precision)
-        plan = self._plans.get(asked)
+    def _plan(self, precision: float | None, asked: Asked) -> _Plan:
+        if not asked and (precision is None or isinstance(precision, float)):  # what most calls ask
+            known = self._plans.get(precision)
+            if known is not None:
+                return known
+        return self._new_plan(precision, asked)
+
+    def _new_plan(self, precision: float | None, asked: Asked) -> _Plan:
+        environment = asked.get("environment")
+        levels: Any = {name: level for name, level in asked.items() if name != "environment"}
+        wanted = constraint(precision, **levels) or self.bundle.default
+        plan = self._plans.get((wanted, environment))
         if plan is None:
-            covering = next((c for c in self._certificates if c.precision >= asked - 1e-12), None)
-            plan = _Plan(covering, covering.threshold if covering else None)
-            if len(self._plans) < 1000:  # a caller that varies the precision must not grow memory for ever
-                self._plans[asked] = plan
+            best = None
+            if self._policy is not None:
+                best = covering(self._certificates, wanted, policy=self._policy, environment=environment)
+            plan = _Plan(best, best.threshold if best else None)
+            if len(self._plans) < 1000:  # a caller that varies the constraint must not grow memory for ever
+                self._plans[wanted, environment] = plan
+                if not asked and environment is None:
+                    self._plans[precision] = plan
         return plan
 
     def _run_all(
@@ -279,17 +335,21 @@ class Selector:
 
     def _selection(self, outcome: Outcome, plan: _Plan) -> Selection:
         cost = sum(self._costs.models[name] for name in outcome.path)
-        if plan.certificate is not None and not self._engine.stages:
-            cost += self._costs.selector_ms
+        policy = self._engine.policy
+        if plan.certificate is not None and policy is not None:
+            if needs_graph(policy):
+                cost += self._costs.selector_ms
+            if isinstance(policy, StagedPolicy):
+                cost += self._costs.stage_ms * len(outcome.path)
+            elif isinstance(policy, CascadePolicy) and len(policy.stages) > 1:
+                cost += self._costs.confidence_ms * len(outcome.path)
         return Selection(outcome.model, outcome.probability, cost, plan.certificate is not None)
 
     def _prediction(self, outcome: Outcome, plan: _Plan, start: float, count: int) -> Prediction:
-        assert outcome.logits is not None
-        probabilities = softmax(outcome.logits[np.newaxis])[0]
-        label = self.classes[int(probabilities.argmax())]
+        assert outcome.answer is not None
         return Prediction(
-            label=label,
-            probabilities=probabilities,
+            label=self.classes[int(outcome.answer.argmax())],
+            probabilities=outcome.answer,
             model=outcome.model,
             path=outcome.path,
             probability=outcome.probability,

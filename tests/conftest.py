@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Unpack
 
 # Before torch: on a busy machine, threads that wait for each other in small networks take minutes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -18,10 +20,17 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import training.consider
+import training.fit
+import training.input
+from training.candidates import Candidate
+from training.costs import FeatureCosts
 from training.data import ArrayImages
 from training.export import export_bundle
-from training.fit import fit
+from training.features import NAMES
+from training.fit import Options, PolicyKind
 from training.fitted import Fitted
+from training.outcomes import ALL_SPLITS, Outcomes, load_outcomes
 from training.profile import profile
 from training.splits import Splits
 from zoo import LatencyTable, Zoo
@@ -150,8 +159,22 @@ def real_data() -> Path:
 
 
 COSTS_MS = {"tiny": 0.1, "small": 0.3, "full": 1.0}
+STAGE_MS, CONFIDENCE_MS, SELECTOR_MS = 0.004, 0.002, 0.01
 COLOUR_SPLITS = Splits(fit=0.35, tune=0.1, certify=0.3, test=0.25)
-Kind = Literal["input", "cascade"]
+Kind = Literal["input", "cascade", "learned", "probe"]
+KINDS: tuple[Kind, ...] = ("input", "cascade", "learned", "probe")
+KIND_OF_POLICY: dict[Kind, PolicyKind] = {
+    "input": "input",
+    "cascade": "cascade",
+    "learned": "cascade",
+    "probe": "probe",
+}
+CANDIDATES: dict[Kind, Callable[[Candidate], bool]] = {
+    "input": lambda one: one.kind == "input" and len(one.models) == 3,
+    "cascade": lambda one: one.label in ("cascade on raw confidence", "one model"),
+    "learned": lambda one: one.label.startswith("learned") and len(one.models) == 3,
+    "probe": lambda one: one.label == "probe, committee, input features",
+}
 
 
 def colour_images(count: int = 800, *, seed: int = 0, size: tuple[int, int] = (12, 12)) -> ArrayImages:
@@ -200,6 +223,76 @@ def latency_table(zoo: Zoo, costs_ms: dict[str, float] | None = None) -> Latency
     )
 
 
+class GivenCosts(FeatureCosts):
+    """Costs of features that are not measured: half a microsecond each."""
+
+    def of(self, names: Sequence[str]) -> float:
+        return 0.5 * len(set(names))
+
+    def shares_us(self, names: Sequence[str]) -> list[float]:
+        return [0.5] * len(names)
+
+
+@contextmanager
+def steady(
+    only: Callable[[Candidate], bool] = lambda _: True, *, scout: bool = False
+) -> Iterator[pytest.MonkeyPatch]:
+    """Fits inside choose among candidates that are `only` of some kind, and measure nothing.
+
+    What a fit measures is given, so that no choice depends on the machine of the tests. A scout takes seconds
+    to train; without it, features are those of the pool.
+    """
+    every = training.consider.all_candidates
+
+    def some(*arguments: Any, **named: Any) -> list[Candidate]:
+        return [one for one in every(*arguments, **named) if only(one)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training.consider, "all_candidates", some)
+        patch.setattr(training.consider, "decision_costs_ms", lambda *_, **__: (STAGE_MS, CONFIDENCE_MS))
+        patch.setattr(training.input, "selector_cost_ms", lambda *_, **__: SELECTOR_MS)
+        patch.setattr(
+            training.input, "measure_costs", lambda grid, **_: GivenCosts(grid, dict.fromkeys(NAMES, 0.5), {})
+        )
+        if not scout:
+            patch.setattr(training.fit, "has_pixels", lambda _: False)
+        yield patch
+
+
+def fit_colours(
+    folder: Path,
+    zoo: Zoo,
+    table: LatencyTable,
+    *,
+    only: Callable[[Candidate], bool] = lambda _: True,
+    **options: Unpack[Options],
+) -> Fitted:
+    """A :func:`steady` fit to a profile."""
+    with steady(only):
+        return training.fit.fit(folder, zoo, table, **options)
+
+
+def fit_in_memory(
+    outcomes: Outcomes,
+    zoo: Zoo,
+    table: LatencyTable,
+    *,
+    only: Callable[[Candidate], bool] = lambda _: True,
+    **options: Unpack[Options],
+) -> Fitted:
+    """A :func:`steady` fit to outcomes that may have been changed."""
+    with steady(only):
+        return training.fit.fit_outcomes(
+            outcomes,
+            zoo,
+            table,
+            training.fit.fit_options(options),
+            grid=32,
+            data_sha256="0" * 64,
+            inputs_sha256="0" * 64,
+        )
+
+
 @dataclass(frozen=True)
 class World:
     """A zoo of colour models with all that follows from it, made once; whoever changes files copies first."""
@@ -208,17 +301,27 @@ class World:
     zoo: Zoo
     data: ArrayImages
     table: LatencyTable
+    profile_name: str = "profile"
 
     @property
     def profile(self) -> Path:
         """Folder of the profile."""
-        return self.folder / "profile"
+        return self.folder / self.profile_name
+
+    @cached_property
+    def outcomes(self) -> Outcomes:
+        """All outcomes, the test split included."""
+        return load_outcomes(self.profile, zoo=self.zoo, splits=ALL_SPLITS)
+
+    def fit(self, kind: Kind, **options: Unpack[Options]) -> Fitted:
+        """A fit in which nothing but one kind of policy is allowed."""
+        asked: Options = {"policy": KIND_OF_POLICY[kind], **options}
+        return fit_colours(self.profile, self.zoo, self.table, only=CANDIDATES[kind], **asked)
 
     @cached_property
     def fits(self) -> dict[Kind, Fitted]:
         """A fit of each kind of policy."""
-        kinds: tuple[Kind, ...] = ("input", "cascade")
-        return {kind: fit(self.profile, self.zoo, self.table, precision=0.9, policy=kind) for kind in kinds}
+        return {kind: self.fit(kind, precision=0.9) for kind in KINDS}
 
     @cached_property
     def bundles(self) -> dict[Kind, Path]:
@@ -231,6 +334,15 @@ class World:
         """A copy of a bundle that may be changed."""
         shutil.copytree(self.bundles[kind], target)
         return target
+
+
+def edit_bundle(bundle: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """Change ``bundle.json`` in the folder `bundle`, which is returned."""
+    path = bundle / "bundle.json"
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+    return bundle
 
 
 @pytest.fixture(scope="session")

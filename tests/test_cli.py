@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from conftest import COLOURS, World, colour_images, colour_zoo, plain_image
@@ -158,7 +159,7 @@ def test_the_whole_chain_for_programs(zooselect: CommandLine, pictures: Path) ->
     assert [card["name"] for card in done["list"].json()] == ["tiny", "small", "full"]
     assert done["profile"].json()["samples"] == 200
     assert set(done["bench"].json()["models"]) == {"tiny", "small", "full"}
-    assert done["fit"].json()["bundle"]["default_precision"] == 0.8
+    assert done["fit"].json()["bundle"]["default"] == {"kind": "precision", "level": 0.8}
     assert {row["kind"] for row in done["evaluate"].json()["rows"]} == {"single", "ours", "oracle"}
     assert all(row["wall_clock"] for row in done["timed"].json()["rows"] if row["kind"] != "oracle")
     assert done["export"].json()["models"] == ["tiny", "small", "full"]
@@ -173,7 +174,8 @@ def test_an_uncertified_precision_is_said_and_can_end_in_code_3(
 ) -> None:
     arguments = (world.bundles["cascade"], pictures / "red", "--precision", 0.999, "--json")
     done = zooselect("predict", *arguments)
-    assert "precision 0.999 is not certified with the models tiny, small, full; up to" in done.err
+    assert "precision 0.999 is not certified with the models tiny, small, full; " in done.err
+    assert re.search(r"; 0\.9\d* is the nearest that is\.", done.err)
     assert "The reference model full answers." in done.err
     first = Done(0, done.out.splitlines()[0], "").json()
     assert (first["certified"], first["probability"], first["model"]) == (False, None, "full")
@@ -189,8 +191,8 @@ def test_a_fit_that_certifies_nothing_says_what_can_be(
     arguments = ("fit", "--zoo", world.zoo.folder, "--profile", world.profile, "--latency", "table.json")
     options = ("--policy", "cascade", "--precision", 0.995)
     done = zooselect(*arguments, *options)
-    assert "Precision 0.995 cannot be certified with 256 certify samples" in done.err
-    assert "the highest that can is 0.9" in done.err
+    assert "Not certified with 256 certify samples: precision 0.995" in done.err
+    assert "the highest precision that can be certified is 0.9" in done.err
     zooselect(*arguments, *options, "--require-certified", "--json", code=3)
     assert "input: decide" not in done.out
 
@@ -209,8 +211,89 @@ def test_an_input_fit_lists_the_features_it_kept(
     save_table(world.table, tmp_path / "table.json")
     arguments = ("fit", "--zoo", world.zoo.folder, "--profile", world.profile, "--latency", "table.json")
     done = zooselect(*arguments, "--policy", "input", "--precision", 0.8)
-    assert "policy: input, tiny → small → full" in done.out
-    assert "features kept: " in done.out
+    assert "in cross-validation: input features alone, tiny" in done.out
+    assert re.search(r"features kept: \d+ of \d+: \w+", done.out)
+
+
+CONSTRAINTS = [("--max-drop", 0.05), ("--mean-ms", 0.3), ("--p95-ms", 0.5)]
+
+
+@pytest.mark.parametrize(("option", "level"), CONSTRAINTS)
+def test_a_fit_and_an_answer_can_be_asked_for_a_drop_or_a_budget(
+    zooselect: CommandLine, world: World, tmp_path: Path, option: str, level: float
+) -> None:
+    save_table(world.table, tmp_path / "table.json")
+    Image.fromarray(plain_image("blue")).save(tmp_path / "x.png")
+    inputs = ("--zoo", world.zoo.folder, "--profile", world.profile, "--latency", "table.json")
+    done = zooselect("fit", *inputs, "--policy", "cascade", option, level, "--json")
+    kind = option[2:].replace("-", "_")
+    assert done.json()["bundle"]["default"] == {"kind": kind, "level": level}
+    zooselect("export", "--zoo", world.zoo.folder)
+    for command in ("select", "predict"):
+        row = zooselect(command, "my-bundle", "x.png", option, level, "--json", "--require-certified").json()
+        assert row["certified"]
+        again = zooselect(command, "my-bundle", "x.png", "--json", "--require-certified").json()
+        assert again["model"] == row["model"]
+    both = zooselect("fit", *inputs, option, level, "--precision", 0.9, code=1)
+    assert f"expected one constraint, got precision and {kind}" in both.err
+
+
+def test_an_environment_can_be_named(zooselect: CommandLine, world: World, tmp_path: Path) -> None:
+    Image.fromarray(plain_image("blue")).save(tmp_path / "x.png")
+    arguments = ("predict", world.bundles["learned"], "x.png", "--precision", 0.7, "--json", "--environment")
+    assert zooselect(*arguments, "clear", "--require-certified").json()["certified"]
+    unknown = zooselect(*arguments, "fog")
+    assert not unknown.json()["certified"]
+    assert "small, full in the environment 'fog'; none is. The reference model full answers." in unknown.err
+
+
+def test_an_infeasible_budget_names_the_nearest_feasible_one(
+    zooselect: CommandLine, world: World, tmp_path: Path
+) -> None:
+    save_table(world.table, tmp_path / "table.json")
+    Image.fromarray(plain_image("blue")).save(tmp_path / "x.png")
+    inputs = ("--zoo", world.zoo.folder, "--profile", world.profile, "--latency", "table.json")
+    done = zooselect("fit", *inputs, "--policy", "cascade", "--mean-ms", 0.001)
+    assert "The nearest that is: mean of at most 0.1 ms." in done.err
+    done = zooselect("fit", *inputs, "--policy", "cascade", "--max-bytes", 10, code=1)
+    assert "expected a budget that some model fits into, got 10 bytes; the smallest needs" in done.err
+    done = zooselect("predict", world.bundles["cascade"], "x.png", "--p95-ms", 0.001)
+    assert re.search(
+        r"95th percentile of at most 0\.001 ms is not certified .*; 0\.1\d* is the nea", done.err
+    )
+
+
+def test_right_can_mean_top_k_or_agreement(zooselect: CommandLine, world: World, tmp_path: Path) -> None:
+    save_table(world.table, tmp_path / "table.json")
+    inputs = ("--zoo", world.zoo.folder, "--profile", world.profile, "--latency", "table.json")
+    done = zooselect("fit", *inputs, "--policy", "cascade", "--top-k", 2, "--json")
+    assert done.json()["bundle"]["calibration"]["top_k"] == 2
+    done = zooselect("fit", *inputs, "--policy", "cascade", "--no-labels", "--json")
+    assert done.json()["bundle"]["calibration"]["agree_with"] == "full"
+    assert "k from 1 to 2, got 3" in zooselect("fit", *inputs, "--top-k", 3, code=1).err
+
+
+def test_times_of_another_device_or_zoo_ask_for_bench_or_another_table(
+    zooselect: CommandLine, world: World, tmp_path: Path
+) -> None:
+    models = {name: row for name, row in world.table.models.items() if name != "full"}
+    save_table(msgspec.structs.replace(world.table, models=models), tmp_path / "table.json")
+    inputs = ("--zoo", world.zoo.folder, "--profile", world.profile, "--latency", "table.json")
+    done = zooselect("fit", *inputs, code=1)
+    assert "model 'full' is not in the latency table of device 'bench-top'" in done.err
+    assert "Measure again with 'zooselect bench', or name the right table with --latency" in done.err
+    missing = zooselect("fit", *inputs[:-1], "nowhere.json", code=1)
+    assert "nowhere.json: expected a LatencyTable record" in missing.err
+
+
+def test_a_bundle_of_an_earlier_version_says_to_make_it_again(
+    zooselect: CommandLine, world: World, tmp_path: Path
+) -> None:
+    bundle = world.copy_bundle("cascade", tmp_path / "bundle")
+    record = json.loads((bundle / "bundle.json").read_text())
+    (bundle / "bundle.json").write_text(json.dumps(record | {"schema_version": 1}))
+    done = zooselect("predict", "bundle", "x.png", code=1)
+    assert "expected schema version 2 or newer, got 1. It was written by an older zooselect" in done.err
 
 
 def bad_picture(pictures: Path, tmp_path: Path) -> Path:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.model_selection import cross_val_score
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from training.estimators import KINDS, CorrectnessEstimator, platt
 from training.graph import score_difference
@@ -50,6 +56,52 @@ def test_scores_tell_right_from_wrong(kind: str) -> None:
     scores = estimator.scores(X[300:])
     for j, right in enumerate((EASY[300:], HARD[300:])):
         assert scores[right, j].mean() > scores[~right, j].mean() + 0.15
+
+
+@parametrize_with_checks([CorrectnessEstimator(kind) for kind in KINDS])  # type: ignore[untyped-decorator]
+def test_is_an_estimator_like_those_of_scikit_learn(
+    estimator: CorrectnessEstimator, check: Callable[[Any], None]
+) -> None:
+    check(estimator)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_target_of_two_classes_is_predicted_by_name(kind: str) -> None:
+    names = np.where(EASY, "right", "wrong")
+    estimator = clone(CorrectnessEstimator(kind, seed=3)).fit(X[:300], names[:300])
+    assert estimator.get_params() == {"kind": kind, "seed": 3}
+    assert estimator.classes_.tolist() == ["right", "wrong"]
+    probabilities = estimator.calibrate(X[:300], names[:300]).predict_proba(X[300:])
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    np.testing.assert_array_equal(probabilities[:, [1]], estimator.scores(X[300:]))
+    assert estimator.score(X[300:], names[300:]) > 0.75
+    assert cross_val_score(CorrectnessEstimator(kind), X, EASY, cv=3).mean() > 0.75
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_indicators_are_predicted_model_by_model(kind: str) -> None:
+    right = columns("everything at once")
+    estimator = CorrectnessEstimator(kind).fit(X[:300], right[:300])
+    np.testing.assert_array_equal(estimator.predict_proba(X), estimator.scores(X))
+    np.testing.assert_array_equal(estimator.predict(X), estimator.scores(X) >= 0.5)
+    assert (estimator.predict(X[300:]) == right[300:]).mean() > 0.7
+
+
+def test_targets_of_more_classes_and_unknown_kinds_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected two classes, got 3"):
+        CorrectnessEstimator().fit(X, np.arange(400) % 3)
+    with pytest.raises(ValueError, match="expected a kind among logistic, mlp, forest, got 'oracle'"):
+        CorrectnessEstimator("oracle").fit(X, EASY)
+
+
+@pytest.mark.parametrize("count", [2, 5, 12, 39, 40, 60])
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_wrong_answer_among_few_is_enough(kind: str, count: int) -> None:
+    right = np.arange(count) > 0
+    for target in (right[:, None], np.stack([right, ~right], axis=1)):
+        estimator = CorrectnessEstimator(kind).fit(X[:count], target)
+        assert np.isfinite(estimator.scores(X)).all()
+        assert score_difference(estimator, estimator.to_onnx(5).SerializeToString(), X) <= 1e-4
 
 
 def test_always_right_so_far_is_not_certainty() -> None:

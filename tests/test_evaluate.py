@@ -7,15 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import COLOUR_SPLITS, COSTS_MS, Kind, World, add_colours, build_onnx
+from conftest import COLOUR_SPLITS, COSTS_MS, KINDS, Kind, World, add_colours, build_onnx
 
+from selector.constraint import Constraint
 from training.evaluate import evaluate, oracle_row, our_name, simulate_at
 from training.outcomes import load_outcomes
 from training.profile import profile
 from zoo import Zoo
-from zoo.errors import PrecisionError, StaleError
-
-KINDS: tuple[Kind, ...] = ("input", "cascade")
+from zoo.errors import StaleError
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -49,25 +48,56 @@ def test_the_oracle_is_right_wherever_any_model_is_and_takes_the_cheapest(world:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_uncertified_precision_is_judged_as_the_reference_model(world: World, kind: Kind) -> None:
-    found = evaluate(world.fits[kind], world.profile, precision=0.999)
+    found = evaluate(world.fits[kind], world.profile, asked=Constraint(kind="precision", level=0.999))
     ours = found.ours
     assert ours is not None
     full = next(row for row in found.singles if row.name == "full")
     assert (ours.accuracy, ours.mean_ms, ours.certified) == (full.accuracy, COSTS_MS["full"], False)
     assert ours.shares == {"full": 1.0}
-    assert any("Precision 0.999 cannot be certified" in note for note in found.notes)
+    assert any("Not certified with 256 certify samples: precision 0.999" in note for note in found.notes)
     assert any("No single model reaches 0.999" in note for note in found.notes)
-    assert ("Certificate", "none for 0.999: the reference model answers") in found.facts
+    assert ("Certificate", "none for precision 0.999: the reference model answers") in found.facts
 
 
-def test_simulation_uses_the_certificate_that_covers_the_precision(world: World) -> None:
+def test_simulation_uses_the_certificate_that_covers_what_is_asked(world: World) -> None:
     test = load_outcomes(world.profile, splits=("test",))
-    fitted = world.fits["cascade"]
-    certificate = fitted.certificate(0.801)
-    assert certificate is not None
-    assert simulate_at(fitted, test, 0.801).threshold == certificate.threshold
-    with pytest.raises(PrecisionError):
-        simulate_at(fitted, test, 1.0)
+    for asked in (
+        Constraint(kind="precision", level=0.801),
+        Constraint(kind="max_drop", level=0.049),
+        Constraint(kind="mean_ms", level=0.333),
+        Constraint(kind="p95_ms", level=0.7),
+    ):
+        fitted = world.fits["learned"]
+        certificate = fitted.certificate(asked)
+        assert certificate is not None
+        assert simulate_at(fitted, test, asked).threshold == certificate.threshold
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (Constraint(kind="mean_ms", level=0.3), "the most accurate single model that keeps mean of at most"),
+        (Constraint(kind="p95_ms", level=0.7), "the most accurate single model that keeps 95th percentile"),
+        (Constraint(kind="max_drop", level=0.05), "the cheapest single model that reaches"),
+    ],
+)
+def test_each_kind_of_constraint_is_compared_with_what_a_single_model_can_do(
+    world: World, asked: Constraint, words: str
+) -> None:
+    found = evaluate(world.fits["learned"], world.profile, asked=asked)
+    assert found.ours is not None
+    assert (found.ours.name, found.ours.certified, found.ours.precision) == (our_name(asked), True, None)
+    assert found.asked_precision is None
+    assert any(words in note for note in found.notes)
+
+
+def test_right_means_at_evaluation_what_it_meant_at_the_fit(world: World) -> None:
+    test = load_outcomes(world.profile, zoo=world.zoo, splits=("test",))
+    lax = world.fit("cascade", precision=0.9, top_k=2)
+    agreeing = world.fit("cascade", precision=0.9, agree_with_reference=True)
+    for fitted, judged in ((lax, test.judged(top_k=2)), (agreeing, test.judged(agree_with="full"))):
+        found = {row.name: row.accuracy for row in evaluate(fitted, world.profile).singles}
+        assert found == pytest.approx(judged.accuracy())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -94,5 +124,7 @@ def test_a_profile_of_other_models_is_refused(world: World, tmp_path: Path) -> N
         evaluate(world.fits["input"], world.profile, zoo=zoo)
 
 
-def test_the_row_is_named_after_the_precision() -> None:
-    assert (our_name(0.95), our_name(None)) == ("zooselect 0.95", "zooselect")
+def test_the_row_is_named_after_what_is_asked() -> None:
+    assert our_name(None) == "zooselect"
+    assert our_name(Constraint(kind="precision", level=0.95)) == "zooselect 0.95"
+    assert our_name(Constraint(kind="mean_ms", level=2.5)) == "zooselect mean_ms 2.5"

@@ -8,11 +8,13 @@ import shutil
 import signal
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
-from conftest import Kind, World, add_colours, build_onnx, plain_image
+from conftest import KINDS, Kind, World, add_colours, build_onnx, plain_image
 
 from selector import Selector
 from training.export import check_bundle, export_bundle
@@ -20,7 +22,6 @@ from training.fitted import Fitted
 from zoo import Zoo
 from zoo.errors import DigestError, ModelNotFoundError, ParityError, StaleError, ZooError
 
-KINDS: tuple[Kind, ...] = ("input", "cascade")
 EVENTS = {"os.rename", "os.remove", "os.mkdir", "os.chmod", "tempfile.mkstemp"}
 
 
@@ -58,7 +59,7 @@ def killed_after(moment: int, fitted: Fitted, zoo: Zoo, folder: Path) -> bool:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX processes")
-@pytest.mark.parametrize(("before", "after"), [KINDS, KINDS[::-1]])
+@pytest.mark.parametrize(("before", "after"), [("input", "learned"), ("probe", "cascade")])
 def test_killed_at_any_moment_there_is_a_working_bundle(
     world: World, tmp_path: Path, before: Kind, after: Kind
 ) -> None:
@@ -85,13 +86,13 @@ def test_on_a_full_disk_the_old_bundle_keeps_working(world: World, tmp_path: Pat
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         sync(handle)
 
-    for allowed in range(5):
+    for allowed in range(8):
         left = allowed
         bundle = world.copy_bundle("cascade", tmp_path / str(allowed))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(os, "fsync", full)
             with pytest.raises(ZooError, match="No space left on device"):
-                export_bundle(world.fits["input"], world.zoo, bundle)
+                export_bundle(world.fits["probe"], world.zoo, bundle)
         selector = Selector.load(bundle)
         assert selector.bundle == world.fits["cascade"].record.bundle
         assert selector.predict(plain_image("blue")).certified
@@ -103,8 +104,9 @@ def test_a_bundle_holds_what_it_names_and_nothing_else(world: World, tmp_path: P
     named = {"bundle.json", *(card.file for card in bundle.models)}
     if bundle.selector is not None:
         named.add(bundle.selector.file)
+    named |= set(world.fits[kind].stage_graphs())
     assert files(tmp_path) == named
-    other: Kind = "cascade" if kind == "input" else "input"
+    other = KINDS[KINDS.index(kind) - 1]
     export_bundle(world.fits[other], world.zoo, tmp_path)
     assert files(tmp_path) == files(world.bundles[other])
 
@@ -113,7 +115,11 @@ def test_a_part_of_the_models_can_be_exported(world: World, tmp_path: Path) -> N
     export_bundle(world.fits["cascade"], world.zoo, tmp_path, models=["tiny"])
     selector = Selector.load(tmp_path)
     assert selector.models == ("tiny",)
-    assert selector.certified_precisions == ()
+    assert selector.policy is not None
+    assert selector.policy.models == ("tiny",)
+    assert selector.certified_precisions == tuple(
+        world.fits["cascade"].certified_levels("precision", policy=len(selector.bundle.policies) - 1)
+    )
     assert [card.name for card in selector.bundle.models] == ["tiny", "small", "full"]
     with pytest.raises(ModelNotFoundError, match=r"no model huge in the zoo\. It holds: tiny, small, full"):
         export_bundle(world.fits["cascade"], world.zoo, tmp_path, models=["tiny", "huge"])
@@ -140,15 +146,24 @@ def test_a_damaged_model_file_is_not_exported(world: World, tmp_path: Path) -> N
     assert not (tmp_path / "bundle" / "bundle.json").exists()
 
 
-def test_the_bundle_chooses_as_the_fit_does_on_a_thousand_images(world: World) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_bundle_chooses_as_the_fit_does_on_a_thousand_images(world: World, kind: Kind) -> None:
     images = [world.data.image(i) for i in range(1000)]
-    assert check_bundle(world.bundles["input"], world.fits["input"], images) == 1000
+    assert check_bundle(world.bundles[kind], world.fits[kind], images, world.zoo) == 1000
 
 
-def test_a_bundle_that_chooses_otherwise_is_found(world: World) -> None:
+def test_there_is_nothing_to_compare_where_nothing_is_certified(world: World) -> None:
+    fitted = world.fits["cascade"]
+    bundle = msgspec.structs.replace(fitted.record.bundle, certificates=())
+    bare = replace(fitted, record=msgspec.structs.replace(fitted.record, bundle=bundle))
+    assert check_bundle(world.bundles["cascade"], bare, [world.data.image(0)], world.zoo) == 0
+
+
+@pytest.mark.parametrize(("bundle", "fitted"), [("cascade", "input"), ("learned", "probe")])
+def test_a_bundle_that_chooses_otherwise_is_found(world: World, bundle: Kind, fitted: Kind) -> None:
     images = [world.data.image(i) for i in range(300)]
     with pytest.raises(ParityError, match=r"image \d+: expected the bundle to choose '\w+' as the fit does"):
-        check_bundle(world.bundles["cascade"], world.fits["input"], images)
+        check_bundle(world.bundles[bundle], world.fits[fitted], images, world.zoo)
 
 
 def test_the_same_fit_gives_the_same_bytes(world: World, tmp_path: Path) -> None:

@@ -10,9 +10,21 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
+from training.components import stages_of
+from training.costs import FeatureCosts, feature_stages, measure_costs, pool_costs_us
 from training.estimators import CorrectnessEstimator
-from training.features import COMPONENTS, FEATURES, NAMES, InputFeatures
+from training.features import (
+    COMPONENTS,
+    EARLIER,
+    FEATURES,
+    NAMES,
+    POOL_VERSION,
+    InputFeatures,
+    feature_graph,
+    read_pixels,
+)
 from training.graph import selector_graph
+from training.pool import needs_size
 from zoo.errors import DataError
 from zoo.model import open_session
 
@@ -49,19 +61,61 @@ def test_features_are_finite_and_bounded_on_random_images(image: NDArray[np.uint
     assert np.abs(values).max() < 50
 
 
-def test_the_pool_holds_at_least_thirty_features_of_known_components() -> None:
-    assert len(NAMES) >= 30
+def test_the_pool_holds_at_least_sixty_features_of_known_components() -> None:
+    assert len(NAMES) >= 60
     assert len(set(COMPONENTS)) == len(COMPONENTS)
     assert {component for weights in FEATURES.values() for component in weights} <= set(COMPONENTS)
 
 
-def test_chosen_features_are_the_columns_of_all() -> None:
-    chosen = ("saturation", "log_area", "entropy")
+@pytest.mark.parametrize("grid", [32, 64])
+def test_a_feature_is_the_same_alone_and_among_all(grid: int) -> None:
+    for name, image in IMAGES.items():
+        whole = features(image, grid=grid)
+        for feature in NAMES:
+            alone = features(image, (feature,), grid=grid)[feature]
+            assert alone == pytest.approx(whole[feature], abs=1e-5), (name, feature)
+
+
+def test_chosen_features_come_in_the_order_asked_for() -> None:
+    chosen = ("saturation", "log_area", "entropy", "saturation")
     for image in IMAGES.values():
-        whole, part = features(image), features(image, chosen)
-        np.testing.assert_allclose(
-            [part[name] for name in chosen], [whole[name] for name in chosen], atol=1e-5
-        )
+        whole = features(image)
+        with torch.inference_mode():
+            row = InputFeatures(chosen)(torch.tensor(image[np.newaxis]))[0]
+        np.testing.assert_allclose(row, [whole[name] for name in chosen], atol=1e-5)
+
+
+def test_a_graph_computes_only_what_its_features_need() -> None:
+    def operators(*names: str) -> int:
+        return len(feature_graph(names, grid=32).graph.node)
+
+    assert (
+        operators("luma_mean") < operators("luma_std") < operators("luma_std", "entropy") < operators(*NAMES)
+    )
+    assert operators("luma_mean") < 16
+    kinds = {node.op_type for node in feature_graph(("luma_mean",), grid=32).graph.node}
+    assert not kinds & {"Log", "Abs", "Sqrt", "Concat"}
+    assert stages_of(FEATURES["luma_mean"]) == {"mean"}
+
+
+def test_features_depend_on_the_pixels_read_and_the_size_alone() -> None:
+    names = tuple(name for name in NAMES if not needs_size([name]))
+    assert set(NAMES) - set(names) == {"log_area", "log_aspect"}
+    for grid in (16, 32, 64):
+        for image in IMAGES.values():
+            pixels = read_pixels(image[np.newaxis], grid)[0]
+            assert pixels.shape == (grid, grid, 3)
+            np.testing.assert_allclose(
+                list(features(pixels, names, grid).values()),
+                list(features(image, names, grid).values()),
+                atol=1e-6,
+            )
+
+
+def test_features_of_earlier_pools_are_still_there() -> None:
+    for version, names in EARLIER.items():
+        assert version < POOL_VERSION
+        assert names == NAMES[: len(names)]
 
 
 def test_the_features_of_a_batch_are_those_of_its_images() -> None:
@@ -86,11 +140,40 @@ def test_features_measure_what_their_names_say() -> None:
     assert noise["fine_diagonal_energy"] > features(upright)["fine_diagonal_energy"]
     assert noise["edge_density"] > black["edge_density"]
     assert noise["entropy"] > white["entropy"]
+    assert noise["keypoint_density"] > 0.5 > features(upright)["keypoint_density"]
+    assert noise["edge_length"] > features(upright)["edge_length"] > black["edge_length"]
     assert abs(features(upright)["left_brightness"]) > 0.3
     assert abs(features(upright)["top_brightness"]) < 1e-3
     turned = features(np.ascontiguousarray(upright.transpose(1, 0, 2)))
     assert turned["top_brightness"] == pytest.approx(features(upright)["left_brightness"], abs=1e-5)
     assert turned["edge_angle_fine"] == pytest.approx(-features(upright)["edge_angle_fine"], abs=1e-4)
+
+
+def test_one_disc_has_more_area_for_its_outline_than_many_dots() -> None:
+    y, x = np.indices((32, 32))
+    disc = (((y - 15.5) ** 2 + (x - 15.5) ** 2 < 100) * 255).astype(np.uint8)[..., None].repeat(3, 2)
+    dots = ((y % 8 < 4) & (x % 8 < 4)).astype(np.uint8)[..., None].repeat(3, 2) * 255
+    assert features(disc)["area_by_perimeter"] > features(dots)["area_by_perimeter"] + 0.3
+    assert features(disc)["outline_length"] < features(dots)["outline_length"]
+    assert features(disc)["block_contrast"] > features(dots)["block_contrast"]
+    assert features(disc)["bright_area"] == pytest.approx(np.pi * 100 / 1024, abs=0.05)
+
+
+def test_the_cost_of_every_feature_is_measured() -> None:
+    costs = measure_costs(32)
+    assert costs is measure_costs(32)
+    assert set(pool_costs_us(32)) == set(NAMES)
+    assert all(cost > 0 for cost in pool_costs_us(32).values())
+    assert costs.of(()) == 0
+    assert costs.of(("entropy", "luma_mean")) == costs.of(("luma_mean", "entropy")) > 0
+    assert set(costs.stage_us) == {stage for name in NAMES for stage in feature_stages(name)}
+
+
+def test_features_that_share_a_stage_share_its_cost() -> None:
+    costs = FeatureCosts(32, {}, {"mean": 4.0, "shares": 6.0, "entropy": 1.0})
+    assert costs.shares_us(["luma_mean"]) == pytest.approx([4.05])
+    assert costs.shares_us(["luma_mean", "hue_red"]) == pytest.approx([2.05, 2.05])
+    assert costs.shares_us(["luma_mean", "entropy", "dark_share"]) == pytest.approx([4.05, 4.05, 3.05])
 
 
 def test_sizes_are_features() -> None:

@@ -159,11 +159,13 @@ def test_records_are_readable_text_that_reads_back(tmp_path: Path) -> None:
     assert encode_record(note).endswith(b"\n}\n")
 
 
-@given(st.integers())
-def test_any_schema_version_is_read_or_refused_by_name(version: int) -> None:
+@given(st.integers(-3, 9) | st.integers(), st.integers(1, 3))
+def test_any_schema_version_is_read_or_refused_by_name(version: int, oldest: int) -> None:
     content = b'{"schema_version": %d, "text": ""}' % version
-    if version > 3:
-        with pytest.raises(SchemaVersionError, match="version 3 or older"):
-            decode_record(content, Note, name="note.json", schema_version=3)
-    else:
-        assert decode_record(content, Note, name="note.json", schema_version=3).schema_version == version
+    if oldest <= version <= 3:
+        found = decode_record(content, Note, name="note.json", schema_version=3, oldest=oldest)
+        assert found.schema_version == version
+        return
+    message = "version 3 or older" if version > 3 else f"version {oldest} or newer, got .* make it again"
+    with pytest.raises(SchemaVersionError, match=message):
+        decode_record(content, Note, name="note.json", schema_version=3, oldest=oldest)

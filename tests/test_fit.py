@@ -1,8 +1,10 @@
-"""Claims about fitting: nothing is chosen on what judges it, and what is stored comes back."""
+"""Claims about fitting: what is asked for is what is chosen, and what cannot be is refused with a reason."""
 
 from __future__ import annotations
 
+import itertools
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,108 +13,141 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import COLOUR_SPLITS, Kind, World, add_colours, build_onnx, colour_images, latency_table
+from conftest import (
+    COLOUR_SPLITS,
+    World,
+    add_colours,
+    build_onnx,
+    colour_images,
+    fit_colours,
+    fit_in_memory,
+    latency_table,
+    steady,
+)
 from sklearn.model_selection import GroupKFold
 
+from selector.constraint import Constraint
 from training.fit import fit, fit_inputs_sha256
-from training.fitted import FitRecord, Fitted, load_fit, save_fit
 from training.outcomes import load_outcomes
 from training.profile import profile
 from zoo import Zoo
 from zoo.errors import (
-    CardError,
     DataError,
-    DigestError,
     LatencyError,
     ModelNotFoundError,
     PrecisionError,
     StaleError,
 )
 
-KINDS: tuple[Kind, ...] = ("input", "cascade")
+
+def test_auto_takes_what_serves_the_constraint_best_and_says_why(world: World) -> None:
+    fitted = fit_colours(world.profile, world.zoo, world.table, precision=0.9)
+    rows = fitted.record.comparisons
+    assert {row.kind for row in rows} == {"input", "cascade", "probe"}
+    assert [row.models for row in rows if row.chosen] == [fitted.policy.models]
+    reaching = [row for row in rows if row.reaches]
+    assert next(row for row in rows if row.chosen).mean_ms < 1.05 * min(row.mean_ms for row in reaching)
+    models = [set(policy.models) for policy in fitted.policies]
+    for i, some in enumerate(models):
+        assert not any(better <= some for better in models[:i])
+    assert all({name} in models for name in world.zoo.names if {name} != models[0])
 
 
-def corrupt(folder: Path, *splits: str) -> None:
-    """Exchange all outputs and features of the named splits for noise."""
-    samples = pq.read_table(folder / "samples.parquet").to_pydict()
-    chosen = np.isin(samples["split"], splits)
-    rng = np.random.default_rng(0)
-    for path in folder.glob("outputs/*/part-*.parquet"):
-        table = pq.read_table(path)
-        width = table["values"].type.list_size
-        values = np.array(table["values"].combine_chunks().flatten()).reshape(-1, width)
-        first = int(path.stem.split("-")[1]) * 1024
-        rows = chosen[first : first + len(values)]
-        values = np.where(rows[:, None], rng.normal(0, 9, values.shape), values).astype(np.float32)
-        column = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), width)
-        pq.write_table(pa.table({"id": table["id"], "values": column}), path)
+@pytest.mark.parametrize(
+    "asked",
+    [{"max_drop": 0.03}, {"mean_ms": 0.25}, {"p95_ms": 0.5}, {"precision": 0.93}],
+    ids=lambda asked: next(iter(asked)),
+)
+def test_each_kind_of_constraint_can_be_asked_for(world: World, asked: Any) -> None:
+    fitted = fit_colours(world.profile, world.zoo, world.table, **asked)
+    ((kind, level),) = asked.items()
+    assert fitted.record.bundle.default == Constraint(kind=kind, level=level)
+    certificate = fitted.certificate()
+    assert certificate is not None
+    test = world.outcomes.split("test")
+    found = fitted.policy.simulate(test, certificate.threshold)
+    accuracy = test.accuracy()
+    if kind == "mean_ms":  # more accurate than any single model that is as fast
+        assert found.mean_ms < 0.25 * 1.1
+        assert found.accuracy > accuracy["tiny"] + 0.05
+    elif kind == "p95_ms":
+        assert np.quantile(found.cost_ms, 0.95) <= 0.5
+        assert found.accuracy > accuracy["tiny"] + 0.05
+    else:
+        goal = level if kind == "precision" else accuracy["full"] - level
+        assert found.accuracy > goal - 0.04
+        assert found.mean_ms < 0.5
 
 
-def decided(fitted: Fitted) -> dict[str, Any]:
-    """All that a fit decided, without measured times."""
-    record = fitted.record
-    return {
-        "policy": record.bundle.policy,
-        "by_accuracy": record.bundle.by_accuracy,
-        "graph": fitted.graph,
-        "features": record.features,
-        "estimators": record.estimators,
-        "accuracies": [item.accuracy for item in record.comparisons],
-        "certificates": record.bundle.certificates,
-    }
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_fitting_never_reads_the_test_split(world: World, tmp_path: Path, kind: Kind) -> None:
-    shutil.copytree(world.profile, tmp_path / "p")
-    corrupt(tmp_path / "p", "test")
-    assert load_outcomes(tmp_path / "p", splits=("test",)).accuracy()["full"] < 0.6
-    again = fit(tmp_path / "p", world.zoo, world.table, precision=0.9, policy=kind)
-    assert decided(again) == decided(world.fits[kind])
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_certify_split_decides_the_certificates_and_nothing_else(
-    world: World, tmp_path: Path, kind: Kind
-) -> None:
-    shutil.copytree(world.profile, tmp_path / "p")
-    corrupt(tmp_path / "p", "certify")
-    before = decided(world.fits[kind])
-    after = decided(fit(tmp_path / "p", world.zoo, world.table, precision=0.9, policy=kind))
-    assert after.pop("certificates") == ()
-    assert before.pop("certificates")
-    assert after == before
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_certificates_count_the_certify_samples_that_are_right(world: World, kind: Kind) -> None:
-    fitted = world.fits[kind]
-    held = load_outcomes(world.profile, splits=("certify",))
-    for certificate in fitted.record.bundle.certificates:
-        simulated = fitted.policy.simulate(held, certificate.threshold)
-        assert (certificate.samples, certificate.right) == (len(held), int(simulated.right.sum()))
-        assert certificate.right / certificate.samples > certificate.precision
-        assert certificate.p_value <= 0.05
-        assert certificate.confidence == 0.95
-    assert fitted.highest_certified() == max(c.precision for c in fitted.record.bundle.certificates)
-
-
-def test_certified_precisions_hold_on_the_test_split(world: World) -> None:
-    test = load_outcomes(world.profile, splits=("test",))
+def test_a_larger_budget_of_time_never_gives_worse_answers(world: World) -> None:
+    held = world.outcomes.split("certify")
     for fitted in world.fits.values():
-        certificate = fitted.certificate(0.85)
-        assert certificate is not None
-        accuracy = fitted.policy.simulate(test, certificate.threshold).accuracy
-        assert accuracy > certificate.precision - 3 * np.sqrt(0.85 * 0.15 / len(test))
+        found = [
+            fitted.certificate(Constraint(kind="mean_ms", level=level))
+            for level in fitted.certified_levels("mean_ms")
+        ]
+        times = [fitted.policy.simulate(held, c.threshold).mean_ms for c in found if c is not None]
+        assert times == sorted(times)
 
 
-def test_auto_takes_the_kind_that_cross_validation_finds_cheaper(world: World) -> None:
-    fitted = fit(world.profile, world.zoo, world.table, precision=0.9)
-    kinds = {item.kind: item for item in fitted.record.comparisons}
-    assert set(kinds) == {"input", "cascade"}
-    assert [item.kind for item in fitted.record.comparisons if item.chosen] == [fitted.policy.kind]
-    if kinds["input"].reaches_target and kinds["cascade"].reaches_target:
-        assert kinds[fitted.policy.kind].mean_ms == min(item.mean_ms for item in kinds.values())
+def test_top_k_counts_the_label_among_the_most_probable_classes(world: World) -> None:
+    outcomes = world.outcomes.judged(top_k=2)
+    ranked = np.argsort(-outcomes.logits, axis=2)[:, :, :2]
+    expected = (ranked == outcomes.labels[:, None, None]).any(axis=2)
+    np.testing.assert_array_equal(outcomes.right, expected)
+    fitted = fit_colours(world.profile, world.zoo, world.table, precision=0.9, top_k=2)
+    assert fitted.record.bundle.calibration.top_k == 2
+    certificate = fitted.certificate()
+    assert certificate is not None
+    once = world.fits["cascade"].certificate()
+    assert once is not None
+    assert certificate.mean_ms < once.mean_ms
+    held = outcomes.split("certify")
+    assert fitted.policy.simulate(held, certificate.threshold).accuracy == certificate.accuracy
+    for k in (0, 3):
+        with pytest.raises(DataError, match=f"expected top-k with k from 1 to 2, got {k} with 3 classes"):
+            fit_colours(world.profile, world.zoo, world.table, top_k=k)
+
+
+def test_without_labels_right_is_what_the_most_accurate_model_says(world: World) -> None:
+    asked: dict[str, Any] = {"precision": 0.9, "agree_with_reference": True}
+    fitted = fit_in_memory(world.outcomes, world.zoo, world.table, **asked)
+    assert fitted.record.bundle.calibration.agree_with == fitted.record.bundle.reference == "full"
+    certificate = fitted.certificate()
+    assert certificate is not None
+    held = world.outcomes.split("certify")
+    agreed = held.judged(agree_with="full")
+    assert agreed.right[:, agreed.models.index("full")].all()
+    np.testing.assert_array_equal(agreed.right[:, 0], held.predicted[:, 0] == held.predicted[:, 2])
+    assert fitted.policy.simulate(agreed, certificate.threshold).accuracy == certificate.accuracy
+    turned = replace(world.outcomes, labels=(world.outcomes.labels + 1) % 3).judged(agree_with="full")
+    np.testing.assert_array_equal(turned.split("certify").right, agreed.right)
+    with pytest.raises(DataError, match=r"expected a model among tiny, small, full, got 'huge'"):
+        world.outcomes.judged(agree_with="huge")
+
+
+def test_models_fit_into_the_bytes_that_are_allowed(world: World) -> None:
+    sizes = {card.name: card.size_bytes for card in world.zoo.cards}
+    for most in (sum(sizes.values()), sizes["tiny"] + sizes["small"], max(sizes.values()), sizes["tiny"]):
+        fitted = fit_colours(
+            world.profile, world.zoo, world.table, precision=0.9, policy="cascade", max_bytes=most
+        )
+        for policy in fitted.policies:
+            assert sum(sizes[name] for name in policy.models) <= most
+        assert all(row.size_bytes <= most for row in fitted.record.storage)
+    with pytest.raises(
+        DataError, match=rf"some model fits into, got 10 bytes; the smallest needs {min(sizes.values()):,}"
+    ):
+        fit_colours(world.profile, world.zoo, world.table, policy="cascade", max_bytes=10)
+
+
+def test_every_further_byte_that_is_listed_buys_something(world: World) -> None:
+    rows = fit_colours(world.profile, world.zoo, world.table, precision=0.93, policy="cascade").record.storage
+    sizes = {card.name: card.size_bytes for card in world.zoo.cards}
+    assert [row.size_bytes for row in rows] == sorted({row.size_bytes for row in rows})
+    assert all(row.size_bytes == sum(sizes[name] for name in row.models) for row in rows)
+    for low, high in itertools.pairwise(rows):
+        assert (high.reaches, high.accuracy) > (low.reaches, low.accuracy) or high.mean_ms < low.mean_ms
 
 
 def test_originals_are_kept_together_in_folds(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,56 +159,22 @@ def test_originals_are_kept_together_in_folds(world: World, monkeypatch: pytest.
             yield one, other
 
     monkeypatch.setattr(GroupKFold, "split", split)
-    fit(world.profile, world.zoo, world.table, precision=0.9, policy="cascade")
+    fit_colours(world.profile, world.zoo, world.table, precision=0.9)
     assert shared
     assert not any(shared)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_stored_fit_comes_back_and_decides_the_same(world: World, tmp_path: Path, kind: Kind) -> None:
-    fitted = world.fits[kind]
-    save_fit(fitted, tmp_path)
-    again = load_fit(tmp_path)
-    assert again.record == fitted.record
-    test = load_outcomes(world.profile, splits=("test",))
-    for threshold in (2.0, 0.9, 0.7, 0.0):
-        one, other = (item.policy.simulate(test, threshold) for item in (fitted, again))
-        np.testing.assert_array_equal(one.answered_by, other.answered_by)
-        np.testing.assert_array_equal(one.cost_ms, other.cost_ms)
-
-
-def test_storing_another_fit_leaves_no_old_graph(world: World, tmp_path: Path) -> None:
-    save_fit(world.fits["input"], tmp_path)
-    assert len(list(tmp_path.glob("*.onnx"))) == 2
-    save_fit(world.fits["cascade"], tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["fit.json"]
-
-
-def test_a_damaged_fit_is_refused(world: World, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"got no fit\.json there\. Run 'zooselect fit'"):
-        load_fit(tmp_path)
-    save_fit(world.fits["input"], tmp_path)
-    graph = next(tmp_path.glob("scores-*.onnx"))
-    content = graph.read_bytes()
-    graph.write_bytes(content[:-1])
-    with pytest.raises(DigestError, match="truncated or replaced"):
-        load_fit(tmp_path)
-    graph.write_bytes(content)
-    record = msgspec.structs.replace(world.fits["input"].record, scores=None)
-    (tmp_path / "fit.json").write_bytes(msgspec.json.encode(record))
-    with pytest.raises(DataError, match="an input policy needs its score graph"):
-        load_fit(tmp_path)
-    (tmp_path / "fit.json").write_text("{}")
-    with pytest.raises(CardError, match="missing required field"):
-        load_fit(tmp_path)
 
 
 @pytest.mark.parametrize("precision", [0.0, 1.0, 1.2, float("nan"), "high"])
 def test_refuses_a_precision_that_is_none(world: World, precision: Any) -> None:
     with pytest.raises(PrecisionError, match="strictly between 0 and 1"):
         fit(world.profile, world.zoo, world.table, precision=precision)
-    with pytest.raises(PrecisionError, match="strictly between 0 and 1"):
-        world.fits["input"].certificate(precision)
+
+
+def test_refuses_more_than_one_constraint(world: World) -> None:
+    with pytest.raises(
+        PrecisionError, match=r"expected one constraint, got precision and mean_ms\. Give only"
+    ):
+        fit(world.profile, world.zoo, world.table, precision=0.9, mean_ms=3.0)
 
 
 @pytest.mark.parametrize("delta", [0.0, 1.0, float("nan")])
@@ -200,17 +201,18 @@ def test_refuses_times_or_profiles_of_other_models(world: World, tmp_path: Path)
         world.zoo.only(["huge"])
 
 
-def test_features_that_are_not_finite_are_refused(world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["input-features", "small"])
+def test_numbers_that_are_not_finite_are_refused(world: World, tmp_path: Path, what: str) -> None:
     shutil.copytree(world.profile, tmp_path / "p")
-    path = next((tmp_path / "p").glob("outputs/input-features-*/part-00000.parquet"))
+    path = next((tmp_path / "p").glob(f"outputs/{what}-*/part-00000.parquet"))
     table = pq.read_table(path)
     width = table["values"].type.list_size
     values = np.array(table["values"].combine_chunks().flatten())
     values[::width] = np.nan
     column = pa.FixedSizeListArray.from_arrays(pa.array(values), width)
     pq.write_table(pa.table({"id": table["id"], "values": column}), path)
-    with pytest.raises(DataError, match="expected finite features, got NaN or infinity in 'luma_mean'"):
-        fit(tmp_path / "p", world.zoo, world.table, policy="input")
+    with pytest.raises(DataError, match=r"part-00000\.parquet: expected finite numbers, got NaN or infinity"):
+        fit(tmp_path / "p", world.zoo, world.table)
 
 
 def test_the_digest_of_the_inputs_changes_with_each_of_them(world: World) -> None:
@@ -225,23 +227,30 @@ def test_the_digest_of_the_inputs_changes_with_each_of_them(world: World) -> Non
         digest(policy="input"),
         digest(zoo=world.zoo.only(["tiny", "full"])),
         digest(latency_table(world.zoo, {"tiny": 0.2, "small": 0.3, "full": 1.0})),
+        digest(max_drop=0.02),
+        digest(mean_ms=0.02),
+        digest(p95_ms=0.02),
+        digest(max_bytes=10**6),
+        digest(top_k=2),
+        digest(agree_with_reference=True),
     ]
     assert len(set(digests)) == len(digests)
     assert digest() == digests[0]
-    assert world.fits["input"].record.inputs_sha256 == digest(precision=0.9, policy="input")
+    with steady():
+        assert world.fits["input"].record.inputs_sha256 == digest(precision=0.9, policy="input")
 
 
 def test_few_images_are_enough_to_fit_or_get_an_error_of_ours(world: World, tmp_path: Path) -> None:
     for count in (30, 20):
         data = colour_images(count)
         profile(world.zoo, data, tmp_path / str(count), splits=COLOUR_SPLITS, progress=False)
-        for kind in KINDS:
-            fitted = fit(tmp_path / str(count), world.zoo, world.table, precision=0.9, policy=kind)
+        for policy in ("auto", "input", "cascade", "probe"):
+            fitted = fit_colours(tmp_path / str(count), world.zoo, world.table, precision=0.95, policy=policy)
             assert fitted.certificate() is None
             assert fitted.record.bundle.reference in ("small", "full")
 
 
-def test_a_model_twice_and_a_model_that_is_never_right(world: World, tmp_path: Path) -> None:
+def test_a_model_twice_and_a_model_that_is_never_right(tmp_path: Path) -> None:
     zoo = Zoo.create(tmp_path / "zoo")
     add_colours(zoo, "good", build_onnx())
     add_colours(zoo, "twin", build_onnx(work=1))
@@ -249,18 +258,11 @@ def test_a_model_twice_and_a_model_that_is_never_right(world: World, tmp_path: P
     data = colour_images(200)
     profile(zoo, data, tmp_path / "p", splits=COLOUR_SPLITS, progress=False)
     table = latency_table(zoo, {"good": 0.2, "twin": 0.5, "bad": 0.1})
-    for kind in KINDS:
-        fitted = fit(tmp_path / "p", zoo, table, precision=0.85, policy=kind)
-        assert fitted.certificate() is not None
+    for policy in ("auto", "input", "cascade", "probe"):
+        fitted = fit_colours(tmp_path / "p", zoo, table, precision=0.85, policy=policy)
+        assert fitted.policy.models == ("good",)
         assert fitted.record.bundle.by_accuracy == ("good", "twin", "bad")
         test = load_outcomes(tmp_path / "p", zoo=zoo, splits=("test",))
         certificate = fitted.certificate()
         assert certificate is not None
         assert fitted.policy.simulate(test, certificate.threshold).accuracy > 0.85
-
-
-def test_the_record_is_json_without_nan(world: World) -> None:
-    for fitted in world.fits.values():
-        content = msgspec.json.encode(fitted.record)
-        assert b"NaN" not in content
-        assert msgspec.json.decode(content, type=FitRecord) == fitted.record

@@ -17,7 +17,7 @@ from selector.policy import choose
 from training.data import digits
 from training.environments import ENVIRONMENTS, under_environments
 from training.estimators import KINDS, CorrectnessEstimator
-from training.features import NAMES, InputFeatures
+from training.features import NAMES, InputFeatures, read_pixels
 from training.folder import folder
 from training.graph import (
     TOLERANCE,
@@ -27,6 +27,7 @@ from training.graph import (
     selector_graph,
     time_selector_us,
 )
+from training.scout import fit_scout
 from zoo.errors import ParityError
 from zoo.model import open_session
 
@@ -98,6 +99,22 @@ def small_scores(names: tuple[str, ...] = ("luma_mean", "saturation")) -> onnx.M
     return CorrectnessEstimator("logistic").fit(features, right).to_onnx(len(names))
 
 
+def test_a_scout_is_part_of_the_graph() -> None:
+    images = np.stack([image for image in thousand_digits()[:300]])
+    pixels = read_pixels(images, 32)
+    right = np.stack([images.mean((1, 2, 3)) > limit for limit in (60, 120)], 1)
+    scout = fit_scout(pixels, right, ("small", "large"))
+    names = ("scout_large", "luma_mean", "log_area", "scout_small")
+    with torch.inference_mode():
+        features = InputFeatures(names, scout=scout)(torch.from_numpy(images)).numpy()
+    np.testing.assert_allclose(features[:, [3, 0]], scout.log_odds(pixels), atol=1e-4)
+    estimator = CorrectnessEstimator("logistic").fit(features, right)
+    content = selector_graph(names, estimator.to_onnx(4), grid=32, scout=scout)
+    got = open_session(content, name="selector").run(["features", "scores"], {"image": images})
+    np.testing.assert_allclose(got[0], features, atol=1e-4)
+    np.testing.assert_allclose(got[1], estimator.scores(features), atol=TOLERANCE)
+
+
 def test_a_graph_that_computes_something_else_is_refused() -> None:
     names = ("luma_mean", "saturation")
     scores = small_scores()
@@ -124,7 +141,7 @@ def test_score_difference_is_that_of_scikit_learn_and_onnx() -> None:
     estimator = CorrectnessEstimator("mlp").fit(features, learnable_correctness(features))
     content = estimator.to_onnx(5).SerializeToString()
     assert score_difference(estimator, content, features) <= TOLERANCE
-    estimator.offset = estimator.offset + 1.0
+    estimator.offset_ = estimator.offset_ + 1.0
     assert score_difference(estimator, content, features) > 0.01
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
-from conftest import COSTS_MS, Kind, World
+from conftest import CONFIDENCE_MS, COSTS_MS, KINDS, SELECTOR_MS, STAGE_MS, Kind, World
 from hypothesis import given
 from hypothesis import strategies as st
 
+from selector.policy import InputPolicy
 from training.outcomes import load_outcomes
 from training.policies import (
     NEVER,
@@ -15,11 +18,10 @@ from training.policies import (
     by_cost,
     cheapest_reaching,
     frontier_quality,
+    input_frontier,
     threshold_grid,
 )
 from zoo.errors import DataError
-
-KINDS: tuple[Kind, ...] = ("input", "cascade")
 
 
 def point(mean_ms: float, accuracy: float) -> Simulated:
@@ -29,12 +31,22 @@ def point(mean_ms: float, accuracy: float) -> Simulated:
 
 def test_costs_are_those_of_everything_that_runs(world: World) -> None:
     test = load_outcomes(world.profile, splits=("test",))
-    cascade, picker = world.fits["cascade"].policy, world.fits["input"].policy
-    never = cascade.simulate(test, NEVER)
-    assert never.mean_ms == pytest.approx(sum(COSTS_MS[name] for name in cascade.models))
-    assert cascade.simulate(test, 0.0).mean_ms == pytest.approx(COSTS_MS[cascade.models[0]])
-    assert picker.simulate(test, 0.0).mean_ms == pytest.approx(COSTS_MS["tiny"] + picker.overhead_ms)
-    assert picker.overhead_ms > 0
+    fitted = {kind: item.policy for kind, item in world.fits.items()}
+    never = fitted["cascade"].simulate(test, NEVER)
+    assert never.mean_ms == pytest.approx(
+        sum(COSTS_MS[name] + CONFIDENCE_MS for name in fitted["cascade"].models)
+    )
+    extras: dict[Kind, float] = {
+        "input": SELECTOR_MS,
+        "cascade": CONFIDENCE_MS,
+        "learned": STAGE_MS,
+        "probe": SELECTOR_MS + STAGE_MS,
+    }
+    for kind, extra in extras.items():
+        policy = fitted[kind]
+        cheapest = policy.simulate(test, float(policy.thresholds(test)[-1]))
+        assert cheapest.mean_ms == pytest.approx(COSTS_MS["tiny"] + extra)
+        assert min(policy.possible_costs_ms()) == pytest.approx(COSTS_MS["tiny"] + extra)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -42,7 +54,6 @@ def test_a_frontier_is_the_simulation_at_each_threshold(world: World, kind: Kind
     fitted = world.fits[kind].policy
     test = load_outcomes(world.profile, splits=("test",))
     thresholds = fitted.thresholds(test, count=12)
-    assert list(thresholds) == sorted(thresholds, reverse=True)
     for threshold, found in zip(thresholds, fitted.frontier(test, thresholds), strict=True):
         alone = fitted.simulate(test, float(threshold))
         np.testing.assert_array_equal(found.right, alone.right)
@@ -50,6 +61,23 @@ def test_a_frontier_is_the_simulation_at_each_threshold(world: World, kind: Kind
     costs = [item.mean_ms for item in fitted.frontier(test, thresholds)]
     if kind == "cascade":
         assert costs == sorted(costs, reverse=True)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=30),
+    st.sampled_from(["threshold", "price"]),
+)
+def test_an_input_policy_can_be_as_careful_and_as_cheap_as_possible(
+    rows: list[tuple[float, float, float]], rule: Any
+) -> None:
+    scores, costs = np.array(rows), (1.0, 2.0, 5.0)
+    policy = InputPolicy(order=("a", "b", "c"), rule=rule, costs_ms=costs)
+    frontier = input_frontier(scores, scores > 0.5, np.array(costs), policy)
+    np.testing.assert_array_equal(frontier[0].answered_by, scores.argmax(axis=1))
+    assert not frontier[-1].answered_by.any()
+    if rule == "price":
+        means = [item.mean_ms for item in frontier]
+        assert means == sorted(means, reverse=True)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))

@@ -18,6 +18,8 @@ from selector.policy import (
     choose,
     escalate,
     log_odds_of,
+    next_action,
+    next_action_of,
     right_probability,
     right_probability_of,
     softmax,
@@ -49,26 +51,18 @@ def test_the_cheapest_model_that_reaches_the_threshold_is_chosen(scores: Any, th
 def test_a_higher_threshold_never_makes_a_cascade_cheaper(scores: Any, one: float, other: float) -> None:
     low, high = sorted([one, other])
     cost = np.cumsum(COSTS)
-    assert (cost[escalate(scores, low)[0]] <= cost[escalate(scores, high)[0]]).all()
+    assert (cost[escalate(scores, low)] <= cost[escalate(scores, high)]).all()
 
 
 @given(probabilities, st.floats(0, 1))
-def test_a_cascade_stops_at_the_first_sure_stage_and_else_the_surest_answers(
-    scores: Any, threshold: float
-) -> None:
-    stops, answers = escalate(scores, threshold)
-    for row, stop, answer in zip(scores.tolist(), stops.tolist(), answers.tolist(), strict=True):
+def test_a_cascade_stops_at_the_first_sure_stage_and_else_at_the_last(scores: Any, threshold: float) -> None:
+    for row, stop in zip(scores.tolist(), escalate(scores, threshold).tolist(), strict=True):
         assert all(score < threshold for score in row[:stop])
-        if row[stop] >= threshold:
-            assert answer == stop
-        else:
-            assert stop == len(row) - 1
-            assert row[answer] == max(row)
+        assert row[stop] >= threshold or stop == len(row) - 1
 
 
 def test_a_threshold_above_everything_asks_every_model() -> None:
-    stops, answers = escalate(np.array([[0.9, 0.4, 0.7]]), 2.0)
-    assert (stops.tolist(), answers.tolist()) == ([2], [0])
+    assert escalate(np.array([[0.9, 0.4, 0.7]]), 2.0).tolist() == [2]
 
 
 @given(logits)
@@ -102,6 +96,28 @@ def test_one_row_gives_what_a_batch_gives(values: Any, scale: float, offset: flo
 def test_refuses_a_precision_outside_0_to_1(precision: Any) -> None:
     with pytest.raises(PrecisionError, match=r"expected a precision strictly between 0 and 1, such as 0\.95"):
         check_precision(precision)
+
+
+@given(probabilities, st.floats(0, 2), st.sampled_from(["threshold", "price"]))
+def test_one_row_goes_where_a_batch_goes(scores: Any, threshold: float, rule: Any) -> None:
+    costs = COSTS[: scores.shape[1]].tolist()
+    batch = next_action(scores, costs, threshold, rule)
+    assert batch.tolist() == [next_action_of(row, costs, threshold, rule) for row in scores.tolist()]
+
+
+@given(probabilities, st.floats(0, 2), st.floats(0, 2))
+def test_a_higher_price_never_buys_a_dearer_way(scores: Any, one: float, other: float) -> None:
+    low, high = sorted([one, other])
+    costs = COSTS[: scores.shape[1]]
+    cheap, dear = (next_action(scores, costs.tolist(), price, "price") for price in (high, low))
+    assert (costs[cheap] <= costs[dear]).all()
+
+
+def test_time_has_to_be_worth_its_price() -> None:
+    row = np.array([[0.5, 0.7, 0.8]])
+    prices = {0.0: 2, 0.04: 1, 0.15: 1, 0.25: 0, 9.0: 0}
+    for price, pick in prices.items():
+        assert next_action(row, (1.0, 2.0, 5.0), price, "price").tolist() == [pick]
 
 
 def test_policies_name_their_models_cheapest_first() -> None:

@@ -2,36 +2,46 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 import shutil
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import COLOURS, COSTS_MS, Kind, World, add_colours, build_onnx, latency_table, plain_image
+from conftest import (
+    COLOURS,
+    CONFIDENCE_MS,
+    COSTS_MS,
+    KINDS,
+    SELECTOR_MS,
+    STAGE_MS,
+    Kind,
+    World,
+    build_onnx,
+    edit_bundle,
+    fit_colours,
+    latency_table,
+    plain_image,
+)
 from numpy.typing import NDArray
 
 from selector import Selector
-from selector.policy import CascadePolicy, right_probability, top_log_odds
+from selector.bundle import needs_graph
+from selector.constraint import Constraint
+from selector.policy import (
+    CascadePolicy,
+    InputPolicy,
+    StagedPolicy,
+    next_action,
+    right_probability,
+    top_log_odds,
+)
 from training.outcomes import load_outcomes
 from training.profile import held_out_images
-from zoo import Zoo
 from zoo.errors import BundleError, DigestError, ImageError, ModelError, ModelNotFoundError, PrecisionError
 
-KINDS: tuple[Kind, ...] = ("input", "cascade")
-both_kinds = pytest.mark.parametrize("kind", KINDS)
-
-
-def edit(bundle: Path, change: Callable[[dict[str, Any]], None]) -> Path:
-    path = bundle / "bundle.json"
-    record = json.loads(path.read_text())
-    change(record)
-    path.write_text(json.dumps(record))
-    return bundle
+all_kinds = pytest.mark.parametrize("kind", KINDS)
 
 
 def some_images(world: World, count: int = 90) -> list[NDArray[np.uint8]]:
@@ -44,7 +54,19 @@ def unsure_image(world: World) -> NDArray[np.uint8]:
     return next(image for image in some_images(world, 300) if len(selector.predict(image).path) > 1)
 
 
-@both_kinds
+def full_cost(selector: Selector, path: tuple[str, ...]) -> float:
+    """Milliseconds of models, features and stages."""
+    policy = selector.policy
+    assert policy is not None
+    each = 0.0
+    if isinstance(policy, StagedPolicy):
+        each = STAGE_MS
+    elif isinstance(policy, CascadePolicy) and len(policy.stages) > 1:
+        each = CONFIDENCE_MS
+    return sum(COSTS_MS[name] + each for name in path) + needs_graph(policy) * SELECTOR_MS
+
+
+@all_kinds
 def test_chooses_and_answers_as_simulated_on_every_test_image(world: World, kind: Kind) -> None:
     fitted = world.fits[kind]
     selector = Selector.load(world.bundles[kind])
@@ -52,7 +74,7 @@ def test_chooses_and_answers_as_simulated_on_every_test_image(world: World, kind
     images = held_out_images(world.profile, world.data)
     assert images.ids == test.ids.tolist()
     for precision in (selector.certified_precisions[0], 0.9, selector.certified_precisions[-1]):
-        certificate = fitted.certificate(precision)
+        certificate = fitted.certificate(Constraint(kind="precision", level=precision))
         assert certificate is not None
         simulated = fitted.policy.simulate(test, certificate.threshold)
         truth = [COLOURS[label] for label in test.labels]
@@ -60,11 +82,13 @@ def test_chooses_and_answers_as_simulated_on_every_test_image(world: World, kind
             found = selector.predict(images.image(i), precision)
             assert found.model == fitted.policy.models[simulated.answered_by[i]]
             assert (found.label == truth[i]) == simulated.right[i]
-            cost = sum(COSTS_MS[name] for name in found.path) + fitted.policy.overhead_ms
-            assert cost == pytest.approx(simulated.cost_ms[i])
+            chosen = selector.select(images.image(i), precision)
+            assert chosen.model == found.model
+            assert chosen.cost_ms == pytest.approx(simulated.cost_ms[i])
+            assert chosen.cost_ms == pytest.approx(full_cost(selector, found.path))
 
 
-@both_kinds
+@all_kinds
 def test_batches_of_any_sizes_get_the_answers_of_their_images(world: World, kind: Kind) -> None:
     selector = Selector.load(world.bundles[kind])
     images = some_images(world)
@@ -82,7 +106,7 @@ def test_batches_of_any_sizes_get_the_answers_of_their_images(world: World, kind
         assert [selector.select(image, precision).model for image in images] == [c.model for c in chosen]
 
 
-@both_kinds
+@all_kinds
 def test_an_array_of_images_is_answered_in_order_and_pieces(world: World, kind: Kind) -> None:
     selector = Selector.load(world.bundles[kind])
     stacked = np.stack([world.data.image(i) for i in range(150)])
@@ -92,92 +116,13 @@ def test_an_array_of_images_is_answered_in_order_and_pieces(world: World, kind: 
     assert selector.predict_batch([]) == []
 
 
-@both_kinds
+@all_kinds
 def test_threads_get_the_answers_that_one_after_the_other_gives(world: World, kind: Kind) -> None:
     images = some_images(world, 120)
     expected = [(p.label, p.path) for p in map(Selector.load(world.bundles[kind]).predict, images)]
     shared = Selector.load(world.bundles[kind])
     with ThreadPoolExecutor(8) as pool:
         assert [(p.label, p.path) for p in pool.map(shared.predict, images)] == expected
-
-
-@both_kinds
-def test_an_uncertifiable_precision_is_answered_by_the_reference_model_and_says_so(
-    world: World, kind: Kind
-) -> None:
-    selector = Selector.load(world.bundles[kind])
-    assert selector.certificate(0.999) is None
-    image = world.data.image(0)
-    chosen, found = selector.select(image, 0.999), selector.predict(image, 0.999)
-    assert (chosen.model, chosen.certified, found.path, found.certified) == ("full", False, ("full",), False)
-    assert np.isnan(chosen.probability)
-    assert chosen.cost_ms == COSTS_MS["full"]
-    assert selector.select(image, 0.9).certified
-    assert selector.predict(image).certified
-
-
-@both_kinds
-def test_a_precision_between_two_levels_is_covered_by_the_next_higher_one(world: World, kind: Kind) -> None:
-    selector = Selector.load(world.bundles[kind])
-    levels = selector.certified_precisions
-    assert list(levels) == sorted(levels)
-    for low, high in itertools.pairwise(levels):
-        covering = selector.certificate((low + high) / 2)
-        assert covering is not None
-        assert covering.precision == high
-    exact = selector.certificate(levels[0])
-    assert exact is not None
-    assert exact.precision == levels[0]
-
-
-@both_kinds
-def test_certificates_count_only_for_exactly_the_models_they_were_made_for(world: World, kind: Kind) -> None:
-    image = world.data.image(0)
-    for models in (["tiny"], ["small", "tiny"], ["small", "full"]):
-        subset = Selector.load(world.bundles[kind], models=models)
-        assert subset.certified_precisions == ()
-        assert not subset.predict(image, 0.6).certified
-        assert (
-            subset.predict(image, 0.6).model
-            == subset.reference
-            == ("tiny" if len(models) == 1 else models[-1] if "full" in models else "small")
-        )
-    assert Selector.load(world.bundles[kind], models=["full", "tiny", "small"]).certified_precisions
-
-
-def test_editing_the_policy_voids_the_certificates(world: World, tmp_path: Path) -> None:
-    bundle = world.copy_bundle("cascade", tmp_path / "bundle")
-    edit(bundle, lambda record: record["policy"]["stages"][0].update(offset=9.0))
-    selector = Selector.load(bundle)
-    assert selector.certified_precisions == ()
-    assert not selector.predict(plain_image("red"), 0.6).certified
-
-
-def test_a_model_of_another_digest_voids_the_certificates(world: World, tmp_path: Path) -> None:
-    bundle = world.copy_bundle("input", tmp_path / "bundle")
-    other = Zoo.create(tmp_path / "other")
-    add_colours(other, "small", build_onnx(noise=0.3, seed=9))
-
-    def replace(record: dict[str, Any]) -> None:
-        card = next(card for card in record["models"] if card["name"] == "small")
-        new = other.card("small")
-        card.update(sha256=new.sha256, size_bytes=new.size_bytes, file=new.file, classes=list(new.classes))
-
-    shutil.copy(other.folder / other.card("small").file, bundle / "models")
-    selector = Selector.load(edit(bundle, replace))
-    assert selector.models == ("tiny", "small", "full")
-    assert selector.certified_precisions == ()
-    assert selector.predict(plain_image("blue"), 0.6).label == "blue"
-
-
-def test_another_selector_graph_voids_the_certificates(world: World, tmp_path: Path) -> None:
-    bundle = world.copy_bundle("input", tmp_path / "bundle")
-    edit(bundle, lambda record: record["selector"].update(sha256="0" * 64))
-    selector = Selector.load(bundle)
-    assert selector.certified_precisions == ()
-    assert selector.predict(plain_image("red"), 0.6).model == "full"
-    with pytest.raises(DigestError, match="expected SHA-256 0000"):
-        selector.scores(plain_image("red")[np.newaxis])
 
 
 def test_a_cascade_stops_when_sure_and_escalates_when_not(world: World) -> None:
@@ -187,39 +132,34 @@ def test_a_cascade_stops_when_sure_and_escalates_when_not(world: World) -> None:
     assert found.path == ("tiny", "small")
     certificate = selector.certificate()
     assert certificate is not None
-    assert isinstance(selector.bundle.policy, CascadePolicy)
+    assert isinstance(selector.policy, CascadePolicy)
     logits = world.zoo.model("tiny").logits(unsure_image(world)[np.newaxis])
-    first = right_probability(selector.bundle.policy.stages[0], top_log_odds(logits)[1])
+    first = right_probability(selector.policy.stages[0], top_log_odds(logits)[1])
     assert first[0] < certificate.threshold
     assert selector.predict(plain_image("red")).probability >= certificate.threshold
 
 
-def test_at_the_end_of_a_cascade_the_surest_answer_counts(world: World) -> None:
+def test_the_model_at_which_a_cascade_stops_answers(world: World) -> None:
     selector = Selector.load(world.bundles["cascade"])
-    ends = [found for found in selector.predict_batch(some_images(world, 300)) if len(found.path) > 1]
-    surest_first = [found for found in ends if found.model == "tiny"]
-    assert ends
-    for found in surest_first:
-        assert found.path == selector.bundle.policy.models
-    assert all(found.model in found.path for found in ends)
+    found = selector.predict_batch(some_images(world, 300))
+    assert any(len(one.path) > 1 for one in found)
+    assert all(one.model == one.path[-1] for one in found)
 
 
-def test_an_input_policy_picks_the_cheapest_model_that_reaches_the_threshold(world: World) -> None:
+def test_an_input_policy_picks_by_the_scores_and_costs_of_its_models(world: World) -> None:
     selector = Selector.load(world.bundles["input"])
-    certificate = selector.certificate(0.9)
+    certificate, policy = selector.certificate(0.9), selector.policy
     assert certificate is not None
-    order = selector.bundle.policy.models
+    assert isinstance(policy, InputPolicy)
     seen = set()
     for image in some_images(world, 300):
-        scores = selector.scores(image[np.newaxis])[0]
-        enough = [name for name, score in zip(order, scores, strict=True) if score >= certificate.threshold]
+        scores = selector.scores(image[np.newaxis]).astype(np.float64)
+        pick = next_action(scores, policy.costs_ms, certificate.threshold, policy.rule)
         chosen = selector.select(image, 0.9)
-        assert chosen.model == (enough[0] if enough else order[int(scores.argmax())])
-        assert chosen.cost_ms == pytest.approx(
-            COSTS_MS[chosen.model] + selector.bundle.costs_ms().selector_ms
-        )
+        assert chosen.model == policy.models[int(pick[0])]
+        assert chosen.cost_ms == pytest.approx(COSTS_MS[chosen.model] + SELECTOR_MS)
         seen.add(chosen.model)
-    assert {"tiny", "full"} <= seen
+    assert len(seen) > 1
 
 
 def test_models_with_their_classes_in_another_order_answer_by_name(world: World) -> None:
@@ -238,6 +178,18 @@ def test_loading_opens_no_session(world: World) -> None:
     assert selector._engine._models == {}
     selector.warm_up()
     assert sorted(selector._engine._models) == ["full", "small", "tiny"]
+
+
+def test_warming_up_opens_all_that_may_be_needed(world: World) -> None:
+    for kind in KINDS:
+        selector = Selector.load(world.bundles[kind])
+        selector.warm_up(12, 12)
+        engine = selector._engine
+        assert sorted(engine._models) == ["full", "small", "tiny"]
+        assert (engine._graph is not None) == (kind in ("input", "probe"))
+        policy = selector.policy
+        states = policy.by_ran() if isinstance(policy, StagedPolicy) else {}
+        assert set(engine._stages) == set(states)
 
 
 def test_a_missing_model_file_is_a_model_that_is_not_installed(world: World, tmp_path: Path) -> None:
@@ -285,7 +237,7 @@ def test_a_selector_graph_with_other_ends_is_refused(world: World, tmp_path: Pat
     name = Selector.load(bundle).bundle.selector
     assert name is not None
     (bundle / name.file).write_bytes(content)
-    edit(
+    edit_bundle(
         bundle,
         lambda record: record["selector"].update(sha256=sha256_bytes(content), size_bytes=len(content)),
     )
@@ -317,7 +269,7 @@ BAD_IMAGES: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("image", "message"), BAD_IMAGES)
-@both_kinds
+@all_kinds
 def test_a_bad_image_gets_an_error_that_helps(world: World, kind: Kind, image: Any, message: str) -> None:
     selector = Selector.load(world.bundles[kind])
     for call in (selector.predict, selector.select):
@@ -369,11 +321,10 @@ def test_read_only_and_strided_images_are_answered(world: World) -> None:
 
 def test_a_bundle_of_one_model_answers(tmp_path: Path, world: World) -> None:
     from training.export import export_bundle
-    from training.fit import fit
 
     alone = world.zoo.only(["small"])
-    for kind in KINDS:
-        fitted = fit(world.profile, alone, latency_table(alone), precision=0.8, policy=kind)
+    for kind in ("auto", "input", "cascade", "probe"):
+        fitted = fit_colours(world.profile, alone, latency_table(alone), precision=0.8, policy=kind)
         export_bundle(fitted, alone, tmp_path / kind)
         found = Selector.load(tmp_path / kind).predict(plain_image("blue"))
         assert (found.label, found.model, found.certified) == ("blue", "small", True)

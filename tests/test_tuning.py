@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from selector.policy import InputPolicy
 from training import tuning
+from training.costs import FeatureCosts
 from training.estimators import KINDS
-from training.tuning import input_frontier, tune
+from training.policies import input_frontier
+from training.quality import blind_quality, net_quality, price_frontier
+from training.tuning import default_budget_us, tune
 from zoo.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -74,7 +80,7 @@ def test_variants_of_one_original_never_fall_into_two_folds(monkeypatch: pytest.
 
     monkeypatch.setattr(tuning.GroupKFold, "split", split)
     tune(FEATURES, NAMES, RIGHT, GROUPS, COSTS)
-    assert len(seen) >= 16
+    assert len(seen) >= 8
     assert not set().union(*seen)
 
 
@@ -102,9 +108,78 @@ def test_more_rows_than_needed_are_sampled(monkeypatch: pytest.MonkeyPatch) -> N
     assert tune(FEATURES, NAMES, RIGHT, GROUPS, COSTS).features
 
 
+class Priced(FeatureCosts):
+    """Made-up costs that add up."""
+
+    def of(self, names: Sequence[str]) -> float:
+        return sum(self.alone_us[name] for name in set(names))
+
+    def shares_us(self, names: Sequence[str]) -> list[float]:
+        return [self.alone_us[name] for name in names]
+
+
+def priced(**costs: float) -> FeatureCosts:
+    return Priced(32, {**dict.fromkeys(NAMES, 1.0), **costs}, {})
+
+
+def test_of_two_equal_features_the_cheaper_one_is_kept() -> None:
+    rng = np.random.default_rng(3)
+    hidden = rng.normal(size=COUNT)
+    twins = np.stack([hidden + rng.normal(0, 0.8, COUNT) for _ in range(2)], 1).astype(np.float32)
+    right = np.stack([hidden > 0, rng.random(COUNT) < 0.95], 1)
+    for dear, cheap in (("a", "b"), ("b", "a")):
+        prices = Priced(32, {dear: 30.0, cheap: 0.5}, {})
+        tuned = tune(twins, ("a", "b"), right, GROUPS, COSTS, prices=prices, budget_us=10)
+        assert tuned.features == (cheap,)
+        assert tuned.cost_us == 0.5
+        assert tuned.within_budget
+        verdict = next(item for item in tuned.verdicts if item.name == dear)
+        assert verdict.cost_us == 30.0
+        assert verdict.reason.endswith("at 0 instead of 30 µs")
+
+
+def test_the_gain_is_what_features_add_to_blind_mixing_after_their_cost() -> None:
+    cheap = tune(FEATURES, NAMES, RIGHT, GROUPS, COSTS, prices=priced())
+    assert cheap.helps
+    assert cheap.gain[0] > 0.02
+    dear = tune(FEATURES, NAMES, RIGHT, GROUPS, COSTS, prices=priced(**dict.fromkeys(NAMES, 400.0)))
+    assert dear.gain[0] < cheap.gain[0]
+    assert not dear.within_budget
+    noise = RNG.normal(size=FEATURES.shape).astype(np.float32)
+    assert not tune(noise, NAMES, RIGHT, GROUPS, COSTS, prices=priced()).helps
+
+
+def test_the_budget_is_a_share_of_a_reasonable_model() -> None:
+    right = np.zeros((10, 3), bool)
+    right[:4, 0], right[:8, 1], right[:9, 2] = True, True, True
+    assert default_budget_us(right, np.array([0.1, 0.4, 2.0])) == pytest.approx(20.0)
+
+
+def test_blind_mixing_lies_on_the_line_between_two_models() -> None:
+    right = np.zeros((100, 3), bool)
+    right[:50, 0], right[:40, 1], right[:90, 2] = True, True, True
+    costs = np.array([1.0, 1.5, 4.0])
+    budgets = np.geomspace(1, 4, 16)
+    wanted = (0.5 + 0.4 * (budgets - 1) / 3).mean()
+    assert blind_quality(right, right, costs) == pytest.approx(wanted, abs=0.005)
+    assert blind_quality(right[:, :1], right[:, :1], costs[:1]) == 0.5
+
+
+def test_a_price_trades_accuracy_for_time() -> None:
+    scores = np.clip(RIGHT + RNG.normal(0, 0.2, RIGHT.shape), 0, 1)
+    points = price_frontier(scores, RIGHT, COSTS)
+    times = [point.mean_ms for point in points]
+    assert times == sorted(times, reverse=True)
+    assert times[-1] == pytest.approx(0.1)
+    assert points[0].accuracy > RIGHT[:, 1].mean()
+    assert net_quality(points, COSTS, 0.5) < net_quality(points, COSTS, 0.0)
+
+
 def test_the_frontier_runs_from_careful_to_cheap() -> None:
     scores = np.clip(RIGHT + RNG.normal(0, 0.2, RIGHT.shape), 0, 1)
-    points = input_frontier(scores, RIGHT, COSTS)
+    points = input_frontier(
+        scores, RIGHT, COSTS, InputPolicy(order=tuple(f"m{i}" for i in range(len(COSTS))))
+    )
     assert points[-1].mean_ms == pytest.approx(0.1)
     assert points[0].threshold > 1
     assert max(point.accuracy for point in points) > RIGHT[:, 1].mean()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import Kind, World
+from conftest import KINDS, Kind, World
 
 from selector import Selector
+from selector.constraint import Constraint
 from training.data import ArrayImages
 from training.evaluate import evaluate, our_name
 from training.outcomes import load_outcomes
@@ -14,7 +15,7 @@ from training.profile import held_out_images
 from training.wallclock import run_wall_clock, single_models
 from zoo.errors import ClassMismatchError
 
-KINDS: tuple[Kind, ...] = ("input", "cascade")
+ASKED = Constraint(kind="precision", level=0.9)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -22,7 +23,11 @@ def test_timed_answers_are_those_that_were_simulated(world: World, kind: Kind) -
     selector = Selector.load(world.bundles[kind])
     images = held_out_images(world.profile, world.data)
     timed = run_wall_clock(
-        {our_name(0.9): (selector, 0.9)}, images, singles=single_models(selector), rounds=2, progress=False
+        {our_name(ASKED): (selector, ASKED)},
+        images,
+        singles=single_models(selector),
+        rounds=2,
+        progress=False,
     )
     by_name = {item.name: item for item in timed}
     assert set(by_name) == {"zooselect 0.9", "tiny", "small", "full"}
@@ -49,10 +54,25 @@ def test_timed_answers_are_those_that_were_simulated(world: World, kind: Kind) -
     ) in judged.facts
 
 
+def test_a_budget_of_time_can_be_asked_for(world: World) -> None:
+    selector = Selector.load(world.bundles["learned"])
+    images = held_out_images(world.profile, world.data)
+    asked = Constraint(kind="mean_ms", level=0.3)
+    timed = run_wall_clock({"ours": (selector, asked)}, images, singles={}, progress=False)
+    assert timed[0].certified is True
+    certificate = world.fits["learned"].certificate(asked)
+    assert certificate is not None
+    test = load_outcomes(world.profile, zoo=world.zoo, splits=("test",))
+    simulated = world.fits["learned"].policy.simulate(test, certificate.threshold)
+    assert timed[0].accuracy == simulated.accuracy
+
+
 def test_an_uncertified_precision_is_timed_as_such(world: World) -> None:
     selector = Selector.load(world.bundles["cascade"])
     images = held_out_images(world.profile, world.data).subset(range(10))
-    timed = run_wall_clock({"ours": (selector, 0.999)}, images, singles={}, progress=False)
+    timed = run_wall_clock(
+        {"ours": (selector, Constraint(kind="precision", level=0.999))}, images, singles={}, progress=False
+    )
     assert [item.certified for item in timed] == [False]
     assert timed[0].answered_by == {"full": 1.0}
 
@@ -61,7 +81,7 @@ def test_images_of_other_classes_are_refused(world: World) -> None:
     images = world.data.images[:2]
     other = ArrayImages(images, ("red", "violet"), ["a", "b"], [0, 1])
     with pytest.raises(ClassMismatchError, match="does not know 'violet'"):
-        run_wall_clock({"ours": (Selector.load(world.bundles["input"]), 0.9)}, other, singles={})
+        run_wall_clock({"ours": (Selector.load(world.bundles["input"]), ASKED)}, other, singles={})
 
 
 def test_some_models_can_be_compared_with(world: World) -> None:

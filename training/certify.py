@@ -1,109 +1,132 @@
-"""Certificates: thresholds that are proven to meet a precision, from held-out samples.
+"""Certificates: thresholds that are proven to meet a constraint, from held-out samples.
 
-Learn-then-Test (Angelopoulos, Bates, Candès, Jordan and Lei 2021) with fixed-sequence testing: thresholds are
-tested from the most conservative one on, each by an exact binomial test of "the precision is not met" at
-level delta, and the testing stops at the first that is not rejected. The last rejected threshold then
-meets the precision with probability at least 1 - delta over the draw of the certify samples, for any
-distribution, with no correction for the number of thresholds.
+Learn-then-Test (Angelopoulos, Bates, Candès, Jordan and Lei 2021) with fixed-sequence testing: thresholds
+are tested from the most conservative one on, each by a test of "the constraint is not met" at level delta,
+and the testing stops at the first that is not rejected. The last rejected threshold then meets the constraint
+with probability at least 1 - delta over the draw of the certify samples, for any distribution, with no
+correction
+for the number of thresholds. The tests themselves are in :mod:`training.pvalues`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom
 
-from selector.policy import check_precision
+from selector.constraint import Constraint
+from training.policies import Simulated
+from training.pvalues import binomial, budget, paired
 from zoo.errors import DataError
 
 LEVELS: tuple[float, ...] = tuple(round(0.5 + 0.005 * i, 3) for i in range(100))
+DROPS: tuple[float, ...] = (0.0, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05)
+BUDGETS = 16  # time budgets that are certified between the cheapest and the dearest way of answering
+TAIL = 0.95  # share of the answers that keep a p95 budget
 
 
 @dataclass(frozen=True)
 class Certified:
-    """A threshold for which a precision was proven."""
+    """A threshold for which a constraint was proven."""
 
-    precision: float
+    constraint: Constraint
     threshold: float
     samples: int
-    right: int
+    accuracy: float  # on the certify samples
+    mean_ms: float
     p_value: float
 
 
-def p_value(right: int, samples: int, precision: float) -> float:
-    """Probability of at least `right` of `samples` right answers if the precision were only just not met.
-
-    The exact one-sided binomial test of "accuracy <= `precision`".
-    """
-    return float(binom.sf(right - 1, samples, precision))
-
-
-def certify(
-    right_at: Callable[[float], NDArray[np.bool_]],
-    thresholds: Sequence[float],
-    precision: float,
-    *,
-    delta: float = 0.05,
-) -> Certified | None:
-    """The least conservative threshold that provably meets `precision`, or None.
+class Tests:
+    """What the certify samples say about a sequence of thresholds.
 
     Parameters
     ----------
-    right_at
-        Threshold → whether each certify sample is answered right, bool ``[n]``. The samples must be
-        independent draws that nothing else was chosen on.
-    thresholds
-        From the most conservative one; fixed before the certify samples were looked at.
-    delta
-        Allowed probability that a certificate is wrong.
+    frontier
+        What the policy does with the certify samples at thresholds that were fixed before these were looked
+        at, most conservative (most accurate) first. The samples must be independent draws that nothing
+        else was chosen on.
+    reference
+        Whether the reference model is right on each of the n samples; for ``max_drop``.
+    top_ms
+        The most that an answer of the policy can cost; for ``mean_ms``.
 
     Raises
     ------
-    PrecisionError
-        Unless `precision` lies strictly between 0 and 1.
     DataError
         When there is no sample.
     """
-    check_precision(precision)
-    last: Certified | None = None
-    for threshold in thresholds:
-        right = right_at(threshold)
-        if not len(right):
+
+    def __init__(self, frontier: Sequence[Simulated], *, reference: NDArray[np.bool_], top_ms: float) -> None:
+        if not len(reference):
             raise DataError("expected certify samples, got none. Give the certify split a larger share.")
-        value = p_value(int(right.sum()), len(right), precision)
-        if value > delta:
-            break
-        last = Certified(precision, threshold, len(right), int(right.sum()), value)
-    return last
+        self.frontier = frontier
+        self.samples = len(reference)
+        self.top_ms = top_ms
+        self._right = [int(point.right.sum()) for point in frontier]
+        self._better = [int((point.right & ~reference).sum()) for point in frontier]
+        self._worse = [int((~point.right & reference).sum()) for point in frontier]
+
+    def p_value(self, i: int, constraint: Constraint) -> float:
+        """How surprising the samples would be if the i-th threshold only just failed the constraint."""
+        level = constraint.level
+        if constraint.kind == "precision":
+            return binomial(self._right[i], self.samples, level)
+        if constraint.kind == "max_drop":
+            return paired(self._better[i], self._worse[i], self.samples, level)
+        costs = self.frontier[i].cost_ms
+        if constraint.kind == "p95_ms":
+            return binomial(int((costs <= level * (1 + 1e-9)).sum()), self.samples, TAIL)
+        return budget(costs, level, top_ms=self.top_ms)
+
+    def certify(self, constraint: Constraint, *, delta: float = 0.05) -> Certified | None:
+        """The least conservative threshold that provably meets `constraint`, or None.
+
+        Bounds on accuracy are tested from the most accurate threshold on, budgets of time from the cheapest.
+        """
+        last: tuple[int, float] | None = None
+        places = range(len(self.frontier))
+        for i in reversed(places) if constraint.on_time else places:
+            value = self.p_value(i, constraint)
+            if value > delta:
+                break
+            last = i, value
+        if last is None:
+            return None
+        point = self.frontier[last[0]]
+        return Certified(constraint, point.threshold, self.samples, point.accuracy, point.mean_ms, last[1])
+
+    def certify_all(self, constraints: Sequence[Constraint], *, delta: float = 0.05) -> list[Certified]:
+        """Certificates for many constraints; of those of one kind with one threshold, the strictest stays.
+
+        Each is valid on its own for whoever decides on the constraint beforehand; they are not valid all at
+        once.
+        """
+        kept: dict[tuple[str, float], Certified] = {}
+        for item in sorted(constraints, key=_strictest_first):
+            found = self.certify(item, delta=delta)
+            if found is not None:
+                kept.setdefault((item.kind, found.threshold), found)
+        return list(kept.values())
 
 
-def certify_levels(
-    right_at: Callable[[float], NDArray[np.bool_]],
-    thresholds: Sequence[float],
-    levels: Sequence[float] = LEVELS,
-    *,
-    delta: float = 0.05,
-) -> list[Certified]:
-    """Certificates for many precisions, highest first; of several with one threshold, the highest stays.
+def _strictest_first(item: Constraint) -> tuple[str, float]:
+    return item.kind, -item.level if item.kind == "precision" else item.level
 
-    Each is valid on its own for whoever decides on its precision beforehand; they are not valid all at once.
-    """
-    known: dict[float, NDArray[np.bool_]] = {}
 
-    def remembered(threshold: float) -> NDArray[np.bool_]:
-        if threshold not in known:
-            known[threshold] = right_at(threshold)
-        return known[threshold]
-
-    kept: dict[float, Certified] = {}
-    for level in sorted(set(levels), reverse=True):
-        found = certify(remembered, thresholds, level, delta=delta)
-        if found is not None:
-            kept.setdefault(found.threshold, found)
-    return list(kept.values())
+def usual_constraints(costs_ms: Sequence[float], extra: Constraint | None = None) -> list[Constraint]:
+    """Constraints worth certifying for a policy whose answers can take `costs_ms`."""
+    low, high = min(costs_ms), max(costs_ms)
+    levels = [Constraint(kind="precision", level=level) for level in LEVELS]
+    levels += [Constraint(kind="max_drop", level=level) for level in DROPS]
+    budgets = np.geomspace(low, high, BUDGETS + 1)[1:] if high > low else [high]
+    levels += [Constraint(kind="mean_ms", level=float(level)) for level in budgets]
+    levels += [Constraint(kind="p95_ms", level=level) for level in sorted(set(costs_ms))]
+    if extra is not None and extra not in levels:
+        levels.append(extra)
+    return levels
 
 
 def samples_needed(
@@ -113,11 +136,11 @@ def samples_needed(
     if accuracy <= precision:
         return None
     low, high = 1, most
-    if p_value(int(np.floor(accuracy * high)), high, precision) > delta:
+    if binomial(int(np.floor(accuracy * high)), high, precision) > delta:
         return None
     while low < high:
         middle = (low + high) // 2
-        if p_value(int(np.floor(accuracy * middle)), middle, precision) <= delta:
+        if binomial(int(np.floor(accuracy * middle)), middle, precision) <= delta:
             high = middle
         else:
             low = middle + 1

@@ -94,14 +94,15 @@ def run_demo(
         table = _latency(zoo, test, root / "profile" / "latency" / f"{DEVICE}.json", progress)
     with clock(f"fit and certify at precision {precision:g}"):
         fitted = _fit(root, zoo, table, precision, seed, progress)
+    asked = fitted.record.bundle.default
     bundle = root / "bundle"
     with clock("export and check the bundle"):
         export_bundle(fitted, zoo, bundle)
-        check_bundle(bundle, fitted, [test.image(i) for i in range(min(len(test), 200))])
+        check_bundle(bundle, fitted, [test.image(i) for i in range(min(len(test), 200))], zoo)
     with clock("answer the test images through the bundle, timed"):
         selector = Selector.load(bundle)
         timed = run_wall_clock(
-            {our_name(precision): (selector, precision)},
+            {our_name(asked): (selector, asked)},
             test,
             singles=single_models(selector),
             rounds=rounds,
@@ -189,9 +190,7 @@ def _latency(zoo: Zoo, test: LabelledImages, path: Path, progress: bool) -> Late
 def _fit(root: Path, zoo: Zoo, table: LatencyTable, precision: float, seed: int, progress: bool) -> Fitted:
     try:
         before = load_fit(root / "fit")
-        wanted = fit_inputs_sha256(
-            root / "profile", zoo, table, precision=precision, policy="auto", seed=seed
-        )
+        wanted = fit_inputs_sha256(root / "profile", zoo, table, precision=precision, seed=seed)
         if before.record.inputs_sha256 == wanted:
             return before
     except ZooError:

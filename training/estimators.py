@@ -15,13 +15,16 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from skl2onnx import to_onnx
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import Tags
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from zoo.build.quiet import quiet
 from zoo.model import open_session
@@ -48,11 +51,12 @@ KINDS: dict[str, Callable[[int], BaseEstimator]] = {
 }
 
 
-class CorrectnessEstimator:
+class CorrectnessEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Probabilities of being right for M models from F features.
 
-    Models that were always right or always wrong in the data, and models right on exactly the same
-    samples, are no obstacle: constant columns get their smoothed share instead of an estimator.
+    A scikit-learn classifier for targets of two classes ``[n]`` or indicators ``[n, M]``. Models that were
+    always right or always wrong in the data, and models right on exactly the same samples, are no obstacle:
+    constant columns get their smoothed share instead of an estimator.
 
     Parameters
     ----------
@@ -60,65 +64,117 @@ class CorrectnessEstimator:
         One of :data:`KINDS`.
     seed
         Seed of the estimator.
+
+    Attributes
+    ----------
+    classes_
+        The two classes (one, where the target is constant), or 0 and 1 for indicators.
     """
 
-    def __init__(self, kind: str, *, seed: int = 0) -> None:
+    def __init__(self, kind: str = "logistic", *, seed: int = 0) -> None:
         self.kind = kind
         self.seed = seed
 
-    def fit(self, features: NDArray[np.float32], right: NDArray[np.bool_]) -> CorrectnessEstimator:
-        """Fit on features ``[n, F]`` and correctness ``[n, M]``."""
+    def __sklearn_tags__(self) -> Tags:
+        tags: Tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        tags.classifier_tags.multi_label = True
+        tags.target_tags.multi_output = True
+        return tags
+
+    def fit(self, X: NDArray[Any], y: NDArray[Any]) -> CorrectnessEstimator:
+        """Fit on features ``[n, F]`` and correctness ``[n, M]``, or a target of two classes ``[n]``.
+
+        Raises
+        ------
+        ValueError
+            When there is no sample, a number is NaN or infinite, or there are more than two classes.
+        """
+        if self.kind not in KINDS:
+            raise ValueError(f"expected a kind among {', '.join(KINDS)}, got {self.kind!r}.")
+        features, target = validate_data(self, X, y, dtype=np.float32, multi_output=True)
+        check_classification_targets(target)
+        self.indicator_ = target.ndim == 2
+        self.classes_ = np.array([0, 1]) if self.indicator_ else np.unique(target)
+        if len(self.classes_) > 2:
+            raise ValueError(
+                "Only binary classification is supported. The type of the target is "
+                f"{type_of_target(target)}: expected two classes, got {len(self.classes_)}."
+            )
+        right = self._right(target)
         share = right.mean(axis=0)
-        self.varies = np.flatnonzero((share > 0) & (share < 1))
+        self.varies_ = np.flatnonzero((share > 0) & (share < 1))
         models = right.shape[1]
         # Laplace's rule of succession, so that "always right so far" is not certainty
         constant = (right.sum(axis=0) + 1) / (len(right) + 2)
-        self.slope = np.zeros((max(1, len(self.varies)), models))
-        self.offset = np.log(constant / (1 - constant))
-        self.pipeline: Any = None
-        if len(self.varies):
-            self.slope[np.arange(len(self.varies)), self.varies] = 1.0
-            self.offset[self.varies] = 0.0
-            self.pipeline = make_pipeline(StandardScaler(), clone(KINDS[self.kind](self.seed)))
-            targets = right[:, self.varies].astype(np.int64)
+        self.slope_ = np.zeros((max(1, len(self.varies_)), models))
+        self.offset_ = np.log(constant / (1 - constant))
+        self.pipeline_: Any = None
+        if len(self.varies_):
+            self.slope_[np.arange(len(self.varies_)), self.varies_] = 1.0
+            self.offset_[self.varies_] = 0.0
+            estimator = clone(KINDS[self.kind](self.seed))
+            targets = right[:, self.varies_].astype(np.int64)
+            if isinstance(estimator, MLPClassifier) and not _can_hold_out(targets):
+                estimator.set_params(early_stopping=False)
+            self.pipeline_ = make_pipeline(StandardScaler(), estimator)
             with quiet():  # a linear model that did not converge is judged by its quality like any other
-                self.pipeline.fit(_rounded(features), targets)
-            if isinstance(self.pipeline[-1], RandomForestRegressor):
-                self.pipeline[
-                    -1
-                ].n_jobs = 1  # threads add the trees up in any order: other last digits each time
+                self.pipeline_.fit(_rounded(features), targets)
+            if isinstance(self.pipeline_[-1], RandomForestRegressor):
+                # threads add the trees up in any order: other last digits each time
+                self.pipeline_[-1].n_jobs = 1
         return self
 
-    def calibrate(self, features: NDArray[np.float32], right: NDArray[np.bool_]) -> CorrectnessEstimator:
+    def calibrate(self, X: NDArray[Any], y: NDArray[Any]) -> CorrectnessEstimator:
         """Platt scaling on other samples than the ones that were fitted."""
-        if self.pipeline is None:
+        check_is_fitted(self)
+        if self.pipeline_ is None:
             return self
-        odds = self._raw_log_odds(features)
-        for column, model in enumerate(self.varies):
+        right = self._right(np.asarray(y))
+        odds = self._raw_log_odds(X)
+        for column, model in enumerate(self.varies_):
             scale, offset = platt(odds[:, column], right[:, model])
-            self.slope[column, model], self.offset[model] = scale, offset
+            self.slope_[column, model], self.offset_[model] = scale, offset
         return self
 
-    def scores(self, features: NDArray[np.float32]) -> Floats:
+    def scores(self, X: NDArray[Any]) -> Floats:
         """Estimated probabilities of being right ``[n, M]``."""
-        odds = self._raw_log_odds(features) @ self.slope + self.offset
+        odds = self._raw_log_odds(X) @ self.slope_ + self.offset_
         scores: Floats = 1 / (1 + np.exp(-odds))
         return scores
+
+    def predict_proba(self, X: NDArray[Any]) -> Floats:
+        """Probabilities of the classes ``[n, 2]``, or for indicators :meth:`scores`."""
+        check_is_fitted(self)
+        scores = self.scores(X)
+        if self.indicator_:
+            return scores
+        if len(self.classes_) == 1:
+            return np.ones((len(scores), 1))
+        return np.concatenate([1 - scores, scores], axis=1)
+
+    def predict(self, X: NDArray[Any]) -> NDArray[Any]:
+        """The more probable class ``[n]``, or indicators ``[n, M]`` of what is more likely right than not."""
+        probabilities = self.predict_proba(X)
+        if self.indicator_:
+            return (probabilities >= 0.5).astype(np.int64)
+        predicted: NDArray[Any] = self.classes_[probabilities.argmax(axis=1)]
+        return predicted
 
     def to_onnx(self, width: int) -> onnx.ModelProto:
         """The graph ``features`` float32 ``[N, F]`` → ``scores`` float32 ``[N, M]``."""
         ends = [
-            numpy_helper.from_array(self.slope.astype(np.float32), "slope"),
-            numpy_helper.from_array(self.offset.astype(np.float32), "offset"),
+            numpy_helper.from_array(self.slope_.astype(np.float32), "slope"),
+            numpy_helper.from_array(self.offset_.astype(np.float32), "offset"),
         ]
         tail = [
             helper.make_node("Gemm", ["log_odds", "slope", "offset"], ["calibrated"]),
             helper.make_node("Sigmoid", ["calibrated"], ["scores"]),
         ]
         source = helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", width])
-        result = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", self.slope.shape[1]])
+        result = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", self.slope_.shape[1]])
         opsets = {"": OPSET}
-        if self.pipeline is None:
+        if self.pipeline_ is None:
             # a product with zeros keeps the batch size without a Shape operator
             ends.append(numpy_helper.from_array(np.zeros((width, 1), np.float32), "nothing"))
             nodes = [helper.make_node("MatMul", ["features", "nothing"], ["log_odds"])]
@@ -134,11 +190,11 @@ class CorrectnessEstimator:
         return model
 
     def _convert(self, width: int) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto], dict[str, int]]:
-        classifier = hasattr(self.pipeline, "predict_proba")
+        classifier = hasattr(self.pipeline_, "predict_proba")
         options = {"zipmap": False} if classifier else None
         with quiet():
             converted = to_onnx(
-                self.pipeline,
+                self.pipeline_,
                 np.zeros((1, width), np.float32),
                 options=options,
                 target_opset={"": OPSET, "ai.onnx.ml": 3},
@@ -159,7 +215,7 @@ class CorrectnessEstimator:
             numpy_helper.from_array(np.array(value, np.float32), name)
             for name, value in (("low", _CLIP), ("high", 1 - _CLIP), ("one", 1.0))
         ]
-        columns = len(self.varies)
+        columns = len(self.varies_)
         if outputs == 2 * columns:
             # wrong before right: with one target everywhere, with two in skl2onnx's perceptron
             constants.append(numpy_helper.from_array(np.arange(columns, 2 * columns), "last"))
@@ -178,18 +234,31 @@ class CorrectnessEstimator:
         used = [tensor for tensor in converted.graph.initializer if tensor.name in wanted]
         return [*reversed(kept), *odds], [*used, *constants], opsets | {"": OPSET}
 
-    def _raw_log_odds(self, features: NDArray[np.float32]) -> Floats:
-        if self.pipeline is None:
+    def _right(self, target: NDArray[Any]) -> NDArray[np.bool_]:
+        """A target as indicators ``[n, M]``."""
+        right: NDArray[np.bool_] = target == self.classes_[-1]
+        return right if self.indicator_ else right.reshape(-1, 1)
+
+    def _raw_log_odds(self, X: NDArray[Any]) -> Floats:
+        check_is_fitted(self)
+        features = validate_data(self, X, reset=False, dtype=np.float32)
+        if self.pipeline_ is None:
             return np.zeros((len(features), 1))
-        if hasattr(self.pipeline, "predict_proba"):
-            probabilities = np.asarray(self.pipeline.predict_proba(features), dtype=np.float64)
-            if len(self.varies) == 1:
+        if hasattr(self.pipeline_, "predict_proba"):
+            probabilities = np.asarray(self.pipeline_.predict_proba(features), dtype=np.float64)
+            if len(self.varies_) == 1:
                 probabilities = probabilities[:, -1:]
         else:
-            probabilities = np.asarray(self.pipeline.predict(features), dtype=np.float64)
+            probabilities = np.asarray(self.pipeline_.predict(features), dtype=np.float64)
         clipped = np.clip(probabilities.reshape(len(features), -1), _CLIP, 1 - _CLIP)
         odds: Floats = np.log(clipped / (1 - clipped))
         return odds
+
+
+def _can_hold_out(targets: NDArray[np.int64]) -> bool:
+    """Whether a tenth of the samples can tell when to stop: of one target it needs both classes."""
+    rarer = np.minimum(targets.sum(axis=0), (1 - targets).sum(axis=0))
+    return len(targets) >= 40 and (targets.shape[1] > 1 or int(rarer[0]) >= 2)
 
 
 def _rounded(features: NDArray[np.float32]) -> NDArray[np.float32]:

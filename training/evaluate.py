@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from training.evaluation import Evaluation, FrontierCurve, Kind, MethodRow, wilson_interval
+from selector.constraint import Constraint
+from training.evaluation import Evaluation, FeatureShown, FrontierCurve, Kind, MethodRow, wilson_interval
 from training.findings import facts, notes, subtitle
 from training.fitted import Fitted
-from training.outcomes import Outcomes, load_outcomes
+from training.outcomes import Outcomes, load_outcomes, pixels_of
 from training.policies import Simulated, by_cost
 from training.profile import read_profile_record
 from training.splits import TEST
@@ -26,7 +28,7 @@ def evaluate(
     profile_folder: str | Path,
     *,
     zoo: Zoo | None = None,
-    precision: float | None = None,
+    asked: Constraint | None = None,
     timed: Sequence[Timed] = (),
     our_row: str | None = None,
     title: str = "Zooselect evaluation",
@@ -36,8 +38,8 @@ def evaluate(
 
     Parameters
     ----------
-    precision
-        Precision to answer with; by default the fitted one.
+    asked
+        Constraint to answer with; by default the fitted one.
     timed
         Wall-clock results on the same test images; they replace the rows that were added up from the latency
         table.
@@ -52,8 +54,10 @@ def evaluate(
         When the profile has no test samples.
     """
     bundle = fitted.record.bundle
-    asked = bundle.default_precision if precision is None else precision
-    test = load_outcomes(profile_folder, zoo=zoo, splits=(TEST,))
+    calibration = bundle.calibration
+    test = load_outcomes(profile_folder, zoo=zoo, splits=(TEST,)).judged(
+        top_k=calibration.top_k, agree_with=calibration.agree_with
+    )
     names = [card.name for card in bundle.models]
     profiled = read_profile_record(profile_folder).models
     changed = [card.name for card in bundle.models if profiled.get(card.name) != card.sha256]
@@ -62,7 +66,30 @@ def evaluate(
             f"the selector was fitted for other files of {', '.join(changed)} than the profile in "
             f"{profile_folder} holds. Run 'zooselect fit' again."
         )
-    test = test.with_models(names)
+    return evaluate_outcomes(
+        fitted,
+        fitted.informed(test.with_models(names), partial(pixels_of, profile_folder)),
+        asked=asked,
+        timed=timed,
+        our_row=our_row,
+        title=title,
+        next_commands=next_commands,
+    )
+
+
+def evaluate_outcomes(
+    fitted: Fitted,
+    test: Outcomes,
+    *,
+    asked: Constraint | None = None,
+    timed: Sequence[Timed] = (),
+    our_row: str | None = None,
+    title: str = "Zooselect evaluation",
+    next_commands: Sequence[str] = (),
+) -> Evaluation:
+    """:func:`evaluate` on test outcomes in memory, with all features that the policies use."""
+    bundle = fitted.record.bundle
+    asked = bundle.default if asked is None else asked
     costs = bundle.costs_ms().models
     measured = {item.name: item for item in timed}
     ours = simulate_at(fitted, test, asked)
@@ -74,7 +101,7 @@ def evaluate(
     return Evaluation(
         title=title,
         subtitle=subtitle(fitted, len(test), asked),
-        asked_precision=asked,
+        asked_precision=asked.level if asked.kind == "precision" else None,
         rows=rows,
         curves=[
             FrontierCurve(our_name(None), "ours", sorted({(p.mean_ms, p.accuracy) for p in frontier})),
@@ -82,23 +109,38 @@ def evaluate(
         mixes=_mixes(fitted, test),
         environments=_environments(fitted, test, ours, asked),
         reliability=_reliability(fitted, test),
-        features=[(item.name, item.kept, item.reason) for item in fitted.record.features]
-        if fitted.policy.kind == "input"
-        else [],
+        features=[
+            FeatureShown(item.name, item.kept, item.reason, item.cost_us or None)
+            for item in fitted.record.features
+        ],
         facts=facts(fitted, len(test), asked, wall_clock=bool(timed)),
         notes=notes(fitted, rows, asked),
         next_commands=list(next_commands),
+        asked=str(asked),
+        reference_model=bundle.reference,
+        gain=fitted.record.gain,
+        times={
+            item.name: item.all_times_ms.tolist() for item in timed if item.name in (our, bundle.reference)
+        },
+        comparisons=fitted.record.comparisons,
+        storage=fitted.record.storage,
     )
 
 
-def our_name(precision: float | None) -> str:
-    """Name of the selector's row at a precision."""
-    return "zooselect" if precision is None else f"zooselect {precision:g}"
+def our_name(asked: Constraint | None) -> str:
+    """Name of the selector's row under a constraint."""
+    if asked is None:
+        return "zooselect"
+    return (
+        f"zooselect {asked.level:g}"
+        if asked.kind == "precision"
+        else f"zooselect {asked.kind} {asked.level:g}"
+    )
 
 
-def simulate_at(fitted: Fitted, outcomes: Outcomes, precision: float) -> Simulated:
-    """What the bundle would do at `precision`: the certified threshold, else the reference model."""
-    certificate = fitted.certificate(precision)
+def simulate_at(fitted: Fitted, outcomes: Outcomes, asked: Constraint) -> Simulated:
+    """What the bundle would do under a constraint: the certified threshold, else the reference model."""
+    certificate = fitted.certificate(asked)
     if certificate is not None:
         return fitted.policy.simulate(outcomes, certificate.threshold)
     bundle = fitted.record.bundle
@@ -132,13 +174,14 @@ def _our_row(
     fitted: Fitted,
     outcomes: Outcomes,
     simulated: Simulated,
-    precision: float,
+    asked: Constraint,
     name: str,
     timed: Timed | None,
 ) -> MethodRow:
+    precision = asked.level if asked.kind == "precision" else None
     if timed is not None:
         return _timed_row(timed, "ours", precision)
-    certified = fitted.certificate(precision) is not None
+    certified = fitted.certificate(asked) is not None
     models = fitted.policy.models
     shares = _shares(models, simulated.answered_by) if certified else {fitted.record.bundle.reference: 1.0}
     return _row(name, "ours", simulated.right, simulated.cost_ms, shares, precision, certified)
@@ -194,15 +237,18 @@ def _shares(models: Sequence[str], picks: np.ndarray) -> dict[str, float]:
 
 def _mixes(fitted: Fitted, test: Outcomes) -> list[tuple[float, Mapping[str, float]]]:
     mixes: list[tuple[float, Mapping[str, float]]] = []
-    for certificate in sorted(fitted.record.bundle.certificates, key=lambda item: item.precision):
-        picks = fitted.policy.simulate(test, certificate.threshold).answered_by
-        mixes.append((certificate.precision, _shares(fitted.policy.models, picks)))
+    simulator = fitted.policy.simulator(test)
+    for level in fitted.certified_levels("precision"):
+        certificate = fitted.certificate(Constraint(kind="precision", level=level))
+        assert certificate is not None
+        picks = simulator(certificate.threshold).answered_by
+        mixes.append((level, _shares(fitted.policy.models, picks)))
     step = max(1, -(-len(mixes) // 12))
     return mixes[::-1][::step][::-1]
 
 
 def _environments(
-    fitted: Fitted, test: Outcomes, ours: Simulated, precision: float
+    fitted: Fitted, test: Outcomes, ours: Simulated, asked: Constraint
 ) -> dict[str, dict[str, float]]:
     names = sorted(set(test.environments.tolist()))
     if len(names) < 2:
@@ -214,22 +260,18 @@ def _environments(
     for name in names:
         mask = test.environments == name
         table[name] = {model: float(test.right[mask, test.models.index(model)].mean()) for model in shown} | {
-            our_name(precision): float(ours.right[mask].mean())
+            our_name(asked): float(ours.right[mask].mean())
         }
     return table
 
 
 def _reliability(fitted: Fitted, test: Outcomes) -> dict[str, list[tuple[float, float, int]]]:
-    probabilities = fitted.policy.probabilities(test)
-    right = test.with_models(fitted.policy.models).right
     curves = {}
-    for j, name in enumerate(fitted.policy.models):
-        edges = np.unique(np.quantile(probabilities[:, j], np.linspace(0, 1, RELIABILITY_BINS + 1)))
-        places = np.clip(
-            np.searchsorted(edges, probabilities[:, j], side="right") - 1, 0, max(0, len(edges) - 2)
-        )
+    for name, (probability, right) in fitted.policy.estimates(test).items():
+        edges = np.unique(np.quantile(probability, np.linspace(0, 1, RELIABILITY_BINS + 1)))
+        places = np.clip(np.searchsorted(edges, probability, side="right") - 1, 0, max(0, len(edges) - 2))
         curves[name] = [
-            (float(probabilities[mask, j].mean()), float(right[mask, j].mean()), int(mask.sum()))
+            (float(probability[mask].mean()), float(right[mask].mean()), int(mask.sum()))
             for place in np.unique(places)
             for mask in [places == place]
         ]

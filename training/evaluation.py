@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
+from training.fitted import Comparison, StorageRow
 from zoo.errors import DataError
 
 Kind = Literal["single", "ours", "oracle", "peer"]
@@ -41,9 +42,30 @@ class FrontierCurve:
     points: Sequence[tuple[float, float]]  # mean_ms, accuracy
 
 
+class FeatureShown(NamedTuple):
+    """An input feature that could have been used."""
+
+    name: str
+    kept: bool
+    reason: str
+    cost_us: float | None = None  # measured alone; features share work, so a set costs less than its sum
+
+
+@dataclass(frozen=True)
+class GuaranteeRow:
+    """What became of certificates in many random draws of certify samples, for one number of samples."""
+
+    samples: int  # certify samples of a draw
+    splits: int  # draws
+    violated: int  # draws whose certificate is not true
+    price: float | None  # mean time with the guarantee over that of the best threshold in hindsight
+    certified: int | None = None  # draws in which the constraint could be certified at all
+    allowed: float = 0.05  # share of draws that may be violated: delta
+
+
 @dataclass(frozen=True)
 class Evaluation:
-    """Everything that a report shows."""
+    """Everything that a report shows. What has a default may be left out, and is not shown then."""
 
     title: str
     subtitle: str
@@ -53,10 +75,19 @@ class Evaluation:
     mixes: Sequence[tuple[float, Mapping[str, float]]]  # precision, model → share of the inputs
     environments: Mapping[str, Mapping[str, float]]  # environment → method → accuracy
     reliability: Mapping[str, Sequence[tuple[float, float, int]]]  # model → predicted, observed, count
-    features: Sequence[tuple[str, bool, str]]  # name, kept, why
+    features: Sequence[FeatureShown | tuple[str, bool, str]]  # name, kept, why
     facts: Sequence[tuple[str, str]]  # label, value
     notes: Sequence[str]
     next_commands: Sequence[str]
+    asked: str = ""  # the constraint in words; by default the asked precision
+    reference_model: str = ""  # what a user would run without a selector; by default see `reference`
+    # accuracy that choosing by the kept features adds over mixing single models blindly in equal time, their
+    # cost charged, averaged over budgets: mean and standard error
+    gain: tuple[float, float] | None = None
+    times: Mapping[str, Sequence[float]] = field(default_factory=dict)  # method → ms of single calls
+    guarantee: Sequence[GuaranteeRow] = ()  # by growing number of samples
+    comparisons: Sequence[Comparison] = ()  # what cross-validation says of each kind of policy, best first
+    storage: Sequence[StorageRow] = ()  # the best models by budget of bytes, smallest first
 
     @property
     def singles(self) -> list[MethodRow]:
@@ -65,8 +96,9 @@ class Evaluation:
 
     @property
     def reference(self) -> MethodRow | None:
-        """The most accurate single model; of equals the cheapest."""
-        return max(self.singles, key=lambda row: row.accuracy, default=None)
+        """The reference model; where none is named, the most accurate single model."""
+        named = next((row for row in self.singles if row.name == self.reference_model), None)
+        return named or max(self.singles, key=lambda row: row.accuracy, default=None)
 
     @property
     def cheapest_enough(self) -> MethodRow | None:
@@ -82,6 +114,11 @@ class Evaluation:
         return next(
             (row for row in rows if asked is not None and row.precision == asked), next(iter(rows), None)
         )
+
+    @property
+    def peers(self) -> list[MethodRow]:
+        """Methods of others, in the order given."""
+        return [row for row in self.rows if row.kind == "peer"]
 
     @property
     def models(self) -> list[str]:

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from selector.bundle import BUNDLE_FILE, Bundle
 from selector.runtime import Selector
-from training.fitted import Fitted
+from training.fitted import Fitted, remove_others
+from training.outcomes import Outcomes
+from zoo.card import match_classes
 from zoo.directory import Zoo
 from zoo.errors import ModelNotFoundError, ParityError, StaleError
 from zoo.files import encode_record, read_verified, write_atomic
@@ -63,15 +65,17 @@ def export_bundle(
             )
     if bundle.selector is not None and fitted.graph is not None:
         write_atomic(target / bundle.selector.file, fitted.graph)
+    for file, content in fitted.stage_graphs().items():
+        write_atomic(target / file, content)
     write_atomic(target / BUNDLE_FILE, encode_record(bundle))
-    _remove_others(target, bundle, models)
+    _remove_models(target, bundle, models)
+    graphs = set(fitted.stage_graphs()) | ({bundle.selector.file} if bundle.selector else set())
+    remove_others(target, graphs)
     return bundle
 
 
-def check_bundle(folder: str | Path, fitted: Fitted, images: Sequence[NDArray[np.uint8]]) -> int:
-    """Load the bundle as a device would and compare its choices with the fitted policy, image by image.
-
-    Only for input policies, whose scores come from features; a cascade has no graph of its own.
+def check_bundle(folder: str | Path, fitted: Fitted, images: Sequence[NDArray[np.uint8]], zoo: Zoo) -> int:
+    """Load the bundle as a device would and compare its choices with the simulated policy, image by image.
 
     Returns
     -------
@@ -83,35 +87,61 @@ def check_bundle(folder: str | Path, fitted: Fitted, images: Sequence[NDArray[np
     ParityError
         When a choice differs.
     """
-    from training.features import InputFeatures  # torch, needed here only
-    from training.policies import FittedInputPolicy
-
     certificate = fitted.certificate()
-    if not isinstance(fitted.policy, FittedInputPolicy) or certificate is None:
+    if certificate is None:
         return 0
-    import torch
-
     selector = Selector.load(folder)
-    module = InputFeatures(fitted.policy.features, grid=fitted.record.grid).eval()
+    outcomes = _outcomes(images, fitted, zoo)
+    picks = fitted.policy.simulate(outcomes, certificate.threshold).answered_by
     for i, image in enumerate(images):
-        with torch.inference_mode():
-            features = module(torch.tensor(image[np.newaxis])).numpy()
-        scores = fitted.policy.scores(features)
-        pick = fitted.policy.models[int(fitted.policy.decide(scores, certificate.threshold)[0][0])]
-        got = selector.select(image)
-        if got.model != pick:
+        wanted, got = fitted.policy.models[int(picks[i])], selector.select(image).model
+        if got != wanted:
             raise ParityError(
-                f"image {i}: expected the bundle to choose {pick!r} as the fit does, got {got.model!r}. "
+                f"image {i}: expected the bundle to choose {wanted!r} as the fit does, got {got!r}. "
                 "Export again; if it stays, check the versions in constraints.txt."
             )
     return len(images)
 
 
-def _remove_others(folder: Path, bundle: Bundle, models: Sequence[str] | None) -> None:
+def _outcomes(images: Sequence[NDArray[np.uint8]], fitted: Fitted, zoo: Zoo) -> Outcomes:
+    """Outcomes of images whose labels do not matter, with features from torch, not the bundle's graph."""
+    import torch
+
+    from training.features import NAMES, InputFeatures
+    from training.scout import Scout
+
+    bundle = fitted.record.bundle
+    scout = None if fitted.scout is None else Scout.from_onnx(fitted.scout)
+    names = (*NAMES, *(scout.names if scout else ()))
+    module = InputFeatures(names, grid=fitted.record.grid, scout=scout).eval()
+    with torch.inference_mode():
+        features = np.concatenate([module(torch.tensor(image[np.newaxis])).numpy() for image in images])
+    logits = np.stack(
+        [
+            np.concatenate([model.run(image[np.newaxis]) for image in images])[:, order]
+            for name in zoo.names
+            for model in [zoo.model(name)]
+            for order in [match_classes(bundle.classes, model.card.classes, model=name)]
+        ],
+        axis=1,
+    )
+    blank = np.full(len(images), "")
+    return Outcomes(
+        classes=bundle.classes,
+        models=zoo.names,
+        ids=blank,
+        labels=np.zeros(len(images), np.int64),
+        environments=blank,
+        groups=blank,
+        splits=blank,
+        logits=logits,
+        features=features,
+        feature_names=names,
+    )
+
+
+def _remove_models(folder: Path, bundle: Bundle, models: Sequence[str] | None) -> None:
     named = {card.file for card in bundle.models if models is None or card.name in models}
     for path in (folder / "models").glob("*.onnx"):
         if path.relative_to(folder).as_posix() not in named:
-            path.unlink(missing_ok=True)
-    for path in folder.glob("selector-*.onnx"):
-        if bundle.selector is None or path.name != bundle.selector.file:
             path.unlink(missing_ok=True)

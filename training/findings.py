@@ -4,27 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from training.cascade import accuracy_to_certify
+from selector.constraint import Constraint
+from training.aims import accuracy_to_certify
 from training.certify import samples_needed
 from training.evaluation import MethodRow
 from training.fitted import Fitted
 
 
-def subtitle(fitted: Fitted, samples: int, precision: float) -> str:
+def subtitle(fitted: Fitted, samples: int, asked: Constraint) -> str:
     """One line under the title."""
     bundle = fitted.record.bundle
     device = bundle.costs_ms()
     return (
         f"{samples:,} test images nobody looked at before, {len(bundle.models)} models, "
         f"device {device.device} ({device.threads} thread{'s' if device.threads > 1 else ''}), "
-        f"asked precision {precision:g}"
+        f"asked: {asked}"
     )
 
 
-def facts(fitted: Fitted, samples: int, precision: float, *, wall_clock: bool) -> list[tuple[str, str]]:
+def facts(fitted: Fitted, samples: int, asked: Constraint, *, wall_clock: bool) -> list[tuple[str, str]]:
     """Label and value of what a reader wants to know about the run."""
     bundle = fitted.record.bundle
-    certificate = fitted.certificate(precision)
+    certificate = fitted.certificate(asked)
     costs = bundle.costs_ms()
     lines = [
         ("Policy", f"{fitted.policy.kind}: {' → '.join(fitted.policy.models)}"),
@@ -42,68 +43,91 @@ def facts(fitted: Fitted, samples: int, precision: float, *, wall_clock: bool) -
         ),
     ]
     if certificate is None:
-        lines.append(("Certificate", f"none for {precision:g}: the reference model answers"))
+        lines.append(("Certificate", f"none for {asked}: the reference model answers"))
     else:
         lines.append(
             (
                 "Certificate",
-                f"right with probability ≥ {certificate.precision:g} at {certificate.confidence:.0%} "
-                f"confidence ({certificate.right} of {certificate.samples} right, "
-                f"p = {certificate.p_value:.2g})",
+                f"{certificate.constraint} at {certificate.confidence:.0%} confidence "
+                f"({certificate.samples:,} samples: {certificate.accuracy:.1%} right, "
+                f"{certificate.mean_ms:.3g} ms; p = {certificate.p_value:.2g})",
             )
         )
+    calibration = bundle.calibration
+    if calibration.agree_with is not None:
+        lines.append(("A right answer", f"is what {calibration.agree_with} says"))
+    elif calibration.top_k > 1:
+        lines.append(("A right answer", f"has the label among its {calibration.top_k} most probable classes"))
     if costs.selector_ms:
         lines.append(("Features + scores", f"{costs.selector_ms * 1e3:.0f} µs an image"))
-    for item in fitted.record.comparisons:
-        state = "reaches" if item.reaches_target else "does not reach"
-        lines.append(
-            (
-                f"Cross-validated {item.kind}{' (chosen)' if item.chosen else ''}",
-                f"{item.accuracy:.1%} at {item.mean_ms:.3g} ms; {state} the "
-                f"{fitted.record.target_accuracy:.1%} that a certificate asks for",
-            )
-        )
     return lines
 
 
-def notes(fitted: Fitted, rows: Sequence[MethodRow], precision: float) -> list[str]:
+def notes(fitted: Fitted, rows: Sequence[MethodRow], asked: Constraint) -> list[str]:
     """What the rows mean, in sentences."""
     sentences = []
+    if fitted.certificate(asked) is None:
+        sentences.append(explain_uncertified(fitted, asked))
     ours = next(row for row in rows if row.kind == "ours")
-    enough = [row for row in rows if row.kind == "single" and row.accuracy >= precision]
+    singles = [row for row in rows if row.kind == "single"]
+    if asked.on_time:
+        within = [
+            row for row in singles if (row.mean_ms if asked.kind == "mean_ms" else row.p95_ms) <= asked.level
+        ]
+        best = max(within, key=lambda row: row.accuracy, default=None)
+        if best is None:
+            sentences.append(f"No single model keeps {asked} on these test images.")
+        else:
+            sentences.append(
+                f"The selector is right on {ours.accuracy:.1%}; {best.name}, the most accurate single model "
+                f"that keeps {asked}, on {best.accuracy:.1%}."
+            )
+        return sentences
+    goal = asked.level
+    if asked.kind == "max_drop":
+        goal = (
+            next(row.accuracy for row in singles if row.name == fitted.record.bundle.reference) - asked.level
+        )
+    enough = [row for row in singles if row.accuracy >= goal]
     cheapest = min(enough, key=lambda row: row.mean_ms, default=None)
-    if fitted.certificate(precision) is None:
-        sentences.append(explain_uncertified(fitted, precision))
     if cheapest is None:
-        sentences.append(f"No single model reaches {precision:g} on these test images.")
+        sentences.append(f"No single model reaches {goal:.3g} on these test images.")
     elif ours.mean_ms < cheapest.mean_ms:
         sentences.append(
             f"The selector takes {ours.mean_ms / cheapest.mean_ms:.0%} of the time of {cheapest.name}, "
-            f"the cheapest single model that reaches {precision:g} here."
+            f"the cheapest single model that reaches {goal:.3g} here."
         )
     else:
         sentences.append(
             f"The selector is no faster than {cheapest.name}, the cheapest single model that reaches "
-            f"{precision:g} here ({ours.mean_ms:.3g} against {cheapest.mean_ms:.3g} ms). The single "
+            f"{goal:.3g} here ({ours.mean_ms:.3g} against {cheapest.mean_ms:.3g} ms). The single "
             "model has no certificate; more certify samples would let the selector be less careful."
         )
     return sentences
 
 
-def explain_uncertified(fitted: Fitted, precision: float) -> str:
-    """Why `precision` is not certified, and what can be."""
+def explain_uncertified(fitted: Fitted, asked: Constraint) -> str:
+    """Why a constraint is not certified, and what can be."""
     bundle = fitted.record.bundle
-    highest = fitted.highest_certified()
     samples = bundle.calibration.certify
-    needed = accuracy_to_certify(precision, samples, delta=fitted.record.delta)
-    can = f"the highest that can is {highest:g}" if highest is not None else "no precision above 0.5 can"
-    text = (
-        f"Precision {precision:g} cannot be certified with {samples} certify samples: {needed:.1%} of "
-        f"them would have to be right; {can}. The reference model {bundle.reference} answers "
-        "instead, uncertified."
-    )
+    can = fitted.certified_levels(asked.kind)
+    text = f"Not certified with {samples:,} certify samples: {asked}. "
+    if asked.kind == "precision":
+        needed = accuracy_to_certify(asked.level, samples, delta=fitted.record.delta)
+        text += f"{needed:.1%} of them would have to be right; " + (
+            f"the highest precision that can be certified is {can[-1]:g}. "
+            if can
+            else "no precision above 0.5 can. "
+        )
+    elif can:
+        text += f"The nearest that is: {Constraint(kind=asked.kind, level=can[0])}. "
+    else:
+        text += "Nothing of that kind is. "
+    text += f"The reference model {bundle.reference} answers instead, uncertified."
+    if asked.kind != "precision":
+        return text
     best = max((item.accuracy for item in fitted.record.comparisons), default=0.0)
-    more = samples_needed(best, precision, delta=fitted.record.delta)
+    more = samples_needed(best, asked.level, delta=fitted.record.delta)
     if more is not None and more > samples:
         text += (
             f" At the accuracy seen in cross-validation ({best:.1%}) about {more:,} certify samples would do."

@@ -7,14 +7,20 @@ from pathlib import Path
 
 import msgspec
 
-from selector.bundle import Bundle, Certificate, SelectorGraph
-from selector.policy import CascadePolicy, check_precision
+from selector.bundle import Bundle, Certificate, SelectorGraph, covering
+from selector.constraint import Constraint, ConstraintKind
+from selector.policy import CascadePolicy, Policy, StagedPolicy
+from training.input import PixelsOf
+from training.outcomes import Outcomes, with_features
 from training.policies import FittedCascade, FittedInputPolicy, FittedPolicy
+from training.scout import Scout
+from training.search import GRAPHS
+from training.staged import FittedStaged
 from zoo.card import Positive, Sha256
 from zoo.errors import DataError
 from zoo.files import encode_record, read_record, read_verified, write_atomic
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FIT_FILE = "fit.json"
 
 
@@ -24,17 +30,37 @@ class FeatureRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     name: str
     kept: bool
     reason: str
+    cost_us: float  # microseconds of this feature alone
+
+
+class ScoutFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The scout network whose log-odds are among the features, for simulation on stored pixels."""
+
+    file: str
+    sha256: Sha256
+    size_bytes: Positive
 
 
 class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What cross-validation on the fit and tune samples says of one kind of policy."""
 
     kind: str
+    label: str  # what it is, in words
     models: tuple[str, ...]
-    reaches_target: bool
-    accuracy: float  # at the cheapest threshold that reaches the target, else the best it has
+    reaches: bool  # whether it is likely to be certified
+    accuracy: float  # at the threshold that serves the constraint best, else the one that comes closest
     mean_ms: float
     chosen: bool
+
+
+class StorageRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The best policy whose models fit into so many bytes."""
+
+    size_bytes: int
+    models: tuple[str, ...]
+    reaches: bool
+    accuracy: float
+    mean_ms: float
 
 
 class FitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -46,10 +72,12 @@ class FitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     scores: SelectorGraph | None  # features → scores, for simulation on stored features
     grid: Positive
     delta: float
-    target_accuracy: float  # what the certify samples have to show for the default precision
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[Comparison, ...]  # best first
+    storage: tuple[StorageRow, ...]  # smallest first
     features: tuple[FeatureRecord, ...]
+    gain: tuple[float, float] | None  # frontier quality over no features: mean, standard error
     estimators: dict[str, tuple[float, float]]  # frontier quality: mean, standard error
+    scout: ScoutFile | None = None
 
 
 @dataclass(frozen=True)
@@ -57,33 +85,72 @@ class Fitted:
     """A fitted selector in memory, ready to be simulated, written and exported."""
 
     record: FitRecord
-    policy: FittedPolicy
+    policies: tuple[FittedPolicy, ...]  # as in the bundle
     graph: bytes | None
     scores: bytes | None
+    scout: bytes | None = None
 
-    def certificate(self, precision: float | None = None) -> Certificate | None:
-        """The certificate that covers `precision` (by default the fitted one), or None."""
-        asked = check_precision(self.record.bundle.default_precision if precision is None else precision)
-        covering = [c for c in self.record.bundle.certificates if c.precision >= asked - 1e-12]
-        return min(covering, key=lambda c: c.precision) if covering else None
+    @property
+    def policy(self) -> FittedPolicy:
+        """The best policy with all models there."""
+        return self.policies[0]
 
-    def highest_certified(self) -> float | None:
-        """The highest precision that is certified, or None."""
-        return max((c.precision for c in self.record.bundle.certificates), default=None)
+    def certificate(
+        self, asked: Constraint | None = None, *, policy: int = 0, environment: str | None = None
+    ) -> Certificate | None:
+        """The certificate of a policy that covers a constraint (by default the fitted one), or None."""
+        wanted = self.record.bundle.default if asked is None else asked
+        return covering(self.record.bundle.certificates, wanted, policy=policy, environment=environment)
+
+    def informed(self, outcomes: Outcomes, pixels: PixelsOf) -> Outcomes:
+        """`outcomes` with the scout's log-odds, where the policies use them."""
+        if self.scout is None:
+            return outcomes
+        scout = Scout.from_onnx(self.scout)
+        return with_features(outcomes, scout.names, scout.log_odds(pixels(outcomes.ids)))
+
+    def stage_graphs(self) -> dict[str, bytes]:
+        """File → content of the graphs of all staged policies."""
+        return {
+            file: content
+            for policy in self.policies
+            if isinstance(policy, FittedStaged)
+            for file, content in policy.graphs.items()
+        }
+
+    def certified_levels(self, kind: ConstraintKind, *, policy: int = 0) -> list[float]:
+        """Levels of one kind of constraint that are certified for a policy, ascending."""
+        return sorted(
+            c.constraint.level
+            for c in self.record.bundle.certificates
+            if c.constraint.kind == kind and c.policy == policy and c.environment is None
+        )
 
 
 def save_fit(fitted: Fitted, folder: str | Path) -> None:
     """Write a fitted selector; ``fit.json`` is written last and names the other files by their digests."""
     target = Path(folder)
     record = fitted.record
-    for graph, content in ((record.bundle.selector, fitted.graph), (record.scores, fitted.scores)):
+    for graph, content in (
+        (record.bundle.selector, fitted.graph),
+        (record.scores, fitted.scores),
+        (record.scout, fitted.scout),
+    ):
         if graph is not None and content is not None:
             write_atomic(target / graph.file, content)
+    for file, content in fitted.stage_graphs().items():
+        write_atomic(target / file, content)
     write_atomic(target / FIT_FILE, encode_record(record))
-    named = {graph.file for graph in (record.bundle.selector, record.scores) if graph is not None}
-    for pattern in ("selector-*.onnx", "scores-*.onnx"):
-        for path in target.glob(pattern):
-            if path.name not in named:
+    graphs = (record.bundle.selector, record.scores, record.scout)
+    named = {graph.file for graph in graphs if graph is not None}
+    remove_others(target, named | set(fitted.stage_graphs()))
+
+
+def remove_others(folder: Path, named: set[str]) -> None:
+    """Remove graphs from a folder that nothing there names any more."""
+    for pattern in ("selector-*.onnx", "scores-*.onnx", "scout-*.onnx", f"{GRAPHS}/stage-*.onnx"):
+        for path in folder.glob(pattern):
+            if path.relative_to(folder).as_posix() not in named:
                 path.unlink(missing_ok=True)
 
 
@@ -103,19 +170,26 @@ def load_fit(folder: str | Path) -> Fitted:
         raise DataError(
             f"expected a fitted selector in {folder}, got no {FIT_FILE} there. Run 'zooselect fit'."
         )
-    record = read_record(path, FitRecord, schema_version=SCHEMA_VERSION)
-    graph, scores = (
+    record = read_record(path, FitRecord, schema_version=SCHEMA_VERSION, oldest=SCHEMA_VERSION)
+    graph, scores, scout = (
         read_verified(source / item.file, item.sha256, item.size_bytes) if item is not None else None
-        for item in (record.bundle.selector, record.scores)
+        for item in (record.bundle.selector, record.scores, record.scout)
     )
-    return Fitted(record, _restore(record, scores), graph, scores)
+    policies = tuple(_restore(record, policy, scores, source) for policy in record.bundle.policies)
+    return Fitted(record, policies, graph, scores, scout)
 
 
-def _restore(record: FitRecord, scores: bytes | None) -> FittedPolicy:
+def _restore(record: FitRecord, policy: Policy, scores: bytes | None, folder: Path) -> FittedPolicy:
     costs = record.bundle.costs_ms()
-    policy = record.bundle.policy
     if isinstance(policy, CascadePolicy):
-        return FittedCascade(policy, costs.models)
+        return FittedCascade(policy, costs.models, stage_ms=costs.confidence_ms)
+    if isinstance(policy, StagedPolicy):
+        graphs = {
+            state.file: read_verified(folder / state.file, state.sha256, state.size_bytes)
+            for state in policy.states
+        }
+        overhead = costs.selector_ms if policy.features else 0.0
+        return FittedStaged(policy, graphs, costs.models, overhead_ms=overhead, stage_ms=costs.stage_ms)
     if scores is None or record.scores is None:
         raise DataError("fit.json: an input policy needs its score graph. Run 'zooselect fit' again.")
     return FittedInputPolicy(

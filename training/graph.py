@@ -8,23 +8,24 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 import onnx.compose
-import onnx.version_converter
 import torch
 from numpy.typing import NDArray
 
-from training.estimators import OPSET, CorrectnessEstimator
-from training.features import InputFeatures
-from zoo.build.quiet import quiet
+from training.estimators import CorrectnessEstimator
+from training.features import InputFeatures, feature_graph
+from training.operators import IR_VERSION
+from training.scout import Scout
 from zoo.directory import Zoo
 from zoo.errors import ParityError
 from zoo.latency import LatencyTable, time_interleaved
 from zoo.model import open_session
 
 TOLERANCE = 1e-4
-_IR_VERSION = 10
 
 
-def selector_graph(names: Sequence[str], scores: onnx.ModelProto, *, grid: int) -> bytes:
+def selector_graph(
+    names: Sequence[str], scores: onnx.ModelProto, *, grid: int, scout: Scout | None = None
+) -> bytes:
     """The graph ``image`` uint8 ``[N, H, W, 3]`` → ``features`` ``[N, F]``, ``scores`` ``[N, M]``.
 
     Parameters
@@ -35,30 +36,16 @@ def selector_graph(names: Sequence[str], scores: onnx.ModelProto, *, grid: int) 
         ``features`` float32 ``[N, F]`` → ``scores`` float32 ``[N, M]``.
     grid
         Pixels read per axis; see :class:`training.features.InputFeatures`.
+    scout
+        Where features named ``scout_<model>`` come from.
 
     Raises
     ------
     ParityError
         When the merged graph differs from torch and `scores` by more than 1e-4.
     """
-    module = InputFeatures(names, grid=grid).eval()
-    sides = torch.export.Dim("N"), torch.export.Dim("H"), torch.export.Dim("W")
-    with quiet():
-        program = torch.onnx.export(
-            module,
-            (torch.zeros(2, 41, 43, 3, dtype=torch.uint8),),
-            dynamo=True,
-            optimize=True,
-            opset_version=OPSET,
-            input_names=["image"],
-            output_names=["features"],
-            dynamic_shapes=(dict(enumerate(sides)),),
-            verbose=False,
-        )
-        assert program is not None
-        front: onnx.ModelProto = program.model_proto
-    _strip(front)
-    front.ir_version = scores.ir_version = _IR_VERSION
+    front = feature_graph(names, grid=grid, scout=scout)
+    front.ir_version = scores.ir_version = IR_VERSION
     back = onnx.compose.add_prefix(scores, "scores/", rename_inputs=False, rename_outputs=False)
     merged = onnx.compose.merge_models(
         front, back, io_map=[("features", "features")], outputs=["features", "scores"]
@@ -67,7 +54,7 @@ def selector_graph(names: Sequence[str], scores: onnx.ModelProto, *, grid: int) 
     merged.producer_name = "zooselect"
     onnx.checker.check_model(merged)
     content: bytes = merged.SerializeToString(deterministic=True)
-    check_selector_graph(content, module, scores)
+    check_selector_graph(content, InputFeatures(names, grid=grid, scout=scout).eval(), scores)
     return content
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,12 +16,14 @@ from numpy.typing import NDArray
 from selector.policy import top_log_odds
 from training.features import NAMES
 from training.profile import (
-    FEATURES,
+    PIXELS,
     SAMPLES_FILE,
     ProfileRecord,
+    is_complete,
     part_path,
     parts_folder,
     read_profile_record,
+    stored_features,
 )
 from training.splits import CERTIFY, FIT, TEST, TUNE
 from zoo.directory import Zoo
@@ -41,6 +44,7 @@ class Outcomes:
     logits: NDArray[np.float32]  # [n, M, C]
     features: NDArray[np.float32]  # [n, F]
     feature_names: tuple[str, ...] = NAMES
+    top_k: int = 1  # an answer is right when the label is among its k most probable classes
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -63,8 +67,46 @@ class Outcomes:
     @cached_property
     def right(self) -> NDArray[np.bool_]:
         """Whether the answer is right ``[n, M]``."""
-        right: NDArray[np.bool_] = self.predicted == self.labels[:, np.newaxis]
-        return right
+        if self.top_k == 1:
+            right: NDArray[np.bool_] = self.predicted == self.labels[:, np.newaxis]
+            return right
+        return np.stack([self.right_of(self.logits[:, j]) for j in range(len(self.models))], axis=1)
+
+    def right_of(self, answer: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Whether answers ``[n, C]`` (probabilities or logits) are right ``[n]``."""
+        if self.top_k == 1:
+            top: NDArray[np.bool_] = answer.argmax(axis=1) == self.labels
+            return top
+        ranked = np.argsort(-answer, axis=1, kind="stable")[:, : self.top_k]
+        among: NDArray[np.bool_] = (ranked == self.labels[:, np.newaxis]).any(axis=1)
+        return among
+
+    def judged(self, *, top_k: int = 1, agree_with: str | None = None) -> Outcomes:
+        """The same outcomes with another notion of a right answer.
+
+        Parameters
+        ----------
+        top_k
+            Right is an answer with the label among its `top_k` most probable classes.
+        agree_with
+            Right is what this model says, whatever the label: for samples without trustworthy labels.
+
+        Raises
+        ------
+        DataError
+            When `top_k` is not between 1 and the number of classes - 1, or the model is unknown.
+        """
+        if not 1 <= top_k < len(self.classes):
+            raise DataError(
+                f"expected top-k with k from 1 to {len(self.classes) - 1}, got {top_k} "
+                f"with {len(self.classes)} classes."
+            )
+        if agree_with is None:
+            return replace(self, top_k=top_k)
+        if agree_with not in self.models:
+            raise DataError(f"expected a model among {', '.join(self.models)}, got {agree_with!r}.")
+        labels = self.predicted[:, self.models.index(agree_with)].astype(np.int64)
+        return replace(self, top_k=top_k, labels=labels)
 
     def rows(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Outcomes:
         """The samples of a mask or of indices."""
@@ -86,10 +128,25 @@ class Outcomes:
             raise DataError(f"expected samples in split {' or '.join(names)}, got none. Profile more images.")
         return self.rows(mask)
 
+    def check_finite(self) -> None:
+        """Raise :class:`DataError` where a logit or a feature is NaN or infinite."""
+        for what, values in (("logits", self.logits), ("features", self.features)):
+            bad = ~np.isfinite(values).reshape(len(self), -1).all(axis=1)
+            if bad.any():
+                raise DataError(
+                    f"expected finite {what}, got NaN or infinity for {int(bad.sum()):,} samples, the first "
+                    f"of them {str(self.ids[bad.argmax()])!r}. Profile again, or leave the model out."
+                )
+
     def with_models(self, names: Sequence[str]) -> Outcomes:
         """Only the named models, in that order."""
         columns = [self.models.index(name) for name in names]
         return replace(self, models=tuple(names), logits=self.logits[:, columns])
+
+    def feature_columns(self, names: Sequence[str]) -> NDArray[np.float32]:
+        """The named features ``[n, F]``, in that order."""
+        columns = [self.feature_names.index(name) for name in names]
+        return np.ascontiguousarray(self.features[:, columns])
 
     def accuracy(self) -> dict[str, float]:
         """Share of right answers over all samples, per model."""
@@ -137,9 +194,13 @@ def load_outcomes(
         ) from None
     models = tuple(record.models) if zoo is None else zoo.names
     logits = np.stack(
-        [_read_parts(path, name, record, columns["id"], len(record.classes))[chosen] for name in models],
+        [
+            _read_parts(parts_folder(path, name, record), record, columns["id"], len(record.classes), chosen)
+            for name in models
+        ],
         axis=1,
     )
+    features_folder, feature_names = stored_features(path, record)
     return Outcomes(
         classes=record.classes,
         models=models,
@@ -149,7 +210,74 @@ def load_outcomes(
         groups=columns["group"][chosen],
         splits=columns["split"][chosen],
         logits=logits,
-        features=_read_parts(path, FEATURES, record, columns["id"], len(NAMES))[chosen],
+        features=_read_parts(features_folder, record, columns["id"], len(feature_names), chosen),
+        feature_names=feature_names,
+    )
+
+
+def has_pixels(folder: str | Path) -> bool:
+    """Whether a finished profile holds the pixels that features read; those of earlier versions do not."""
+    path = Path(folder)
+    record = read_profile_record(path)
+    return is_complete(parts_folder(path, PIXELS, record), record)
+
+
+def load_pixels(
+    folder: str | Path, *, ids: Sequence[str] | NDArray[np.str_] | None = None,
+    splits: Sequence[str] = (FIT, TUNE, CERTIFY),
+) -> NDArray[np.uint8]:  # fmt: skip
+    """Pixels uint8 ``[n, grid, grid, 3]`` that the features of a profile were computed from.
+
+    Parameters
+    ----------
+    ids
+        Which samples, in which order; by default all of `splits`, in the order of :func:`load_outcomes`.
+    splits
+        Which samples to read without `ids`. The test split is read only when it is named.
+
+    Raises
+    ------
+    DataError
+        When the profile holds no pixels, a sample is unknown, or a part is damaged.
+    """
+    path = Path(folder)
+    record = read_profile_record(path)
+    parts = parts_folder(path, PIXELS, record)
+    if not is_complete(parts, record):
+        raise DataError(
+            f"expected pixels in the profile {folder}, got none: an earlier version made it. "
+            "Run 'zooselect profile' again: only what is missing is computed."
+        )
+    samples = _read_table(path / SAMPLES_FILE, record.samples)
+    known = np.array(samples["id"].to_pylist())
+    wanted = np.isin(np.array(samples["split"].to_pylist()), splits) if ids is None else np.isin(known, ids)
+    rows = _read_parts(parts, record, known, 3 * record.grid**2, wanted, np.uint8)
+    pixels = rows.reshape(-1, record.grid, record.grid, 3)
+    if ids is None:
+        return pixels
+    places = {name: place for place, name in enumerate(known[wanted].tolist())}
+    unknown = [name for name in map(str, ids) if name not in places]
+    if unknown:
+        raise DataError(f"expected samples of the profile {folder}, got {unknown[0]!r}. Name others.")
+    return pixels[[places[name] for name in map(str, ids)]]
+
+
+def pixels_of(folder: str | Path, ids: NDArray[np.str_]) -> NDArray[np.uint8]:
+    """:func:`load_pixels` of the named samples."""
+    return load_pixels(folder, ids=ids)
+
+
+def with_features(outcomes: Outcomes, names: Sequence[str], values: NDArray[np.float32]) -> Outcomes:
+    """The same outcomes with further features ``[n, K]``, such as a scout's, after those of the profile."""
+    if values.shape != (len(outcomes), len(names)) or set(names) & set(outcomes.feature_names):
+        raise DataError(
+            f"expected new features [{len(outcomes)}, {len(names)}] with names of their own, "
+            f"got {list(values.shape)} named {', '.join(names)}."
+        )
+    return replace(
+        outcomes,
+        features=np.concatenate([outcomes.features, values.astype(np.float32)], axis=1),
+        feature_names=(*outcomes.feature_names, *names),
     )
 
 
@@ -171,17 +299,34 @@ def _check_fresh(record: ProfileRecord, zoo: Zoo, folder: Path) -> None:
 
 
 def _read_parts(
-    folder: Path, name: str, record: ProfileRecord, ids: NDArray[np.str_], width: int
-) -> NDArray[np.float32]:
-    values = np.empty((record.samples, width), dtype=np.float32)
+    parts: Path,
+    record: ProfileRecord,
+    ids: NDArray[np.str_],
+    width: int,
+    chosen: NDArray[np.bool_],
+    kind: type[np.float32] | type[np.uint8] = np.float32,
+) -> NDArray[Any]:
+    """The `chosen` rows of one folder of parts ``[n, width]``; the others are read, but not kept."""
+    values = np.empty((int(chosen.sum()), width), dtype=kind)
+    place = 0
     for part, first in enumerate(range(0, record.samples, record.part_rows)):
         last = min(first + record.part_rows, record.samples)
-        path = part_path(parts_folder(folder, name, record), part)
+        path = part_path(parts, part)
         table = _read_table(path, last - first)
         flat = table["values"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        if table["id"].to_pylist() != ids[first:last].tolist() or flat.size != (last - first) * width:
+        if (
+            table["id"].to_pylist() != ids[first:last].tolist()
+            or flat.size != (last - first) * width
+            or flat.dtype != kind
+        ):
             raise DataError(f"{path}: rows do not belong to {SAMPLES_FILE}. Delete it and profile again.")
-        values[first:last] = flat.reshape(last - first, width)
+        rows = flat.reshape(last - first, width)[chosen[first:last]]
+        if not np.isfinite(rows).all():
+            raise DataError(
+                f"{path}: expected finite numbers, got NaN or infinity. Delete it and profile again."
+            )
+        values[place : place + len(rows)] = rows
+        place += len(rows)
     return values
 
 

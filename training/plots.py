@@ -1,4 +1,4 @@
-"""The plots of a report: SVG text whose colours can be exchanged for a dark page."""
+"""How the plots of a report look, as SVG text for light and dark pages; and reliability diagrams."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import io
 import math
 import re
+import textwrap
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -14,16 +15,22 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
-from training.callouts import Callout, place_callouts
-from training.evaluation import Evaluation, FrontierCurve
-
-INK, MUTED, GRID, OURS, ORACLE = "#1b2431", "#667084", "#e3e7ed", "#d9480f", "#94690f"
-DARK = {INK: "#e8ebf1", MUTED: "#98a3b5", GRID: "#2b3445", OURS: "#ff9248", ORACLE: "#e0b54a"}
+WIDE, NARROW = 8.6, 3.8  # inches of a picture; the page scales it to its own width
+INK, MUTED, FAINT, GRID = "#1b2431", "#667084", "#b6bfcc", "#e3e7ed"
+OURS, ORACLE = "#d9480f", "#94690f"
+DARK = {
+    INK: "#e8ebf1",
+    MUTED: "#98a3b5",
+    FAINT: "#4d596d",
+    GRID: "#2b3445",
+    OURS: "#ff9248",
+    ORACLE: "#e0b54a",
+}
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-_COLOURS = {"ours": OURS, "oracle": ORACLE}
 _RAMP = ("#1ba39c", "#2f80d0", "#6a5bd0", "#b1479f")  # cheap to expensive
+_TITLE_WIDTH = 26  # letters above a panel of a reliability diagram
 _STYLE: Any = {
     "axes.edgecolor": GRID,
     "axes.labelcolor": MUTED,
@@ -60,51 +67,21 @@ def darken(svg: str) -> str:
     return svg
 
 
-def frontier_plot(evaluation: Evaluation, *, narrow: bool = False) -> str:
-    """Accuracy against mean time: single models as points, the selector as a line, the oracle."""
-    with _style():
-        figure = Figure(figsize=(3.8, 4.2) if narrow else (8.6, 4.6), dpi=72, layout="constrained")
-        axes = figure.add_subplot()
-        _prepare(axes, evaluation)
-        for curve in evaluation.curves:
-            _curve(axes, curve)
-        colours = model_colours(evaluation.models)
-        callouts = []
-        for row in evaluation.rows:
-            chosen = row is evaluation.ours
-            if row.kind == "ours" and not chosen:
-                continue
-            colour = colours.get(row.name, INK) if row.kind == "single" else _COLOURS.get(row.kind, MUTED)
-            spread = [
-                [max(0.0, row.accuracy - row.accuracy_low)],
-                [max(0.0, row.accuracy_high - row.accuracy)],
-            ]
-            axes.errorbar(
-                row.mean_ms,
-                row.accuracy,
-                yerr=spread,
-                marker={"oracle": "*", "peer": "D"}.get(row.kind, "o"),
-                markersize={"ours": 9, "oracle": 11, "single": 7}.get(row.kind, 5.5),
-                color=colour,
-                elinewidth=1.2 if chosen else 0.9,
-                zorder=6 if chosen else 4,
-            )
-            callouts.append(
-                Callout(row.name, (row.mean_ms, row.accuracy), OURS if chosen else INK, bold=chosen)
-            )
-        named = {row.name for row in evaluation.rows}
-        for curve in evaluation.curves:
-            if curve.name not in named and curve.points:
-                callouts.append(Callout(curve.name, max(curve.points), _COLOURS.get(curve.kind, MUTED)))
-        figure.draw_without_rendering()
-        lines = [
-            *(curve.points for curve in evaluation.curves),
-            *([(row.mean_ms, row.accuracy_low), (row.mean_ms, row.accuracy_high)] for row in evaluation.rows),
-        ]
-        if evaluation.asked_precision is not None:
-            lines.append([(time, evaluation.asked_precision) for time in axes.get_xlim()])
-        place_callouts(axes, callouts, lines)
-        return _svg(figure)
+def scale_times(axes: Axes, times: Sequence[float]) -> None:
+    """Give the x axis the range of `times` in milliseconds: even in their logarithms where that is large."""
+    used = [time for time in times if time > 0]
+    if used and max(used) > 10 * min(used):
+        low, high = min(used) / 1.3, max(used) * 1.3
+        axes.set_xscale("log")
+        axes.set_xlim(low, high)
+        axes.xaxis.set_major_locator(FixedLocator(_steps(low, high)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    elif used:
+        margin = 0.12 * (max(used) - min(used)) or 0.1 * max(used)
+        axes.set_xlim(max(0.0, min(used) - margin), max(used) + margin)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, which="both", pad=5)
 
 
 def reliability_plot(
@@ -114,12 +91,17 @@ def reliability_plot(
     narrow: bool = False,
 ) -> str:
     """Observed against predicted probability of a right answer, one panel a model."""
-    columns = 2 if narrow else 4  # also for one model: the page scales the picture to its own width
+    columns = 2 if narrow else 4  # also for one model
     lines = math.ceil(len(reliability) / columns)
-    width = 3.8 if narrow else 8.6
+    width = NARROW if narrow else WIDE
     side = width / columns
-    with _style():
-        figure = Figure(figsize=(side * columns, (side + 0.4) * lines), dpi=72, layout="constrained")
+    titles = max((math.ceil(len(name) / (_TITLE_WIDTH - 6)) for name in reliability), default=1)
+    with styled():
+        figure = Figure(
+            figsize=(side * columns, (side + 0.15 * titles + (0.0 if narrow else 0.25)) * lines),
+            dpi=72,
+            layout="constrained",
+        )
         grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
         for axes in grid.flat[len(reliability) :]:
             axes.set_visible(False)
@@ -129,10 +111,12 @@ def reliability_plot(
             off = sum(count * abs(p - o) for p, o, count in used) / total if total else 0.0
             axes.plot([0, 1], [0, 1], color=GRID, linewidth=1.2, zorder=1)
             x, y = [p for p, *_ in used], [o for _, o, _ in used]
-            axes.plot(x, y, color=colours.get(name, MUTED), linewidth=1.2, alpha=0.55, zorder=2)
+            colour = colours.get(name.split(" + ")[-1], MUTED)  # of several models, the one that ran last
+            axes.plot(x, y, color=colour, linewidth=1.2, alpha=0.55, zorder=2)
             sizes = [6 + 110 * count / total for *_, count in used]
-            axes.scatter(x, y, s=sizes, color=colours.get(name, MUTED), zorder=3, linewidths=0)
-            axes.set_title(f"{name}\n", fontsize=9, color=INK, loc="left", pad=2)
+            axes.scatter(x, y, s=sizes, color=colour, zorder=3, linewidths=0)
+            title = "\n".join(textwrap.wrap(name, _TITLE_WIDTH, break_on_hyphens=False)) or name
+            axes.set_title(f"{title}\n", fontsize=9, color=INK, loc="left", pad=2)
             axes.text(
                 0, 1.03, f"off by {off * 100:.1f} points", transform=axes.transAxes, fontsize=8, color=MUTED
             )
@@ -143,87 +127,27 @@ def reliability_plot(
             axes.tick_params(length=0)
         figure.supxlabel("predicted to be right", fontsize=9, color=MUTED)
         figure.supylabel("were right", fontsize=9, color=MUTED)
-        return _svg(figure)
+        return svg_text(figure)
 
 
 @contextlib.contextmanager
-def _style() -> Iterator[None]:
+def styled() -> Iterator[None]:
+    """While a plot is made: the settings that all plots share."""
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
         # Only the layout uses matplotlib's own font; the page is shown in one that has the glyph.
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         yield
 
 
-def _prepare(axes: Axes, evaluation: Evaluation) -> None:
-    points = [(row.mean_ms, row.accuracy) for row in evaluation.rows]
-    points += [point for curve in evaluation.curves for point in curve.points]
-    times = [time for time, _ in points if time > 0]
-    if times and max(times) > 10 * min(times):
-        axes.set_xscale("log")
-        axes.set_xlim(min(times) / 1.5, max(times) * 1.5)
-        axes.xaxis.set_major_locator(FixedLocator(_steps(min(times) / 1.5, max(times) * 1.5)))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-    elif times:
-        margin = 0.12 * (max(times) - min(times)) or 0.1 * max(times)
-        axes.set_xlim(max(0.0, min(times) - margin), max(times) + margin)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    heights = [height for _, height in points] + [evaluation.asked_precision or points[0][1]]
-    margin = max(0.1 * (max(heights) - min(heights)), 0.01)
-    axes.set_ylim(max(0.0, min(heights) - margin), min(1.0 + margin / 3, max(heights) + margin))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 100:g} %"))
-    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-    axes.set_yticks([tick for tick in axes.get_yticks() if tick <= 1.0])
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, which="both", pad=5)
-    axes.set_xlabel("mean time per input, ms")
-    axes.set_title("accuracy", fontsize=9, color=MUTED, loc="left")
-    if evaluation.asked_precision is not None:
-        _asked(axes, evaluation.asked_precision, points)
-
-
-def _asked(axes: Axes, precision: float, points: Sequence[tuple[float, float]]) -> None:
-    axes.axhline(precision, color=OURS, linewidth=1, linestyle=(0, (4, 3)), zorder=2)
-    places = axes.transLimits.transform(axes.transScale.transform(points))
-    level = axes.transLimits.transform(axes.transScale.transform((points[0][0], precision)))[1]
-    near = [0.5, *(x for x, y in places if abs(y - level) < 0.08)]
-    left = min(near) >= 1 - max(near)  # the side with more room
-    axes.annotate(
-        f"asked: {precision * 100:g} %",
-        (0 if left else 1, precision),
-        xycoords=("axes fraction", "data"),
-        xytext=(3 if left else -3, 3),
-        textcoords="offset points",
-        ha="left" if left else "right",
-        color=OURS,
-        fontsize=8,
-    )
-
-
-def _curve(axes: Axes, curve: FrontierCurve) -> None:
-    points = sorted(curve.points)
-    colour = _COLOURS.get(curve.kind, MUTED)
-    axes.plot(
-        [time for time, _ in points],
-        [accuracy for _, accuracy in points],
-        color=colour,
-        linewidth=2.2 if curve.kind == "ours" else 1.2,
-        linestyle="-" if curve.kind == "ours" else (0, (5, 2)),
-        marker="o" if curve.kind == "ours" else None,
-        markersize=3.5,
-        zorder=5 if curve.kind == "ours" else 3,
-        solid_capstyle="round",
-    )
+def svg_text(figure: Figure) -> str:
+    """The figure as SVG text in the fonts of the page."""
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = stream.getvalue()
+    return re.sub(r"'DejaVu Sans'[^;\"<]*", FONTS, svg[svg.index("<svg") :])
 
 
 def _steps(low: float, high: float) -> list[float]:
     steps = [m * 10.0**e for e in range(-9, 9) for m in (1, 2, 5)]
     inside = [step for step in steps if low <= step <= high]
     return inside if len(inside) <= 8 else [step for step in inside if f"{step:e}"[0] == "1"]
-
-
-def _svg(figure: Figure) -> str:
-    stream = io.StringIO()
-    figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    svg = stream.getvalue()
-    return re.sub(r"'DejaVu Sans'[^;\"<]*", FONTS, svg[svg.index("<svg") :])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,12 +15,13 @@ from selector.policy import (
     CascadePolicy,
     InputPolicy,
     Policy,
-    choose,
     escalate,
+    next_action,
     right_probability,
 )
 from training.outcomes import Outcomes
 from zoo.errors import DataError
+from zoo.model import open_session
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -37,15 +38,18 @@ class Simulated:
     right: NDArray[np.bool_]  # [n]
     cost_ms: Floats  # [n]
 
-    @property
+    @cached_property
     def accuracy(self) -> float:
         """Share of right answers over all samples."""
         return float(self.right.mean())
 
-    @property
+    @cached_property
     def mean_ms(self) -> float:
         """Mean cost."""
-        return float(self.cost_ms.mean())
+        return float(self.cost_ms.mean(dtype=np.float64))
+
+
+Simulator = Callable[[float], Simulated]  # threshold → what the policy does
 
 
 class FittedPolicy(ABC):
@@ -60,6 +64,7 @@ class FittedPolicy(ABC):
     """
 
     policy: Policy
+    kind: str  # input, cascade or probe
 
     def __init__(self, costs: Mapping[str, float], *, overhead_ms: float = 0.0) -> None:
         self.costs = dict(costs)
@@ -70,53 +75,78 @@ class FittedPolicy(ABC):
         """Models of the policy, cheapest first."""
         return self.policy.models
 
-    @property
-    def kind(self) -> str:
-        """``input`` or ``cascade``."""
-        return "cascade" if isinstance(self.policy, CascadePolicy) else "input"
+    @abstractmethod
+    def simulator(self, outcomes: Outcomes) -> Simulator:
+        """Everything that does not depend on the threshold, computed once for these outcomes."""
+
+    @abstractmethod
+    def thresholds(self, outcomes: Outcomes, *, count: int = 200) -> Floats:
+        """Thresholds at which choices change, most conservative first; never from certify or test samples."""
+
+    def sequence(self, outcomes: Outcomes) -> list[float]:
+        """Thresholds worth certifying, most accurate first, from fit and tune samples.
+
+        Only those remain that no other beats in both accuracy and time: more caution than pays is left out.
+        """
+        return [point.threshold for point in pareto(self.frontier(outcomes, self.thresholds(outcomes)))]
+
+    @abstractmethod
+    def estimates(self, outcomes: Outcomes) -> dict[str, tuple[Floats, NDArray[np.bool_]]]:
+        """Per answer that can be given: estimated probability of being right ``[n]``, and whether it is."""
+
+    @abstractmethod
+    def possible_costs_ms(self) -> list[float]:
+        """What an answer can cost, one value for each way in which the policy can end."""
+
+    def simulate(self, outcomes: Outcomes, threshold: float) -> Simulated:
+        """What the policy does at `threshold`."""
+        return self.simulator(outcomes)(threshold)
+
+    def frontier(self, outcomes: Outcomes, thresholds: Sequence[float] | Floats) -> list[Simulated]:
+        """Simulations at all `thresholds`."""
+        at = self.simulator(outcomes)
+        return [at(float(threshold)) for threshold in thresholds]
+
+
+class _Scored(FittedPolicy):
+    """A policy with one probability per model and sample."""
 
     @abstractmethod
     def probabilities(self, outcomes: Outcomes) -> Floats:
         """Estimated probability of being right ``[n, K]``, columns as :attr:`models`."""
 
     @abstractmethod
-    def decide(self, probabilities: Floats, threshold: float) -> tuple[Indices, Indices]:
-        """For every sample the column at which it stops and the column that answers."""
+    def decide(self, probabilities: Floats, threshold: float) -> Indices:
+        """For every sample the column at which it stops and that answers."""
 
     @abstractmethod
     def stop_costs(self) -> Floats:
         """Milliseconds of stopping at each column ``[K]``, everything included."""
 
-    def simulate(
-        self, outcomes: Outcomes, threshold: float, *, probabilities: Floats | None = None
-    ) -> Simulated:
-        """What the policy does at `threshold`; give `probabilities` when they are known already."""
-        known = self.probabilities(outcomes) if probabilities is None else probabilities
-        stop, answer = self.decide(known, threshold)
+    def simulator(self, outcomes: Outcomes) -> Simulator:
+        probabilities = self.probabilities(outcomes)
         right = outcomes.with_models(self.models).right
-        return Simulated(threshold, answer, right[np.arange(len(right)), answer], self.stop_costs()[stop])
+        costs, rows = self.stop_costs(), np.arange(len(right))
+
+        def at(threshold: float) -> Simulated:
+            stop = self.decide(probabilities, threshold)
+            return Simulated(threshold, stop, right[rows, stop], costs[stop])
+
+        return at
 
     def thresholds(self, outcomes: Outcomes, *, count: int = 200) -> Floats:
-        """Thresholds at which choices change, most conservative first; never from certify or test samples."""
         return threshold_grid(self.probabilities(outcomes), count=count)
 
-    def frontier(self, outcomes: Outcomes, thresholds: Sequence[float] | Floats) -> list[Simulated]:
-        """Simulations at all `thresholds`."""
+    def possible_costs_ms(self) -> list[float]:
+        return [float(cost) for cost in self.stop_costs()]
+
+    def estimates(self, outcomes: Outcomes) -> dict[str, tuple[Floats, NDArray[np.bool_]]]:
         probabilities = self.probabilities(outcomes)
-        narrowed = outcomes.with_models(self.models)
-        return [
-            Simulated(
-                float(threshold),
-                answer,
-                narrowed.right[np.arange(len(narrowed)), answer],
-                self.stop_costs()[stop],
-            )
-            for threshold in thresholds
-            for stop, answer in [self.decide(probabilities, float(threshold))]
-        ]
+        right = outcomes.with_models(self.models).right
+        return {name: (probabilities[:, j], right[:, j]) for j, name in enumerate(self.models)}
 
 
-class FittedInputPolicy(FittedPolicy):
+class FittedInputPolicy(_Scored):
     """An input policy: a graph from features to scores decides before any model runs.
 
     Parameters
@@ -126,6 +156,8 @@ class FittedInputPolicy(FittedPolicy):
     features
         Names of the F features.
     """
+
+    kind = "input"
 
     def __init__(
         self,
@@ -137,37 +169,47 @@ class FittedInputPolicy(FittedPolicy):
         overhead_ms: float = 0.0,
     ) -> None:
         super().__init__(costs, overhead_ms=overhead_ms)
-        self.policy = policy
+        self.policy: InputPolicy = policy
         self.scores_onnx = scores_onnx
         self.features = tuple(features)
 
     @cached_property
     def _session(self) -> ort.InferenceSession:
-        return ort.InferenceSession(self.scores_onnx, providers=["CPUExecutionProvider"])
+        return open_session(self.scores_onnx, name="scores")
 
     def probabilities(self, outcomes: Outcomes) -> Floats:
-        columns = [outcomes.feature_names.index(name) for name in self.features]
-        return self.scores(np.ascontiguousarray(outcomes.features[:, columns]))
+        return self.scores(outcomes.feature_columns(self.features))
 
     def scores(self, features: NDArray[np.float32]) -> Floats:
-        """Scores ``[N, M]`` of features ``[N, F]``."""
+        """Scores ``[N, K]`` of features ``[N, F]``, columns as :attr:`models`."""
         scores: Floats = self._session.run(["scores"], {"features": features})[0].astype(np.float64)
-        return scores
+        return scores[:, [self.policy.order.index(name) for name in self.models]]
 
-    def decide(self, probabilities: Floats, threshold: float) -> tuple[Indices, Indices]:
-        picks = choose(probabilities, threshold)
-        return picks, picks
+    def decide(self, probabilities: Floats, threshold: float) -> Indices:
+        return next_action(probabilities, self.policy.costs_ms, threshold, self.policy.rule)
+
+    def thresholds(self, outcomes: Outcomes, *, count: int = 200) -> Floats:
+        return input_thresholds(self.probabilities(outcomes), self.policy, count=count)
 
     def stop_costs(self) -> Floats:
         return np.array([self.costs[name] for name in self.models]) + self.overhead_ms
 
 
-class FittedCascade(FittedPolicy):
-    """A cascade on raw confidence."""
+class FittedCascade(_Scored):
+    """A cascade on raw confidence.
 
-    def __init__(self, policy: CascadePolicy, costs: Mapping[str, float]) -> None:
+    Parameters
+    ----------
+    stage_ms
+        Milliseconds of deciding after a model ran; one model alone decides nothing.
+    """
+
+    kind = "cascade"
+
+    def __init__(self, policy: CascadePolicy, costs: Mapping[str, float], *, stage_ms: float = 0.0) -> None:
         super().__init__(costs)
         self.policy: CascadePolicy = policy
+        self.stage_ms = stage_ms if len(policy.stages) > 1 else 0.0
 
     def probabilities(self, outcomes: Outcomes) -> Floats:
         return np.stack(
@@ -178,11 +220,14 @@ class FittedCascade(FittedPolicy):
             axis=1,
         )
 
-    def decide(self, probabilities: Floats, threshold: float) -> tuple[Indices, Indices]:
+    def decide(self, probabilities: Floats, threshold: float) -> Indices:
         return escalate(probabilities, threshold)
 
+    def thresholds(self, outcomes: Outcomes, *, count: int = 200) -> Floats:
+        return cascade_thresholds(self.probabilities(outcomes), count=count)
+
     def stop_costs(self) -> Floats:
-        total: Floats = np.cumsum([self.costs[name] for name in self.models])
+        total: Floats = np.cumsum([self.costs[name] + self.stage_ms for name in self.models])
         return total
 
 
@@ -190,6 +235,53 @@ def threshold_grid(probabilities: Floats, *, count: int = 200) -> Floats:
     """Thresholds in descending order: above everything, then quantiles of the probabilities, then 0."""
     levels = np.quantile(probabilities, np.linspace(1, 0, count))
     return np.unique(np.concatenate([[NEVER], levels, [0.0]]))[::-1]
+
+
+def cascade_thresholds(probabilities: Floats, *, count: int = 200) -> Floats:
+    """Thresholds of a cascade on probabilities ``[n, K]``; the last stage answers whatever its own is."""
+    return threshold_grid(probabilities[:, :-1], count=count) if probabilities.shape[1] > 1 else np.zeros(1)
+
+
+def input_thresholds(scores: Floats, policy: InputPolicy, *, count: int = 200) -> Floats:
+    """Thresholds of an input policy on scores ``[n, M]``, most conservative first."""
+    if policy.rule == "threshold":
+        return threshold_grid(scores, count=count)
+    return price_grid(
+        [
+            (scores[:, [i]] - scores[:, :i], cost - np.array(policy.costs_ms[:i]))
+            for i, cost in enumerate(policy.costs_ms)
+            if i
+        ],
+        count=count,
+    )
+
+
+def price_grid(gains: Sequence[tuple[Floats, Floats]], *, count: int = 200) -> Floats:
+    """Prices of a millisecond at which choices change, lowest first: 0, quantiles, above everything.
+
+    Parameters
+    ----------
+    gains
+        Pairs of gains in probability ``[n, A]`` and of the extra milliseconds ``[A]`` they cost.
+    """
+    prices = [np.zeros(1)]
+    for gain, extra in gains:
+        rates = (gain / np.maximum(extra, 1e-9)).ravel()
+        prices.append(rates[rates > 0])
+    grid = np.unique(np.quantile(np.concatenate(prices), np.linspace(0, 1, count)))
+    return np.concatenate([[0.0], grid[grid > 0], [2 * grid[-1] + 1.0]])
+
+
+def input_frontier(
+    scores: Floats, right: NDArray[np.bool_], costs: Floats, policy: InputPolicy, *, count: int = 60
+) -> list[Simulated]:
+    """Frontier of an input policy's rule on scores ``[n, M]``, at costs ``[M]`` with everything included."""
+    rows = np.arange(len(scores))
+    points = []
+    for threshold in input_thresholds(scores, policy, count=count):
+        picks = next_action(scores, policy.costs_ms, float(threshold), policy.rule)
+        points.append(Simulated(float(threshold), picks, right[rows, picks], costs[picks]))
+    return points
 
 
 def by_cost(costs: Mapping[str, float], models: Sequence[str]) -> tuple[str, ...]:
@@ -200,6 +292,15 @@ def by_cost(costs: Mapping[str, float], models: Sequence[str]) -> tuple[str, ...
             f"expected the cost of every model, got none for {', '.join(missing)}. Run 'zooselect bench'."
         )
     return tuple(sorted(models, key=lambda name: (costs[name], name)))
+
+
+def pareto(frontier: Sequence[Simulated]) -> list[Simulated]:
+    """The points that no other beats in both accuracy and time, most accurate first."""
+    kept: list[Simulated] = []
+    for point in sorted(frontier, key=lambda point: (point.mean_ms, -point.accuracy)):
+        if not kept or point.accuracy > kept[-1].accuracy:
+            kept.append(point)
+    return kept[::-1]
 
 
 def cheapest_reaching(frontier: Sequence[Simulated], precision: float) -> Simulated | None:

@@ -1,8 +1,8 @@
 """Profiling: run the zoo over labelled images once, and keep what every model said and what the features are.
 
-The folder holds ``profile.json``, ``samples.parquet`` and, for every model and for the input features,
-``outputs/<name>-<digest>/part-*.parquet``. A part is written whole or not at all, so a run that was killed
-goes on where it stopped, and a model that was replaced is the only one that runs again.
+The folder holds ``profile.json``, ``samples.parquet`` and, for every model, for the input features and for
+the pixels that these read, ``outputs/<name>-<digest>/part-*.parquet``. A part is written whole or not at all,
+so a run that was killed goes on where it stopped, and a model that was replaced is the only one to run again.
 """
 
 from __future__ import annotations
@@ -12,30 +12,31 @@ import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from msgspec import Meta
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from training.data import LabelledImages
-from training.features import NAMES, POOL_VERSION, InputFeatures
+from training.features import EARLIER, NAMES, POOL_VERSION, feature_graph, read_pixels
 from training.splits import TEST, TRAIN, Splits, one_environment_per_group, without_training_images
 from zoo.card import Positive, Sha256, check_same_classes, match_classes
 from zoo.directory import Zoo
 from zoo.errors import DataError, ModelError, StaleError, ZooError
 from zoo.files import atomic_path, encode_record, read_record, sha256_bytes, write_atomic
+from zoo.model import open_session
 
 SCHEMA_VERSION = 1
 PROFILE_FILE = "profile.json"
 UNFINISHED_FILE = "unfinished.json"  # there from the first written part to the last
 SAMPLES_FILE = "samples.parquet"
 FEATURES = "input-features"
+PIXELS = "input-pixels"  # what the features read: a scout learns from them, and fitting needs no images
 PART_ROWS = 1024
 LARGE_SIDE = 96  # from this median side on, features read a finer grid
 
@@ -152,11 +153,32 @@ def read_profile_record(folder: str | Path) -> ProfileRecord:
 
 
 def parts_folder(folder: Path, name: str, record: ProfileRecord) -> Path:
-    """Where the parts of one model, or of :data:`FEATURES`, lie."""
+    """Where the parts of one model, of :data:`FEATURES` or of :data:`PIXELS`, lie."""
     if name == FEATURES:
-        content = f"{POOL_VERSION} {record.grid} {' '.join(NAMES)}".encode()
-        return folder / "outputs" / f"{FEATURES}-{sha256_bytes(content)[:12]}"
+        return _features_folder(folder, record, POOL_VERSION, NAMES)
+    if name == PIXELS:
+        return folder / "outputs" / f"{PIXELS}-{sha256_bytes(f'1 {record.grid}'.encode())[:12]}"
     return folder / "outputs" / f"{name}-{record.models[name][:12]}"
+
+
+def stored_features(folder: Path, record: ProfileRecord) -> tuple[Path, tuple[str, ...]]:
+    """Where the features of a profile lie, and their names: all of the pool, or those of an earlier pool."""
+    pools = {POOL_VERSION: NAMES, **EARLIER}
+    for version in sorted(pools, reverse=True):
+        found = _features_folder(folder, record, version, pools[version])
+        if is_complete(found, record):
+            return found, pools[version]
+    return parts_folder(folder, FEATURES, record), NAMES
+
+
+def is_complete(parts: Path, record: ProfileRecord) -> bool:
+    """Whether all parts lie in the folder `parts`."""
+    return all(part_path(parts, part).is_file() for part in range(-(-record.samples // record.part_rows)))
+
+
+def _features_folder(folder: Path, record: ProfileRecord, version: int, names: tuple[str, ...]) -> Path:
+    content = f"{version} {record.grid} {' '.join(names)}".encode()
+    return folder / "outputs" / f"{FEATURES}-{sha256_bytes(content)[:12]}"
 
 
 def part_path(folder: Path, part: int) -> Path:
@@ -249,7 +271,7 @@ def _run_missing(
     missing = {
         part: [
             name
-            for name in (*zoo.names, FEATURES)
+            for name in (*zoo.names, FEATURES, PIXELS)
             if not part_path(parts_folder(folder, name, record), part).is_file()
         ]
         for part in range(parts)
@@ -261,12 +283,16 @@ def _run_missing(
     orders = {
         name: np.array(match_classes(record.classes, zoo.card(name).classes, model=name)) for name in models
     }
-    features = InputFeatures(grid=record.grid).eval()
+    features = open_session(feature_graph(NAMES, grid=record.grid).SerializeToString(), name=FEATURES)
 
     def measure(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            values: NDArray[np.float32] = features(torch.from_numpy(images)).numpy()
+        values: NDArray[np.float32] = features.run(["features"], {"image": images})[0]
         return values
+
+    def read(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return read_pixels(images, record.grid).reshape(len(images), -1)
+
+    of_images: dict[str, _Call] = {FEATURES: measure, PIXELS: read}
 
     total = sum(min(PART_ROWS, len(rows) - part * PART_ROWS) for part, names in missing.items() if names)
     with tqdm(total=total, desc="profiling", unit="img", disable=not progress, delay=1) as bar:
@@ -274,15 +300,15 @@ def _run_missing(
             if not names:
                 continue
             members = rows[part * PART_ROWS : (part + 1) * PART_ROWS]
-            outputs: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
-            for batch in _batches(data, members, batch_size, measure if FEATURES in names else None):
+            outputs: dict[str, list[_Values]] = {name: [] for name in names}
+            wanted_of_images = {name: call for name, call in of_images.items() if name in names}
+            for batch in _batches(data, members, batch_size, wanted_of_images):
                 for name in names:
-                    values = (
-                        batch.features
-                        if name == FEATURES
-                        else _in_order(batch.stacks, models[name].logits)[:, orders[name]]
-                    )
-                    assert values is not None
+                    values: _Values
+                    if name in of_images:
+                        values = batch.of_images[name]
+                    else:
+                        values = _in_order(batch.stacks, models[name].logits)[:, orders[name]]
                     bad = ~np.isfinite(values).all(axis=1)
                     if bad.any():
                         sample = data.ids[members[batch.first + int(bad.argmax())]]
@@ -294,24 +320,28 @@ def _run_missing(
                 bar.update(batch.size)
             ids = [data.ids[i] for i in members]
             for name in names:
-                values = np.concatenate(outputs[name])
-                column = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
+                whole = np.concatenate(outputs[name])
+                column = pa.FixedSizeListArray.from_arrays(pa.array(whole.ravel()), whole.shape[1])
                 target = part_path(parts_folder(folder, name, record), part)
                 _write_table(pa.table({"id": ids, "values": column}), target)
+
+
+_Values = NDArray[np.float32] | NDArray[np.uint8]
+_Call = Callable[[NDArray[np.uint8]], _Values]
 
 
 class _Batch(NamedTuple):
     first: int  # place of its first image in the part
     size: int
     stacks: list[tuple[list[int], NDArray[np.uint8]]]  # per image size: places in the batch, [n, H, W, 3]
-    features: NDArray[np.float32] | None
+    of_images: dict[str, _Values]  # features and pixels, where wanted
 
 
 def _batches(
     data: LabelledImages,
     members: NDArray[np.intp],
     batch_size: int,
-    measure: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None,
+    of_images: dict[str, _Call],
 ) -> Iterator[_Batch]:
     """Batches of decoded images; the next one is prepared while the models work on this one."""
 
@@ -321,10 +351,10 @@ def _batches(
         for i, image in enumerate(images):
             by_size.setdefault(image.shape, []).append(i)
         stacks = [(places, np.stack([images[i] for i in places])) for places in by_size.values()]
-        return _Batch(first, len(images), stacks, None if measure is None else _in_order(stacks, measure))
+        made = {name: _in_order(stacks, call) for name, call in of_images.items()}
+        return _Batch(first, len(images), stacks, made)
 
-    # torch on one thread there: a second pool of threads would fight with ONNX Runtime's for the cores
-    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as reader:
+    with ThreadPoolExecutor(1) as reader:
         upcoming = reader.submit(prepare, 0)
         for first in range(0, len(members), batch_size):
             batch = upcoming.result()
@@ -335,10 +365,10 @@ def _batches(
 
 def _in_order(
     stacks: list[tuple[list[int], NDArray[np.uint8]]],
-    call: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
-) -> NDArray[np.float32]:
+    call: _Call,
+) -> _Values:
     """Call once for every image size and put the rows back in the order of the batch."""
-    rows: dict[int, NDArray[np.float32]] = {}
+    rows: dict[int, NDArray[Any]] = {}
     for places, images in stacks:
         rows.update(zip(places, call(images), strict=True))
     return np.stack([rows[place] for place in sorted(rows)])
@@ -362,7 +392,7 @@ def _write_table(table: pa.Table, path: Path) -> None:
 
 
 def _remove_others(folder: Path, record: ProfileRecord) -> None:
-    kept = {parts_folder(folder, name, record) for name in (*record.models, FEATURES)}
+    kept = {parts_folder(folder, name, record) for name in (*record.models, FEATURES, PIXELS)}
     for path in (folder / "outputs").iterdir():
         if path not in kept:
             shutil.rmtree(path, ignore_errors=True)

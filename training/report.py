@@ -13,12 +13,14 @@ from pathlib import Path
 
 import jinja2
 
-from training.evaluation import Evaluation, MethodRow
-from training.plots import darken, frontier_plot, model_colours, reliability_plot
+from training.evaluation import Evaluation, FeatureShown, MethodRow
+from training.frontier_plot import frontier_plot
+from training.plots import darken, model_colours, reliability_plot
+from training.spread_plots import guarantee_plot, noise_limit, times_plot
 from zoo.files import write_atomic
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_MIN_SHARES, _MAX_NAME = 24, 26
+_MIN_SHARES, _MAX_NAME, _MOST_SHARES = 24, 26, 4
 
 
 def render(evaluation: Evaluation, path: str | Path) -> None:
@@ -40,18 +42,20 @@ def render(evaluation: Evaluation, path: str | Path) -> None:
     environment.filters.update(
         percent=lambda share, digits=1: _together(percent(share, digits)),
         ms=lambda value: milliseconds(value, decimals),
+        bytes=_size,
         together=_together,
     )
     colours = model_colours(evaluation.models)
-    plots = {}
-    if evaluation.rows:
-        plots["frontier"] = _picture(lambda narrow: frontier_plot(evaluation, narrow=narrow))
-    if evaluation.reliability:
-        plots["reliability"] = _picture(
-            lambda narrow: reliability_plot(evaluation.reliability, colours, narrow=narrow)
-        )
     page = environment.get_template("report.html").render(
-        e=evaluation, colours=colours, plots=plots, verdict=verdict(evaluation)
+        e=evaluation,
+        environments=lambda method: _hardest_first(evaluation, method),
+        asked=evaluation.asked or _in_words(evaluation.asked_precision),
+        colours=colours,
+        features=[FeatureShown(*item) for item in evaluation.features],
+        groups=_groups(evaluation),
+        noise_limit=noise_limit,
+        plots=_plots(evaluation, colours),
+        verdict=verdict(evaluation),
     )
     write_atomic(Path(path), page.encode())
 
@@ -67,7 +71,7 @@ def table(evaluation: Evaluation, width: int = 100) -> str:
         [row.name, row.kind, _asked(row), _accuracy(row), *(_time(row, ms, decimals) for ms in _times(row))]
         for row in rows
     ]
-    shown = [i for i in range(len(header)) if i != 2 or any(row.precision is not None for row in rows)]
+    shown = [i for i in range(len(header)) if i != 2 or any(map(_asked, rows))]
     sizes = {i: max(len(line[i]) for line in [header, *cells]) for i in shown}
     fixed = sum(size + 2 for i, size in sizes.items() if i)
     sizes[0] = max(len(header[0]), min(sizes[0], _MAX_NAME, max(12, width - fixed - 2)))
@@ -101,14 +105,18 @@ class Comparison:
 
 
 def verdict(evaluation: Evaluation) -> list[Comparison]:
-    """The selector against the reference model and against the cheapest single model that is good enough."""
+    """The selector against the reference model, the cheapest single model that is good enough, and others."""
     ours = evaluation.ours
     if ours is None or ours.mean_ms <= 0:
         return []
     found: list[Comparison] = []
     pairs = [
-        (evaluation.reference, "the most accurate single model"),
+        (
+            evaluation.reference,
+            "the reference model" if evaluation.reference_model else "the most accurate single model",
+        ),
         (evaluation.cheapest_enough, "the cheapest single model that reaches the asked precision"),
+        (_rival(evaluation, ours), "the fastest other method that is as accurate"),
     ]
     for row, what in pairs:
         if row is not None and row.mean_ms > 0 and all(row is not other.row for other in found):
@@ -133,6 +141,50 @@ def milliseconds(value: float, decimals: int) -> str:
     return f"{value:,.{decimals}f}"
 
 
+def _plots(evaluation: Evaluation, colours: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    plots = {}
+    if evaluation.rows:
+        plots["frontier"] = _picture(lambda narrow: frontier_plot(evaluation, narrow=narrow))
+    if evaluation.reliability:
+        plots["reliability"] = _picture(
+            lambda narrow: reliability_plot(evaluation.reliability, colours, narrow=narrow)
+        )
+    if any(len(calls) for calls in evaluation.times.values()):
+        plots["times"] = _picture(lambda narrow: times_plot(evaluation.times, colours, narrow=narrow))
+    if evaluation.guarantee:
+        plots["guarantee"] = _picture(lambda narrow: guarantee_plot(evaluation.guarantee, narrow=narrow))
+    return plots
+
+
+def _groups(evaluation: Evaluation) -> list[tuple[str, list[MethodRow]]]:
+    """The rows by what they are; without a heading where a glance tells them apart."""
+    kinds = {"ours": "Zooselect", "single": "Single models", "peer": "Other methods", "oracle": "Ceiling"}
+    if not evaluation.peers:
+        return [("", list(evaluation.rows))]
+    groups = [(title, [row for row in evaluation.rows if row.kind == kind]) for kind, title in kinds.items()]
+    return [(title, rows) for title, rows in groups if rows]
+
+
+def _in_words(precision: float | None) -> str:
+    return "" if precision is None else f"precision of at least {precision * 100:g} %"
+
+
+def _hardest_first(evaluation: Evaluation, method: str) -> list[tuple[str, Mapping[str, float]]]:
+    return sorted(evaluation.environments.items(), key=lambda item: item[1].get(method, 1.0))
+
+
+def _rival(evaluation: Evaluation, ours: MethodRow) -> MethodRow | None:
+    """The fastest method of others that is as accurate, of those whose times were found in the same way."""
+    equal = [row for row in evaluation.peers if row.wall_clock == ours.wall_clock]
+    enough = [row for row in equal if row.accuracy >= ours.accuracy]
+    return min(enough, key=lambda row: row.mean_ms, default=None)
+
+
+def _size(count: int) -> str:
+    """Bytes as text: ``8.4 kB``, ``1.9 MB``."""
+    return f"{count / 1e3:.1f} kB" if count < 1e6 else f"{count / 1e6:,.1f} MB"
+
+
 def _times(row: MethodRow) -> tuple[float, float]:
     return row.mean_ms, row.p95_ms
 
@@ -145,7 +197,7 @@ def _decimals(evaluation: Evaluation) -> int:
 
 def _together(text: str) -> str:
     """No line break between a figure and its unit."""
-    return re.sub(r"(?<=\d) (?=%|ms\b|µs\b)", "\N{NO-BREAK SPACE}", text)
+    return re.sub(r"(?<=\d) (?=%|ms\b|µs\b|kB\b|MB\b)", "\N{NO-BREAK SPACE}", text)
 
 
 def _picture(plot: Callable[[bool], str]) -> dict[str, str]:
@@ -168,10 +220,9 @@ def _line(cells: list[str], sizes: Mapping[int, int]) -> str:
 
 
 def _asked(row: MethodRow) -> str:
-    if row.precision is None:
-        return ""
-    mark = {True: " ✓", False: " ✗", None: ""}[row.certified]
-    return f"{row.precision * 100:g} %{mark}"
+    mark = {True: "✓", False: "✗", None: ""}[row.certified]
+    precision = "" if row.precision is None else f"{row.precision * 100:g} %"
+    return f"{precision} {mark}".strip()
 
 
 def _accuracy(row: MethodRow) -> str:
@@ -185,9 +236,11 @@ def _time(row: MethodRow, value: float, decimals: int) -> str:
 def _wrap_shares(row: MethodRow, width: int) -> list[str]:
     if row.kind == "single":
         return []
-    return list(
-        _joined([f"{name} {percent(share, 0)}" for name, share in row.shares.items() if share], width)
-    )
+    some = {name: share for name, share in row.shares.items() if share}
+    largest = sorted(some, key=some.__getitem__, reverse=True)[:_MOST_SHARES]
+    items = [f"{name} {percent(share, 0)}" for name, share in some.items() if name in largest]
+    rest = sum(share for name, share in some.items() if name not in largest)
+    return list(_joined([*items, *([f"others {percent(rest, 0)}"] if rest else [])], width))
 
 
 def _joined(items: list[str], width: int) -> Iterator[str]:

@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from selector.constraint import Constraint
 from selector.policy import softmax
 from selector.runtime import Prediction, Selector
 from training.data import LabelledImages
@@ -42,7 +44,7 @@ class Timed:
 
 
 def run_wall_clock(
-    selectors: Mapping[str, tuple[Selector, float]],
+    selectors: Mapping[str, tuple[Selector, Constraint]],
     data: LabelledImages,
     *,
     singles: Mapping[str, Model],
@@ -58,7 +60,7 @@ def run_wall_clock(
     Parameters
     ----------
     selectors
-        Name of the row → selector and the precision to ask of it.
+        Name of the row → selector and the constraint to ask of it.
     singles
         Name → model to compare with.
     rounds
@@ -69,7 +71,7 @@ def run_wall_clock(
     truth = np.array([data.classes[label] for label in data.labels])
     images = [np.ascontiguousarray(data.image(i)) for i in range(len(data))]
     calls: dict[str, Callable[[NDArray[np.uint8]], object]] = {
-        **{name: partial(selector.predict, precision=asked) for name, (selector, asked) in selectors.items()},
+        **{name: partial(_predict, selector, asked) for name, (selector, asked) in selectors.items()},
         **{name: partial(_answer, model) for name, model in singles.items()},
     }
     answers: dict[str, list[tuple[str, str, bool | None]]] = {name: [] for name in calls}
@@ -107,6 +109,11 @@ def single_models(selector: Selector, names: Sequence[str] | None = None) -> dic
         name: Model.open(selector.bundle.card(name), selector.folder, threads=selector.threads)
         for name in (selector.models if names is None else names)
     }
+
+
+def _predict(selector: Selector, asked: Constraint, image: NDArray[np.uint8]) -> Prediction:
+    options: Any = {asked.kind: asked.level}
+    return selector.predict(image, **options)
 
 
 def _answer(model: Model, image: NDArray[np.uint8]) -> str:

@@ -108,13 +108,13 @@ def read_verified(path: Path, sha256: str, size_bytes: int) -> bytes:
     return content
 
 
-def decode_record(content: bytes, kind: type[T], *, name: str, schema_version: int) -> T:
+def decode_record(content: bytes, kind: type[T], *, name: str, schema_version: int, oldest: int = 1) -> T:
     """Decode a JSON record of type `kind`, with a version check before the fields are looked at.
 
     Raises
     ------
     SchemaVersionError
-        When the record's ``schema_version`` is newer than `schema_version`.
+        When the record's ``schema_version`` is newer than `schema_version` or older than `oldest`.
     CardError
         When a field is missing, unknown or of the wrong type; the message holds the exact path.
     """
@@ -125,6 +125,11 @@ def decode_record(content: bytes, kind: type[T], *, name: str, schema_version: i
                 f"{name}: expected schema version {schema_version} or older, got {version}. "
                 "It was written by a newer zooselect: upgrade with 'pip install -U zooselect'."
             )
+        if version < oldest:
+            raise SchemaVersionError(
+                f"{name}: expected schema version {oldest} or newer, got {version}. "
+                "It was written by an older zooselect: make it again with this one."
+            )
         return msgspec.json.decode(content, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CardError(
@@ -132,7 +137,7 @@ def decode_record(content: bytes, kind: type[T], *, name: str, schema_version: i
         ) from error
 
 
-def read_record(path: Path, kind: type[T], *, schema_version: int) -> T:
+def read_record(path: Path, kind: type[T], *, schema_version: int, oldest: int = 1) -> T:
     """Read and decode the JSON record at `path`; see :func:`decode_record`.
 
     Raises
@@ -151,7 +156,7 @@ def read_record(path: Path, kind: type[T], *, schema_version: int) -> T:
         raise CardError(
             f"{path}: expected at most {MAX_JSON_BYTES:,} bytes of JSON, got more. Check the path."
         )
-    return decode_record(content, kind, name=str(path), schema_version=schema_version)
+    return decode_record(content, kind, name=str(path), schema_version=schema_version, oldest=oldest)
 
 
 def encode_record(record: Any) -> bytes:

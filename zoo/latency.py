@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from zoo.card import Name, Positive, Sha256
 from zoo.directory import Zoo
-from zoo.errors import LatencyError
+from zoo.errors import CardError, LatencyError
 from zoo.files import encode_record, read_record, write_atomic
 from zoo.image import check_image
 
@@ -83,7 +83,13 @@ class LatencyTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
                 reason = "is not in" if row is None else "has changed since"
                 raise LatencyError(
                     f"model {card.name!r} {reason} the latency table of device {self.device!r}, which holds: "
-                    f"{', '.join(self.models) or 'nothing'}. Measure again: zooselect bench"
+                    f"{', '.join(self.models) or 'nothing'}. Measure again with 'zooselect bench', "
+                    "or name the right table with --latency."
+                )
+            if not 0 < row.latency.p50_ms < float("inf"):
+                raise LatencyError(
+                    f"expected a positive finite time of model {card.name!r} on device {self.device!r}, "
+                    f"got {row.latency.p50_ms!r} ms. Measure again with 'zooselect bench'."
                 )
             costs[card.name] = row.latency.p50_ms
         return costs
@@ -246,5 +252,10 @@ def save_table(table: LatencyTable, path: str | Path) -> None:
 
 
 def load_table(path: str | Path) -> LatencyTable:
-    """Read a latency table; raises :class:`CardError` when it does not validate."""
+    """Read a latency table; raises :class:`CardError` when there is none or it does not validate."""
+    if not Path(path).is_file():
+        raise CardError(
+            f"{path}: expected a LatencyTable record, got no file. "
+            "Measure one with 'zooselect bench', or name the right one with --latency."
+        )
     return read_record(Path(path), LatencyTable, schema_version=SCHEMA_VERSION)

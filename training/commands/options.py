@@ -70,6 +70,11 @@ def load_data(spec: str, *, environments: str = "", skip_bad: bool = False, seed
     return under_environments(data, [name.strip() for name in names], seed=seed)
 
 
+def given(**values: float | None) -> dict[str, float]:
+    """Only the options that were given."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def parse_splits(text: str) -> dict[str, float]:
     """Shares such as ``fit=0.5,tune=0.1,certify=0.2,test=0.2`` as a dictionary.
 

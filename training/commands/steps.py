@@ -22,6 +22,7 @@ from training.commands.options import (
     SeedOption,
     SkipBadOption,
     ZooOption,
+    given,
     load_data,
     parse_splits,
 )
@@ -81,22 +82,46 @@ def profile(
 
 def fit(
     precision: Annotated[
-        float, typer.Option(help="Required probability of a right answer, in (0, 1).")
-    ] = 0.95,
+        float | None,
+        typer.Option(help="Required probability of a right answer, in (0, 1). Default: 0.95."),
+    ] = None,
+    max_drop: Annotated[
+        float | None, typer.Option(help="Instead: by how much it may lie below the reference model's.")
+    ] = None,
+    mean_ms: Annotated[
+        float | None,
+        typer.Option("--mean-ms", help="Instead: the most accurate answers within this mean time."),
+    ] = None,
+    p95_ms: Annotated[
+        float | None, typer.Option("--p95-ms", help="Instead: with 95 of 100 answers within this time.")
+    ] = None,
     zoo: ZooOption = MY_ZOO,
     profile: ProfileOption = MY_PROFILE,
     latency: LatencyOption = THIS_MACHINE,
     out: Annotated[Path, typer.Option("--out", help="Folder to write the selector to.")] = MY_FIT,
     policy: Annotated[
-        Literal["auto", "input", "cascade"],
-        typer.Option(help="input: decide from the image alone; cascade: run cheap, escalate; auto: compare."),
+        Literal["auto", "input", "cascade", "probe"],
+        typer.Option(
+            help="input: decide from the image alone; cascade: run cheap, escalate; probe: run cheap, "
+            "then go on to any other; auto: compare."
+        ),
     ] = "auto",
     models: Annotated[
         str, typer.Option(help="Choose among these models only, separated by commas. Default: the whole zoo.")
     ] = "",
     delta: Annotated[float, typer.Option(help="Allowed probability that a certificate is wrong.")] = 0.05,
+    max_bytes: Annotated[
+        int | None, typer.Option(help="Choose models of at most so many bytes in all.", min=1)
+    ] = None,
+    top_k: Annotated[
+        int, typer.Option(help="Right is an answer with the label among its k most probable classes.")
+    ] = 1,
+    no_labels: Annotated[
+        bool,
+        typer.Option("--no-labels", help="Right is what the most accurate model says, whatever the label."),
+    ] = False,
     require_certified: Annotated[
-        bool, typer.Option("--require-certified", help="Exit with code 3 if the precision is not certified.")
+        bool, typer.Option("--require-certified", help="Exit with code 3 if the constraint is not certified.")
     ] = False,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -113,17 +138,21 @@ def fit(
     from zoo.directory import Zoo
     from zoo.latency import load_table
 
+    asked = given(precision=precision, max_drop=max_drop, mean_ms=mean_ms, p95_ms=p95_ms)
     chosen = [name.strip() for name in models.split(",") if name.strip()]
     whole = Zoo.open(zoo)
     fitted = run(
         profile,
         whole.only(chosen) if chosen else whole,
         load_table(latency),
-        precision=precision,
+        progress=not as_json,
         policy=policy,
         delta=delta,
+        max_bytes=max_bytes,
+        top_k=top_k,
+        agree_with_reference=no_labels,
         seed=seed,
-        progress=not as_json,
+        **asked,
     )
     save_fit(fitted, out)
     certificate = fitted.certificate()
@@ -133,20 +162,21 @@ def fit(
         typer.echo(f"policy: {fitted.policy.kind}, {' → '.join(fitted.policy.models)}")
         for item in fitted.record.comparisons:
             typer.echo(
-                f"  {item.kind:<8} {item.accuracy:.1%} at {item.mean_ms:.3f} ms in cross-validation"
-                + (" (chosen)" if item.chosen else "")
+                f"  {item.accuracy:.1%} at {item.mean_ms:.3f} ms in cross-validation: {item.label}, "
+                f"{' → '.join(item.models)}" + (" (chosen)" if item.chosen else "")
             )
         kept = [item.name for item in fitted.record.features if item.kept]
         if kept:
             typer.echo(f"features kept: {len(kept)} of {len(fitted.record.features)}: {', '.join(kept)}")
         if certificate is not None:
             typer.echo(
-                f"certified: precision {certificate.precision:g} at {certificate.confidence:.0%} confidence "
-                f"({certificate.right} of {certificate.samples} certify samples right)"
+                f"certified: {certificate.constraint} at {certificate.confidence:.0%} confidence "
+                f"({certificate.accuracy:.1%} of {certificate.samples} certify samples right, "
+                f"{certificate.mean_ms:.3f} ms)"
             )
         typer.echo(f"Written to {out}. Next: zooselect evaluate, then zooselect export")
     if certificate is None:
-        typer.echo(explain_uncertified(fitted, precision), err=True)
+        typer.echo(explain_uncertified(fitted, fitted.record.bundle.default), err=True)
         if require_certified:
             raise typer.Exit(UNCERTIFIED)
 
@@ -155,7 +185,7 @@ def evaluate(
     fit: FitOption = MY_FIT,
     profile: ProfileOption = MY_PROFILE,
     precision: Annotated[
-        float | None, typer.Option(help="Precision to answer with. Default: the fitted one.")
+        float | None, typer.Option(help="Precision to answer with. Default: the fitted constraint.")
     ] = None,
     bundle: Annotated[
         Path | None,
@@ -176,30 +206,21 @@ def evaluate(
     """
     import msgspec
 
-    from selector.runtime import Selector
-    from training.evaluate import evaluate as run
-    from training.evaluate import our_name
+    from selector.constraint import constraint
+    from training.commands.report import judged
     from training.fitted import load_fit
-    from training.profile import held_out_images
     from training.report import render, table
-    from training.wallclock import run_wall_clock, single_models
-    from zoo.errors import DataError
 
-    fitted = load_fit(fit)
-    asked = fitted.record.bundle.default_precision if precision is None else precision
-    timed = []
-    if bundle is not None:
-        if not data:
-            raise DataError("expected --data with --bundle: the images of the profile, got none.")
-        images = held_out_images(profile, load_data(data, environments=environments, seed=seed))
-        selector = Selector.load(bundle)
-        timed = run_wall_clock(
-            {our_name(asked): (selector, asked)},
-            images,
-            singles=single_models(selector),
-            progress=not as_json,
-        )
-    evaluation = run(fitted, profile, precision=precision, timed=timed, next_commands=["zooselect export"])
+    evaluation = judged(
+        load_fit(fit),
+        profile,
+        asked=constraint(precision),
+        bundle=bundle,
+        data=data,
+        environments=environments,
+        seed=seed,
+        progress=not as_json,
+    )
     render(evaluation, report)
     if as_json:
         typer.echo(msgspec.json.encode(evaluation).decode())

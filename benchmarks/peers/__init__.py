@@ -1,0 +1,32 @@
+"""Every method of the field that selects among models, on the same outcomes as ours."""
+
+from collections.abc import Callable, Mapping
+
+from benchmarks.peers.algorithm_selectors import PairwiseForests, PairwiseRegression, SatzillaRidge, Sunny
+from benchmarks.peers.cascades import MaxSoftmaxCascade
+from benchmarks.peers.dynamic_ensembles import KnoraE, MetaDes, Ola
+from benchmarks.peers.greedy import GreedyCascade
+from benchmarks.peers.peer import Peer, cheapest_meeting
+from benchmarks.peers.premodel import KnnPremodel
+from benchmarks.peers.singles import AlwaysLargest, Oracle, RandomMix, SingleModels, ceiling
+
+_CLASSES: tuple[type[Peer], ...] = (
+    AlwaysLargest,
+    SingleModels,
+    RandomMix,
+    MaxSoftmaxCascade,
+    GreedyCascade,
+    KnnPremodel,
+    Ola,
+    KnoraE,
+    MetaDes,
+    SatzillaRidge,
+    PairwiseForests,
+    PairwiseRegression,
+    Sunny,
+    Oracle,
+)
+
+PEERS: Mapping[str, Callable[[], Peer]] = {kind.name: kind for kind in _CLASSES}
+
+__all__ = ["PEERS", "Peer", "ceiling", "cheapest_meeting"]

@@ -1,0 +1,218 @@
+"""Repeated splits: every method on the same outcomes, dealt out anew many times.
+
+In each repetition all choices (features, policies, chains, thresholds, settings of peers) are made on the fit
+and tune samples; certificates come from the certify samples; the figures are those of the test samples.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.peers import PEERS, cheapest_meeting
+from selector.constraint import Constraint
+from training.aims import Aim
+from training.candidates import Candidate, standing
+from training.certify import Tests
+from training.consider import consider
+from training.outcomes import ALL_SPLITS, Outcomes, load_outcomes, pixels_of
+from training.policies import FittedPolicy, Simulated, by_cost
+from training.profile import read_profile_record
+from training.splits import CERTIFY, FIT, TEST, TUNE, Splits, one_environment_per_group
+from zoo.directory import Zoo
+from zoo.latency import LatencyTable
+
+LEVELS = 16  # accuracies that are aimed at, from that of the cheapest model to the best there is
+OFFSETS = (0.0, 0.0025, 0.005, 0.01)  # what is aimed at above the reference model's accuracy
+MANY = 10**9  # samples: an aim with no allowance for a certificate
+DELTA = 0.05
+LEVELS_TO_CERTIFY = np.arange(0.5, 0.99, 0.01).round(2)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One method at one setting on the test samples of one repetition."""
+
+    accuracy: float
+    mean_ms: float
+    p95_ms: float
+
+
+@dataclass(frozen=True)
+class CertifiedPoint:
+    """A certified precision and what came of it on the test samples."""
+
+    precision: float
+    accuracy: float
+    mean_ms: float
+    samples: int  # test samples
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """All figures of one split."""
+
+    seed: int
+    reference: Point  # the most accurate single model of fit and tune samples
+    named: Point  # the most capable model as delivered
+    levels: tuple[float, ...]
+    ours: tuple[Point, ...]  # one a level
+    at_reference: tuple[Point, ...]  # aiming at the named model's accuracy plus each of OFFSETS
+    certified: tuple[CertifiedPoint, ...]
+    peers: Mapping[str, tuple[Point | None, ...]]  # one a level; None where it cannot reach the level
+    frontiers: Mapping[str, tuple[Point, ...]]  # all settings of each peer
+    kinds: tuple[str, ...]  # what each of ours is
+    seconds: Mapping[str, float]  # to fit
+
+
+def repeat(
+    profile: Path,
+    zoo: Zoo,
+    table: LatencyTable,
+    *,
+    named: str,
+    seeds: Sequence[int],
+    jobs: int,
+    peers: Sequence[str] = tuple(PEERS),
+) -> list[Repetition]:
+    """Figures of one repetition a seed; `jobs` processes share them."""
+    one = partial(_one, profile, zoo.folder, zoo.names, table, named, tuple(peers))
+    if jobs == 1:
+        return [one(seed) for seed in seeds]
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        return list(pool.map(one, seeds))
+
+
+def deal(outcomes: Outcomes, seed: int) -> Outcomes:
+    """The samples dealt out anew; certify and test keep one environment of every original."""
+    splits = Splits(seed=seed).assign(outcomes.groups.tolist())
+    used = one_environment_per_group(
+        outcomes.groups.tolist(), outcomes.environments.tolist(), splits.tolist(), seed=seed
+    )
+    return replace(outcomes, splits=splits).rows(used)
+
+
+def _one(
+    profile: Path,
+    folder: Path,
+    names: Sequence[str],
+    table: LatencyTable,
+    named: str,
+    peers: Sequence[str],
+    seed: int,
+) -> Repetition:
+    zoo = Zoo.open(folder).only(names)
+    outcomes = deal(load_outcomes(profile, zoo=zoo, splits=ALL_SPLITS), seed)
+    costs = table.costs_ms(zoo)
+    start = time.perf_counter()
+    considered = consider(
+        outcomes,
+        zoo,
+        table,
+        ("cascade", "probe", "input"),
+        grid=read_profile_record(profile).grid,
+        pixels=partial(pixels_of, profile),
+        seed=seed,
+    )
+    outcomes, candidates = considered.outcomes, considered.candidates
+    ours = Choices(candidates, considered.situation.outcomes)
+    seconds = {"zooselect": time.perf_counter() - start}
+    assert considered.input_fit is not None
+    overhead_ms = considered.input_fit.cost_ms
+    decide_ms = considered.situation.confidence_ms
+    development, test = outcomes.split(FIT, TUNE), outcomes.split(TEST)
+    order = by_cost(costs, zoo.names)
+    accuracy = development.accuracy()
+    best = max(point.accuracy for candidate in candidates for point in candidate.frontier)
+    levels = np.linspace(accuracy[order[0]], best - 0.002, LEVELS).round(4).tolist()
+    reference = max(order, key=lambda name: accuracy[name])
+    found: dict[str, tuple[Point | None, ...]] = {}
+    frontiers: dict[str, tuple[Point, ...]] = {}
+    for name in peers:
+        start = time.perf_counter()
+        peer = PEERS[name]()
+        peer.fit(development, costs, overhead_ms=overhead_ms, decide_ms=decide_ms, seed=seed)
+        seconds[name] = time.perf_counter() - start
+        points = peer.frontier(test)
+        frontiers[name] = tuple(_point(point) for point in points)
+        met = [cheapest_meeting(peer.development_frontier(), points, level) for level in levels]
+        found[name] = tuple(None if point is None else _point(point) for point in met)
+    return Repetition(
+        seed=seed,
+        reference=_single(test, reference, costs),
+        named=_single(test, named, costs),
+        levels=tuple(levels),
+        ours=tuple(_point(ours.reaching(level, test)) for level in levels),
+        at_reference=tuple(_point(ours.reaching(accuracy[named] + offset, test)) for offset in OFFSETS),
+        certified=tuple(_certified(ours, outcomes, levels, reference)),
+        peers=found,
+        frontiers=frontiers,
+        kinds=tuple(ours.choice(level)[0].label for level in levels),
+        seconds=seconds,
+    )
+
+
+class Choices:
+    """Our choice for any accuracy, made on fit and tune samples.
+
+    Parameters
+    ----------
+    compared
+        The samples that the candidates were compared on.
+    """
+
+    def __init__(self, candidates: Sequence[Candidate], compared: Outcomes) -> None:
+        self.candidates = candidates
+        self._nothing = np.zeros(len(compared), dtype=np.bool_)  # an absolute precision needs no reference
+        self._built: dict[int, FittedPolicy] = {}
+
+    def choice(self, level: float, samples: int = MANY) -> tuple[Candidate, Simulated]:
+        """The best candidate for a precision, to be certified on so many samples, and its best point."""
+        constraint = Constraint(kind="precision", level=min(max(level, 0.001), 0.999))
+        aim = Aim(constraint, samples, DELTA, self._nothing)
+        chosen = max(self.candidates, key=lambda candidate: standing(candidate, aim))
+        return chosen, aim.nearest(chosen.frontier)
+
+    def policy(self, candidate: Candidate) -> FittedPolicy:
+        """The candidate, fitted."""
+        if id(candidate) not in self._built:
+            self._built[id(candidate)] = candidate.build()
+        return self._built[id(candidate)]
+
+    def reaching(self, level: float, outcomes: Outcomes) -> Simulated:
+        """What is done with `outcomes` when aiming at an accuracy."""
+        candidate, point = self.choice(level)
+        return self.policy(candidate).simulate(outcomes, point.threshold)
+
+
+def _certified(
+    ours: Choices, outcomes: Outcomes, levels: Sequence[float], reference: str
+) -> Iterator[CertifiedPoint]:
+    development, held, test = outcomes.split(FIT, TUNE), outcomes.split(CERTIFY), outcomes.split(TEST)
+    right = held.right[:, held.models.index(reference)]
+    for precision in (float(level) for level in LEVELS_TO_CERTIFY if levels[0] - 0.05 <= level <= levels[-1]):
+        policy = ours.policy(ours.choice(precision, len(held))[0])
+        tests = Tests(
+            policy.frontier(held, policy.sequence(development)),
+            reference=right,
+            top_ms=max(policy.possible_costs_ms()),
+        )
+        found = tests.certify(Constraint(kind="precision", level=precision), delta=DELTA)
+        if found is not None:
+            point = policy.simulate(test, found.threshold)
+            yield CertifiedPoint(precision, point.accuracy, point.mean_ms, len(test))
+
+
+def _single(test: Outcomes, name: str, costs: Mapping[str, float]) -> Point:
+    return Point(test.accuracy()[name], costs[name], costs[name])
+
+
+def _point(simulated: Simulated) -> Point:
+    return Point(simulated.accuracy, simulated.mean_ms, float(np.quantile(simulated.cost_ms, 0.95)))

@@ -1,0 +1,92 @@
+"""Aims: which point of a frontier serves a constraint best, allowing for what a certificate will ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binom, norm
+
+from selector.constraint import Constraint
+from training.certify import TAIL
+from training.policies import Simulated
+from zoo.errors import DataError
+
+SHIFTS = (-0.005, 0.0, 0.005)  # of the aim, averaged over so that one lucky point does not decide
+
+
+@lru_cache(maxsize=1000)
+def accuracy_to_certify(precision: float, samples: int, *, delta: float = 0.05) -> float:
+    """Accuracy that `samples` certify samples have to show for `precision` to be certified."""
+    if samples < 1:
+        raise DataError("expected certify samples, got none. Give the certify split a larger share.")
+    right = int(binom.isf(delta, samples, precision)) + 1
+    return min(1.0, right / samples)
+
+
+@dataclass(frozen=True)
+class Aim:
+    """A constraint, and what must be seen elsewhere for it to be provable on `samples` certify samples.
+
+    Parameters
+    ----------
+    reference
+        Whether the reference model is right on each of the samples that frontiers are computed on.
+    """
+
+    constraint: Constraint
+    samples: int
+    delta: float
+    reference: NDArray[np.bool_]
+
+    def slack(self, point: Simulated) -> float:
+        """By how much a point exceeds what is asked, in shares of answers or of the budget."""
+        level = self.constraint.level
+        if self.constraint.kind == "precision":
+            return point.accuracy - accuracy_to_certify(level, self.samples, delta=self.delta)
+        if self.constraint.kind == "p95_ms":
+            kept = float((point.cost_ms <= level * (1 + 1e-9)).mean())
+            return kept - accuracy_to_certify(TAIL, self.samples, delta=self.delta)
+        if self.constraint.kind == "max_drop":
+            lead = point.right.astype(np.float64) - self.reference
+            return float(lead.mean()) + level - self._margin(lead)
+        return (level - point.mean_ms - self._margin(point.cost_ms)) / level
+
+    def best(self, frontier: Sequence[Simulated], shift: float = 0.0) -> Simulated | None:
+        """The cheapest point that meets a bound on accuracy, or the most accurate one within a budget."""
+        enough = [point for point in frontier if self.slack(point) >= shift]
+        if not enough:
+            return None
+        if self.constraint.on_time:
+            return max(enough, key=lambda point: (point.accuracy, -point.mean_ms))
+        return min(enough, key=lambda point: (point.mean_ms, -point.accuracy))
+
+    def nearest(self, frontier: Sequence[Simulated]) -> Simulated:
+        """:meth:`best`, or where no point is good enough the one that comes closest."""
+        return self.best(frontier) or max(frontier, key=lambda p: (self.slack(p), -p.mean_ms))
+
+    def rank(self, frontier: Sequence[Simulated]) -> tuple[float, ...]:
+        """Greater is better."""
+        if self.constraint.on_time:
+            point = self.best(frontier)
+            if point is None:
+                return (0.0, max(self.slack(p) for p in frontier))
+            return (1.0, point.accuracy, -point.mean_ms)
+        slacks = [self.slack(point) for point in frontier]
+        costs = [point.mean_ms for point in frontier]
+        logs = []
+        for shift in SHIFTS:
+            enough = [cost for cost, slack in zip(costs, slacks, strict=True) if slack >= shift]
+            if enough:
+                logs.append(np.log(min(enough)))
+        if not logs:
+            return (0.0, max(slacks))
+        # the middle shift is the aim itself: a frontier that ends between aim and shift is not worth less
+        reached = 1.0 if max(slacks) >= 0 else 0.5
+        return (reached, -float(np.mean(logs)) - 0.02 * (len(SHIFTS) - len(logs)))
+
+    def _margin(self, values: NDArray[np.float64]) -> float:
+        return float(norm.isf(self.delta) * values.std() / np.sqrt(max(1, self.samples)))

@@ -1,0 +1,70 @@
+"""Everything that could be fitted to some outcomes, compared by cross-validation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from training.candidates import Candidate, Situation, all_candidates
+from training.input import InputFit, PixelsOf, fit_input, with_scout
+from training.outcomes import Outcomes
+from training.search import grouped_folds, part_to_compare
+from training.splits import FIT, TUNE
+from training.stages import decision_costs_ms
+from zoo.directory import Zoo
+from zoo.latency import LatencyTable
+
+
+@dataclass(frozen=True)
+class Considered:
+    """Candidates and what they were compared on."""
+
+    outcomes: Outcomes  # all that were given, with a scout's log-odds where one was trained
+    situation: Situation
+    input_fit: InputFit | None
+    candidates: list[Candidate]
+
+
+def consider(
+    outcomes: Outcomes,
+    zoo: Zoo,
+    table: LatencyTable,
+    kinds: Sequence[str],
+    *,
+    grid: int,
+    pixels: PixelsOf | None,
+    seed: int,
+    step: Callable[[str], None] = lambda name: None,
+) -> Considered:
+    """Fit features and compare policies, on the fit and tune samples of `outcomes` alone.
+
+    Parameters
+    ----------
+    kinds
+        Of policies: ``input``, ``cascade``, ``probe``.
+    pixels
+        What features read, for a scout; without, there is none.
+    step
+        Called with the name of each step.
+    """
+    costs = table.costs_ms(zoo)
+    informed = "input" in kinds or "probe" in kinds
+    scout = None
+    if pixels is not None and informed:
+        step("training a scout")
+        part = part_to_compare(outcomes.split(FIT, TUNE), seed)
+        outcomes, scout = with_scout(outcomes, part, pixels, seed=seed)
+    development = outcomes.split(FIT, TUNE)
+    compared = part_to_compare(development, seed)
+    folds = grouped_folds(compared)
+    situation = Situation(
+        development, compared, folds, costs, *decision_costs_ms(zoo, table, len(outcomes.classes))
+    )
+    input_fit = None
+    if informed:
+        step("choosing features")
+        input_fit = fit_input(
+            development, compared, folds, costs, zoo, table, grid=grid, scout=scout, seed=seed
+        )
+    step("comparing policies")
+    return Considered(outcomes, situation, input_fit, all_candidates(situation, kinds, input_fit))
