@@ -392,6 +392,7 @@ def _figures(
         },
         "guarantee": [asdict(item) for item in guarantee],
         **overhead,
+        "stage_us": round(runs[0].fitted.record.bundle.costs_ms().stage_ms * 1e3, 2),
         "wall_clock_over_simulated": {run.ours.name: round(run.over_simulated, 4) for run in runs},
         "wall_clock_over_simulated_without_drift": {
             run.ours.name: round(run.over_simulated_without_drift, 4) for run in runs

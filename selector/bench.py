@@ -13,7 +13,7 @@ from selector.bundle import BUNDLE_FILE
 from selector.runtime import Selector
 from zoo.card import SCHEMA_VERSION, Manifest
 from zoo.directory import Zoo
-from zoo.latency import LatencyTable, ModelLatency, measure, summarise, time_interleaved
+from zoo.latency import BURST, LatencyTable, ModelLatency, measure, summarise, time_interleaved
 
 
 def measure_folder(
@@ -52,7 +52,9 @@ def measure_folder(
     if record is None:
         return table
     batches = [image[np.newaxis] for image in images]
-    times = time_interleaved({"scores": selector.scores}, batches, runs=runs, seed=seed, progress=progress)
+    times = time_interleaved(
+        {"scores": selector.scores}, batches, runs=runs, burst=BURST, seed=seed, progress=progress
+    )
     return msgspec.structs.replace(
         table, selector=ModelLatency(sha256=record.sha256, latency=summarise(times["scores"]))
     )

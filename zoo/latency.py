@@ -23,6 +23,7 @@ from zoo.image import check_image
 
 SCHEMA_VERSION = 1
 MIN_RUNS = 20
+BURST = 5  # runs of one model in a row: a device that answers with it has it in its caches
 
 Milliseconds = Annotated[float, Meta(gt=0, lt=1e7)]
 
@@ -149,10 +150,11 @@ def time_interleaved(
     *,
     runs: int,
     warm_up: int = 10,
+    burst: int = 1,
     seed: int = 0,
     progress: bool = False,
 ) -> dict[str, NDArray[np.float64]]:
-    """Time every call on the same inputs, one run of each per round, in a new random order each round.
+    """Time every call on the same inputs, in a new random order each round.
 
     Interleaving lets slow drifts of a shared machine fall on all calls alike.
 
@@ -163,12 +165,16 @@ def time_interleaved(
     inputs
         What to call them with; round r uses ``inputs[r % len(inputs)]`` for all of them.
     runs
-        Rounds that count. `warm_up` rounds before them do not.
+        Runs of each call that count. `warm_up` rounds before them do not.
+    burst
+        Runs of one call in a row. With 1, every run finds the caches filled by other calls; with more, one
+        further run at the start of each burst does not count, as where a device uses one of them over and
+        over.
 
     Returns
     -------
     dict
-        Name → float64 ``[runs]``, milliseconds, in the order of the rounds.
+        Name → float64 ``[runs]``, milliseconds, in the order of `inputs`, over and over.
     """
     from tqdm import tqdm  # here, so that importing the package stays fast
 
@@ -176,15 +182,19 @@ def time_interleaved(
     names = list(calls)
     times = {name: np.empty(runs) for name in names}
     clock = time.perf_counter
-    for r in tqdm(range(-warm_up, runs), desc="timing", unit="round", disable=not progress, leave=False):
-        item = inputs[r % len(inputs)]
+    rounds = range(-warm_up, runs, burst)
+    for first in tqdm(rounds, desc="timing", unit="round", disable=not progress, leave=False):
         for k in rng.permutation(len(names)):
             call = calls[names[k]]
-            start = clock()
-            call(item)
-            elapsed = clock() - start
-            if r >= 0:
-                times[names[k]][r] = elapsed * 1e3
+            if burst > 1:
+                call(inputs[(first - 1) % len(inputs)])
+            for r in range(first, min(first + burst, runs)):
+                item = inputs[r % len(inputs)]
+                start = clock()
+                call(item)
+                elapsed = clock() - start
+                if r >= 0:
+                    times[names[k]][r] = elapsed * 1e3
     return times
 
 
@@ -198,7 +208,7 @@ def measure(
     seed: int = 0,
     progress: bool = False,
 ) -> LatencyTable:
-    """Measure all models of `zoo` on this machine, one image at a time, interleaved.
+    """Measure all models of `zoo` on this machine, one image at a time, in interleaved bursts.
 
     Parameters
     ----------
@@ -231,7 +241,7 @@ def measure(
     batches = [check_image(image) for image in images]
     models = {name: zoo.model(name, threads=threads) for name in zoo.names}
     calls = {name: model.logits for name, model in models.items()}
-    times = time_interleaved(calls, batches, runs=runs, seed=seed, progress=progress)
+    times = time_interleaved(calls, batches, runs=runs, burst=BURST, seed=seed, progress=progress)
     height, width = images[0].shape[:2]
     return LatencyTable(
         schema_version=SCHEMA_VERSION,

@@ -12,8 +12,8 @@ from benchmarks.peers.peer import SETTINGS, Peer, Scaling, error_prices, optiona
 from training.outcomes import Outcomes
 from training.policies import Floats, Indices, Simulated
 
-MAX_ROWS = 2500
-FOREST_ROWS = 1500  # pairs of models times prices of an error are many forests
+MAX_ROWS = 1500
+FOREST_ROWS = 800  # pairs of models times prices of an error are many forests
 FOREST_PRICES = 10
 FOREST_MODELS = 8
 TREES = 20
@@ -101,7 +101,7 @@ class PairwiseForests(_OnePerPrice):
     """SATzilla as of 2012: for each pair of models a cost-sensitive forest votes for one of them.
 
     For each pair and price there is a forest; to keep that within seconds there are fewer and smaller
-    forests, on at most 1,500 samples and eight models.
+    forests, on at most 800 samples and eight models.
     """
 
     name = "asf-pairwise-classifier"
