@@ -15,6 +15,7 @@ from training.certify import TAIL
 from training.policies import Simulated
 from zoo.errors import DataError
 
+NOISE = 0.005  # of an accuracy: where nothing is good enough, less than this is not paid for
 SHIFTS = (-0.005, 0.0, 0.005)  # of the aim, averaged over so that one lucky point does not decide
 
 
@@ -65,8 +66,8 @@ class Aim:
         return min(enough, key=lambda point: (point.mean_ms, -point.accuracy))
 
     def nearest(self, frontier: Sequence[Simulated]) -> Simulated:
-        """:meth:`best`, or where no point is good enough the one that comes closest."""
-        return self.best(frontier) or max(frontier, key=lambda p: (self.slack(p), -p.mean_ms))
+        """:meth:`best`, or where no point is good enough the cheapest of those that come closest."""
+        return self.best(frontier) or self._closest(frontier)
 
     def rank(self, frontier: Sequence[Simulated]) -> tuple[float, ...]:
         """Greater is better."""
@@ -83,10 +84,18 @@ class Aim:
             if enough:
                 logs.append(np.log(min(enough)))
         if not logs:
-            return (0.0, max(slacks))
+            closest = self._closest(frontier)
+            # a lead within the noise is not worth any time
+            return (0.0, 100 * round(max(slacks) / NOISE) - float(np.log(closest.mean_ms)))
         # the middle shift is the aim itself: a frontier that ends between aim and shift is not worth less
         reached = 1.0 if max(slacks) >= 0 else 0.5
         return (reached, -float(np.mean(logs)) - 0.02 * (len(SHIFTS) - len(logs)))
+
+    def _closest(self, frontier: Sequence[Simulated]) -> Simulated:
+        enough = max(self.slack(point) for point in frontier) - NOISE
+        return min(
+            (point for point in frontier if self.slack(point) >= enough), key=lambda point: point.mean_ms
+        )
 
     def _margin(self, values: NDArray[np.float64]) -> float:
         return float(norm.isf(self.delta) * values.std() / np.sqrt(max(1, self.samples)))
