@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -62,3 +64,14 @@ def test_what_reaches_the_aim_ranks_before_what_does_not(kind: ConstraintKind) -
     assert goal.rank([*good, *bad]) == goal.rank(good)
     better = [point(0.96, 3.0)] if kind in ("mean_ms", "p95_ms") else [point(0.96, 2.0)]
     assert goal.rank(better) > goal.rank(good)
+
+
+@pytest.mark.parametrize("kind", ["precision", "max_drop", "mean_ms"])
+def test_a_doubtful_gain_ranks_behind_a_sure_one(kind: ConstraintKind) -> None:
+    level = {"precision": 0.9, "max_drop": 0.05, "mean_ms": 3.5}[kind]
+    sure = [point(0.94, 3.0)]
+    lucky = [replace(point(0.945, 2.95), doubt=0.03)]
+    goal = aim(kind, level)
+    assert goal.rank(sure) > goal.rank(lucky)
+    assert goal.rank([replace(lucky[0], doubt=0.0)]) > goal.rank(sure)
+    assert goal.best(lucky) is lucky[0], "doubt decides between policies, not on the threshold of one"

@@ -24,7 +24,7 @@ from benchmarks.peers.dynamic_ensembles import DynamicEnsemble
 from benchmarks.peers.greedy import GreedyCascade
 from benchmarks.peers.peer import error_prices
 from benchmarks.peers.premodel import KnnPremodel, include_models, optimal, uncorrelated
-from benchmarks.peers.singles import RandomMix, upper_hull
+from benchmarks.peers.singles import RandomMix
 from training.outcomes import Outcomes
 from training.policies import Simulated
 from zoo.errors import DataError, MissingExtraError, ZooError
@@ -340,12 +340,6 @@ def test_a_random_mix_lies_between_its_two_models() -> None:
     for (_, share), point in zip(expected, points, strict=True):
         assert accuracy["tiny"] <= share <= accuracy["full"]
         assert point.accuracy == pytest.approx(share, abs=0.2)
-
-
-def test_the_hull_leaves_out_what_a_mix_beats() -> None:
-    costs = np.array([1.0, 2.0, 2.0, 3.0, 4.0])
-    assert upper_hull(costs, np.array([0.5, 0.55, 0.5, 0.9, 0.8])) == [0, 3]
-    assert upper_hull(costs, np.array([0.5, 0.8, 0.9, 0.95, 0.9])) == [0, 2, 3]
 
 
 def test_the_oracle_reaches_the_ceiling_and_no_method_passes_it() -> None:

@@ -15,6 +15,9 @@ from training.certify import TAIL
 from training.policies import Simulated
 from zoo.errors import DataError
 
+# Of hundreds of candidates some look good by luck, with few samples above all. As in the one-standard-error
+# rule of Breiman et al. (1984), a gain counts as far as it exceeds so many of its standard errors.
+CAUTION = 1.5
 NOISE = 0.005  # of an accuracy: where nothing is good enough, less than this is not paid for
 SHIFTS = (-0.005, 0.0, 0.005)  # of the aim, averaged over so that one lucky point does not decide
 
@@ -67,35 +70,35 @@ class Aim:
 
     def nearest(self, frontier: Sequence[Simulated]) -> Simulated:
         """:meth:`best`, or where no point is good enough the cheapest of those that come closest."""
-        return self.best(frontier) or self._closest(frontier)
-
-    def rank(self, frontier: Sequence[Simulated]) -> tuple[float, ...]:
-        """Greater is better."""
-        if self.constraint.on_time:
-            point = self.best(frontier)
-            if point is None:
-                return (0.0, max(self.slack(p) for p in frontier))
-            return (1.0, point.accuracy, -point.mean_ms)
-        slacks = [self.slack(point) for point in frontier]
-        costs = [point.mean_ms for point in frontier]
-        logs = []
-        for shift in SHIFTS:
-            enough = [cost for cost, slack in zip(costs, slacks, strict=True) if slack >= shift]
-            if enough:
-                logs.append(np.log(min(enough)))
-        if not logs:
-            closest = self._closest(frontier)
-            # a lead within the noise is not worth any time
-            return (0.0, 100 * round(max(slacks) / NOISE) - float(np.log(closest.mean_ms)))
-        # the middle shift is the aim itself: a frontier that ends between aim and shift is not worth less
-        reached = 1.0 if max(slacks) >= 0 else 0.5
-        return (reached, -float(np.mean(logs)) - 0.02 * (len(SHIFTS) - len(logs)))
-
-    def _closest(self, frontier: Sequence[Simulated]) -> Simulated:
+        best = self.best(frontier)
+        if best is not None:
+            return best
         enough = max(self.slack(point) for point in frontier) - NOISE
         return min(
             (point for point in frontier if self.slack(point) >= enough), key=lambda point: point.mean_ms
         )
+
+    def rank(self, frontier: Sequence[Simulated]) -> tuple[float, ...]:
+        """Greater is better. What a frontier gains over single models counts less the more doubtful it is."""
+        if self.constraint.on_time:
+            enough = [point for point in frontier if self.slack(point) >= 0]
+            if not enough:
+                return (0.0, max(self.slack(p) for p in frontier))
+            return max((1.0, point.accuracy - CAUTION * point.doubt, -point.mean_ms) for point in enough)
+        slacks = [self.slack(point) - CAUTION * point.doubt for point in frontier]
+        costs = [point.mean_ms for point in frontier]
+        logs = []
+        for shift in SHIFTS:
+            within = [cost for cost, slack in zip(costs, slacks, strict=True) if slack >= shift]
+            if within:
+                logs.append(np.log(min(within)))
+        if not logs:
+            near = [cost for cost, slack in zip(costs, slacks, strict=True) if slack >= max(slacks) - NOISE]
+            # a lead within the noise is not worth any time
+            return (0.0, 100 * round(max(slacks) / NOISE) - float(np.log(min(near))))
+        # the middle shift is the aim itself: a frontier that ends between aim and shift is not worth less
+        reached = 1.0 if max(slacks) >= 0 else 0.5
+        return (reached, -float(np.mean(logs)) - 0.02 * (len(SHIFTS) - len(logs)))
 
     def _margin(self, values: NDArray[np.float64]) -> float:
         return float(norm.isf(self.delta) * values.std() / np.sqrt(max(1, self.samples)))

@@ -35,6 +35,7 @@ from training.search import (
     folded_frontier,
     plans,
 )
+from training.singles import SingleModels
 
 MAX_POLICIES = 8
 
@@ -46,20 +47,8 @@ class Candidate:
     kind: str  # input, cascade or probe
     label: str  # what it is, in words
     models: tuple[str, ...]
-    frontier: list[Simulated]  # cross-validated; see outline
+    frontier: list[Simulated]  # cross-validated; see Situation.outline
     build: Callable[[], FittedPolicy]
-
-
-def outline(frontier: Sequence[Simulated]) -> list[Simulated]:
-    """The points that no other beats, in few bytes: there are hundreds of candidates."""
-    return [
-        replace(
-            point,
-            answered_by=point.answered_by.astype(np.int8),
-            cost_ms=point.cost_ms.astype(np.float32),
-        )
-        for point in pareto(frontier)
-    ]
 
 
 @dataclass(frozen=True)
@@ -77,6 +66,23 @@ class Situation:
     def stages(self) -> dict[str, Stage]:
         """What each model's raw confidence is worth on the compared samples."""
         return {name: fit_platt(self.outcomes, name) for name in self.outcomes.models}
+
+    @cached_property
+    def singles(self) -> SingleModels:
+        """What can be had without a selector."""
+        return SingleModels(self.outcomes, self.costs)
+
+    def outline(self, frontier: Sequence[Simulated]) -> list[Simulated]:
+        """The points that no other beats, with their doubt; in few bytes, as candidates are many."""
+        return [
+            replace(
+                point,
+                answered_by=point.answered_by.astype(np.int8),
+                cost_ms=point.cost_ms.astype(np.float32),
+                doubt=self.singles.doubt(point),
+            )
+            for point in pareto(frontier)
+        ]
 
 
 def all_candidates(at: Situation, kinds: Sequence[str], input_fit: InputFit | None = None) -> list[Candidate]:
@@ -151,7 +157,7 @@ def input_candidates(at: Situation, input_fit: InputFit) -> list[Candidate]:
                 input_fit.folded[:, columns], right, np.array(costs) + input_fit.cost_ms, policy, count=100
             )
             build = partial(input_fit.policy, policy, at.costs)
-            found.append(Candidate("input", "input features alone", some, outline(frontier), build))
+            found.append(Candidate("input", "input features alone", some, at.outline(frontier), build))
     return found
 
 
@@ -209,7 +215,7 @@ def _raw(at: Situation, chain: tuple[str, ...]) -> Candidate:
         policy = CascadePolicy(stages=tuple(fit_platt(at.everything, name) for name in chain))
         return FittedCascade(policy, at.costs, stage_ms=at.confidence_ms)
 
-    return Candidate("cascade", label, chain, outline(frontier), build)
+    return Candidate("cascade", label, chain, at.outline(frontier), build)
 
 
 def chain_frontier(
@@ -236,4 +242,4 @@ def _staged(
         return fit_plan(plan, at.everything, at.costs, overhead_ms=overhead_ms, stage_ms=at.stage_ms)
 
     kind = "probe" if plan.probe else "cascade"
-    return plan, Candidate(kind, label, plan.chain, outline(frontier), build)
+    return plan, Candidate(kind, label, plan.chain, at.outline(frontier), build)

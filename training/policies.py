@@ -37,6 +37,7 @@ class Simulated:
     answered_by: Indices  # [n], indices into the policy's models
     right: NDArray[np.bool_]  # [n]
     cost_ms: Floats  # [n]
+    doubt: float = 0.0  # standard error of the accuracy gained over single models at the same mean cost
 
     @cached_property
     def accuracy(self) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.policies import Floats, Simulated, frontier_quality
+from training.singles import upper_hull
 
 PRICES = 80
 _MIXES = 64
@@ -42,7 +43,7 @@ def blind_quality(fitted: NDArray[np.bool_], held: NDArray[np.bool_], costs: Flo
 
     Which pairs are worth mixing is read off `fitted`, as a policy would.
     """
-    hull = _upper_hull(costs, fitted.mean(axis=0))
+    hull = upper_hull(costs, fitted.mean(axis=0))
     accuracy = held.mean(axis=0)
     points = []
     for low, high in zip(hull, hull[1:] or hull, strict=False):
@@ -53,20 +54,3 @@ def blind_quality(fitted: NDArray[np.bool_], held: NDArray[np.bool_], costs: Flo
     times, reached = np.array(sorted(points)).T
     best = np.maximum.accumulate(reached)
     return float(best[np.searchsorted(times, budgets * (1 + 1e-9), side="right") - 1].mean())
-
-
-def _upper_hull(costs: Floats, accuracy: Floats) -> list[int]:
-    """Models on the upper concave hull of accuracy over cost, cheapest first, and always the cheapest."""
-    hull: list[int] = []
-    for j in np.lexsort((-accuracy, costs)):
-        if hull and accuracy[j] <= accuracy[hull[-1]]:
-            continue
-        while len(hull) > 1:
-            a, b = hull[-2:]
-            if (accuracy[b] - accuracy[a]) * (costs[j] - costs[a]) > (accuracy[j] - accuracy[a]) * (
-                costs[b] - costs[a]
-            ):
-                break
-            hull.pop()
-        hull.append(int(j))
-    return hull

@@ -8,7 +8,8 @@ import numpy as np
 
 from benchmarks.peers.peer import SETTINGS, Peer
 from training.outcomes import Outcomes
-from training.policies import Floats, Simulated
+from training.policies import Simulated
+from training.singles import upper_hull
 
 
 class AlwaysLargest(Peer):
@@ -100,22 +101,3 @@ class Oracle(Peer):
 def ceiling(outcomes: Outcomes) -> float:
     """Share of the inputs that any model gets right; the oracle reaches it."""
     return float(outcomes.right.any(axis=1).mean())
-
-
-def upper_hull(costs: Floats, accuracy: Floats) -> list[int]:
-    """Indices of the vertices of the upper convex hull, from the cheapest to the most accurate point."""
-    hull: list[int] = []
-    for j in np.lexsort((-accuracy, costs)).tolist():
-        if hull and accuracy[j] <= accuracy[hull[-1]]:
-            continue
-        while len(hull) > 1 and _slope(costs, accuracy, hull[-2], hull[-1]) <= _slope(
-            costs, accuracy, hull[-2], j
-        ):
-            hull.pop()
-        hull.append(j)
-    return hull
-
-
-def _slope(costs: Floats, accuracy: Floats, start: int, end: int) -> float:
-    rise, run = float(accuracy[end] - accuracy[start]), float(costs[end] - costs[start])
-    return math.inf if run <= 0 else rise / run
