@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from benchmarks.repeated import deal
 from benchmarks.result import finish
 from benchmarks.zoos import SUITES, Given, Prepared
-from training.fit import fit_options, fit_outcomes
+from training.fit import fit_outcomes
+from training.options import fit_options
 from training.outcomes import ALL_SPLITS, Outcomes, load_outcomes, load_pixels
 from training.profile import read_profile_record
 from training.splits import CERTIFY, FIT, TUNE

@@ -28,8 +28,8 @@ from training.costs import FeatureCosts
 from training.data import ArrayImages
 from training.export import export_bundle
 from training.features import NAMES
-from training.fit import Options, PolicyKind
 from training.fitted import Fitted
+from training.options import Options, PolicyKind, fit_options
 from training.outcomes import ALL_SPLITS, Outcomes, load_outcomes
 from training.profile import profile
 from training.splits import Splits
@@ -286,7 +286,7 @@ def fit_in_memory(
             outcomes,
             zoo,
             table,
-            training.fit.fit_options(options),
+            fit_options(options),
             grid=32,
             data_sha256="0" * 64,
             inputs_sha256="0" * 64,

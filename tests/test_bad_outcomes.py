@@ -14,8 +14,8 @@ from selector import Selector
 from selector.constraint import Constraint
 from training.evaluate import evaluate
 from training.export import export_bundle
-from training.fit import PolicyKind
 from training.fitted import Fitted
+from training.options import PolicyKind
 from training.outcomes import Outcomes
 from zoo.errors import DataError, LatencyError
 

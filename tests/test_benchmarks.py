@@ -19,6 +19,7 @@ from conftest import colour_images, colour_zoo, latency_table, steady
 from scipy.stats import binom
 from typer.testing import CliRunner
 
+import benchmarks.answers
 import benchmarks.guarantee
 import benchmarks.repeated
 import benchmarks.suite
@@ -314,7 +315,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     with quick() as patch, contextlib.redirect_stdout(printed):
         patch.setitem(SUITES, "colours", lambda given: prepared)  # type: ignore[arg-type]
         patch.setitem(PEERS, "watcher", Watcher)  # type: ignore[arg-type]
-        patch.setattr(benchmarks.suite, "BELOW", (0.07, -0.05))  # the second would be more than certainty
+        patch.setattr(benchmarks.answers, "BELOW", (0.07, -0.05))  # the second would be more than certainty
         patch.setattr(benchmarks.suite, "measure", lambda *_, **__: table)
         result = run_suite(
             "colours",
