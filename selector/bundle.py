@@ -171,6 +171,16 @@ def needs_graph(policy: Policy) -> bool:
     return isinstance(policy, InputPolicy) or (isinstance(policy, StagedPolicy) and bool(policy.features))
 
 
+def valid_certificates(bundle: Bundle, policy: int) -> list[Certificate]:
+    """Certificates of the policy with this index that were made for exactly what the bundle holds."""
+    digest = bundle.subject(policy)
+    return [
+        certificate
+        for certificate in bundle.certificates
+        if certificate.policy == policy and certificate.subject_sha256 == digest
+    ]
+
+
 def covering(
     certificates: Iterable[Certificate], asked: Constraint, *, policy: int, environment: str | None = None
 ) -> Certificate | None:

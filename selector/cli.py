@@ -7,6 +7,7 @@ asked precision is not certified where that was required, 130 interrupted.
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import json
 import os
@@ -25,8 +26,21 @@ UNCERTIFIED = 3
 INTERRUPTED = 130
 GROUP = "zooselect.commands"
 DEVICE_PANEL = "On the device"
+COMMANDS = ("device", "plan")  # modules of selector.commands
 
-_ORDER = ("demo", "zoo", "profile", "bench", "fit", "evaluate", "report", "export", "select", "predict")
+_ORDER = (
+    "demo",
+    "zoo",
+    "profile",
+    "bench",
+    "fit",
+    "evaluate",
+    "report",
+    "export",
+    "select",
+    "predict",
+    *COMMANDS,
+)
 
 
 class _InWorkingOrder(TyperGroup):
@@ -119,7 +133,7 @@ def select(
     from selector.runtime import Selector
 
     chooser = Selector.load(bundle, threads=threads)
-    asked = _asked(precision, max_drop, mean_ms, p95_ms, environment)
+    asked = asked_for(precision, max_drop, mean_ms, p95_ms, environment)
     _announce(chooser, asked)
     rows: list[dict[str, Any]] = []
     for path, image in _read(images, skip_bad):
@@ -134,7 +148,7 @@ def select(
             }
         )
     _show(rows, as_json)
-    _leave(rows, require_certified)
+    leave(rows, require_certified)
 
 
 @app.command(rich_help_panel=DEVICE_PANEL)
@@ -158,29 +172,8 @@ def predict(
     from selector.runtime import Selector
 
     chooser = Selector.load(bundle, threads=threads)
-    asked = _asked(precision, max_drop, mean_ms, p95_ms, environment)
-    _announce(chooser, asked)
-    rows: list[dict[str, Any]] = []
-    warm: set[tuple[int, ...]] = set()
-    for path, image in _read(images, skip_bad):
-        if image.shape not in warm:  # so that no row's time contains opening the models
-            chooser.predict(image, **asked)
-            warm.add(image.shape)
-        found = chooser.predict(image, **asked)
-        rows.append(
-            {
-                "image": str(path),
-                "label": found.label,
-                "class_probability": round(float(found.probabilities.max()), 6),
-                "model": found.model,
-                "path": list(found.path),
-                "probability": _number(found.probability),
-                "latency_ms": round(found.latency_ms, 4),
-                "certified": found.certified,
-            }
-        )
-    _show(rows, as_json)
-    _leave(rows, require_certified)
+    asked = asked_for(precision, max_drop, mean_ms, p95_ms, environment)
+    leave(answer_images(chooser, images, asked, skip_bad=skip_bad, as_json=as_json), require_certified)
 
 
 @app.command(rich_help_panel=DEVICE_PANEL)
@@ -236,10 +229,40 @@ def bench(
         typer.echo(f"Written to {target}. Next: zooselect fit --latency {target}")
 
 
+def answer_images(
+    chooser: Any, images: list[Path], asked: Any, *, skip_bad: bool, as_json: bool
+) -> list[dict[str, Any]]:
+    """Answer images with a Selector, print the answers and return them."""
+    _announce(chooser, asked)
+    rows: list[dict[str, Any]] = []
+    warm: set[tuple[int, ...]] = set()
+    for path, image in _read(images, skip_bad):
+        if image.shape not in warm:  # so that no row's time contains opening the models
+            chooser.predict(image, **asked)
+            warm.add(image.shape)
+        found = chooser.predict(image, **asked)
+        rows.append(
+            {
+                "image": str(path),
+                "label": found.label,
+                "class_probability": round(float(found.probabilities.max()), 6),
+                "model": found.model,
+                "path": list(found.path),
+                "probability": _number(found.probability),
+                "latency_ms": round(found.latency_ms, 4),
+                "certified": found.certified,
+            }
+        )
+    _show(rows, as_json)
+    return rows
+
+
 def main() -> None:
     """Run the command line; every error of ours becomes one line and an exit code."""
     # OpenMP threads that spin while they wait slow training down manyfold beside other busy processes
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for name in COMMANDS:
+        importlib.import_module(f"selector.commands.{name}").register(app)
     for point in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda point: point.name):
         point.load()(app)
     try:
@@ -282,13 +305,14 @@ def _read(paths: list[Path], skip_bad: bool) -> Iterator[tuple[Path, Any]]:
         typer.echo(f"{skipped} of {len(files)} images could not be read and were left out.", err=True)
 
 
-def _asked(
+def asked_for(
     precision: float | None,
     max_drop: float | None,
     mean_ms: float | None,
     p95_ms: float | None,
     environment: str | None,
 ) -> dict[str, Any]:
+    """What was asked on the command line, as :meth:`selector.Selector.predict` takes it."""
     given = {
         "precision": precision,
         "max_drop": max_drop,
@@ -331,7 +355,8 @@ def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def _leave(rows: list[dict[str, Any]], require_certified: bool) -> None:
+def leave(rows: list[dict[str, Any]], require_certified: bool) -> None:
+    """End with :data:`UNCERTIFIED` where certificates are required and one is missing."""
     if require_certified and not all(row["certified"] for row in rows):
         raise typer.Exit(UNCERTIFIED)
 

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from selector.bundle import Bundle
+from selector.bundle import Bundle, needs_graph
 from selector.policy import (
     CascadePolicy,
     InputPolicy,
@@ -26,9 +26,9 @@ from selector.policy import (
     softmax,
     top_log_odds,
 )
+from selector.source import FolderSource, Source
 from zoo.card import match_classes
 from zoo.errors import ModelError
-from zoo.files import read_verified
 from zoo.model import Model, open_session
 
 
@@ -40,6 +40,7 @@ class Outcome:
     path: tuple[str, ...]  # all models that ran (or would run), in order
     probability: float  # estimated probability that the answer is right; NaN where nothing estimates it
     answer: NDArray[np.float64] | None  # class probabilities [C]; None where the model was only picked
+    scores: Sequence[float] | None = None  # of all models, in the policy's order, where the policy has them
 
 
 class Engine:
@@ -50,10 +51,10 @@ class Engine:
     """
 
     def __init__(
-        self, bundle: Bundle, folder: Path, policy: Policy | None, fallback: str, *, threads: int
+        self, bundle: Bundle, source: Source | Path, policy: Policy | None, fallback: str, *, threads: int
     ) -> None:
         self.bundle = bundle
-        self.folder = folder
+        self.source = FolderSource(source) if isinstance(source, Path) else source
         self.policy = policy
         self.fallback = fallback
         self.threads = threads
@@ -79,6 +80,40 @@ class Engine:
         for ran, state in self._states.items():
             logits = np.zeros((1, len(ran), len(self.bundle.classes)), np.float32)
             self._judge(state, logits, features)
+
+    def open(self, models: Sequence[str]) -> None:
+        """Open the sessions of `models` and those of the policy's graphs."""
+        for name in models:
+            self._open_model(name)
+        if self.policy is not None and needs_graph(self.policy):
+            self._open_graph()
+        for state in self._states.values():
+            self._open_stage(state)
+
+    def inherit(self, before: Engine, models: Sequence[str]) -> None:
+        """Take over the open sessions of `before` for the same files; of models, only those in `models`.
+
+        Call it before the engine is used.
+        """
+        if before.threads != self.threads or before.bundle.classes != self.bundle.classes:
+            return
+        with before._lock:
+            for name in models:
+                model = before._models.get(name)
+                if model is not None and model.card.sha256 == self.bundle.card(name).sha256:
+                    self._models[name] = model
+                    if name in before._permutations:
+                        self._permutations[name] = before._permutations[name]
+            if before.bundle.selector == self.bundle.selector:
+                self._graph = before._graph
+            for ran, state in self._states.items():
+                if before._states.get(ran) == state and ran in before._stages:
+                    self._stages[ran] = before._stages[ran]
+
+    @property
+    def in_use(self) -> bool:
+        """Whether any session is open."""
+        return bool(self._models or self._graph or self._stages)
 
     def run(self, batch: NDArray[np.uint8], threshold: float | None, *, answer: bool) -> list[Outcome]:
         """Follow the policy at `threshold`, or use the fallback model where that is None.
@@ -171,13 +206,15 @@ class Engine:
         scores = [row[column] for column in self._columns]
         pick = next_action_of(scores, policy.costs_ms, threshold, policy.rule)
         name = policy.models[pick]
-        return Outcome(name, (name,), scores[pick], softmax(self.logits(name, image))[0] if answer else None)
+        found = softmax(self.logits(name, image))[0] if answer else None
+        return Outcome(name, (name,), scores[pick], found, row)
 
     def _run_input(
         self, policy: InputPolicy, batch: NDArray[np.uint8], threshold: float, *, answer: bool
     ) -> list[Outcome]:
         # float64, as in every simulation: a score must not change sides of a threshold by rounding it
-        scores = self.scores(batch)[:, self._columns].astype(np.float64)
+        every = self.scores(batch).astype(np.float64)
+        scores = every[:, self._columns]
         picks = next_action(scores, policy.costs_ms, threshold, policy.rule)
         outcomes: list[Outcome | None] = [None] * len(batch)
         for pick in np.unique(picks):
@@ -186,7 +223,8 @@ class Engine:
             answers = softmax(self.logits(name, batch[rows])) if answer else None
             for i, row in enumerate(rows):
                 probability = float(scores[row, pick])
-                outcomes[row] = Outcome(name, (name,), probability, None if answers is None else answers[i])
+                found = None if answers is None else answers[i]
+                outcomes[row] = Outcome(name, (name,), probability, found, every[row].tolist())
         return [outcome for outcome in outcomes if outcome is not None]
 
     def _run_cascade(
@@ -225,7 +263,7 @@ class Engine:
                     self._permutations[name] = np.array(
                         match_classes(self.bundle.classes, card.classes, model=name)
                     )
-                self._models[name] = Model.open(card, self.folder, threads=self.threads)
+                self._models[name] = self.source.model(card, threads=self.threads)
             return self._models[name]
 
     def scores(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -262,7 +300,7 @@ class Engine:
     def _open_stage(self, state: State) -> ort.InferenceSession:
         with self._lock:
             if state.ran not in self._stages:
-                content = read_verified(self.folder / state.file, state.sha256, state.size_bytes)
+                content = self.source.read(state.file, state.sha256, state.size_bytes)
                 graph = open_session(content, name=state.file, threads=1)
                 inputs = {item.name for item in graph.get_inputs()}
                 outputs = {item.name: item.shape for item in graph.get_outputs()}
@@ -284,7 +322,7 @@ class Engine:
             if self._graph is None:
                 record = self.bundle.selector
                 assert record is not None
-                content = read_verified(self.folder / record.file, record.sha256, record.size_bytes)
+                content = self.source.read(record.file, record.sha256, record.size_bytes)
                 graph = open_session(content, name="selector", threads=1)
                 inputs = [(item.name, item.type) for item in graph.get_inputs()]
                 outputs = {item.name for item in graph.get_outputs()}

@@ -2,63 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from selector.bundle import Bundle, Certificate, covering, needs_graph, read_bundle
-from selector.constraint import Constraint, ConstraintKind, constraint
+from selector.answers import Prediction, Selection, prediction, selection
+from selector.batches import Images, Pieces, pieces_of, run_pieces
+from selector.bundle import Bundle, Certificate, read_bundle
+from selector.constraint import ConstraintKind
 from selector.engine import Engine, Outcome
-from selector.policy import CascadePolicy, Policy, StagedPolicy
-from zoo.errors import BundleError, ImageError, ModelNotFoundError
+from selector.policy import Policy
+from selector.source import FolderSource, state_of
+from selector.value import task_of
+from selector.view import Asked, Course, View
+from zoo.demand import Demand
+from zoo.errors import BundleError, DigestError, ModelNotFoundError, ZooError
 from zoo.image import check_batch, check_image
+from zoo.worth import Task
 
-_BATCH = 64  # images per inference of a batch call; bounds memory
+if TYPE_CHECKING:
+    from zoo.store import Store
 
+__all__ = ["Prediction", "Selection", "Selector"]
 
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which model is enough for an input."""
-
-    model: str
-    probability: float  # estimated probability that its answer is right
-    cost_ms: float  # expected time of the whole answer on the bundle's device, selection included
-    certified: bool  # whether a certificate covers this choice at the asked precision
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """An answer and how it came about."""
-
-    label: str
-    probabilities: NDArray[np.float64]  # [C], in the order of Selector.classes
-    model: str  # the model that gave the answer, the last one of a committee
-    path: tuple[str, ...]  # all models that ran, in order
-    probability: float  # estimated probability that the answer is right
-    latency_ms: float  # wall-clock time of this answer; in a batch, the mean over the batch
-    certified: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What to do for one asked precision; without a certificate, the fallback model answers."""
-
-    certificate: Certificate | None
-    threshold: float | None
-
-
-class Asked(TypedDict, total=False):
-    """What may be asked of an answer instead of a precision; at most one constraint."""
-
-    max_drop: float  # by how much the precision may lie below the reference model's
-    mean_ms: float  # budget of mean time; the most accurate way of answering that keeps it is used
-    p95_ms: float  # budget for 95 of 100 answers
-    environment: str  # where the image was taken, if certificates of environments are to be used
+LOOK_S = 1.0  # how often answering threads look whether the store has changed
 
 
 class Selector:
@@ -69,34 +43,17 @@ class Selector:
     Use :meth:`load`; ``selector.predict(image, precision=0.95)`` then answers one image.
     """
 
-    def __init__(
-        self, bundle: Bundle, folder: Path, *, threads: int, models: Sequence[str] | None, device: str | None
-    ) -> None:
-        self.bundle = bundle
+    def __init__(self, view: View, folder: Path, *, threads: int, device: str | None) -> None:
         self.folder = folder
         self.threads = threads
-        held = [card.name for card in bundle.models if (folder / card.file).is_file()]
-        if models is not None:
-            missing = [bundle.card(name).name for name in models if name not in held]
-            if missing:
-                raise ModelNotFoundError(
-                    f"the files of {', '.join(missing)} are not in {folder}. "
-                    f"It holds: {', '.join(held) or 'none'}."
-                )
-            held = [name for name in held if name in models]
-        if not held:
-            raise BundleError(
-                f"expected the file of at least one model in {folder / 'models'}, got none. "
-                "Export with the models, or copy the files that bundle.json names."
-            )
-        self._installed = tuple(held)
-        self._costs = bundle.costs_ms(device)
-        self._policy = bundle.policy_for(self._installed)
-        fallback = next(name for name in bundle.by_accuracy if name in held)
-        policy = None if self._policy is None else bundle.policies[self._policy]
-        self._engine = Engine(bundle, folder, policy, fallback, threads=threads)
-        self._certificates = self._valid_certificates()
-        self._plans: dict[tuple[Constraint, str | None] | float | None, _Plan] = {}
+        self._view = view
+        self._device = device
+        self._store: Store | None = None
+        self._task = ""
+        self._seen: object = None  # the store's state that the view was made from
+        self._look_at = math.inf  # when to look at the store again, in seconds of the performance counter
+        self._switching = threading.Lock()
+        self._problem: ZooError | None = None
 
     @classmethod
     def load(
@@ -130,20 +87,73 @@ class Selector:
         ModelNotFoundError
             When one of `models` is not there.
         """
-        if threads < 1:
-            raise BundleError(f"expected at least one thread, got {threads}.")
+        _check_threads(threads)
         folder = Path(path)
-        return cls(read_bundle(folder), folder, threads=threads, models=models, device=device)
+        bundle = read_bundle(folder)
+        source = FolderSource(folder)
+        held = source.held(bundle)
+        if models is not None:
+            missing = [bundle.card(name).name for name in models if name not in held]
+            if missing:
+                raise ModelNotFoundError(
+                    f"the files of {', '.join(missing)} are not in {folder}. "
+                    f"It holds: {', '.join(held) or 'none'}."
+                )
+            held = tuple(name for name in held if name in models)
+        if not held:
+            raise BundleError(
+                f"expected the file of at least one model in {folder / 'models'}, got none. "
+                "Export with the models, or copy the files that bundle.json names."
+            )
+        view = View(bundle, source, held, threads=threads, device=device)
+        return cls(view, folder, threads=threads, device=device)
+
+    @classmethod
+    def over(cls, store: Store, task: str, *, threads: int = 1, device: str | None = None) -> Selector:
+        """Answer with what is installed in a device's store, and follow what is installed and evicted.
+
+        The store is looked at when :meth:`update` is called, and from time to time while images are answered.
+
+        Parameters
+        ----------
+        task
+            Name of the installed bundle.
+        threads, device
+            As for :meth:`load`.
+
+        Raises
+        ------
+        BundleError
+            When the bundle is not installed, or none of its models is.
+        DigestError, CardError, SchemaVersionError
+            When the bundle's record is damaged or of another version.
+        """
+        _check_threads(threads)
+        seen = state_of(store)
+        selector = cls(
+            View.over(store, task, threads=threads, device=device),
+            store.folder,
+            threads=threads,
+            device=device,
+        )
+        selector._store, selector._task, selector._seen = store, task, seen
+        selector._look_at = time.perf_counter() + LOOK_S
+        return selector
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle that is followed."""
+        return self._view.bundle
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names, in the order of ``Prediction.probabilities``."""
-        return self.bundle.classes
+        return self._view.bundle.classes
 
     @property
     def models(self) -> tuple[str, ...]:
         """Names of the installed models."""
-        return self._installed
+        return self._view.installed
 
     @property
     def reference(self) -> str:
@@ -158,7 +168,7 @@ class Selector:
     @property
     def certificates(self) -> tuple[Certificate, ...]:
         """Certificates that are valid for the installed models."""
-        return tuple(self._certificates)
+        return tuple(self._view.certificates)
 
     @property
     def certified_precisions(self) -> tuple[float, ...]:
@@ -170,7 +180,7 @@ class Selector:
         return tuple(
             sorted(
                 certificate.constraint.level
-                for certificate in self._certificates
+                for certificate in self._view.certificates
                 if certificate.constraint.kind == kind and certificate.environment == environment
             )
         )
@@ -180,11 +190,81 @@ class Selector:
 
         A certificate for a stricter constraint covers all laxer ones; the laxest that does is used.
         """
-        return self._plan(precision, asked).certificate
+        return self._view.course(precision, asked).certificate
 
     def warm_up(self, height: int = 32, width: int = 32) -> None:
         """Open everything now and run it once, so that the first answer is as fast as the others."""
-        self._engine.warm_up(np.zeros((1, height, width, 3), dtype=np.uint8), self._installed)
+        view = self._view
+        view.engine.warm_up(np.zeros((1, height, width, 3), dtype=np.uint8), view.installed)
+
+    @property
+    def problem(self) -> ZooError | None:
+        """Why the latest state of the store could not be followed; None where it is followed."""
+        return self._problem
+
+    def update(self) -> bool:
+        """Switch to the models and the bundle that the store holds now; True when that changed anything.
+
+        Costs one look at a file when nothing was installed or evicted. Other threads answer with the models
+        that they have until the new ones are open, and every answer ends with those it began with.
+
+        Raises
+        ------
+        ZooError
+            When the new state cannot be followed. The Selector goes on with the old one, as far as its
+            models are open or still there, and tries again when the store has changed.
+        """
+        if self._store is None:
+            return False
+        with self._switching:
+            seen = state_of(self._store)
+            if seen == self._seen:
+                return False
+            self._seen = seen
+            try:
+                view = View.over(
+                    self._store, self._task, threads=self.threads, device=self._device, before=self._view
+                )
+                if self._view.engine.in_use:
+                    view.engine.open(view.needed)
+            except ZooError as error:
+                self._problem = error
+                raise
+            self._view = view
+            self._problem = None
+            return True
+
+    def demand(self) -> Demand:
+        """What was asked lately, and which models were missed; counts only."""
+        view = self._view
+        name = self._task or "bundle"
+        return view.recent.snapshot(view.bundle, view.installed, name=name)
+
+    def task(self, accuracies: Mapping[str, float] | None = None) -> Task:
+        """What each set of this bundle's models would be worth for what was asked lately.
+
+        Parameters
+        ----------
+        accuracies
+            Of single models, where the bundle's certificates do not tell.
+        """
+        view = self._view
+        return task_of(
+            view.bundle,
+            view.recent.answers(),
+            name=self._task or "bundle",
+            costs=view.costs,
+            known=accuracies,
+        )
+
+    def expected_gain(self, models: Iterable[str]) -> float:
+        """How much more an answer like the latest would be worth with these models than with the installed.
+
+        Certified instead of not is worth 1, on top of it count the share of the reference model's time that
+        is saved or, where time was bounded, the share of right answers; see :func:`selector.value.task_of`.
+        """
+        task = self.task()
+        return task.gain(models) - task.gain(self._view.installed)
 
     def scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Scores ``[N, M]`` of images ``[N, H, W, 3]``: per model of the policy, how likely it is right.
@@ -220,18 +300,18 @@ class Selector:
         ImageError, PrecisionError
             For bad arguments.
         """
-        plan = self._plan(precision, asked)
-        return self._selection(self._engine.run(check_image(image), plan.threshold, answer=False)[0], plan)
+        view, course, outcomes = self._run(check_image(image), None, precision, asked, answer=False)
+        return selection(outcomes[0], course, view)
 
     def select_batch(
         self,
-        images: NDArray[np.uint8] | Sequence[NDArray[np.uint8]],
+        images: Images,
         precision: float | None = None,
         **asked: Unpack[Asked],
     ) -> list[Selection]:
         """:meth:`select` for ``[N, H, W, 3]`` or a sequence of images of any sizes."""
-        plan = self._plan(precision, asked)
-        return [self._selection(outcome, plan) for outcome in self._run_all(images, plan, answer=False)]
+        view, course, outcomes = self._run(images, pieces_of(images), precision, asked, answer=False)
+        return [selection(outcome, course, view) for outcome in outcomes]
 
     def predict(
         self, image: NDArray[np.uint8], precision: float | None = None, **asked: Unpack[Asked]
@@ -258,101 +338,72 @@ class Selector:
             When a model file is not the recorded one or fails.
         """
         start = time.perf_counter()
-        plan = self._plan(precision, asked)
-        return self._prediction(
-            self._engine.run(check_image(image), plan.threshold, answer=True)[0], plan, start, 1
-        )
+        if start > self._look_at:
+            self._look()
+        view, course, outcomes = self._run(check_image(image), None, precision, asked, answer=True)
+        view.recent.note(course.asked, course.certificate is not None, outcomes[0])
+        return prediction(outcomes[0], course, view, start, 1)
 
     def predict_batch(
         self,
-        images: NDArray[np.uint8] | Sequence[NDArray[np.uint8]],
+        images: Images,
         precision: float | None = None,
         **asked: Unpack[Asked],
     ) -> list[Prediction]:
         """:meth:`predict` for ``[N, H, W, 3]`` or a sequence of images of any sizes."""
         start = time.perf_counter()
-        plan = self._plan(precision, asked)
-        outcomes = self._run_all(images, plan, answer=True)
-        return [self._prediction(outcome, plan, start, len(outcomes)) for outcome in outcomes]
+        if start > self._look_at:
+            self._look()
+        view, course, outcomes = self._run(images, pieces_of(images), precision, asked, answer=True)
+        for outcome in outcomes:
+            view.recent.note(course.asked, course.certificate is not None, outcome)
+        return [prediction(outcome, course, view, start, len(outcomes)) for outcome in outcomes]
 
-    def _valid_certificates(self) -> list[Certificate]:
-        if self._policy is None:
-            return []
-        digest = self.bundle.subject(self._policy)
-        return [
-            certificate
-            for certificate in self.bundle.certificates
-            if certificate.policy == self._policy and certificate.subject_sha256 == digest
-        ]
+    @property
+    def _engine(self) -> Engine:
+        return self._view.engine
 
-    def _plan(self, precision: float | None, asked: Asked) -> _Plan:
-        if not asked and (precision is None or isinstance(precision, float)):  # what most calls ask
-            known = self._plans.get(precision)
-            if known is not None:
-                return known
-        return self._new_plan(precision, asked)
-
-    def _new_plan(self, precision: float | None, asked: Asked) -> _Plan:
-        environment = asked.get("environment")
-        levels: Any = {name: level for name, level in asked.items() if name != "environment"}
-        wanted = constraint(precision, **levels) or self.bundle.default
-        plan = self._plans.get((wanted, environment))
-        if plan is None:
-            best = None
-            if self._policy is not None:
-                best = covering(self._certificates, wanted, policy=self._policy, environment=environment)
-            plan = _Plan(best, best.threshold if best else None)
-            if len(self._plans) < 1000:  # a caller that varies the constraint must not grow memory for ever
-                self._plans[wanted, environment] = plan
-                if not asked and environment is None:
-                    self._plans[precision] = plan
-        return plan
-
-    def _run_all(
-        self, images: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], plan: _Plan, *, answer: bool
-    ) -> list[Outcome]:
-        if isinstance(images, np.ndarray):
-            batch = check_batch(images)
-            return [
-                outcome
-                for first in range(0, len(batch), _BATCH)
-                for outcome in self._engine.run(batch[first : first + _BATCH], plan.threshold, answer=answer)
-            ]
-        by_size: dict[tuple[int, ...], list[int]] = {}
-        for i, image in enumerate(images):
+    def _run(
+        self, images: Images, pieces: Pieces | None, precision: float | None, asked: Asked, *, answer: bool
+    ) -> tuple[View, Course, list[Outcome]]:
+        """Outcomes of images in pieces, or of one batch as it is; all from the same view."""
+        view = self._view
+        while True:
+            course = view.course(precision, asked)
             try:
-                check_image(image)
-            except ImageError as error:
-                raise ImageError(f"image {i}: {error}") from None
-            by_size.setdefault(image.shape, []).append(i)
-        outcomes: dict[int, Outcome] = {}
-        for rows in by_size.values():
-            for first in range(0, len(rows), _BATCH):
-                chunk = rows[first : first + _BATCH]
-                run = self._engine.run(np.stack([images[i] for i in chunk]), plan.threshold, answer=answer)
-                outcomes.update(zip(chunk, run, strict=True))
-        return [outcomes[i] for i in range(len(outcomes))]
+                if pieces is None:
+                    assert isinstance(images, np.ndarray)
+                    return view, course, view.engine.run(images, course.threshold, answer=answer)
+                return view, course, run_pieces(view.engine, images, pieces, course.threshold, answer=answer)
+            except (DigestError, ModelNotFoundError):
+                newer = self._after_loss(view)
+                if newer is None:
+                    raise
+                view = newer
 
-    def _selection(self, outcome: Outcome, plan: _Plan) -> Selection:
-        cost = sum(self._costs.models[name] for name in outcome.path)
-        policy = self._engine.policy
-        if plan.certificate is not None and policy is not None:
-            if needs_graph(policy):
-                cost += self._costs.selector_ms
-            if isinstance(policy, StagedPolicy):
-                cost += self._costs.stage_ms * len(outcome.path)
-            elif isinstance(policy, CascadePolicy) and len(policy.stages) > 1:
-                cost += self._costs.confidence_ms * len(outcome.path)
-        return Selection(outcome.model, outcome.probability, cost, plan.certificate is not None)
+    def _after_loss(self, view: View) -> View | None:
+        """The view to go on with when a model of `view` is not there any more, if there is another."""
+        while self._view is view:
+            with contextlib.suppress(ZooError):
+                self.update()
+            if self._store is None or state_of(self._store) == self._seen:
+                break
+        return None if self._view is view else self._view
 
-    def _prediction(self, outcome: Outcome, plan: _Plan, start: float, count: int) -> Prediction:
-        assert outcome.answer is not None
-        return Prediction(
-            label=self.classes[int(outcome.answer.argmax())],
-            probabilities=outcome.answer,
-            model=outcome.model,
-            path=outcome.path,
-            probability=outcome.probability,
-            latency_ms=(time.perf_counter() - start) * 1e3 / count,
-            certified=plan.certificate is not None,
-        )
+    def _look(self) -> None:
+        """Tell the store what was used, and follow it in the background if it has changed."""
+        self._look_at = time.perf_counter() + LOOK_S
+        assert self._store is not None
+        for name in self._view.recent.used():
+            self._store.touch(name)
+        if state_of(self._store) != self._seen and not self._switching.locked():
+            threading.Thread(target=self._update_quietly, name="zooselect-update").start()
+
+    def _update_quietly(self) -> None:
+        with contextlib.suppress(ZooError):  # kept as `problem`; what is installed goes on answering
+            self.update()
+
+
+def _check_threads(threads: int) -> None:
+    if threads < 1:
+        raise BundleError(f"expected at least one thread, got {threads}.")

@@ -63,5 +63,53 @@ class ParityError(ZooError):
     """An exported graph that does not compute what the original computed."""
 
 
+class TrustError(ZooError):
+    """Published metadata that is not signed as it must be, is older than what was seen, or has expired."""
+
+
+class UnreachableError(ZooError):
+    """A publisher or a server that cannot be reached, or that answers with something else."""
+
+
+class BudgetError(ZooError):
+    """Models that do not fit into the byte budget of a device."""
+
+
+class StoreFullError(ZooError):
+    """A disk without room for what has to be written; what was there before is intact."""
+
+
+class StoreLockedError(ZooError):
+    """A store in which another process or thread is at work."""
+
+
+class FetchError(ZooError):
+    """A blob that did not arrive: its digest, where it was asked for, and what happened."""
+
+    def __init__(self, blob: str, url: str, reason: str, advice: str) -> None:
+        super().__init__(f"expected the blob {blob[:16]}… from {url}, got: {reason}. {advice}")
+        self.blob, self.url, self.reason = blob, url, reason
+
+
+class SelfTestError(ZooError):
+    """A model that does not answer on this device as it must."""
+
+
 class MissingExtraError(ZooError, ImportError):
     """A feature whose optional packages are not installed."""
+
+
+class ReportError(ZooError, ValueError):
+    """A device's report that does not validate or is too large."""
+
+
+class ServiceError(ZooError):
+    """A service that cannot be started as asked, or whose data cannot be read or written."""
+
+
+class PublishError(ZooError):
+    """Something that cannot be published as asked; what is served stays as it was."""
+
+
+class KeysError(ZooError):
+    """Private keys that are missing, damaged, locked by a passphrase, or not those that are needed."""

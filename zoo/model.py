@@ -18,8 +18,15 @@ from zoo.image import check_batch
 _TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 
 
-def open_session(content: bytes, *, name: str, threads: int = 1) -> ort.InferenceSession:
+def open_session(
+    content: bytes, *, name: str, threads: int = 1, weights: Path | None = None
+) -> ort.InferenceSession:
     """Open an ONNX graph on the CPU with `threads` threads.
+
+    Parameters
+    ----------
+    weights
+        Folder of verified files in which the graph keeps its weights; None: all weights are in the graph.
 
     Raises
     ------
@@ -30,16 +37,15 @@ def open_session(content: bytes, *, name: str, threads: int = 1) -> ort.Inferenc
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what goes wrong is raised, not printed
-    # Weights in other files are covered by no digest, and would be looked up from the current folder.
-    options.add_session_config_entry(
-        "session.model_external_initializers_file_folder_path", f"{os.devnull}/weights belong into the graph"
-    )
+    # Weights in other files are covered by no card's digest, and would be looked up from the current folder.
+    folder = f"{os.devnull}/weights belong into the graph" if weights is None else str(weights.absolute())
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
     try:
         return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises a family of unrelated classes
         advice = (
             "Embed the weights in the ONNX file, then add it."
-            if "xternal data" in str(error)
+            if weights is None and "xternal data" in str(error)
             else "The file is corrupt or needs a newer ONNX Runtime; add it again."
         )
         raise ModelError(
@@ -59,6 +65,8 @@ class Model:
         Bytes of the ONNX file. They are not verified here: use :meth:`open` for files.
     threads
         Threads of one inference.
+    weights
+        Folder of verified files in which the graph keeps its weights; None: all weights are in the graph.
 
     Raises
     ------
@@ -67,10 +75,12 @@ class Model:
         float32 ``[N, C]`` out).
     """
 
-    def __init__(self, card: ModelCard, content: bytes, *, threads: int = 1) -> None:
+    def __init__(
+        self, card: ModelCard, content: bytes, *, threads: int = 1, weights: Path | None = None
+    ) -> None:
         self.card = card
         self.threads = threads
-        self._session = open_session(content, name=card.name, threads=threads)
+        self._session = open_session(content, name=card.name, threads=threads, weights=weights)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         _expect(card.name, "inputs", inputs, "image", "tensor(uint8)", [None, None, None, 3])
         _expect(card.name, "outputs", outputs, "logits", "tensor(float)", [None, len(card.classes)])

@@ -1,0 +1,301 @@
+"""Suite ``distribution``: bytes and times of publishing, fetching and updating, on a loopback network.
+
+Ratios compare things that were done in turns in one run; the network's round trip is a pause before every
+answer of the server.
+"""
+
+from __future__ import annotations
+
+import gc
+import shutil
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.adapted import adapted, changed_share
+from benchmarks.network import SlowServer, serving
+from benchmarks.polling import run_load
+from benchmarks.result import finish
+from zoo.build.add import add_cifar_resnet, add_module
+from zoo.build.cifar_resnet import CIFAR10_CLASSES, CIFAR_RESNET_PREPROCESSING, CifarResNet
+from zoo.card import ModelCard
+from zoo.client import Client
+from zoo.directory import Zoo
+from zoo.files import sha256_bytes
+from zoo.keys import Keys, create_keys
+from zoo.model import Model
+from zoo.publish import publish
+from zoo.store import Store
+from zoo.trust import Trust
+
+ROUND_TRIP_S = 0.05
+WORKERS = 16
+REPEATS = 7
+PLAIN_FILE = "plain.bin"
+
+
+class Wide(nn.Module):
+    """48 convolutions of 64 channels: 7 MB in about fifty tensors."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 64, 3, stride=4, padding=1)
+        self.body = nn.Sequential(*(nn.Conv2d(64, 64, 3, padding=1) for _ in range(48)))
+        self.head = nn.Linear(64, classes)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Logits of a batch."""
+        logits: torch.Tensor = self.head(self.body(self.first(pixels)).mean(dim=(2, 3)))
+        return logits
+
+
+def run_distribution(
+    *,
+    weights: Path | None = None,
+    devices: int = 1000,
+    seed: int = 0,
+    results: Path = Path("results"),
+) -> dict[str, Any]:
+    """Measure, print a table and one JSON line, and write the result file.
+
+    Parameters
+    ----------
+    weights
+        Folder with ``cifar10-resnet56.npz``; without, a ResNet-56 with random weights moves the same bytes.
+    devices
+        That poll one service at the same time.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        zoo = _zoo(folder / "zoo", weights, seed)
+        create_keys(folder / "keys")
+        keys = Keys.open(folder / "keys")
+        first = publish(folder / "published", zoo, keys=keys)
+        with serving(folder / "published") as server:
+            figures: dict[str, Any] = {
+                "published_bytes": first.new_bytes,
+                "refresh": _refresh(folder, server),
+                "cold_install": _cold(folder, server, zoo),
+                "answering": _answering(folder, server, zoo, seed),
+                "partial_update": _partial(folder, server, zoo, keys, seed),
+            }
+    load = run_load(devices=devices, seed=seed)
+    figures["service"] = {
+        "devices": load.devices,
+        "accepted": load.accepted,
+        "lost": load.lost,
+        "seconds": round(load.seconds, 2),
+        "report_p50_ms": round(load.report_p50_ms, 2),
+        "report_p95_ms": round(load.report_p95_ms, 2),
+    }
+    _print(figures)
+    results.mkdir(parents=True, exist_ok=True)
+    return finish("distribution", figures, seed=seed, folder=results)
+
+
+def _zoo(folder: Path, weights: Path | None, seed: int) -> Zoo:
+    zoo = Zoo.create(folder)
+    torch.manual_seed(seed)
+    if weights is None:
+        network = CifarResNet(56).eval()
+        add_module(
+            zoo, "resnet56", network, CIFAR_RESNET_PREPROCESSING, CIFAR10_CLASSES, source="random weights"
+        )
+    else:
+        add_cifar_resnet(zoo, 56, weights / "cifar10-resnet56.npz")
+    wide = Wide(len(CIFAR10_CLASSES)).eval()
+    add_module(zoo, "wide", wide, CIFAR_RESNET_PREPROCESSING, CIFAR10_CLASSES, source="random weights")
+    return zoo
+
+
+@contextmanager
+def _device(folder: Path, server: SlowServer, name: str, *, workers: int = WORKERS) -> Iterator[Client]:
+    """A new device that knows the publisher's root and nothing else."""
+    place = folder / name
+    shutil.rmtree(place, ignore_errors=True)
+    Trust.pin(place / "tuf", (folder / "published" / "metadata" / "1.root.json").read_bytes())
+    client = Client(Store.open(place), server.url, workers=workers)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def _refresh(folder: Path, server: SlowServer) -> dict[str, Any]:
+    with _device(folder, server, "refresh") as client:
+        client.refresh()
+        server.forget()
+        times = []
+        for _ in range(10 * REPEATS):
+            times.append(client.refresh().seconds * 1e3)
+        requests = server.requests / len(times)
+    return {
+        "requests": requests,
+        "p50_ms": round(statistics.median(times), 2),
+        "p95_ms": round(float(np.quantile(times, 0.95)), 2),
+        "max_ms": round(max(times), 2),
+    }
+
+
+def _cold(folder: Path, server: SlowServer, zoo: Zoo) -> dict[str, Any]:
+    """Fetching a model's blobs into an empty store, in turns with one plain file of the same size."""
+    with _device(folder, server, "look") as client:
+        release = client.refresh().index.models["wide"]
+    plain = folder / "published" / PLAIN_FILE
+    plain.write_bytes(np.random.default_rng(0).bytes(release.size_bytes))
+    ours, singly, whole, theirs = [], [], [], []
+    server.delay_s = ROUND_TRIP_S
+    try:
+        for _ in range(REPEATS):
+            theirs.append(_plain(server, plain))
+            with _device(folder, server, "cold") as client:
+                ours.append(client.fetcher.fetch(release.blobs, client.store, whole=[release]).seconds)
+            with _device(folder, server, "cold") as client:
+                singly.append(client.fetcher.fetch(release.blobs, client.store).seconds)
+            with _device(folder, server, "cold") as client:
+                whole.append(client.install(models=["wide"]).seconds)
+    finally:
+        server.delay_s = 0.0
+        plain.unlink()
+    plain_s = statistics.median(theirs)
+    return {
+        "bytes": release.size_bytes,
+        "blobs": len(release.blobs),
+        "workers": WORKERS,
+        "round_trip_ms": ROUND_TRIP_S * 1e3,
+        "plain_file_ms": round(plain_s * 1e3, 1),
+        "fetch_ms": round(statistics.median(ours) * 1e3, 1),
+        "fetch_over_plain": round(statistics.median(ours) / plain_s, 2),
+        "fetch_singly_over_plain": round(statistics.median(singly) / plain_s, 2),
+        "install_ms": round(statistics.median(whole) * 1e3, 1),
+        "install_over_plain": round(statistics.median(whole) / plain_s, 2),
+    }
+
+
+def _plain(server: SlowServer, file: Path) -> float:
+    """Seconds for one file, verified and written like ours."""
+    import urllib3
+
+    start = time.perf_counter()
+    with urllib3.PoolManager() as pool:
+        content = pool.request("GET", f"{server.url}/{file.name}").data
+    target = file.with_suffix(".fetched")
+    target.write_bytes(content)
+    sha256_bytes(content)
+    target.unlink()
+    return time.perf_counter() - start
+
+
+def _partial(folder: Path, server: SlowServer, zoo: Zoo, keys: Keys, seed: int) -> dict[str, Any]:
+    """Updates to versions that differ in normalisation and head."""
+    times, shares, stored = [], [], []
+    with _device(folder, server, "partial", workers=8) as client:
+        client.install(models=["resnet56"])
+        size = client.store.installed.models[0].release.size_bytes
+        for i in range(REPEATS):
+            parent = zoo.card("resnet56")
+            before = (zoo.folder / parent.file).read_bytes()
+            content = adapted(before, seed=seed + i + 1)
+            share = changed_share(before, content)
+            _replace(zoo, parent, content)
+            publish(folder / "published", zoo, keys=keys)
+            server.forget()
+            change = client.update()
+            assert server.bytes_sent == change.bytes_on_wire
+            times.append(change.seconds)
+            shares.append(change.bytes_on_wire / size)
+            stored.append(client.store.used_bytes() / size)
+        image = np.random.default_rng(seed).integers(0, 256, (1, 32, 32, 3), np.uint8)
+        same = np.array_equal(
+            client.store.model("resnet56").logits(image), zoo.model("resnet56").logits(image)
+        )
+    return {
+        "model_bytes": size,
+        "weights_changed": round(share, 5),
+        "wire_share": round(max(shares), 5),
+        "installed_ms": round(statistics.median(times) * 1e3, 1),
+        "installed_max_ms": round(max(times) * 1e3, 1),
+        "stored_share": round(max(stored), 4),
+        "same_logits": bool(same),
+    }
+
+
+def _replace(zoo: Zoo, card: ModelCard, content: bytes) -> None:
+    zoo.add(
+        card.name,
+        content,
+        classes=card.classes,
+        resolution=card.resolution,
+        parameters=card.parameters,
+        macs=card.macs,
+        source=card.source,
+    )
+
+
+def _answering(folder: Path, server: SlowServer, zoo: Zoo, seed: int) -> dict[str, Any]:
+    """Single answers of one model, alone and while others are installed and removed again and again."""
+    image = np.random.default_rng(seed).integers(0, 256, (1, 32, 32, 3), np.uint8)
+    with _device(folder, server, "answering", workers=4) as client:
+        client.install(models=["resnet56"])
+        model = client.store.model("resnet56")
+        calm = _times(model, image, seconds=4.0)
+        stop = threading.Event()
+        rounds = [0]
+        problems: list[str] = []
+
+        def work() -> None:
+            while not stop.is_set():
+                try:
+                    client.install(models=["wide"])
+                    client.remove(["wide"])
+                    rounds[0] += 1
+                except Exception as error:  # counted, and the run goes on
+                    problems.append(str(error))
+
+        worker = threading.Thread(target=work, daemon=True)
+        worker.start()
+        busy = _times(model, image, seconds=6.0)
+        stop.set()
+        worker.join()
+    p95 = float(np.quantile(calm, 0.95))
+    return {
+        "answers": len(busy),
+        "failed": 0,
+        "installations": rounds[0],
+        "problems": len(problems),
+        "calm_p50_ms": round(float(np.median(calm)), 3),
+        "calm_p95_ms": round(p95, 3),
+        "calm_max_ms": round(max(calm), 3),
+        "busy_p50_ms": round(float(np.median(busy)), 3),
+        "busy_p95_ms": round(float(np.quantile(busy, 0.95)), 3),
+        "busy_max_ms": round(max(busy), 3),
+        "busy_p95_over_calm_p95": round(float(np.quantile(busy, 0.95)) / p95, 3),
+        "slower_than_twice": round(float(np.mean(np.array(busy) > 2 * p95)), 5),
+        "slower_than_twice_calm": round(float(np.mean(np.array(calm) > 2 * p95)), 5),
+    }
+
+
+def _times(model: Model, image: np.ndarray, *, seconds: float) -> list[float]:
+    gc.collect()
+    times = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        model.logits(image)
+        times.append((time.perf_counter() - start) * 1e3)
+    return times
+
+
+def _print(figures: dict[str, Any]) -> None:
+    for name, part in figures.items():
+        if isinstance(part, dict):
+            print(f"{name.replace('_', ' ')}: " + ", ".join(f"{k} {v}" for k, v in part.items()))

@@ -1,0 +1,110 @@
+"""A slow network on one machine: a file server that waits before every answer and counts what it sends."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+_RANGE = re.compile(r"bytes=([0-9]+)-$")
+
+
+class SlowServer(ThreadingHTTPServer):
+    """Serves a folder over HTTP/1.1 with connections that are kept.
+
+    Attributes
+    ----------
+    delay_s
+        What every request waits: the round trip of a network.
+    bytes_per_s
+        Of each answer; None: as fast as it goes.
+    requests, bytes_sent
+        So far; bodies only.
+    """
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.root = root.resolve()
+        self.delay_s = 0.0
+        self.bytes_per_s: float | None = None
+        self._counting = threading.Lock()
+        self.forget()
+
+    @property
+    def url(self) -> str:
+        """Address of the folder."""
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def forget(self) -> None:
+        """Count from zero."""
+        self.requests = self.bytes_sent = 0
+
+    def count(self, requests: int, sent: int) -> None:
+        """Add to the counts."""
+        with self._counting:
+            self.requests += requests
+            self.bytes_sent += sent
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: SlowServer
+
+    def setup(self) -> None:
+        super().setup()
+        self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def do_GET(self) -> None:
+        self.server.count(1, 0)
+        if self.server.delay_s:
+            time.sleep(self.server.delay_s)
+        path = (self.server.root / self.path.lstrip("/")).resolve()
+        if not path.is_relative_to(self.server.root) or not path.is_file():
+            self.send_response(HTTPStatus.NOT_FOUND)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        size = path.stat().st_size
+        asked = _RANGE.fullmatch(self.headers.get("Range", ""))
+        first = int(asked[1]) if asked and int(asked[1]) < size else 0
+        self.send_response(HTTPStatus.PARTIAL_CONTENT if first else HTTPStatus.OK)
+        if first:
+            self.send_header("Content-Range", f"bytes {first}-{size - 1}/{size}")
+        self.send_header("Content-Length", str(size - first))
+        self.end_headers()
+        with path.open("rb") as stream:
+            stream.seek(first)
+            if self.server.bytes_per_s is None:
+                shutil.copyfileobj(stream, self.wfile)
+            else:
+                while chunk := stream.read(16384):
+                    time.sleep(len(chunk) / self.server.bytes_per_s)
+                    self.wfile.write(chunk)
+        self.server.count(0, size - first)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: the output is a table."""
+
+
+@contextmanager
+def serving(root: Path) -> Iterator[SlowServer]:
+    """A server of `root` in the background."""
+    server = SlowServer(root)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,1 @@
+"""The device commands that concern distribution, one module each; `selector.cli` registers them."""

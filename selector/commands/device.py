@@ -1,0 +1,294 @@
+"""The commands of a device: set it up, answer, keep it up to date, look after its store."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from selector.cli import (
+    DEVICE_PANEL,
+    CertifiedOption,
+    EnvironmentOption,
+    ImagesArgument,
+    JsonOption,
+    MaxDropOption,
+    MeanOption,
+    P95Option,
+    PrecisionOption,
+    SkipBadOption,
+    ThreadsOption,
+    answer_images,
+    asked_for,
+    leave,
+)
+from zoo.errors import DataError
+
+if TYPE_CHECKING:
+    from selector.device import Device
+    from zoo.client import Change, Progress
+
+StoreArgument = Annotated[Path, typer.Argument(help="Folder of the device's store.")]
+TaskOption = Annotated[str | None, typer.Option(help="Which installed task. Default: the only one.")]
+NamesArgument = Annotated[list[str], typer.Argument(help="Names of models or tasks.")]
+
+commands = typer.Typer(
+    name="device",
+    no_args_is_help=True,
+    help="A device with a store: it fetches the models that its inputs need, or that a server assigns.",
+)
+
+
+@commands.command()
+def init(
+    store: StoreArgument,
+    url: Annotated[str, typer.Option(help="Address of the published files.")],
+    root: Annotated[
+        Path, typer.Option(help="The publisher's metadata/1.root.json, obtained over a way you trust.")
+    ],
+    task: Annotated[
+        list[str] | None, typer.Option(help="Task to install; repeat for more. Default: all published.")
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(min=0, help="Storage for models, in MB (millions of bytes).")
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option(help="Group whose assignment a server signs. Default: the device decides.")
+    ] = None,
+    mode: Annotated[
+        Literal["local", "local_then_update", "latest"],
+        typer.Option(help="local: never update by itself; latest: update before the first answer."),
+    ] = "local_then_update",
+    service: Annotated[
+        str | None, typer.Option(help="Address of the service to tell what was asked: counts, never images.")
+    ] = None,
+    token: Annotated[
+        str | None, typer.Option(envvar="ZOOSELECT_TOKEN", help="The group's token for the service.")
+    ] = None,
+) -> None:
+    """Set a device up and install its tasks with a model to start with.
+
+    Example: zooselect device init my-device --url http://127.0.0.1:8000 --root repo/metadata/1.root.json
+    """
+    from selector.device import Device
+
+    try:
+        content = root.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"{root}: expected the publisher's root metadata, got: {error.strerror}. Check --root."
+        ) from error
+    device = Device.set_up(
+        store,
+        url,
+        content,
+        group=group,
+        budget_bytes=None if budget is None else int(budget * 1e6),
+        mode=mode,
+        service=service,
+        token=token,
+    )
+    if group is not None and not task:
+        _tell(device.update(progress=_bar()))
+    else:
+        for name in task or sorted(device.client.refresh().index.bundles):
+            _tell(device.install(name, progress=_bar()))
+    _status(device)
+
+
+@commands.command()
+def predict(
+    store: StoreArgument,
+    images: ImagesArgument,
+    task: TaskOption = None,
+    precision: PrecisionOption = None,
+    max_drop: MaxDropOption = None,
+    mean_ms: MeanOption = None,
+    p95_ms: P95Option = None,
+    environment: EnvironmentOption = None,
+    threads: ThreadsOption = 1,
+    skip_bad: SkipBadOption = False,
+    require_certified: CertifiedOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Answer images with what is installed; afterwards fetch the models that pay, unless the mode is local.
+
+    Example: zooselect device predict my-device photos/ --precision 0.95
+    """
+    from selector.device import Device
+
+    device = Device.open(store, threads=threads)
+    if device.config.mode == "latest":
+        _after(device)
+    chooser = device.selector(task)
+    asked = asked_for(precision, max_drop, mean_ms, p95_ms, environment)
+    rows = answer_images(chooser, images, asked, skip_bad=skip_bad, as_json=as_json)
+    if device.config.mode == "local_then_update":
+        _after(device)
+    device.close()
+    leave(rows, require_certified)
+
+
+@commands.command()
+def update(store: StoreArgument) -> None:
+    """Bring everything to its newest version, or do what the group's assignment says."""
+    from selector.device import Device
+
+    device = Device.open(store)
+    _tell(device.update(progress=_bar()))
+    _status(device)
+
+
+@commands.command()
+def run(
+    store: StoreArgument,
+    every: Annotated[float, typer.Option(min=1, help="Seconds between two looks at the publisher.")] = 60.0,
+    rounds: Annotated[int, typer.Option(min=0, help="End after so many looks; 0: go on.")] = 0,
+) -> None:
+    """Keep the store up to date until interrupted, for devices whose application does not do it itself."""
+    from selector.device import Device
+
+    device = Device.open(store)
+    done = 0
+    while True:
+        found = device.look()
+        if found.problem is not None:
+            typer.echo(f"stale: {found.problem}", err=True)
+        elif found.change is not None and not found.change.nothing:
+            _tell(found.change)
+        done += 1
+        if done == rounds:
+            break
+        time.sleep(every)
+
+
+@commands.command()
+def status(store: StoreArgument, as_json: JsonOption = False) -> None:
+    """Show what is installed, how much it takes and what the device was set up with."""
+    from selector.device import Device
+
+    _status(Device.open(store), as_json=as_json)
+
+
+@commands.command()
+def verify(store: StoreArgument) -> None:
+    """Read every file of the store again and compare it with its digest.
+
+    What does not fit is moved out of the way, so that the next update fetches it again.
+    """
+    from selector.device import Device
+
+    device = Device.open(store)
+    bad = device.store.verify()
+    if bad:
+        raise DataError(
+            f"{len(bad)} files were damaged and have been taken out of use: {', '.join(bad)}. "
+            f"Fetch them again: zooselect device update {store}"
+        )
+    typer.echo("All files are as they were published.")
+
+
+@commands.command()
+def remove(store: StoreArgument, names: NamesArgument) -> None:
+    """Take models or tasks off the device, with all bytes that nothing else needs."""
+    from selector.device import Device
+
+    device = Device.open(store)
+    change = device.client.remove(names)
+    missing = sorted(set(names) - set(change.removed))
+    if missing:
+        raise DataError(f"not installed: {', '.join(missing)}. Others were removed; see 'device status'.")
+    _status(device)
+
+
+@commands.command()
+def pin(
+    store: StoreArgument,
+    names: NamesArgument,
+    off: Annotated[bool, typer.Option("--off", help="Let them be evicted again.")] = False,
+) -> None:
+    """Keep models or tasks whatever happens, or let them go again with --off."""
+    from selector.device import Device
+
+    device = Device.open(store)
+    device.client.pin(names, pinned=not off)
+    _status(device)
+
+
+def _after(device: Device) -> None:
+    """One round after or before answers; a problem is told, not raised."""
+    found = device.look()
+    if found.problem is not None:
+        typer.echo(f"stale: {found.problem}", err=True)
+    elif found.change is not None and not found.change.nothing:
+        _tell(found.change, err=True)
+
+
+def _tell(change: Change, *, err: bool = False) -> None:
+    if change.nothing:
+        typer.echo("Everything is up to date.", err=err)
+        return
+    parts = [f"installed {', '.join(change.installed)}"] if change.installed else []
+    parts += [f"removed {', '.join(change.removed)}"] if change.removed else []
+    parts += [f"evicted {', '.join(change.evicted)}"] if change.evicted else []
+    typer.echo(
+        f"{'; '.join(parts)}: {change.bytes_on_wire / 1e6:.3f} MB in {change.requests} requests, "
+        f"{change.seconds:.2f} s",
+        err=err,
+    )
+
+
+def _status(device: Device, *, as_json: bool = False) -> None:
+    import msgspec
+
+    installed, usage = device.store.installed, device.store.usage()
+    used, budget = device.store.used_bytes(), device.config.budget_bytes
+    if as_json:
+        facts = {
+            "config": device.config,
+            "used_bytes": used,
+            "models": {
+                item.release.name: {
+                    "version": item.release.version,
+                    "bytes": item.release.size_bytes,
+                    "pinned": item.pinned,
+                    "last_used": usage.get(item.release.name),
+                }
+                for item in installed.models
+            },
+            "bundles": {item.release.name: item.release.version for item in installed.bundles},
+        }
+        typer.echo(msgspec.json.encode(facts).decode())
+        return
+    for bundle in installed.bundles:
+        typer.echo(f"task {bundle.release.name}, version {bundle.release.version}")
+    for model in installed.models:
+        release = model.release
+        pinned = ", pinned" if model.pinned else ""
+        typer.echo(
+            f"  {release.name:<28} version {release.version}, {release.size_bytes / 1e6:.3f} MB{pinned}"
+        )
+    allowed = "" if budget is None else f" of {budget / 1e6:.3f} MB"
+    typer.echo(f"{used / 1e6:.3f} MB{allowed} used; {device.config.url}, mode {device.config.mode}")
+
+
+def _bar() -> Progress:
+    """Shows how much has arrived, where somebody watches."""
+    from tqdm import tqdm
+
+    bar = tqdm(unit="B", unit_scale=True, desc="fetching", leave=False, delay=0.5, disable=None)
+
+    def show(there: int, total: int) -> None:
+        bar.total = total
+        bar.update(there - bar.n)
+        if there >= total:
+            bar.close()
+
+    return show
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file to the command line."""
+    app.add_typer(commands, rich_help_panel=DEVICE_PANEL)

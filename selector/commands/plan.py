@@ -1,0 +1,198 @@
+"""The command plan: what has to move to a device, how long it takes, and which models are worth it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from selector.cli import DEVICE_PANEL, JsonOption
+from zoo.errors import CardError, DataError
+
+if TYPE_CHECKING:
+    from zoo.installed import Installed
+    from zoo.plan import Plan
+    from zoo.rates import RateRow
+    from zoo.release import Index
+    from zoo.worth import Task, Worth
+
+EMPTY = "-"
+
+
+def plan(
+    store: Annotated[
+        str, typer.Argument(help="Folder of a device's store; - for a device that holds nothing.")
+    ],
+    repo: Annotated[Path, typer.Option(help="Folder of a publisher.")],
+    models: Annotated[
+        list[str] | None, typer.Option("--model", help="A wanted model; repeat for more. Default: all.")
+    ] = None,
+    bundles: Annotated[
+        list[str] | None, typer.Option("--bundle", help="A wanted bundle; repeat for more. Default: all.")
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(min=0, help="Storage for models and bundles, in MB (millions of bytes).")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Rate of the network, in Mbit/s. Default: as it was measured last.")
+    ] = None,
+    deadline: Annotated[float | None, typer.Option(help="Seconds within which all is to arrive.")] = None,
+    deadlines: Annotated[
+        str, typer.Option(help="Deadlines of the table of rates, in seconds.")
+    ] = "1,5,10,60",
+    as_json: JsonOption = False,
+) -> None:
+    """Say what has to be fetched and evicted for some models, how long it takes and what is worth it.
+
+    Nothing is fetched, and signatures are not checked: this is for planning. Tensors that models share count
+    once. With --budget, the models that gain most within it are chosen for each bundle's own constraint.
+    Example: zooselect plan - --repo published --budget 20 --rate 10 --deadline 5
+    """
+    import msgspec
+
+    from zoo.catalogue import index_from_folder
+    from zoo.plan import plan as planned
+    from zoo.rates import rate_table
+    from zoo.worth import worth
+
+    limits = _numbers(deadlines)
+    index = index_from_folder(repo)
+    installed, usage, measured = _device(store)
+    everything = not models and not bundles
+    budget_bytes = None if budget is None else int(budget * 1e6)
+    found = planned(
+        tuple(index.models) if everything else models or (),
+        index,
+        installed,
+        bundles=tuple(index.bundles) if everything else bundles or (),
+        budget_bytes=budget_bytes,
+        rate_bytes_per_s=measured if rate is None else rate * 1e6 / 8,
+        usage=usage,
+        deadline_s=deadline,
+    )
+    table = rate_table(index, limits)
+    best = None
+    if budget_bytes is not None:
+        best = worth(_tasks(repo, index), index, budget_bytes=budget_bytes, held=installed.blobs)
+    if as_json:
+        facts = {
+            "plan": msgspec.to_builtins(found)
+            | {"missing_bytes": found.missing_bytes, "in_time": found.in_time},
+            "deadlines_s": limits,
+            "rates": msgspec.to_builtins(table),
+            "worth": None if best is None else msgspec.to_builtins(best) | {"gain_per_mb": best.gain_per_mb},
+        }
+        typer.echo(msgspec.json.encode(facts).decode())
+        return
+    _show_plan(found)
+    _show_rates(table, limits)
+    if best is not None:
+        _show_worth(best)
+
+
+def _device(store: str) -> tuple[Installed, dict[str, float], float | None]:
+    from zoo.installed import INSTALLED_FILE, SCHEMA_VERSION, Installed
+    from zoo.store import Store
+
+    if store == EMPTY:
+        return Installed(schema_version=SCHEMA_VERSION), {}, None
+    if not (Path(store) / INSTALLED_FILE).is_file():
+        raise CardError(
+            f"expected the store of a device in {store}, got no {INSTALLED_FILE} there. "
+            f"Check the path, or give {EMPTY} for a device that holds nothing."
+        )
+    opened = Store.open(store)
+    return opened.installed, dict(opened.usage()), opened.rate_bytes_per_s
+
+
+def _tasks(repo: Path, index: Index) -> list[Task]:
+    from selector.bundle import SCHEMA_VERSION, Bundle
+    from selector.value import task_of
+    from zoo.catalogue import read_blob
+    from zoo.files import decode_record
+
+    tasks = []
+    known = {name: one.accuracy for name, one in index.models.items() if one.accuracy is not None}
+    for name, release in sorted(index.bundles.items()):
+        content = read_blob(repo, release.record)
+        bundle = decode_record(content, Bundle, name=f"bundle {name!r}", schema_version=SCHEMA_VERSION)
+        tasks.append(task_of(bundle, name=name, known=known))
+    return tasks
+
+
+def _show_plan(found: Plan) -> None:
+    from zoo.rates import rate_text
+
+    rows = [
+        [
+            item.name,
+            item.kind,
+            str(item.version),
+            _mb(item.size_bytes),
+            _mb(item.missing_bytes),
+            "installed" if item.installed else "",
+        ]
+        for item in found.items
+    ]
+    _table(["wanted", "kind", "version", "MB", "missing MB", ""], rows)
+    shared = f"; {_mb(found.shared_bytes)} MB less than one by one" if found.shared_bytes else ""
+    typer.echo(f"To fetch: {_mb(found.missing_bytes)} MB in {len(found.missing)} pieces{shared}.")
+    if found.seconds is not None:
+        late = {None: "", True: ", in time", False: f", too late for {found.deadline_s:g} s"}[found.in_time]
+        typer.echo(f"At this rate: {found.seconds:.3g} s{late}.")
+    if found.needed_bits_per_s is not None:
+        typer.echo(f"Within {found.deadline_s:g} s: at least {rate_text(found.needed_bits_per_s)}.")
+    if found.evict:
+        typer.echo(f"To evict: {', '.join(found.evict)}, which frees {_mb(found.freed_bytes)} MB.")
+    if not found.fits:
+        assert found.budget_bytes is not None
+        typer.echo(
+            f"It does not fit: {_mb(found.peak_bytes)} MB are needed, {_mb(found.budget_bytes)} MB allowed."
+        )
+
+
+def _show_rates(table: Sequence[RateRow], limits: Sequence[float]) -> None:
+    typer.echo("\nMbit/s for a model to arrive in time, whole | to a device that holds all other models:")
+    rows = [
+        [row.name, _mb(row.size_bytes), _mb(row.own_bytes)]
+        + [f"{a:.3g} | {b:.3g}" for a, b in zip(row.mbit_per_s, row.own_mbit_per_s, strict=True)]
+        for row in table
+    ]
+    _table(["model", "MB", "not shared", *(f"in {limit:g} s" for limit in limits)], rows)
+
+
+def _show_worth(best: Worth) -> None:
+    typer.echo(
+        f"\nWorth their bytes: {', '.join(best.models) or 'nothing'} for "
+        f"{', '.join(best.bundles) or 'no bundle'}; {_mb(best.size_bytes)} MB, "
+        f"{_mb(best.missing_bytes)} MB of it to fetch; gain {best.gain:.3g}"
+        + ("." if best.exact else f", {best.bound:.3g} at most.")
+    )
+
+
+def _table(heads: list[str], rows: list[list[str]]) -> None:
+    widths = [max(len(line[i]) for line in [heads, *rows]) for i in range(len(heads))]
+    for line in [heads, *rows]:
+        cells = [
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        typer.echo("  ".join(cells).rstrip())
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:.3f}" if size < 1e8 else f"{size / 1e6:.1f}"
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise DataError(f"expected seconds such as 1,5,10, got {text!r}.") from None
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this file to the command line."""
+    app.command(rich_help_panel=DEVICE_PANEL)(plan)

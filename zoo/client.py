@@ -1,0 +1,321 @@
+"""The client of a device: what is published, what it takes to have it, and having it.
+
+An installation goes in this order, so that at any time the device answers with a complete, verified set:
+lock, refresh, plan, make room, fetch what is missing, test the new models, replace the installed record (the
+only commit point), clean up.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from threading import Event
+from typing import TypeVar
+
+import msgspec
+
+from zoo.errors import BudgetError, ModelNotFoundError, ZooError
+from zoo.fetch import Fetcher
+from zoo.installed import Installed, InstalledBundle, InstalledModel
+from zoo.plan import Plan, plan
+from zoo.release import Index, ModelRelease
+from zoo.selftest import self_test
+from zoo.store import Store
+from zoo.trust import Refreshed, Trust
+from zoo.wanted import Wanted, bootstrap, to_follow, to_install, to_update
+
+Progress = Callable[[int, int], None]  # bytes there, bytes in all
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """Whether the device knows what is published now."""
+
+    stale: bool
+    reason: str | None  # why, in words
+    checked: float | None  # seconds since 1970 of the last successful look; None: never
+
+
+@dataclass(frozen=True)
+class Change:
+    """What an installation did."""
+
+    installed: tuple[str, ...]  # models and bundles that are new or of another version
+    removed: tuple[str, ...]
+    evicted: tuple[str, ...]  # removed to make room
+    bytes_on_wire: int  # everything that was received, metadata included
+    requests: int
+    seconds: float
+
+    @property
+    def nothing(self) -> bool:
+        """Whether all was as it should be already."""
+        return not (self.installed or self.removed or self.evicted)
+
+
+class Client:
+    """Keeps a store in line with what a publisher offers.
+
+    Parameters
+    ----------
+    store
+        Where blobs and the installed record are kept; its byte budget is obeyed.
+    url
+        Root of the published files.
+    group
+        Of devices that a server controls together; whose assignment :meth:`follow` follows.
+    workers
+        Blobs that are fetched at a time.
+    timeout_s
+        Longest wait for a connection or for the next bytes.
+
+    Raises
+    ------
+    TrustError
+        When the store was not given a publisher's root; see :meth:`zoo.trust.Trust.pin`.
+    MissingExtraError
+        When ``tuf`` or ``urllib3`` is not installed.
+    """
+
+    def __init__(
+        self, store: Store, url: str, *, group: str | None = None, workers: int = 8, timeout_s: float = 10.0
+    ) -> None:
+        self.store = store
+        self.group = group
+        self.index: Index | None = None
+        self.freshness = Freshness(True, "not looked yet", None)
+        self._trust = Trust(store.folder / "tuf", url, timeout_s=timeout_s)
+        self.fetcher = Fetcher(url, workers=workers, timeout_s=timeout_s)
+        self._rejected: dict[str, str] = {}  # digest of a graph that failed its test here → why
+
+    def refresh(self) -> Refreshed:
+        """Look at what is published. Raises TrustError or UnreachableError; the last index is kept then."""
+        try:
+            with self.store.lock():
+                refreshed = self._trust.refresh(self.group)
+        except ZooError as error:
+            self.freshness = replace(self.freshness, stale=True, reason=str(error))
+            raise
+        self.index = refreshed.index
+        self.freshness = Freshness(False, None, time.time())
+        return refreshed
+
+    def plan(
+        self,
+        *,
+        models: Collection[str] = (),
+        bundles: Collection[str] = (),
+        deadline_s: float | None = None,
+    ) -> Plan:
+        """What it would take to install something; nothing is changed. Looks at the publisher if need be."""
+        index = self.index or self.refresh().index
+        wanted = to_install(index, self.store.installed, models=models, bundles=bundles)
+        return self._plan(wanted, index, deadline_s=deadline_s)
+
+    def install(
+        self,
+        *,
+        models: Collection[str] = (),
+        bundles: Collection[str] = (),
+        progress: Progress | None = None,
+        cancel: Event | None = None,
+    ) -> Change:
+        """Install the newest version of models and bundles.
+
+        A bundle of which no model is wanted or installed brings the most accurate of its models that fits.
+
+        Raises
+        ------
+        ModelNotFoundError, BundleError
+            When something is not published.
+        BudgetError
+            When the byte budget does not allow it; nothing was fetched.
+        TrustError, UnreachableError, FetchError
+            When the publisher is not to be trusted or cannot be reached.
+        SelfTestError
+            When a new model does not answer on this device as it must.
+        StoreFullError, StoreLockedError
+            When the disk is full or another process is at work.
+        """
+
+        def wanted(index: Index) -> Wanted:
+            installed = self.store.installed
+            known = {*models, *(item.release.name for item in installed.models)}
+            start = [
+                name
+                for bundle in bundles
+                if bundle not in index.bundles or not known & set(index.bundles[bundle].models)
+                for name in bootstrap(index, bundle, budget_bytes=self.store.budget_bytes)
+            ]
+            return to_install(index, installed, models=(*models, *start), bundles=bundles)
+
+        return self._bring(wanted, progress, cancel)
+
+    def update(self, *, progress: Progress | None = None, cancel: Event | None = None) -> Change:
+        """Bring everything that is installed to its newest version; raises like :meth:`install`."""
+        return self._bring(lambda index: to_update(index, self.store.installed), progress, cancel)
+
+    def follow(self, *, progress: Progress | None = None, cancel: Event | None = None) -> Change:
+        """Do what the group's signed assignment says; without one, :meth:`update`.
+
+        Of the assigned models, the first are kept where the budget does not allow all. Raises like
+        :meth:`install`.
+        """
+
+        def wanted(index: Index) -> Wanted:
+            assignment = index.assignments.get(self.group or "")
+            if assignment is None:
+                return to_update(index, self.store.installed)
+            chosen = to_follow(assignment, index, self.store.installed)
+            for count in range(len(chosen.models), 0, -1):
+                part = replace(chosen, models=chosen.models[:count])
+                if self._plan(part, index).fits:
+                    return part
+            return chosen
+
+        return self._bring(wanted, progress, cancel)
+
+    def remove(self, names: Collection[str]) -> Change:
+        """Take models and bundles off the device, and all bytes that nothing else needs."""
+        start = time.perf_counter()
+        with self.store.lock():
+            installed = self.store.installed
+            there = {release.name for release in installed.releases}
+            gone = tuple(name for name in names if name in there)
+            self.store.commit(without(installed, gone))
+            self.store.collect()
+        return Change((), gone, (), 0, 0, time.perf_counter() - start)
+
+    def pin(self, names: Collection[str], *, pinned: bool = True) -> None:
+        """Keep models and bundles from being evicted, or let them be evicted again.
+
+        Raises
+        ------
+        ModelNotFoundError
+            When one of them is not installed; nothing is changed then.
+        """
+        with self.store.lock():
+            installed = self.store.installed
+            there = {release.name for release in installed.releases}
+            missing = [name for name in names if name not in there]
+            if missing:
+                raise ModelNotFoundError(
+                    f"not installed: {', '.join(missing)}. "
+                    f"Installed: {', '.join(sorted(there)) or 'nothing'}."
+                )
+            self.store.commit(
+                msgspec.structs.replace(
+                    installed,
+                    models=tuple(_pinned(item, names, pinned) for item in installed.models),
+                    bundles=tuple(_pinned(item, names, pinned) for item in installed.bundles),
+                )
+            )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.fetcher.close()
+
+    def _plan(self, wanted: Wanted, index: Index, *, deadline_s: float | None = None) -> Plan:
+        return plan(
+            wanted.models,
+            index,
+            without(self.store.installed, wanted.dropped),
+            bundles=wanted.bundles,
+            budget_bytes=self.store.budget_bytes,
+            rate_bytes_per_s=self.store.rate_bytes_per_s,
+            usage=self.store.usage(),
+            deadline_s=deadline_s,
+        )
+
+    def _bring(
+        self, decide: Callable[[Index], Wanted], progress: Progress | None, cancel: Event | None
+    ) -> Change:
+        start = time.perf_counter()
+        with self.store.lock():
+            refreshed = self.refresh()
+            index = refreshed.index
+            wanted = decide(index)
+            before = self.store.installed
+            new = self._new_models(wanted, index, before)
+            needed = self._plan(replace(wanted, dropped=()), index)
+            first: tuple[str, ...] = ()  # what has to go before anything can come
+            if needed.evict or not needed.fits:
+                needed, first = self._plan(wanted, index), wanted.dropped
+            if not needed.fits:
+                raise BudgetError(
+                    f"expected a budget of at least {needed.peak_bytes:,} bytes for "
+                    f"{', '.join((*wanted.bundles, *wanted.models))}, got {needed.budget_bytes or 0:,}. "
+                    "Nothing was fetched; raise the budget, unpin or remove something, or want less."
+                )
+            if needed.evict or first:
+                self.store.commit(without(before, (*needed.evict, *first)))
+                self.store.collect(keep=needed.missing)
+            after = without(with_releases(self.store.installed, wanted, index), wanted.dropped)
+            missing = self.store.missing(after.blobs)  # also what was lost or damaged since it was installed
+            self.store.check_room(missing)
+            fetched = self.fetcher.fetch(missing, self.store, whole=new, progress=progress, cancel=cancel)
+            for release in new:
+                self._test(release)
+            if after != self.store.installed:
+                self.store.commit(after)
+            self.store.collect()
+        versions = {release.name: release for release in before.releases}
+        changed = [release.name for release in after.releases if versions.get(release.name) != release]
+        return Change(
+            installed=tuple(changed),
+            removed=tuple(name for name in wanted.dropped if name in versions),
+            evicted=needed.evict,
+            bytes_on_wire=refreshed.bytes_on_wire + fetched.bytes_on_wire,
+            requests=refreshed.requests + fetched.requests,
+            seconds=time.perf_counter() - start,
+        )
+
+    def _new_models(self, wanted: Wanted, index: Index, installed: Installed) -> list[ModelRelease]:
+        tested = {item.release.card.sha256 for item in installed.models}
+        new = [index.models[name] for name in wanted.models]
+        new = [release for release in new if release.card.sha256 not in tested]
+        for release in new:
+            if release.card.sha256 in self._rejected:
+                raise ZooError(
+                    f"model {release.name!r} version {release.version} failed its test here before: "
+                    f"{self._rejected[release.card.sha256]} Publish another version."
+                )
+        return new
+
+    def _test(self, release: ModelRelease) -> None:
+        try:
+            self_test(self.store, release)
+        except ZooError as error:
+            self._rejected[release.card.sha256] = str(error)
+            self.store.collect()
+            raise
+
+
+Pinnable = TypeVar("Pinnable", InstalledModel, InstalledBundle)
+
+
+def _pinned(item: Pinnable, names: Collection[str], pinned: bool) -> Pinnable:
+    return msgspec.structs.replace(item, pinned=pinned) if item.release.name in names else item
+
+
+def without(installed: Installed, names: Collection[str]) -> Installed:
+    """The record without some models and bundles."""
+    return msgspec.structs.replace(
+        installed,
+        models=tuple(item for item in installed.models if item.release.name not in names),
+        bundles=tuple(item for item in installed.bundles if item.release.name not in names),
+    )
+
+
+def with_releases(installed: Installed, wanted: Wanted, index: Index) -> Installed:
+    """The record with the newest versions of what is wanted; pins stay."""
+    models = {item.release.name: item for item in installed.models}
+    bundles = {item.release.name: item for item in installed.bundles}
+    for name in wanted.models:
+        pinned = models[name].pinned if name in models else False
+        models[name] = InstalledModel(release=index.models[name], pinned=pinned)
+    for name in wanted.bundles:
+        pinned = bundles[name].pinned if name in bundles else False
+        bundles[name] = InstalledBundle(release=index.bundles[name], pinned=pinned)
+    return msgspec.structs.replace(installed, models=tuple(models.values()), bundles=tuple(bundles.values()))

@@ -1,0 +1,218 @@
+"""The self-test: the image that a model is tried with, on the publisher and on every device.
+
+A device opens a new model for the first time in a process of its own, with limits on memory and time, and
+compares its answer with the publisher's. A file that is made to crash or to fill the memory does that there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.errors import SelfTestError, ZooError
+
+if TYPE_CHECKING:
+    from zoo.release import ModelRelease
+    from zoo.store import Store
+
+TIMEOUT_S = 60.0
+SLACK_BYTES = 256 * 2**20  # allocators reserve more addresses than memory is used
+_START = (
+    "import json, sys; task = json.loads(sys.stdin.buffer.readline()); sys.path[:] = task['path']; "
+    "from zoo.selftest import answer; answer(task)"
+)
+_MEMORY = ("bad_alloc", "MemoryError", "Failed to allocate", "bad allocation")
+
+
+@dataclass(frozen=True)
+class SelfTested:
+    """A self-test that was passed."""
+
+    seconds: float  # the start of the process included
+    largest_difference: float  # of a logit from the publisher's
+    limited: bool  # False: this platform has no limits on memory and time, so the test ran without
+
+
+def test_image(height: int, width: int) -> NDArray[np.uint8]:
+    """The image ``[height, width, 3]``: a smooth pattern of colours under a fine, repeatable texture.
+
+    Whole numbers only, so that it is the same on every device and in every version.
+    """
+    y, x = np.mgrid[0:height, 0:width].astype(np.uint32)
+    down, right = y * 191 // max(height - 1, 1), x * 191 // max(width - 1, 1)
+    smooth = np.stack([right, down, 191 - (right + down) // 2], axis=-1)
+    mixed = (x * np.uint32(2654435761)) ^ (y * np.uint32(2246822519))  # wraps at 2**32
+    mixed = (mixed ^ (mixed >> np.uint32(15))) * np.uint32(3266489917)
+    texture = np.stack([mixed >> np.uint32(26), mixed >> np.uint32(20), mixed >> np.uint32(14)], axis=-1) & 63
+    image: NDArray[np.uint8] = (smooth + texture).astype(np.uint8)
+    return image
+
+
+test_image.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test by its name
+
+
+def self_test(
+    store: Store,
+    release: ModelRelease,
+    *,
+    memory_limit_bytes: int | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> SelfTested:
+    """Open a model of the store in another process, and compare its logits with the release's.
+
+    Parameters
+    ----------
+    memory_limit_bytes
+        What the model may take on top of Python and ONNX Runtime; None: twice what it took at the publisher,
+        but no more than half of what this device has.
+    timeout_s
+        Longest time, and as much processor time.
+
+    Raises
+    ------
+    DigestError, ModelError
+        When a blob is missing, or the graph is not one that may be opened.
+    SelfTestError
+        When the model does not open, crashes, takes too much or answers something else.
+    """
+    begin = time.perf_counter()
+    graph = store.graph(release)
+    _check_version(release)
+    memory = _memory(release) if memory_limit_bytes is None else memory_limit_bytes
+    task = {
+        "path": [str(Path(__file__).resolve().parents[1]), *filter(None, sys.path)],
+        "folder": str(store.blobs.absolute()),
+        "name": release.name,
+        "classes": len(release.card.classes),
+        "image": release.selftest.image,
+        "memory": memory,
+        "seconds": math.ceil(timeout_s),
+    }
+    command = [sys.executable, "-I", "-S", "-c", _START]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+    try:
+        done = subprocess.run(
+            command,
+            input=json.dumps(task).encode() + b"\n" + graph,
+            capture_output=True,
+            timeout=timeout_s,
+            env=environment,
+            cwd=store.folder,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise _failed(release, f"no answer within {timeout_s:g} seconds") from error
+    except OSError as error:
+        raise _failed(release, f"no process to test it in: {error.strerror}") from error
+    said = _said(release, done, memory)
+    expected = np.array(release.selftest.logits)
+    got = np.array(said["logits"], dtype=np.float64)
+    if got.shape != expected.shape or not np.isfinite(got).all():
+        raise _failed(release, f"{got.size} logits, {int(np.isfinite(got).sum())} of them finite")
+    difference = float(np.abs(got - expected).max())
+    if difference > release.selftest.tolerance:
+        allowed = release.selftest.tolerance
+        raise _failed(release, f"logits that differ by {difference:.3g}, where {allowed:.3g} is allowed")
+    return SelfTested(time.perf_counter() - begin, difference, bool(said["limited"]))
+
+
+def answer(task: dict[str, Any]) -> None:
+    """The tested process: reads the graph from standard input, and writes logits or an error as JSON."""
+    from zoo.model import open_session
+
+    graph = sys.stdin.buffer.read()
+    height, width = task["image"]
+    limited = _limit(task["memory"], task["seconds"])
+    said: dict[str, Any] = {"limited": limited}
+    try:
+        session = open_session(graph, name=task["name"], weights=Path(task["folder"]))
+        logits = session.run(["logits"], {"image": test_image(height, width)[None]})[0]
+        if np.shape(logits) != (1, task["classes"]):
+            raise ZooError(f"expected logits [1, {task['classes']}], got {list(np.shape(logits))}")
+        said["logits"] = [float(value) for value in logits[0]]
+    except Exception as error:  # whatever it is, it belongs to the model
+        said["error"] = f"{type(error).__name__}: {error}"[:1000]
+    sys.stdout.write(json.dumps(said))
+
+
+def _limit(memory: int, seconds: int) -> bool:
+    """Limit what this process may take from now on; False where the platform cannot."""
+    try:
+        import resource
+
+        held = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        limits = {
+            resource.RLIMIT_AS: held + memory,
+            resource.RLIMIT_CPU: seconds,
+            resource.RLIMIT_FSIZE: 0,
+            resource.RLIMIT_CORE: 0,
+        }
+        for what, most in limits.items():
+            hard = resource.getrlimit(what)[1]
+            resource.setrlimit(
+                what, (most, hard) if hard == resource.RLIM_INFINITY else (min(most, hard), hard)
+            )
+    except (ImportError, OSError, ValueError):
+        return False
+    return True
+
+
+def _said(release: ModelRelease, done: subprocess.CompletedProcess[bytes], memory: int) -> dict[str, Any]:
+    """What the process answered."""
+    limit = f"it wants more than {memory / 2**20:,.0f} MiB of memory"
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        words = done.stderr.decode("utf-8", "replace")
+        if any(word in words for word in _MEMORY):
+            raise _failed(release, limit)
+        reasons = {"SIGXCPU": "too much processor time", "SIGKILL": "the system ended it, mostly for memory"}
+        raise _failed(release, reasons.get(name, f"a crash ({name})"))
+    try:
+        said: dict[str, Any] = json.loads(done.stdout)
+    except ValueError as error:
+        words = done.stderr.decode("utf-8", "replace").strip()
+        raise _failed(release, f"no answer: {words[-300:] or 'not a word'}") from error
+    if "error" in said:
+        short_of_memory = any(word in said["error"] for word in _MEMORY)
+        raise _failed(release, limit if short_of_memory else said["error"])
+    return said
+
+
+def _memory(release: ModelRelease) -> int:
+    stated = 2 * release.peak_memory_bytes + release.size_bytes + SLACK_BYTES
+    try:
+        device = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return stated
+    return min(stated, device // 2)
+
+
+def _check_version(release: ModelRelease) -> None:
+    import onnxruntime as ort
+
+    def numbers(version: str) -> list[int]:
+        return [int(part) for part in version.split(".")[:2]]
+
+    if numbers(ort.__version__) < numbers(release.min_onnxruntime):
+        raise SelfTestError(
+            f"model {release.name!r}: expected ONNX Runtime {release.min_onnxruntime} or newer, got "
+            f"{ort.__version__}. Upgrade it with 'pip install -U onnxruntime'."
+        )
+
+
+def _failed(release: ModelRelease, what: str) -> SelfTestError:
+    return SelfTestError(
+        f"model {release.name!r} version {release.version}: expected the publisher's answer to the test "
+        f"image, got: {what}. It is not used on this device; tell its publisher."
+    )

@@ -1,0 +1,135 @@
+"""What a device should hold next, from what it holds and what is published. Rules without IO."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from zoo.errors import BundleError, ModelNotFoundError
+from zoo.release import Assignment, Index
+
+if TYPE_CHECKING:
+    from zoo.store import Installed
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Names, newest versions meant."""
+
+    models: tuple[str, ...]
+    bundles: tuple[str, ...]
+    dropped: tuple[str, ...] = ()  # installed models that are to go
+
+
+def to_install(
+    index: Index, installed: Installed, *, models: Collection[str], bundles: Collection[str]
+) -> Wanted:
+    """What is asked for, and what has to come along so that bundles and models fit together.
+
+    A bundle knows its models by their digests. Where a model changes, so do the installed bundles that name
+    it, and with these the other installed models that they name.
+
+    Raises
+    ------
+    ModelNotFoundError, BundleError
+        When something is not published.
+    """
+    for name in models:
+        if name not in index.models:
+            raise ModelNotFoundError(
+                f"expected a published model, got {name!r}. "
+                f"Published: {', '.join(sorted(index.models)) or 'none'}."
+            )
+    for name in bundles:
+        if name not in index.bundles:
+            raise BundleError(
+                f"expected a published bundle, got {name!r}. "
+                f"Published: {', '.join(sorted(index.bundles)) or 'none'}."
+            )
+    held_models = {item.release.name for item in installed.models}
+    held_bundles = {item.release.name for item in installed.bundles}
+    wanted_models, wanted_bundles = dict.fromkeys(models), dict.fromkeys(bundles)
+    while True:
+        before = len(wanted_models) + len(wanted_bundles)
+        for name in sorted(held_bundles & set(index.bundles)):
+            if set(index.bundles[name].models) & set(wanted_models):
+                wanted_bundles.setdefault(name)
+        for name in list(wanted_bundles):
+            for model in index.bundles[name].models:
+                if model in held_models and model in index.models:
+                    wanted_models.setdefault(model)
+        if len(wanted_models) + len(wanted_bundles) == before:
+            return Wanted(tuple(wanted_models), tuple(wanted_bundles))
+
+
+def to_update(index: Index, installed: Installed) -> Wanted:
+    """The newest versions of everything installed.
+
+    What is no longer published goes, unless a bundle would be left without any model.
+    """
+    models = [item.release.name for item in installed.models if item.release.name in index.models]
+    bundles = [item.release.name for item in installed.bundles if item.release.name in index.bundles]
+    retired = [item.release.name for item in installed.models if item.release.name not in index.models]
+    left = {item.release.name for item in installed.models}
+    dropped = []
+    for name in retired:
+        rest = left - {name}
+        served = [set(item.release.models) for item in installed.bundles if name in item.release.models]
+        if all(rest & named for named in served):
+            left = rest
+            dropped.append(name)
+    return Wanted(tuple(models), tuple(bundles), tuple(dropped))
+
+
+def to_follow(assignment: Assignment, index: Index, installed: Installed) -> Wanted:
+    """What an assignment says, as far as it is published; models that it does not name go if not pinned."""
+    models = tuple(name for name in assignment.models if name in index.models)
+    bundles = tuple(name for name in assignment.bundles if name in index.bundles)
+    named = {item.release.name for item in installed.bundles if item.release.name not in bundles}
+    still_needed = {
+        model
+        for item in installed.bundles
+        if item.release.name in named
+        for model in item.release.models
+        if item.pinned
+    }
+    dropped = tuple(
+        item.release.name
+        for item in installed.models
+        if item.release.name not in models and not item.pinned and item.release.name not in still_needed
+    )
+    return Wanted(models, bundles, dropped if models else ())
+
+
+def bootstrap(index: Index, bundle: str, *, budget_bytes: int | None) -> tuple[str, ...]:
+    """The model with which a device that has none starts on a bundle: the most accurate that fits.
+
+    Where accuracies are not published, the largest that fits counts as the most accurate.
+
+    Raises
+    ------
+    BundleError
+        When the bundle is not published.
+    """
+    if bundle not in index.bundles:
+        raise BundleError(
+            f"expected a published bundle, got {bundle!r}. "
+            f"Published: {', '.join(sorted(index.bundles)) or 'none'}."
+        )
+    release = index.bundles[bundle]
+    fitting = [
+        index.models[name]
+        for name in release.models
+        if name in index.models
+        and (budget_bytes is None or index.models[name].size_bytes + release.size_bytes <= budget_bytes)
+    ]
+    best = max(fitting, key=lambda item: (item.accuracy or 0.0, item.size_bytes, item.name), default=None)
+    if best is not None:
+        return (best.name,)
+    smallest = min(
+        (index.models[name] for name in release.models if name in index.models),
+        key=lambda item: item.size_bytes,
+        default=None,
+    )
+    return () if smallest is None else (smallest.name,)
