@@ -12,12 +12,16 @@ import time
 from collections import Counter, deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+import msgspec
+from msgspec import Meta
 
 from selector.bundle import Bundle, Certificate, covering, valid_certificates
 from selector.constraint import Constraint
 from selector.engine import Outcome
 from selector.policy import CascadePolicy, InputPolicy, Policy, next_action_of
+from zoo.card import Name, Sha256
 from zoo.demand import MOST_ASKED, SCHEMA_VERSION, AskedDemand, Demand
 
 WINDOW = 1024  # recent answers that are kept, without their inputs
@@ -42,6 +46,26 @@ class Answered(NamedTuple):
     scores: Sequence[float] | None  # of all models, in the order of the bundle's input policy
 
 
+_Noted = tuple[int, Question, bool, tuple[str, ...], float | None, Sequence[float | None] | None]
+
+
+class Recalled(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The latest answers of one installed bundle, in a form that travels between processes."""
+
+    task: Name
+    record: Sha256  # of the bundle that gave them
+    since: float  # when counting began, in seconds since 1970
+    noted: Annotated[list[_Noted], Meta(max_length=WINDOW)]  # oldest first; JSON has null for NaN
+
+    @property
+    def answers(self) -> list[Answered]:
+        """The answers, oldest first."""
+        return [
+            Answered(number, asked, certified, path, _number(probability), scores and _numbers(scores))
+            for number, asked, certified, path, probability, scores in self.noted
+        ]
+
+
 class Recent:
     """The latest answers of one bundle, in constant memory. Safe to use from several threads."""
 
@@ -62,6 +86,10 @@ class Recent:
     def answers(self) -> list[Answered]:
         """The latest answers, oldest first."""
         return [Answered(*item) for item in self._ring.copy()]
+
+    def recalled(self, task: str, record: str) -> Recalled:
+        """The latest answers, copied and not yet looked at: that may happen in another process."""
+        return Recalled(task=task, record=record, since=self.since, noted=[*self._ring.copy()])
 
     def used(self) -> set[str]:
         """Models that ran since this was asked last, as far as the ring remembers."""
@@ -207,3 +235,11 @@ def _dearer(policy: Policy, answered_by: str, installed: Collection[str]) -> tup
     order = policy.models
     after = order[order.index(answered_by) + 1 :] if answered_by in order else order
     return next(((name,) for name in after if name not in installed), ())
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _numbers(values: Sequence[float | None]) -> list[float]:
+    return [_number(value) for value in values]

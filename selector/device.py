@@ -2,58 +2,48 @@
 
 from __future__ import annotations
 
-import os
 import threading
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Unpack
+from typing import Unpack
 
 import msgspec
 import numpy as np
-from msgspec import Meta
 from numpy.typing import NDArray
 
+from selector.demand import Recalled
+from selector.keeper import MIN_ANSWERS, Keeper, Round
 from selector.runtime import Prediction, Selector
+from selector.settings import (
+    CONFIG_FILE,
+    PRICE_PER_MB,
+    SCHEMA_VERSION,
+    TOKEN_FILE,
+    DeviceConfig,
+    Mode,
+    read_config,
+    write_token,
+)
+from selector.updater import Updater
 from selector.view import Asked
-from zoo.card import Name, Positive
-from zoo.client import Change, Client, Freshness, Progress
+from zoo.client import Change, Client, Progress
 from zoo.errors import BundleError, CardError, ZooError
-from zoo.files import encode_record, read_record, write_atomic
-from zoo.release import Index
-from zoo.reporting import Reporter
+from zoo.files import encode_record, write_atomic
 from zoo.store import Store
 from zoo.trust import Trust
-from zoo.worth import Task, worth
 
-CONFIG_FILE = "device.json"
-TOKEN_FILE = "service-token"
-SCHEMA_VERSION = 1
-MIN_ANSWERS = 50  # before that, what was asked says too little to fetch anything for it
-PRICE_PER_MB = 0.001  # gain that each million bytes to fetch must bring; an answer gains up to 2
+__all__ = [
+    "CONFIG_FILE",
+    "EVERY_S",
+    "MIN_ANSWERS",
+    "PRICE_PER_MB",
+    "TOKEN_FILE",
+    "Device",
+    "DeviceConfig",
+    "Mode",
+    "Round",
+]
+
 EVERY_S = 60.0
-
-Mode = Literal["local", "local_then_update", "latest"]
-
-
-class DeviceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a device was set up with."""
-
-    schema_version: Positive
-    url: str  # root of the published files
-    group: Name | None = None  # of devices that a server controls; None: the device asks for what it needs
-    budget_bytes: Positive | None = None
-    mode: Mode = "local_then_update"
-    service: str | None = None  # that is told what was asked; None: nobody is
-    price_per_mb: Annotated[float, Meta(ge=0)] = PRICE_PER_MB
-
-
-@dataclass(frozen=True)
-class Round:
-    """What one look at the publisher brought."""
-
-    change: Change | None  # None where nothing was tried or it failed
-    freshness: Freshness
-    problem: ZooError | None  # why something failed; the device goes on answering
 
 
 class Device:
@@ -63,6 +53,9 @@ class Device:
 
     Modes: ``local`` never looks at the publisher by itself; ``local_then_update`` answers with what is there
     and updates in the background; ``latest`` updates before the first answer, where that is possible.
+
+    What goes on in the background goes on in a process of its own, which takes no time from the answers; this
+    one opens the models that have come.
     """
 
     def __init__(self, folder: Path, config: DeviceConfig, *, threads: int = 1) -> None:
@@ -70,13 +63,13 @@ class Device:
         self.config = config
         self.threads = threads
         self.store = Store.open(folder, budget_bytes=config.budget_bytes)
-        self._client: Client | None = None
-        self._reporter: Reporter | None = None
+        self._keeper = Keeper(self.store, config)
         self._selectors: dict[str, Selector] = {}
         self._opening = threading.Lock()
         self._working = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._updater: Updater | None = None
         self.last: Round | None = None
 
     @classmethod
@@ -138,28 +131,19 @@ class Device:
             )
         Trust.pin(path / "tuf", root)
         if token is not None:
-            _write_private(path / TOKEN_FILE, token)
+            write_token(path, token)
         write_atomic(path / CONFIG_FILE, encode_record(config))
         return cls(path, config, threads=threads)
 
     @classmethod
     def open(cls, folder: str | Path, *, threads: int = 1) -> Device:
         """Open a device that was set up; raises :class:`CardError` where there is none."""
-        path = Path(folder)
-        if not (path / CONFIG_FILE).is_file():
-            raise CardError(
-                f"expected a device in {folder}, got no {CONFIG_FILE} there. "
-                "Set one up with 'zooselect device init', or check the path."
-            )
-        return cls(path, _read_config(path), threads=threads)
+        return cls(Path(folder), read_config(Path(folder)), threads=threads)
 
     @property
     def client(self) -> Client:
         """The client of the store, opened when first needed."""
-        with self._opening:
-            if self._client is None:
-                self._client = Client(self.store, self.config.url, group=self.config.group)
-            return self._client
+        return self._keeper.client
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -206,160 +190,95 @@ class Device:
         version, and then the models are fetched that pay for what was asked lately.
         """
         with self._working:
-            if self.config.group is not None:
-                change = self.client.follow(progress=progress, cancel=self._stop)
-            else:
-                change = self.client.update(progress=progress, cancel=self._stop)
-                models = self.wanted_models()
-                if models:
-                    more = self.client.install(models=models, progress=progress, cancel=self._stop)
-                    change = _both(change, more)
+            change = self._keeper.update(self._lately(), progress=progress)
         self._switch()
         return change
 
     def wanted_models(self) -> tuple[str, ...]:
-        """Published models that are not installed and pay for what was asked lately, with all that they need.
-
-        A model pays when the set that it belongs to gains more than what is installed, after the price of the
-        bytes that it takes to fetch it. Nothing is wanted on the strength of a few answers.
-        """
-        index = self.client.index
-        if index is None:
-            return ()
-        known = {name: one.accuracy for name, one in index.models.items() if one.accuracy is not None}
-        tasks: list[Task] = []
-        for name in self.tasks:
-            if name in index.bundles:
-                selector = self.selector(name)
-                if selector.demand().window >= MIN_ANSWERS:
-                    tasks.append(selector.task(known))
-        if not tasks:
-            return ()
-        installed = self.store.installed
-        there = {item.release.name for item in installed.models}
-        budget = self.config.budget_bytes
-        best = worth(
-            tasks,
-            index,
-            budget_bytes=self._budget_for(tasks, index) if budget is not None else _all_bytes(index),
-            held=installed.blobs,
-            price_per_mb=self.config.price_per_mb,
-        )
-        now = sum(task.answers * task.gain(there) for task in tasks)
-        if best.gain <= now + 1e-9 or set(best.models) <= there:
-            return ()
-        return best.models
+        """What pays for what was asked lately; see :meth:`selector.keeper.Keeper.wanted_models`."""
+        return self._keeper.wanted_models(self._lately())
 
     def start(self, every_s: float = EVERY_S) -> None:
         """Keep the store up to date in the background until :meth:`stop`; failures are in :attr:`last`."""
         if self._thread is not None or self.config.mode == "local":
             return
-        if self.config.mode == "latest":
-            self.look()
         self._stop.clear()
+        updater = self._updater = Updater(self.folder)
+        latest = self.config.mode == "latest"
+        if latest:
+            self._round(updater)
         self._thread = threading.Thread(
-            target=self._run, args=(every_s,), name="zooselect device", daemon=True
+            target=self._run, args=(updater, every_s, latest), name="zooselect device", daemon=True
         )
         self._thread.start()
 
     def stop(self) -> None:
         """End the work in the background; a download under way is kept for the next time."""
         self._stop.set()
+        if self._updater is not None:
+            self._updater.stop()
+            self._updater = None
         if self._thread is not None:
             self._thread.join()
             self._thread = None
 
     def look(self) -> Round:
-        """:meth:`update`, then :meth:`report`; errors of ours are in the result, not raised."""
-        change: Change | None = None
-        problem: ZooError | None = None
-        try:
-            change = self.update()
-        except ZooError as error:
-            problem = error
-        try:
-            self.report()
-        except ZooError as error:
-            problem = problem or error
-        self.last = Round(change, self.client.freshness, problem)
-        return self.last
+        """:meth:`update`, then :meth:`report`, here and now; errors are in the result, not raised."""
+        with self._working:
+            found = self._keeper.look(self._lately())
+        return self._finish(found)
 
     def report(self) -> None:
-        """Tell the service what was asked lately; does nothing without one. Counts only, never an input.
-
-        Raises
-        ------
-        UnreachableError
-            When the service cannot be reached or refuses the report.
-        """
-        config = self.config
-        if config.service is None or config.group is None:
-            return
-        with self._opening:
-            selectors = list(self._selectors.values())
-            if self._reporter is None:
-                token = (self.folder / TOKEN_FILE).read_text().strip()
-                self._reporter = Reporter(self.store, config.service, token, group=config.group)
-        self._reporter.send([selector.demand() for selector in selectors])
+        """Tell the service what was asked lately; see :meth:`selector.keeper.Keeper.report`."""
+        self._keeper.report(self._lately())
 
     def close(self) -> None:
         """Stop the work in the background and close all connections."""
         self.stop()
-        with self._opening:
-            if self._client is not None:
-                self._client.close()
-                self._client = None
+        self._keeper.close()
 
-    def _run(self, every_s: float) -> None:
+    def _run(self, updater: Updater, every_s: float, wait: bool) -> None:
+        if wait:
+            self._stop.wait(every_s)
         while not self._stop.is_set():
-            self.look()
+            self._round(updater)
             self._stop.wait(every_s)
 
-    def _switch(self) -> None:
+    def _round(self, updater: Updater) -> None:
+        while not self._working.acquire(timeout=0.1):  # the application installs something itself
+            if self._stop.is_set():
+                return
+        try:
+            found = updater.round(self._lately())
+        finally:
+            self._working.release()
+        if not self._stop.is_set():
+            self._finish(found)
+
+    def _finish(self, found: Round) -> Round:
+        """Follow what a round brought, and remember it."""
+        try:
+            self._switch()
+        except ZooError as error:
+            found = Round(found.change, found.freshness, found.problem or error)
+        self.last = found
+        return found
+
+    def _lately(self) -> list[Recalled]:
         with self._opening:
             selectors = list(self._selectors.values())
+        found = (selector.recalled() for selector in selectors)
+        return [item for item in found if item is not None]
+
+    def _switch(self) -> None:
+        """Have all selectors follow the store; raises the first error, after all have tried."""
+        with self._opening:
+            selectors = list(self._selectors.values())
+        problem: ZooError | None = None
         for selector in selectors:
-            selector.update()
-
-    def _budget_for(self, tasks: list[Task], index: Index) -> int:
-        """What the budget leaves after all that is no matter of these tasks: pinned models, other bundles."""
-        assert self.config.budget_bytes is not None
-        named = {task.name for task in tasks}
-        models = {name for task in tasks for name in task.models}
-        others = {
-            digest: size
-            for item in self.store.installed.models
-            if item.pinned and item.release.name not in models
-            for digest, size in item.release.blobs.items()
-        }
-        for bundle in self.store.installed.bundles:
-            if bundle.release.name not in named:
-                others.update(bundle.release.blobs)
-        return max(0, self.config.budget_bytes - sum(others.values()))
-
-
-def _write_private(path: Path, content: str) -> None:
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-        stream.write(content)
-
-
-def _read_config(folder: Path) -> DeviceConfig:
-    return read_record(folder / CONFIG_FILE, DeviceConfig, schema_version=SCHEMA_VERSION)
-
-
-def _all_bytes(index: Index) -> int:
-    return sum(one.size_bytes for one in index.models.values()) + sum(
-        one.size_bytes for one in index.bundles.values()
-    )
-
-
-def _both(first: Change, second: Change) -> Change:
-    return Change(
-        installed=tuple(dict.fromkeys((*first.installed, *second.installed))),
-        removed=tuple(dict.fromkeys((*first.removed, *second.removed))),
-        evicted=tuple(dict.fromkeys((*first.evicted, *second.evicted))),
-        bytes_on_wire=first.bytes_on_wire + second.bytes_on_wire,
-        requests=first.requests + second.requests,
-        seconds=first.seconds + second.seconds,
-    )
+            try:
+                selector.update()
+            except ZooError as error:
+                problem = problem or error
+        if problem is not None:
+            raise problem

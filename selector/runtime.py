@@ -17,9 +17,10 @@ from selector.answers import Prediction, Selection, prediction, selection
 from selector.batches import Images, Pieces, pieces_of, run_pieces
 from selector.bundle import Bundle, Certificate, read_bundle
 from selector.constraint import ConstraintKind
+from selector.demand import Recalled
 from selector.engine import Engine, Outcome
 from selector.policy import Policy
-from selector.source import FolderSource, state_of
+from selector.source import FolderSource, StoreSource, state_of
 from selector.value import task_of
 from selector.view import Asked, Course, View
 from zoo.demand import Demand
@@ -239,6 +240,14 @@ class Selector:
         view = self._view
         name = self._task or "bundle"
         return view.recent.snapshot(view.bundle, view.installed, name=name)
+
+    def recalled(self) -> Recalled | None:
+        """The latest answers, for another process to work out what they ask for; None without a store."""
+        view = self._view
+        source = view.engine.source
+        if not isinstance(source, StoreSource):
+            return None
+        return view.recent.recalled(self._task, source.release.record.sha256)
 
     def task(self, accuracies: Mapping[str, float] | None = None) -> Task:
         """What each set of this bundle's models would be worth for what was asked lately.

@@ -1,7 +1,7 @@
 """A program that installs and evicts models in processes which die on the way, and looks at what is left.
 
-``python killed_installs.py URL STORE RELEASES KILLS SEED``: RELEASES is a JSON file of three releases, the first
-of which is installed already and stays; the others replace each other. Prints a JSON object of counts.
+``python killed_installs.py URL STORE RELEASES KILLS SEED``: RELEASES is a JSON file of three releases.
+The first is installed already and stays, the others replace each other. Prints a JSON object of counts.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ EVENTS = {
     "fcntl.flock",
     "socket.connect",
 }
-LONGEST_S = 0.1
+LONGEST_S = 0.06
 
 
 def install(url: str, folder: str, releases: list[ModelRelease]) -> None:

@@ -175,6 +175,33 @@ def test_only_what_is_installed_can_be_pinned(client: Client) -> None:
         client.pin(["full"])
 
 
+def test_a_task_is_never_without_a_model_while_others_come(
+    tmp_path: Path, publisher: Publisher, server: SlowServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = client_of(tmp_path / "look", publisher, server).refresh().index
+    sizes = {name: index.models[name].size_bytes for name in ("tiny", "small", "full")}
+    record = index.bundles["colours"].size_bytes
+    keys = Keys.open(publisher.keys)
+    budget = record + sizes["full"] + min(sizes["tiny"], sizes["small"]) + 10
+    client = client_of(tmp_path / "device", publisher, server, budget_bytes=budget, group="park")
+    client.install(bundles=["colours"], models=["full"])
+    for name in set(names(client.store.installed)) - {"colours", "full"}:
+        client.remove([name])
+    held: list[set[str]] = []
+    real = Store.commit
+
+    def watched(store: Store, installed: Installed) -> None:
+        real(store, installed)
+        held.append({item.release.name for item in installed.models})
+
+    monkeypatch.setattr(Store, "commit", watched)
+    sign_assignments(publisher.folder, keys, [assigned("park", ("colours",), ("small", "tiny"))])
+    client.follow()
+    assert names(client.store.installed) == {"colours", "small", "tiny"}
+    assert all(held), "at each commit there was a model"
+    assert client.store.used_bytes() <= budget
+
+
 def test_what_is_removed_leaves_no_bytes(client: Client) -> None:
     client.install(bundles=["colours"], models=["tiny"])
     removed = client.remove([*names(client.store.installed), "unheard-of"]).removed

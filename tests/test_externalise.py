@@ -264,6 +264,21 @@ def test_weights_beside_a_file_are_taken_along(tmp_path: Path) -> None:
     assert made == externalise(bytes(content.SerializeToString()))
 
 
+def test_a_model_without_small_or_without_any_weights_is_one_too(tmp_path: Path) -> None:
+    old = onnx.load_model_from_string(typed_model())
+    old.ir_version = 3  # then initializers are inputs, which may be overridden
+    old.opset_import[0].version = 13
+    nodes = [helper.make_node("ReduceMean", ["float"], ["colour"], axes=[1, 2], keepdims=0)]
+    old.graph.node[1].CopyFrom(nodes[0])
+    del old.graph.initializer[0]
+    for tensor in old.graph.initializer:
+        old.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    content = bytes(old.SerializeToString())
+    made = externalise(content)
+    assert made.weights == []
+    np.testing.assert_array_equal(opened_apart(made, tmp_path), answer(content))
+
+
 def elsewhere(location: str) -> bytes:
     content = model()
     tensor = content.graph.initializer[1]
@@ -306,6 +321,29 @@ def sparse() -> bytes:
     return bytes(content.SerializeToString())
 
 
+def sparse_constant() -> bytes:
+    values = numpy_helper.from_array(np.ones(2, np.float32), "sparse")
+    places = numpy_helper.from_array(np.array([1, 5]), "places")
+    constant = helper.make_node(
+        "Constant", [], ["head"], sparse_value=helper.make_sparse_tensor(values, places, [3, 64])
+    )
+    nodes = [constant, helper.make_node("MatMul", ["colour", "head"], ["wide"])]
+    return bytes(model(nodes).SerializeToString())
+
+
+def elsewhere_in_a_function() -> bytes:
+    """Where a search of the graph alone does not look."""
+    found = onnx.load_model_from_string(function_model())
+    hidden = numpy_helper.from_array(HEAD, "hidden")
+    node = helper.make_node("Constant", [], ["unused"], value=hidden)
+    tensor = node.attribute[0].t
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="/etc/passwd")
+    found.functions[0].node.append(node)
+    return bytes(found.SerializeToString())
+
+
 def named_like_a_slot() -> bytes:
     content = model()
     content.graph.node[0].name = slot(7)
@@ -322,6 +360,7 @@ def typed_liar() -> bytes:
     ("content", "words"),
     [
         (elsewhere("w.bin"), "inside the ONNX bytes"),
+        (elsewhere_in_a_function(), "Embed the weights|valid ONNX"),
         (with_dims(2**40, 3), "expected"),
         (with_dims(64, -3), "expected"),
         (with_dims(64, 4), "expected"),
@@ -329,22 +368,14 @@ def typed_liar() -> bytes:
         (custom(), "evil:Attack"),
         (custom_in_a_branch(), "evil:"),
         (sparse(), "sparse"),
+        (sparse_constant(), "sparse"),
         (named_like_a_slot(), "zooselect-slot"),
         (b"", "valid ONNX"),
         (b"PK\x03\x04 not a model", "valid ONNX"),
     ],
     ids=[
-        "outside",
-        "huge",
-        "negative",
-        "larger",
-        "typed",
-        "custom",
-        "inner",
-        "sparse",
-        "slot",
-        "empty",
-        "zip",
+        *("outside", "function", "huge", "negative", "larger", "typed", "custom", "inner", "sparse"),
+        *("sparse constant", "slot", "empty", "zip"),
     ],
 )
 def test_what_devices_cannot_be_expected_to_open_is_refused(content: bytes, words: str) -> None:

@@ -74,7 +74,13 @@ def test_all_is_sorted_and_exact(name: str) -> None:
 
 @pytest.mark.parametrize(
     "program",
-    ["import zoo", "import selector", "import selector, zoo; from zoo import *; from selector import *"],
+    [
+        "import zoo",
+        "import selector",
+        "import selector, zoo; from zoo import *; from selector import *",
+        "import zoo.store, zoo.selftest",
+        "import zoo.fetch; zoo.fetch.Fetcher('https://example.org')",
+    ],
 )
 def test_the_device_side_imports_nothing_heavy(program: str) -> None:
     assert not loaded_after(program) & set(HEAVY)

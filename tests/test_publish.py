@@ -371,7 +371,7 @@ def test_without_a_key_nothing_is_written(small_zoo: Zoo, repo: Path, keys: Keys
 def test_an_edited_record_is_noticed(small_zoo: Zoo, repo: Path, keys: Keys) -> None:
     publish(repo, small_zoo, keys=keys)
     path = next((repo / "targets" / "models").glob("*.tiny.json"))
-    path.write_bytes(path.read_bytes().replace(b'"version": 1', b'"version": 9'))
+    path.write_bytes(path.read_bytes().replace(b'"version":1', b'"version":9'))
     with pytest.raises(DigestError):
         publish(repo, small_zoo, keys=keys)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -215,6 +217,28 @@ def test_a_release_cannot_state_itself_half_the_memory_of_a_device(good: Made) -
     greedy = msgspec.structs.replace(good[0], peak_memory_bytes=2**60)
     assert zoo.selftest._memory(greedy) == device // 2
     assert zoo.selftest._memory(good[0]) == 200 * MIB + good[0].size_bytes + 256 * MIB
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_the_tested_process_says_one_line_of_json(
+    store: Store, good: Made, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], right: bool
+) -> None:
+    graph = store.graph(good[0]) if right else build_onnx(("a", "b"))
+    monkeypatch.setattr(zoo.selftest, "_limit", lambda *_: False)  # pytest needs its memory
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(graph)))
+    task = {
+        "name": "full",
+        "folder": str(store.blobs),
+        "classes": 3,
+        "image": [8, 8],
+        "memory": 1,
+        "seconds": 1,
+    }
+    zoo.selftest.answer(task)
+    said = json.loads(capsys.readouterr().out)
+    assert said["limited"] is False
+    assert ("error" in said) != right
+    assert not right or said["logits"] == list(good[0].selftest.logits)
 
 
 def test_a_platform_without_limits_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

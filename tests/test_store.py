@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -327,6 +328,29 @@ def test_a_thread_may_lock_again_and_others_wait(store: Store) -> None:
             assert "at work there for 0.05 seconds. Wait" in said[0]
     with Store.open(store.folder).lock(timeout_s=0):
         pass
+
+
+def test_a_folder_that_was_removed_cannot_be_locked(store: Store) -> None:
+    shutil.rmtree(store.folder)
+    with pytest.raises(ZooError, match=r"cannot lock .*No such file"), store.lock():
+        pass
+
+
+def test_a_disk_without_locks_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with pytest.raises(ZooError, match=r"No locks available.*on a disk of this device"), store.lock():
+        pass
+
+
+def test_a_platform_without_locks_between_processes_works(
+    store: Store, full: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zoo.lock.fcntl", None)
+    install(store, full)
+    assert answers(store.model("full")) == list(COLOURS)
 
 
 INSTALL_OFTEN = """

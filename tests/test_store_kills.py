@@ -1,4 +1,4 @@
-"""Claims about a device that is switched off or full: whatever it did just then, what was installed answers."""
+"""Claims about a device that is switched off or full: whatever it did then, what was installed answers."""
 
 from __future__ import annotations
 
@@ -48,8 +48,9 @@ def test_a_kill_at_any_moment_of_install_and_eviction_leaves_models_that_answer(
         fetch_and_install(server.url, str(folder), releases[:2])
     counts = json.loads(done.stdout)
     assert counts["killed"] == KILLS
-    assert min(counts["killed at an operation"], counts["killed after the commit"]) >= 10
-    assert counts["killed with downloads under way"] >= 10
+    assert counts["killed at an operation"] >= 20
+    assert counts["killed after the commit"]
+    assert counts["killed with downloads under way"]
     store = Store.open(folder)
     assert store.used_bytes() == sum(store.installed.blobs.values())
 
@@ -69,7 +70,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_disk_that_is_full_at_any_write_leaves_models_that_answer(
     tmp_path: Path, small_disk: Path, made: list[Made]
 ) -> None:
-    stays, first, second = (release for release, _ in made)
+    stays, _, second = (release for release, _ in made)
     for _, contents in made:
         offer(tmp_path / "published", contents)
     store, filler = Store.open(small_disk / "store"), small_disk / "filler"

@@ -49,9 +49,11 @@ def test_a_model_alone_brings_nothing_else() -> None:
 
 
 def test_a_changed_model_brings_the_bundles_that_name_it_and_their_other_installed_models() -> None:
-    wanted = to_install(newer("full"), holding("tiny", bundles=("birds",)), models=("full",), bundles=())
+    held = holding("tiny", bundles=("birds",))
+    wanted = to_install(newer("full", "tiny"), held, models=("full",), bundles=())
     assert set(wanted.models) == {"full", "tiny"}
     assert wanted.bundles == ("birds",)
+    assert to_install(newer("full"), held, models=("full",), bundles=()).models == ("full",)
 
 
 def test_other_tasks_are_left_alone() -> None:
@@ -104,7 +106,13 @@ def test_models_of_a_pinned_bundle_stay_through_an_assignment() -> None:
     assert to_follow(assign("tiny"), INDEX, held).dropped == ("full",)
 
 
-def test_a_device_starts_with_the_most_accurate_model_that_fits() -> None:
+def test_a_new_model_of_an_unchanged_bundle_brings_nothing_else() -> None:
+    wanted = to_install(INDEX, holding("full", bundles=("birds",)), models=("tiny",), bundles=())
+    assert wanted.models == ("tiny",), "so that full may be evicted for it"
+    assert wanted.bundles == ()
+
+
+def test_a_device_starts_with_the_most_accurate_model_in_half_of_its_budget() -> None:
     known = Index(
         models={
             "tiny": model_release("tiny", {"a": 50}, accuracy=0.8),
@@ -113,7 +121,9 @@ def test_a_device_starts_with_the_most_accurate_model_that_fits() -> None:
         bundles=INDEX.bundles,
     )
     assert bootstrap(known, "birds", budget_bytes=None) == ("full",)
-    assert bootstrap(known, "birds", budget_bytes=200) == ("tiny",)
+    assert bootstrap(known, "birds", budget_bytes=2000) == ("full",)
+    assert bootstrap(known, "birds", budget_bytes=600) == ("tiny",), "the rest is for what inputs need"
+    assert bootstrap(known, "birds", budget_bytes=80) == ("tiny",), "unless nothing fits into the half"
     assert bootstrap(known, "birds", budget_bytes=1) == ("tiny",), "the smallest, for an error with its size"
     assert bootstrap(INDEX, "birds", budget_bytes=None) == ("full",), "without accuracies, the largest"
     with pytest.raises(BundleError, match="Published: birds, night"):

@@ -16,7 +16,7 @@ from typing import TypeVar
 import msgspec
 
 from zoo.errors import BudgetError, ModelNotFoundError, ZooError
-from zoo.fetch import Fetcher
+from zoo.fetch import Fetched, Fetcher
 from zoo.installed import Installed, InstalledBundle, InstalledModel
 from zoo.plan import Plan, plan
 from zoo.release import Index, ModelRelease
@@ -232,44 +232,83 @@ class Client:
         self, decide: Callable[[Index], Wanted], progress: Progress | None, cancel: Event | None
     ) -> Change:
         start = time.perf_counter()
+        evicted: list[str] = []
         with self.store.lock():
             refreshed = self.refresh()
             index = refreshed.index
             wanted = decide(index)
             before = self.store.installed
-            new = self._new_models(wanted, index, before)
-            needed = self._plan(replace(wanted, dropped=()), index)
-            first: tuple[str, ...] = ()  # what has to go before anything can come
-            if needed.evict or not needed.fits:
-                needed, first = self._plan(wanted, index), wanted.dropped
-            if not needed.fits:
-                raise BudgetError(
-                    f"expected a budget of at least {needed.peak_bytes:,} bytes for "
-                    f"{', '.join((*wanted.bundles, *wanted.models))}, got {needed.budget_bytes or 0:,}. "
-                    "Nothing was fetched; raise the budget, unpin or remove something, or want less."
-                )
-            if needed.evict or first:
-                self.store.commit(without(before, (*needed.evict, *first)))
-                self.store.collect(keep=needed.missing)
-            after = without(with_releases(self.store.installed, wanted, index), wanted.dropped)
-            missing = self.store.missing(after.blobs)  # also what was lost or damaged since it was installed
-            self.store.check_room(missing)
-            fetched = self.fetcher.fetch(missing, self.store, whole=new, progress=progress, cancel=cancel)
-            for release in new:
-                self._test(release)
-            if after != self.store.installed:
-                self.store.commit(after)
-            self.store.collect()
+            wire, requests = refreshed.bytes_on_wire, refreshed.requests
+            for step in self._steps(wanted, index):
+                gone, fetched = self._step(step, index, progress, cancel)
+                evicted += gone
+                wire, requests = wire + fetched.bytes_on_wire, requests + fetched.requests
+            after = self.store.installed
         versions = {release.name: release for release in before.releases}
-        changed = [release.name for release in after.releases if versions.get(release.name) != release]
         return Change(
-            installed=tuple(changed),
+            installed=tuple(one.name for one in after.releases if versions.get(one.name) != one),
             removed=tuple(name for name in wanted.dropped if name in versions),
-            evicted=needed.evict,
-            bytes_on_wire=refreshed.bytes_on_wire + fetched.bytes_on_wire,
-            requests=refreshed.requests + fetched.requests,
+            evicted=tuple(dict.fromkeys(evicted)),
+            bytes_on_wire=wire,
+            requests=requests,
             seconds=time.perf_counter() - start,
         )
+
+    def _steps(self, wanted: Wanted, index: Index) -> list[Wanted]:
+        """One step, or two where a task would have no model while its new ones are fetched."""
+        first = self._room(wanted, index)[1]
+        lonely = unserved(self.store.installed, first)
+        bridges = sorted(
+            {name for task in lonely for name in index.bundles[task].models if name in wanted.models},
+            key=lambda name: (index.models[name].size_bytes, name),
+        )
+        if not lonely:
+            return [wanted]
+        for name in bridges:
+            bridge = to_install(index, self.store.installed, models=(name,), bundles=())
+            found = self._plan(bridge, index)
+            if found.fits and not unserved(self.store.installed, found.evict):
+                return [bridge, wanted]
+        raise BudgetError(
+            f"expected room for one of {', '.join(wanted.models)} beside what answers for "
+            f"{', '.join(lonely)} now, got {self.store.budget_bytes or 0:,} bytes. Nothing was fetched; "
+            "raise the budget, or remove what is installed to let the device be without an answer."
+        )
+
+    def _step(
+        self, wanted: Wanted, index: Index, progress: Progress | None, cancel: Event | None
+    ) -> tuple[tuple[str, ...], Fetched]:
+        """Make room, fetch, test and commit; returns what was evicted and what was fetched."""
+        needed, first = self._room(wanted, index)
+        before = self.store.installed
+        new = self._new_models(wanted, index, before)
+        if first:
+            self.store.commit(without(before, first))
+            self.store.collect(keep=needed.missing)
+        after = without(with_releases(self.store.installed, wanted, index), wanted.dropped)
+        missing = self.store.missing(after.blobs)  # also what was lost or damaged since it was installed
+        self.store.check_room(missing)
+        fetched = self.fetcher.fetch(missing, self.store, whole=new, progress=progress, cancel=cancel)
+        for release in new:
+            self._test(release)
+        if after != self.store.installed:
+            self.store.commit(after)
+        self.store.collect()
+        return needed.evict, fetched
+
+    def _room(self, wanted: Wanted, index: Index) -> tuple[Plan, tuple[str, ...]]:
+        """The plan, and the models that have to go before anything can come."""
+        needed = self._plan(replace(wanted, dropped=()), index)
+        dropped: tuple[str, ...] = ()
+        if needed.evict or not needed.fits:
+            needed, dropped = self._plan(wanted, index), wanted.dropped
+        if not needed.fits:
+            raise BudgetError(
+                f"expected a budget of at least {needed.peak_bytes:,} bytes for "
+                f"{', '.join((*wanted.bundles, *wanted.models))}, got {needed.budget_bytes or 0:,}. "
+                "Nothing was fetched; raise the budget, unpin or remove something, or want less."
+            )
+        return needed, (*needed.evict, *dropped)
 
     def _new_models(self, wanted: Wanted, index: Index, installed: Installed) -> list[ModelRelease]:
         tested = {item.release.card.sha256 for item in installed.models}
@@ -290,6 +329,17 @@ class Client:
             self._rejected[release.card.sha256] = str(error)
             self.store.collect()
             raise
+
+
+def unserved(installed: Installed, going: Collection[str]) -> list[str]:
+    """Installed tasks that have a model now, and none when these models have gone."""
+    now = {item.release.name for item in installed.models}
+    left = now - set(going)
+    return [
+        item.release.name
+        for item in installed.bundles
+        if now & set(item.release.models) and not left & set(item.release.models)
+    ]
 
 
 Pinnable = TypeVar("Pinnable", InstalledModel, InstalledBundle)

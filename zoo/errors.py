@@ -95,6 +95,10 @@ class SelfTestError(ZooError):
     """A model that does not answer on this device as it must."""
 
 
+class UpdaterError(ZooError):
+    """A background process of a device that ended, or that answers with something else."""
+
+
 class MissingExtraError(ZooError, ImportError):
     """A feature whose optional packages are not installed."""
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from zoo.errors import StoreLockedError
+from zoo.errors import StoreLockedError, ZooError
 
 try:
     import fcntl
@@ -60,24 +60,36 @@ class FolderLock:
             self._thread.release()
 
     def _take(self, until: float, timeout_s: float) -> None:
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        if fcntl is None:
-            return
-        while True:
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError as error:
+        try:
+            handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise ZooError(f"cannot lock {self.path}: {error.strerror}. Check the folder.") from error
+        try:
+            while not _locked(handle):
                 if time.monotonic() >= until:
-                    os.close(self._file)
-                    raise self._held("another process", timeout_s) from error
-            except BaseException:
-                os.close(self._file)
-                raise
-            time.sleep(LOOK_AGAIN_S)
+                    raise self._held("another process", timeout_s)
+                time.sleep(LOOK_AGAIN_S)
+        except BaseException:
+            os.close(handle)
+            raise
+        self._file = handle
 
     def _held(self, holder: str, timeout_s: float) -> StoreLockedError:
         return StoreLockedError(
             f"expected to change {self.path.parent} alone, got: {holder} was at work there for "
             f"{timeout_s:g} seconds. Wait until it has finished, then try again."
         )
+
+
+def _locked(handle: int) -> bool:
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:  # some network file systems have no locks
+        raise ZooError(
+            f"cannot lock the store: {error.strerror}. Put it on a disk of this device."
+        ) from error
+    return True

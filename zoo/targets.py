@@ -9,7 +9,7 @@ import msgspec
 
 from zoo.catalogue import KINDS
 from zoo.errors import TrustError
-from zoo.files import decode_record, encode_record, read_verified, write_atomic
+from zoo.files import decode_record, read_verified, write_atomic
 from zoo.release import SCHEMA_VERSION, Assignment, BundleRelease, Index, ModelRelease
 from zoo.signed import Signed, TargetFile
 
@@ -70,7 +70,7 @@ def next_version(record: Record, before: Record | None, signed: Signed) -> Recor
 def put(root: str | Path, signed: Signed, record: Record) -> None:
     """Write a record and enter it into the metadata, which is committed later."""
     path = target_path(record)
-    content = encode_record(record)
+    content = msgspec.json.encode(record)  # compact: every device reads it
     target = TargetFile.from_data(path, content, ["sha256"])
     write_atomic(target_file(Path(root), path, target.hashes["sha256"]), content)
     _targets(signed, path)[path] = target

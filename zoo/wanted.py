@@ -27,8 +27,8 @@ def to_install(
 ) -> Wanted:
     """What is asked for, and what has to come along so that bundles and models fit together.
 
-    A bundle knows its models by their digests. Where a model changes, so do the installed bundles that name
-    it, and with these the other installed models that they name.
+    A bundle knows its models by their digests. So an installed bundle that was published again comes along
+    with any of its models, and with it those of its other installed models that were.
 
     Raises
     ------
@@ -47,17 +47,25 @@ def to_install(
                 f"expected a published bundle, got {name!r}. "
                 f"Published: {', '.join(sorted(index.bundles)) or 'none'}."
             )
-    held_models = {item.release.name for item in installed.models}
-    held_bundles = {item.release.name for item in installed.bundles}
+    changed_models = {
+        item.release.name
+        for item in installed.models
+        if item.release.name in index.models and index.models[item.release.name] != item.release
+    }
+    changed_bundles = {
+        item.release.name
+        for item in installed.bundles
+        if item.release.name in index.bundles and index.bundles[item.release.name] != item.release
+    }
     wanted_models, wanted_bundles = dict.fromkeys(models), dict.fromkeys(bundles)
     while True:
         before = len(wanted_models) + len(wanted_bundles)
-        for name in sorted(held_bundles & set(index.bundles)):
+        for name in sorted(changed_bundles):
             if set(index.bundles[name].models) & set(wanted_models):
                 wanted_bundles.setdefault(name)
         for name in list(wanted_bundles):
             for model in index.bundles[name].models:
-                if model in held_models and model in index.models:
+                if model in changed_models:
                     wanted_models.setdefault(model)
         if len(wanted_models) + len(wanted_bundles) == before:
             return Wanted(tuple(wanted_models), tuple(wanted_bundles))
@@ -103,9 +111,10 @@ def to_follow(assignment: Assignment, index: Index, installed: Installed) -> Wan
 
 
 def bootstrap(index: Index, bundle: str, *, budget_bytes: int | None) -> tuple[str, ...]:
-    """The model with which a device that has none starts on a bundle: the most accurate that fits.
+    """The model that a device with none starts on a bundle with: the most accurate in half of the budget.
 
-    Where accuracies are not published, the largest that fits counts as the most accurate.
+    The other half is left for what inputs turn out to need; it is used where nothing fits into the first.
+    Where accuracies are not published, the largest model counts as the most accurate.
 
     Raises
     ------
@@ -118,18 +127,10 @@ def bootstrap(index: Index, bundle: str, *, budget_bytes: int | None) -> tuple[s
             f"Published: {', '.join(sorted(index.bundles)) or 'none'}."
         )
     release = index.bundles[bundle]
-    fitting = [
-        index.models[name]
-        for name in release.models
-        if name in index.models
-        and (budget_bytes is None or index.models[name].size_bytes + release.size_bytes <= budget_bytes)
-    ]
-    best = max(fitting, key=lambda item: (item.accuracy or 0.0, item.size_bytes, item.name), default=None)
-    if best is not None:
-        return (best.name,)
-    smallest = min(
-        (index.models[name] for name in release.models if name in index.models),
-        key=lambda item: item.size_bytes,
-        default=None,
-    )
-    return () if smallest is None else (smallest.name,)
+    known = [index.models[name] for name in release.models if name in index.models]
+    for share in (0.5, 1.0):
+        room = None if budget_bytes is None else share * budget_bytes - release.size_bytes
+        fitting = [item for item in known if room is None or item.size_bytes <= room]
+        if fitting:
+            return (max(fitting, key=lambda item: (item.accuracy or 0.0, item.size_bytes, item.name)).name,)
+    return tuple(item.name for item in sorted(known, key=lambda item: (item.size_bytes, item.name))[:1])
