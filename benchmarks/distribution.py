@@ -6,11 +6,9 @@ answer of the server.
 
 from __future__ import annotations
 
-import gc
 import shutil
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +20,7 @@ import torch
 from torch import nn
 
 from benchmarks.adapted import adapted, changed_share
+from benchmarks.answering import run_answering
 from benchmarks.network import SlowServer, serving
 from benchmarks.polling import run_load
 from benchmarks.result import finish
@@ -32,7 +31,6 @@ from zoo.client import Client
 from zoo.directory import Zoo
 from zoo.files import sha256_bytes
 from zoo.keys import Keys, create_keys
-from zoo.model import Model
 from zoo.publish import publish
 from zoo.store import Store
 from zoo.trust import Trust
@@ -85,7 +83,7 @@ def run_distribution(
                 "published_bytes": first.new_bytes,
                 "refresh": _refresh(folder, server),
                 "cold_install": _cold(folder, server, zoo),
-                "answering": _answering(folder, server, zoo, seed),
+                "answering": run_answering(folder / "answering", zoo, keys, seed),
                 "partial_update": _partial(folder, server, zoo, keys, seed),
             }
     load = run_load(devices=devices, seed=seed)
@@ -239,60 +237,6 @@ def _replace(zoo: Zoo, card: ModelCard, content: bytes) -> None:
         macs=card.macs,
         source=card.source,
     )
-
-
-def _answering(folder: Path, server: SlowServer, zoo: Zoo, seed: int) -> dict[str, Any]:
-    """Single answers of one model, alone and while others are installed and removed again and again."""
-    image = np.random.default_rng(seed).integers(0, 256, (1, 32, 32, 3), np.uint8)
-    with _device(folder, server, "answering", workers=4) as client:
-        client.install(models=["resnet56"])
-        model = client.store.model("resnet56")
-        calm = _times(model, image, seconds=4.0)
-        stop = threading.Event()
-        rounds = [0]
-        problems: list[str] = []
-
-        def work() -> None:
-            while not stop.is_set():
-                try:
-                    client.install(models=["wide"])
-                    client.remove(["wide"])
-                    rounds[0] += 1
-                except Exception as error:  # counted, and the run goes on
-                    problems.append(str(error))
-
-        worker = threading.Thread(target=work, daemon=True)
-        worker.start()
-        busy = _times(model, image, seconds=6.0)
-        stop.set()
-        worker.join()
-    p95 = float(np.quantile(calm, 0.95))
-    return {
-        "answers": len(busy),
-        "failed": 0,
-        "installations": rounds[0],
-        "problems": len(problems),
-        "calm_p50_ms": round(float(np.median(calm)), 3),
-        "calm_p95_ms": round(p95, 3),
-        "calm_max_ms": round(max(calm), 3),
-        "busy_p50_ms": round(float(np.median(busy)), 3),
-        "busy_p95_ms": round(float(np.quantile(busy, 0.95)), 3),
-        "busy_max_ms": round(max(busy), 3),
-        "busy_p95_over_calm_p95": round(float(np.quantile(busy, 0.95)) / p95, 3),
-        "slower_than_twice": round(float(np.mean(np.array(busy) > 2 * p95)), 5),
-        "slower_than_twice_calm": round(float(np.mean(np.array(calm) > 2 * p95)), 5),
-    }
-
-
-def _times(model: Model, image: np.ndarray, *, seconds: float) -> list[float]:
-    gc.collect()
-    times = []
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        start = time.perf_counter()
-        model.logits(image)
-        times.append((time.perf_counter() - start) * 1e3)
-    return times
 
 
 def _print(figures: dict[str, Any]) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -25,6 +29,8 @@ class SlowServer(ThreadingHTTPServer):
         What every request waits: the round trip of a network.
     bytes_per_s
         Of each answer; None: as fast as it goes.
+    link_bytes_per_s
+        Of all answers together, as on one line; None: as fast as it goes.
     requests, bytes_sent
         So far; bodies only.
     """
@@ -37,6 +43,8 @@ class SlowServer(ThreadingHTTPServer):
         self.root = root.resolve()
         self.delay_s = 0.0
         self.bytes_per_s: float | None = None
+        self.link_bytes_per_s: float | None = None
+        self._free_at = 0.0  # when the line has sent all that was given to it
         self._counting = threading.Lock()
         self.forget()
 
@@ -54,6 +62,17 @@ class SlowServer(ThreadingHTTPServer):
         with self._counting:
             self.requests += requests
             self.bytes_sent += sent
+
+    def pace(self, size: int) -> None:
+        """Wait as long as `size` bytes of one answer take."""
+        if self.bytes_per_s is not None:
+            time.sleep(size / self.bytes_per_s)
+        if self.link_bytes_per_s is not None:
+            with self._counting:
+                now = time.monotonic()
+                self._free_at = max(self._free_at, now) + size / self.link_bytes_per_s
+                wait = self._free_at - now
+            time.sleep(wait)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -84,11 +103,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         with path.open("rb") as stream:
             stream.seek(first)
-            if self.server.bytes_per_s is None:
+            if self.server.bytes_per_s is None and self.server.link_bytes_per_s is None:
                 shutil.copyfileobj(stream, self.wfile)
             else:
                 while chunk := stream.read(16384):
-                    time.sleep(len(chunk) / self.server.bytes_per_s)
+                    self.server.pace(len(chunk))
                     self.wfile.write(chunk)
         self.server.count(0, size - first)
 
@@ -108,3 +127,36 @@ def serving(root: Path) -> Iterator[SlowServer]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def serving_apart(
+    root: Path, *, delay_s: float = 0.0, link_bytes_per_s: float | None = None
+) -> Iterator[str]:
+    """Address of a server of `root` in a process of its own, which takes no time from what is measured here."""
+    task = {"root": str(root), "delay_s": delay_s, "link_bytes_per_s": link_bytes_per_s}
+    path = os.pathsep.join([str(Path(__file__).resolve().parents[1]), *filter(None, sys.path)])
+    with subprocess.Popen(
+        [sys.executable, "-c", "from benchmarks.network import serve_apart; serve_apart()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": path},
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps(task) + "\n")
+        process.stdin.flush()
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.stdin.close()  # which ends it
+
+
+def serve_apart() -> None:
+    """That process: serves as its first line says until its input ends."""
+    task = json.loads(sys.stdin.readline())
+    with serving(Path(task["root"])) as server:
+        server.delay_s, server.link_bytes_per_s = task["delay_s"], task["link_bytes_per_s"]
+        print(server.url, flush=True)
+        sys.stdin.read()

@@ -39,7 +39,10 @@ _ORDER = (
     "export",
     "select",
     "predict",
-    *COMMANDS,
+    "publish",
+    "plan",
+    "serve",
+    "device",
 )
 
 

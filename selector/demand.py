@@ -61,7 +61,14 @@ class Recalled(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     def answers(self) -> list[Answered]:
         """The answers, oldest first."""
         return [
-            Answered(number, asked, certified, path, _number(probability), scores and _numbers(scores))
+            Answered(
+                number,
+                asked,
+                certified,
+                path,
+                _number(probability),
+                None if scores is None else _numbers(scores),
+            )
             for number, asked, certified, path, probability, scores in self.noted
         ]
 

@@ -192,7 +192,9 @@ class Keeper:
 
 
 def _all_bytes(index: Index) -> int:
-    return sum(one.size_bytes for one in (*index.models.values(), *index.bundles.values()))
+    return sum(one.size_bytes for one in index.models.values()) + sum(
+        one.size_bytes for one in index.bundles.values()
+    )
 
 
 def _both(first: Change, second: Change) -> Change:

@@ -38,6 +38,7 @@ GRACE_S = 0.5  # for the end of a download; then the process ends as it stands
 PATIENCE_S = 1.0  # what the device waits for that
 LOOK_S = 1.0  # how often the process looks for its parent
 NICENESS = 10
+PIECE = 128  # answers that are encoded at a time, in a fraction of a millisecond
 _MOST_TEXT = 4000  # characters of a problem
 _START = (
     "import json, sys; task = json.loads(sys.stdin.buffer.readline()); sys.path[:] = task['path']; "
@@ -103,7 +104,7 @@ class Updater:
         except UpdaterError as error:
             return Round(None, Freshness(True, str(error), self._checked), error)
         self._checked = reply.freshness.checked
-        return Round(reply.change, reply.freshness, reply.problem and reply.problem.error())
+        return Round(reply.change, reply.freshness, None if reply.problem is None else reply.problem.error())
 
     def stop(self) -> None:
         """End the process, also in the middle of a round; it is not started again."""
@@ -112,8 +113,7 @@ class Updater:
             self._end()
 
     def _ask(self, lately: Sequence[Recalled]) -> Reply:
-        # Piece by piece, so that answers in other threads get their turns.
-        parts = [msgspec.json.encode(item, enc_hook=float) for item in lately[:MOST_TASKS]]
+        parts = [_encoded(item) for item in lately[:MOST_TASKS]]
         with self._starting:
             if self._stopped:
                 raise _failed("it was stopped")
@@ -227,11 +227,23 @@ def serve(folder: Path, orders: IO[bytes], replies: IO[bytes], *, leave: Any = N
         except Exception as error:  # whatever it is, the next round may do better
             problem = error if isinstance(error, ZooError) else _failed(f"{type(error).__name__}: {error}")
             found = Round(None, Freshness(True, str(problem), None), problem)
-        reply = Reply(found.change, found.freshness, found.problem and Problem.of(found.problem))
+        reply = Reply(
+            found.change, found.freshness, None if found.problem is None else Problem.of(found.problem)
+        )
         with contextlib.suppress(OSError):  # nobody is there any more, as the end of the input will tell
             replies.write(msgspec.json.encode(reply) + b"\n")
     if keeper is not None:
         keeper.close()
+
+
+def _encoded(item: Recalled) -> bytes:
+    """The answers as JSON; piece by piece, so that answers in other threads get their turns."""
+    pieces = []
+    for i in range(0, len(item.noted), PIECE):
+        pieces.append(msgspec.json.encode(item.noted[i : i + PIECE], enc_hook=float)[1:-1])
+        time.sleep(0.001)
+    head = msgspec.json.encode(msgspec.structs.replace(item, noted=[]))
+    return head[:-2] + b",".join(pieces) + b"]}"
 
 
 def _watch(parent: int) -> None:

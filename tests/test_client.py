@@ -156,6 +156,18 @@ def test_an_unused_model_makes_room(tmp_path: Path, publisher: Publisher, server
     assert client.store.used_bytes() <= budget
 
 
+def test_what_an_abandoned_installation_left_makes_room(
+    tmp_path: Path, publisher: Publisher, server: SlowServer
+) -> None:
+    index = client_of(tmp_path / "look", publisher, server).refresh().index
+    budget = max(index.models[name].size_bytes for name in ("tiny", "full"))
+    client = client_of(tmp_path / "small", publisher, server, budget_bytes=budget)
+    client.fetcher.fetch(index.models["tiny"].blobs, client.store)
+    assert client.store.used_bytes() > 0
+    client.install(models=["full"])
+    assert names(client.store.installed) == {"full"}
+
+
 def test_a_pinned_model_stays(tmp_path: Path, publisher: Publisher, server: SlowServer) -> None:
     index = client_of(tmp_path / "look", publisher, server).refresh().index
     budget = max(index.models[name].size_bytes for name in ("tiny", "full")) + 10

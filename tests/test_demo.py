@@ -10,6 +10,7 @@ from selector import Selector
 from training import demo
 from training.data import digits
 from training.demo import DemoResult, run_demo
+from zoo import load_image
 
 STEPS = ("train", "compress", "profile", "bench", "fit", "export", "answer", "report")
 
@@ -65,6 +66,16 @@ def test_the_bundle_of_the_demo_answers_alone(made: Made) -> None:
         selector.predict(images.image(i)).label == images.classes[images.labels[i]] for i in range(60)
     )
     assert right > 24
+
+
+def test_there_are_pictures_to_try_commands_on(made: Made) -> None:
+    folder, result, _ = made
+    selector = Selector.load(result.bundle)
+    files = sorted((folder / "images").rglob("*.png"))
+    assert len(files) >= 100
+    assert {path.parent.name for path in files} == set(selector.classes)
+    right = [selector.predict(load_image(path)).label == path.parent.name for path in files]
+    assert sum(right) > 0.3 * len(files)
 
 
 def test_the_next_commands_name_what_was_made(made: Made) -> None:

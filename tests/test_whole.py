@@ -146,3 +146,32 @@ def test_something_longer_is_not_read(client: Client, server: SlowServer, publis
     path = whole_file(publisher, release)
     path.write_bytes(path.read_bytes() + b"more")
     assert install(client, server) == 1 + len(release.blobs)
+
+
+def test_two_heads_share_their_backbone_on_the_wire_and_on_disk(
+    client: Client, server: SlowServer, publisher: Publisher
+) -> None:
+    proto = onnx.load_model_from_string(many_tensors())
+    head = next(tensor for tensor in proto.graph.initializer if tensor.name == f"down{PAIRS - 1}")
+    values = numpy_helper.to_array(head)[:, ::-1].copy()
+    head.CopyFrom(numpy_helper.from_array(values, head.name))
+    publisher.zoo.add(
+        "other-head",
+        proto.SerializeToString(deterministic=True),
+        classes=COLOURS,
+        resolution=(8, 8),
+        parameters=12000,
+        macs=12000,
+    )
+    publisher.publish()
+    install(client, server)
+    alone, sent = client.store.used_bytes(), server.bytes_sent
+    server.forget()
+    client.install(models=["other-head"])
+    assert client.store.used_bytes() == alone + values.nbytes
+    assert server.bytes_sent < values.nbytes + 3000 < sent / 3, "the head and a record"
+    image = plain_image("red")[None]
+    ours, other = (client.store.model(name).logits(image)[0] for name in ("many", "other-head"))
+    assert np.allclose(ours, other[::-1], atol=1e-3)
+    client.remove(["many"])
+    assert client.store.model("other-head").logits(image)[0].argmax() == 2

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
 from selector.runtime import Selector
 from training.data import LabelledImages, digits
 from training.environments import ENVIRONMENTS, under_environments
@@ -24,6 +26,7 @@ from training.wallclock import run_wall_clock, single_models
 from zoo.build.add import add_int8
 from zoo.directory import Zoo
 from zoo.errors import ZooError
+from zoo.files import atomic_path
 from zoo.latency import LatencyTable, load_table, measure, save_table
 
 DEVICE = "this-machine"
@@ -31,6 +34,7 @@ TRAIN_SHARE = 0.4
 SIZES = ("tiny", "small", "full")
 SEVERITY = 1.0  # hard enough that the size of a network matters
 CALIBRATION_IMAGES = 200
+PICTURES = 100
 
 Say = Callable[[str], None]
 
@@ -90,6 +94,7 @@ def run_demo(
     with clock("profile: every model on every image, once"):
         profile(zoo, data, root / "profile", splits=_splits(seed), progress=progress)
     test = held_out_images(root / "profile", data)
+    _pictures(test, root / "images")
     with clock("bench: latency on this machine"):
         table = _latency(zoo, test, root / "profile" / "latency" / f"{DEVICE}.json", progress)
     with clock(f"fit and certify at precision {precision:g}"):
@@ -126,6 +131,8 @@ def run_demo(
 def next_commands(root: Path) -> list[str]:
     """What to try after the demo."""
     return [
+        f"zooselect predict {root / 'bundle'} {root / 'images'} --precision 0.9",
+        f"zooselect publish my-repo --zoo {root / 'zoo'} --bundle digits={root / 'bundle'}",
         f"zooselect evaluate --fit {root / 'fit'} --profile {root / 'profile'} --precision 0.85",
         f"zooselect bench {root / 'bundle'}",
         "zooselect zoo add --help",
@@ -159,6 +166,15 @@ class _Clock:
 def _splits(seed: int) -> Splits:
     # fit and tune see every original under all environments, certify and test under one each
     return Splits(seed=seed, train=TRAIN_SHARE, fit=0.15, tune=0.05, certify=0.42, test=0.38)
+
+
+def _pictures(test: LabelledImages, folder: Path) -> None:
+    """Some of the test images as files, by class, to try commands on."""
+    for i in range(0, len(test), max(1, len(test) // PICTURES)):
+        path = folder / test.classes[test.labels[i]] / f"{i:04d}-{test.environments[i]}.png"
+        if not path.exists():
+            with atomic_path(path) as temporary:
+                Image.fromarray(test.image(i)).save(temporary, format="PNG")
 
 
 def _compress(zoo: Zoo, data: LabelledImages, seed: int) -> None:

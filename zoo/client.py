@@ -284,7 +284,7 @@ class Client:
         new = self._new_models(wanted, index, before)
         if first:
             self.store.commit(without(before, first))
-            self.store.collect(keep=needed.missing)
+        self.store.collect(keep=needed.missing)  # also what an installation that was given up has left
         after = without(with_releases(self.store.installed, wanted, index), wanted.dropped)
         missing = self.store.missing(after.blobs)  # also what was lost or damaged since it was installed
         self.store.check_room(missing)
