@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 _RANGE = re.compile(r"bytes=([0-9]+)-$")
 
@@ -73,6 +74,11 @@ class SlowServer(ThreadingHTTPServer):
                 self._free_at = max(self._free_at, now) + size / self.link_bytes_per_s
                 wait = self._free_at - now
             time.sleep(wait)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Report an error, unless it is a client that went away, as one does that was stopped."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -133,7 +139,7 @@ def serving(root: Path) -> Iterator[SlowServer]:
 def serving_apart(
     root: Path, *, delay_s: float = 0.0, link_bytes_per_s: float | None = None
 ) -> Iterator[str]:
-    """Address of a server of `root` in a process of its own, which takes no time from what is measured here."""
+    """Address of a server of `root` in a process of its own, which takes no time from what is measured."""
     task = {"root": str(root), "delay_s": delay_s, "link_bytes_per_s": link_bytes_per_s}
     path = os.pathsep.join([str(Path(__file__).resolve().parents[1]), *filter(None, sys.path)])
     with subprocess.Popen(

@@ -339,3 +339,43 @@ def test_a_lost_token_is_told(tmp_path: Path, publisher: Publisher, server: Slow
     with pytest.raises(CardError, match="Set the device up again"):
         device.report()
     device.close()
+
+
+def test_what_pays_has_to_fit_beside_what_is_pinned(
+    tmp_path: Path, publisher: Publisher, server: SlowServer
+) -> None:
+    index = Device.set_up(tmp_path / "look", server.url, publisher.root).client.refresh().index
+    budget = sum(one.size_bytes for one in (*index.models.values(), *index.bundles.values()))
+    device = Device.set_up(tmp_path / "x", server.url, publisher.root, budget_bytes=budget)
+    device.install("colours")
+    device.client.pin([device.store.installed.models[0].release.name])
+    for _ in range(MIN_ANSWERS):
+        device.predict(plain_image("red"))
+    assert device.wanted_models()
+    device.config = msgspec.structs.replace(device.config, budget_bytes=1)
+    assert Keeper(device.store, device.config).wanted_models(device._lately()) == ()
+    device.close()
+
+
+def test_a_service_that_cannot_be_reached_is_told_and_answers_go_on(
+    tmp_path: Path, publisher: Publisher, server: SlowServer
+) -> None:
+    setting = {"group": "park", "service": server.url, "token": "t"}
+    device = Device.set_up(tmp_path / "x", server.url, publisher.root, **setting)  # type: ignore[arg-type]
+    device.install("colours")
+    device.predict(plain_image("red"))
+    found = device.look()
+    assert found.change is not None
+    assert "to accept a report" in str(found.problem)
+    assert device.predict(plain_image("green")).label == "green"
+    device.close()
+
+
+def test_the_background_waits_while_the_application_installs(device: Device) -> None:
+    device.install("colours")
+    with device._working:
+        device.start(every_s=0.05)
+        time.sleep(0.3)
+        assert device.last is None
+        device.stop()
+    assert device.last is None

@@ -89,8 +89,10 @@ def plan(
     """
     if rate_bytes_per_s is not None and not rate_bytes_per_s > 0:
         raise ZooError(f"expected a rate of more than 0 bytes a second, got {rate_bytes_per_s!r}.")
-    releases: list[ModelRelease | BundleRelease] = [_model(name, index) for name in dict.fromkeys(wanted)]
-    releases += [_bundle(name, index) for name in dict.fromkeys(bundles)]
+    releases: list[ModelRelease | BundleRelease] = [
+        published_model(name, index) for name in dict.fromkeys(wanted)
+    ]
+    releases += [published_bundle(name, index) for name in dict.fromkeys(bundles)]
     there, held = installed.releases, installed.blobs
     missing = {digest: size for digest, size in _blobs(releases).items() if digest not in held}
     missing_bytes = sum(missing.values())
@@ -125,7 +127,8 @@ def plan(
     )
 
 
-def _model(name: str, index: Index) -> ModelRelease:
+def published_model(name: str, index: Index) -> ModelRelease:
+    """The release of a model; raises :class:`ModelNotFoundError` where there is none."""
     if name not in index.models:
         raise ModelNotFoundError(
             f"expected a published model, got {name!r}. "
@@ -134,7 +137,8 @@ def _model(name: str, index: Index) -> ModelRelease:
     return index.models[name]
 
 
-def _bundle(name: str, index: Index) -> BundleRelease:
+def published_bundle(name: str, index: Index) -> BundleRelease:
+    """The release of a bundle; raises :class:`BundleError` where there is none."""
     if name not in index.bundles:
         raise BundleError(
             f"expected a published bundle, got {name!r}. "

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from zoo.errors import BundleError, ModelNotFoundError
+from zoo.plan import published_bundle, published_model
 from zoo.release import Assignment, Index
 
 if TYPE_CHECKING:
@@ -36,17 +36,9 @@ def to_install(
         When something is not published.
     """
     for name in models:
-        if name not in index.models:
-            raise ModelNotFoundError(
-                f"expected a published model, got {name!r}. "
-                f"Published: {', '.join(sorted(index.models)) or 'none'}."
-            )
+        published_model(name, index)
     for name in bundles:
-        if name not in index.bundles:
-            raise BundleError(
-                f"expected a published bundle, got {name!r}. "
-                f"Published: {', '.join(sorted(index.bundles)) or 'none'}."
-            )
+        published_bundle(name, index)
     changed_models = {
         item.release.name
         for item in installed.models
@@ -121,12 +113,7 @@ def bootstrap(index: Index, bundle: str, *, budget_bytes: int | None) -> tuple[s
     BundleError
         When the bundle is not published.
     """
-    if bundle not in index.bundles:
-        raise BundleError(
-            f"expected a published bundle, got {bundle!r}. "
-            f"Published: {', '.join(sorted(index.bundles)) or 'none'}."
-        )
-    release = index.bundles[bundle]
+    release = published_bundle(bundle, index)
     known = [index.models[name] for name in release.models if name in index.models]
     for share in (0.5, 1.0):
         room = None if budget_bytes is None else share * budget_bytes - release.size_bytes
