@@ -7,8 +7,10 @@ it was given, for example with the application.
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 ROOT_FILE = "first-root.json"  # what the device was given; never replaced
 MAX_RECORD_BYTES = 4 * 2**20
 MAX_RECORDS = 10_000
+AT_ONCE = 8  # records that are fetched at a time
 CLOCK = (
     "Check the clock of this device and the connection; if both are right, the publisher has to sign again."
 )
@@ -167,36 +170,36 @@ class Trust:
             raise TrustError(f"expected at most {MAX_RECORDS:,} records, got {len(signed.targets):,}.")
         models: dict[Name, ModelRelease] = {}
         bundles: dict[Name, BundleRelease] = {}
-        for path, target in signed.targets.items():
-            folder, _, file = path.partition("/")
-            name = file.removesuffix(".json")
+        for path, file in self._files(updater, list(signed.targets.values())).items():
+            folder, _, name = path.removesuffix(".json").partition("/")
             if folder == "models":
-                models[name] = self._record(updater, target, ModelRelease, name)
+                models[name] = _record(path, file, ModelRelease, name)
             elif folder == "bundles":
-                bundles[name] = self._record(updater, target, BundleRelease, name)
+                bundles[name] = _record(path, file, BundleRelease, name)
         assignments: dict[Name, Assignment] = {}
         if group is not None:
             found = updater.get_targetinfo(f"assignments/{group}.json")
             if found is not None:
-                assignments[group] = self._record(updater, found, Assignment, group)
+                file = self._files(updater, [found])[found.path]
+                assignments[group] = _record(found.path, file, Assignment, group)
         self._forget({*signed.targets, *(f"assignments/{name}.json" for name in assignments)})
         return Index(models=models, bundles=bundles, assignments=assignments)
 
-    def _record(self, updater: Updater, target: TargetFile, kind: type[Record], name: str) -> Record:
-        if target.length > MAX_RECORD_BYTES:
-            raise TrustError(
-                f"{target.path}: expected at most {MAX_RECORD_BYTES:,} bytes, got {target.length:,}. "
-                "Nothing was changed; tell the publisher."
-            )
-        path = Path(updater.find_cached_target(target) or updater.download_target(target))
-        record = decode_record(path.read_bytes(), kind, name=target.path, schema_version=SCHEMA_VERSION)
-        called = record.group if isinstance(record, Assignment) else record.name
-        if called != name:
-            raise TrustError(
-                f"{target.path}: expected the record of {name!r}, got that of {called!r}. "
-                "Nothing was changed; tell the publisher."
-            )
-        return record
+    def _files(self, updater: Updater, targets: Sequence[TargetFile]) -> dict[str, Path]:
+        """Verified files of some targets, by their paths; those that are not here yet come in parallel."""
+
+        def file(target: TargetFile) -> Path:
+            if target.length > MAX_RECORD_BYTES:
+                raise TrustError(
+                    f"{target.path}: expected at most {MAX_RECORD_BYTES:,} bytes, got {target.length:,}. "
+                    "Nothing was changed; tell the publisher."
+                )
+            return Path(updater.find_cached_target(target) or updater.download_target(target))
+
+        with ThreadPoolExecutor(AT_ONCE, "records") as threads:
+            return {
+                target.path: path for target, path in zip(targets, threads.map(file, targets), strict=True)
+            }
 
     def _forget(self, known: set[str]) -> None:
         from urllib.parse import quote
@@ -205,6 +208,17 @@ class Trust:
         for path in (self.folder / "targets").iterdir():
             if path.name not in kept and not path.name.startswith("assignments"):
                 path.unlink(missing_ok=True)
+
+
+def _record(path: str, file: Path, kind: type[Record], name: str) -> Record:
+    record = decode_record(file.read_bytes(), kind, name=path, schema_version=SCHEMA_VERSION)
+    called = record.group if isinstance(record, Assignment) else record.name
+    if called != name:
+        raise TrustError(
+            f"{path}: expected the record of {name!r}, got that of {called!r}. "
+            "Nothing was changed; tell the publisher."
+        )
+    return record
 
 
 class _Wire:
@@ -217,16 +231,19 @@ class _Wire:
 
         class Counting(Urllib3Fetcher):
             def _fetch(self, url: str) -> Iterator[bytes]:
-                wire.requests += 1
+                with wire.counting:
+                    wire.requests += 1
                 return wire.count(super()._fetch(url))
 
         self.requests = 0
         self.bytes_on_wire = 0
+        self.counting = threading.Lock()
         self.fetcher = Counting(socket_timeout=timeout_s, chunk_size=65536)  # type: ignore[arg-type]
 
     def count(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         for chunk in chunks:
-            self.bytes_on_wire += len(chunk)
+            with self.counting:
+                self.bytes_on_wire += len(chunk)
             yield chunk
 
 
