@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -42,6 +43,8 @@ from zoo.model import Model, open_session
 from zoo.publish import publish, published, remove
 from zoo.release import Assignment, ModelRelease, fill
 from zoo.selftest import test_image as the_image
+from zoo.signing import Signing
+from zoo.targets import put, read_index
 
 DAY = 86400.0
 
@@ -569,3 +572,19 @@ def test_without_onnx_the_way_to_get_it_is_named(
     monkeypatch.setitem(sys.modules, "zoo.build.offer", None)
     with pytest.raises(MissingExtraError, match="zooselect\\[publish\\]"):
         publish(repo, small_zoo, keys=keys)
+
+
+def test_published_anew_nothing_that_is_there_is_believed(tmp_path: Path, small_zoo: Zoo) -> None:
+    keys = create_keys(tmp_path / "keys")
+    root = tmp_path / "published"
+    publish(root, small_zoo, keys=keys)
+    signing = Signing(root, keys)
+    honest = read_index(root, signing).models["tiny"]
+    lenient = msgspec.structs.replace(honest.selftest, tolerance=1e9)
+    put(root, signing, msgspec.structs.replace(honest, version=2, selftest=lenient))
+    signing.commit("targets")
+    publish(root, small_zoo, keys=keys)
+    assert published(root).models["tiny"].selftest.tolerance == 1e9
+    publish(root, small_zoo, keys=keys, anew=True)
+    assert published(root).models["tiny"].selftest == honest.selftest
+    assert published(root).models["tiny"].version == 3

@@ -24,9 +24,10 @@ from training.export import export_bundle
 from zoo.catalogue import index_from_folder
 from zoo.client import Client
 from zoo.demand import AskedDemand
-from zoo.errors import CardError, DataError, KeysError, MissingExtraError
+from zoo.errors import CardError, DataError, KeysError, MissingExtraError, ServiceError
 from zoo.keys import create_keys
 from zoo.publish import publish
+from zoo.release import Assignment
 from zoo.reporting import Reporter
 from zoo.service.app import Service, make_app
 from zoo.service.keeper import assign_groups, timestamp_left_s
@@ -260,3 +261,21 @@ def test_one_command_serves_files_and_takes_reports(copied: Path, tmp_path: Path
             _, errors = process.communicate(timeout=30)
     assert "Keep them offline" in errors
     assert "Traceback" not in errors
+
+
+def test_a_rule_that_makes_no_sense_stops_no_other_group(copied: Path, tmp_path: Path) -> None:
+    root = copied / "published"
+    (tmp_path / "groups.json").write_text(
+        '{"schema_version": 1, "groups": {"a": {"models": ["unheard-of"], "bundles": ["colours"]}}}'
+    )
+    signed: list[Assignment] = []
+    with pytest.raises(ServiceError, match=r"group a: .*unheard-of.* The other groups have been decided"):
+        assign_groups(
+            root,
+            tally_of(1000, None),
+            lambda index, group: tasks_for(root, index, group),
+            sign=signed.extend,
+            settings=tmp_path,
+            lately_s=1000,
+        )
+    assert [one.group for one in signed] == ["cameras"]

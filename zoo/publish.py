@@ -79,6 +79,7 @@ def publish(
     latency_ms: Mapping[str, Mapping[str, float]] | None = None,
     expiry: Expiry | None = None,
     root_threshold: int = 1,
+    anew: bool = False,
     progress: Progress | None = None,
 ) -> Publication:
     """Publish models of a zoo, and bundles that were made for them.
@@ -101,6 +102,9 @@ def publish(
         stays as it was published for the same file.
     root_threshold
         How many root keys have to sign a root, the first time.
+    anew
+        Take apart, check and measure every model, also those that are published already. After a stolen
+        targets key: what is published may then not come from here.
     progress
         Called with the name of each model that is checked.
 
@@ -120,7 +124,7 @@ def publish(
         releases: list[Release] = []
         for card in cards:
             old = before.models.get(card.name)
-            if not _is_there(old, card, staged):
+            if anew or not _is_there(old, card, staged):
                 (progress or _silent)(card.name)
                 old = _offer(card, zoo.folder, staged.folder)
             assert old is not None

@@ -28,6 +28,7 @@ from zoo.errors import DataError
 
 if TYPE_CHECKING:
     from selector.device import Device
+    from selector.keeper import Round
     from zoo.client import Change, Progress
 
 StoreArgument = Annotated[Path, typer.Argument(help="Folder of the device's store.")]
@@ -92,6 +93,11 @@ def init(
     )
     if group is not None and not task:
         _tell(device.update(progress=_bar()))
+        if not device.tasks:
+            raise DataError(
+                f"expected an assignment for the group {group!r}, got none yet: a server signs one when "
+                "devices of it report. The device is set up; give it something to start with: --task NAME."
+            )
     else:
         for name in task or sorted(device.client.refresh().index.bundles):
             _tell(device.install(name, progress=_bar()))
@@ -154,10 +160,7 @@ def run(
     done = 0
     while True:
         found = device.look()
-        if found.problem is not None:
-            typer.echo(f"stale: {found.problem}", err=True)
-        elif found.change is not None and not found.change.nothing:
-            _tell(found.change)
+        _show(found)
         done += 1
         if done == rounds:
             break
@@ -219,11 +222,14 @@ def pin(
 
 def _after(device: Device) -> None:
     """One round after or before answers; a problem is told, not raised."""
-    found = device.look()
-    if found.problem is not None:
-        typer.echo(f"stale: {found.problem}", err=True)
-    elif found.change is not None and not found.change.nothing:
+    _show(device.look())
+
+
+def _show(found: Round) -> None:
+    if found.change is not None and not found.change.nothing:
         _tell(found.change, err=True)
+    if found.problem is not None:
+        typer.echo(f"{'stale' if found.freshness.stale else 'problem'}: {found.problem}", err=True)
 
 
 def _tell(change: Change, *, err: bool = False) -> None:

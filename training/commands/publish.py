@@ -76,6 +76,12 @@ def add(
         list[Path] | None,
         typer.Option("--latency", help="A latency table, for times on one device. Repeat it."),
     ] = None,
+    anew: Annotated[
+        bool,
+        typer.Option(
+            "--anew", help="Believe nothing that is published, check all again: after a stolen key."
+        ),
+    ] = False,
     root_threshold: Annotated[
         int,
         typer.Option("--root-threshold", min=1, help="The first time: how many root keys have to sign."),
@@ -108,6 +114,7 @@ def add(
         latency_ms=latency_ms,
         expiry=parse_expiry(expires),
         root_threshold=root_threshold,
+        anew=anew,
         progress=lambda name: typer.echo(f"checking and measuring {name} …", err=True),
     )
     if as_json:

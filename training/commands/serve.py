@@ -115,7 +115,7 @@ def start(
             else f"No reports are taken: no tokens in {path}. Make one: zooselect serve token --group NAME"
         )
         typer.echo(
-            "Assignments and timestamp are signed here."
+            ("Assignments and timestamp are" if service is not None else "The timestamp is") + " signed here."
             if signatures is not None
             else "Nothing is signed here; the timestamp expires unless 'zooselect publish refresh' runs."
         )

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from zoo.catalogue import index_from_folder
+from zoo.errors import ServiceError, ZooError
 from zoo.release import Assignment, Index
 from zoo.service.assign import Decision, decide
 from zoo.service.groups import read_groups
@@ -55,21 +56,28 @@ def assign_groups(
     Raises
     ------
     ZooError
-        When the publisher or the settings cannot be read, or the assignments cannot be signed.
+        When the publisher or the settings cannot be read, the assignments cannot be signed, or a group's
+        rule makes no sense; the other groups have been decided then.
     """
     index = index_from_folder(root)
     groups = read_groups(settings)
     fixed = {name for name, rule in groups.groups.items() if rule.models is not None}
     decisions = []
+    problems = []
     for name in sorted({*tally.groups, *fixed}):
         demand = tally.demand(name, since=time.time() - lately_s)
-        decisions.append(decide(demand, tasks(index, demand), index, groups.rule(name)))
+        try:
+            decisions.append(decide(demand, tasks(index, demand), index, groups.rule(name)))
+        except ZooError as error:  # one group's bad rule must not stop the others
+            problems.append(f"group {name}: {error}")
     changed = [one.assignment for one in decisions if one.changed and one.assignment is not None]
     if changed and sign is not None:
         sign(changed)
         for one in decisions:
             if one.changed and one.assignment is not None:
                 log.info("group %s: %s; %s", one.group, ", ".join(one.assignment.models), one.reason)
+    if problems:
+        raise ServiceError(" ".join(problems) + " The other groups have been decided.")
     return decisions
 
 
