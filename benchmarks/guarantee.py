@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.stats import binom
 
 from benchmarks.repeated import DELTA, Choices
 from selector.constraint import Constraint
@@ -43,9 +44,12 @@ class Guarantee:
     # mean time over that of the cheapest threshold that is truly good enough; without a certificate, the
     # reference model answers
     price: float
+    # the same if only one threshold were tested, the best one for that, known in hindsight: what the number
+    # of samples leaves possible
+    floor: float
 
 
-def study(choices: Choices, outcomes: Outcomes, reference: str, *, seed: int = 0) -> list[Guarantee]:
+def study(choices: Choices, outcomes: Outcomes, *, seed: int = 0) -> list[Guarantee]:
     """One row for every precision and number of certify samples."""
     development, world = outcomes.split(FIT, TUNE), outcomes.split(CERTIFY, TEST)
     best = max(point.accuracy for candidate in choices.candidates for point in candidate.frontier)
@@ -57,8 +61,8 @@ def study(choices: Choices, outcomes: Outcomes, reference: str, *, seed: int = 0
         candidate, _ = choices.choice(level, usual)
         policy = choices.policy(candidate)
         frontier = policy.frontier(world, policy.sequence(development))
-        right = world.right[:, world.models.index(reference)]
-        fallback = policy.costs[reference]
+        right = world.right[:, world.models.index(choices.reference)]
+        fallback = choices.fallback_ms
         for size in sizes:
             rows.append(_row(policy, frontier, right, level, size, usual, fallback, seed))
     return rows
@@ -110,6 +114,17 @@ def _row(
         violated=violated,
         below_on_test=below,
         price=float(np.mean(times)) / hindsight,
+        floor=_one_test(frontier, level, size, fallback_ms) / hindsight,
+    )
+
+
+def _one_test(frontier: Sequence[Simulated], level: float, size: int, fallback_ms: float) -> float:
+    """Expected mean time when the best single threshold is tested, by an exact binomial test."""
+    least = binom.isf(DELTA, size, level)  # right answers that are not yet enough
+    chances = [float(binom.sf(least, size, point.accuracy)) for point in frontier]
+    return min(
+        chance * point.mean_ms + (1 - chance) * fallback_ms
+        for chance, point in zip(chances, frontier, strict=True)
     )
 
 

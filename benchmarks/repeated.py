@@ -20,13 +20,14 @@ import numpy as np
 
 from benchmarks.peers import PEERS, cheapest_meeting
 from selector.constraint import Constraint
-from training.aims import Aim
+from training.aims import CAUTION, Aim
 from training.candidates import Candidate, standing
 from training.certify import Tests
 from training.consider import consider
 from training.outcomes import ALL_SPLITS, Outcomes, load_outcomes, pixels_of
-from training.policies import FittedPolicy, Simulated, by_cost
+from training.policies import FittedPolicy, Simulated, Simulator, by_cost
 from training.profile import read_profile_record
+from training.singles import upper_hull
 from training.splits import CERTIFY, FIT, TEST, TUNE, Splits, one_environment_per_group
 from zoo.directory import Zoo
 from zoo.latency import LatencyTable
@@ -66,6 +67,7 @@ class Repetition:
     named: Point  # the most capable model as delivered
     levels: tuple[float, ...]
     ours: tuple[Point, ...]  # one a level
+    settings: tuple[Point, ...]  # ours that no mix of others beats in cross-validation, cheapest first
     at_reference: tuple[Point, ...]  # aiming at the named model's accuracy plus each of OFFSETS
     certified: tuple[CertifiedPoint, ...]
     peers: Mapping[str, tuple[Point | None, ...]]  # one a level; None where it cannot reach the level
@@ -140,7 +142,7 @@ def _one(
         seed=seed,
     )
     outcomes, candidates = considered.outcomes, considered.candidates
-    ours = Choices(candidates, considered.situation.outcomes)
+    ours = Choices(candidates, considered.situation.outcomes, costs)
     seconds = {"zooselect": time.perf_counter() - start}
     assert considered.input_fit is not None
     overhead_ms = considered.input_fit.cost_ms
@@ -158,16 +160,21 @@ def _one(
         peer = PEERS[name]()
         peer.fit(development, costs, overhead_ms=overhead_ms, decide_ms=decide_ms, seed=seed)
         seconds[name] = time.perf_counter() - start
-        points = peer.frontier(test)
-        frontiers[name] = tuple(_point(point) for point in points)
-        met = [cheapest_meeting(peer.development_frontier(), points, level) for level in levels]
-        found[name] = tuple(None if point is None else _point(point) for point in met)
+        settings = peer.frontier(test)
+        points = {
+            id(setting): replace(_point(setting), accuracy=accuracy)
+            for setting, accuracy in zip(settings, peer.accuracies(test, settings), strict=True)
+        }
+        frontiers[name] = tuple(points.values())
+        met = [cheapest_meeting(peer.development_frontier(), settings, level) for level in levels]
+        found[name] = tuple(None if setting is None else points[id(setting)] for setting in met)
     return Repetition(
         seed=seed,
         reference=_single(test, reference, costs),
         named=_single(test, named, costs),
         levels=tuple(levels),
         ours=tuple(_point(ours.reaching(level, test)) for level in levels),
+        settings=tuple(_point(setting) for setting in ours.settings(test)),
         at_reference=tuple(_point(ours.reaching(accuracy[named] + offset, test)) for offset in OFFSETS),
         certified=tuple(_certified(ours, outcomes, levels, reference)),
         peers=found,
@@ -184,17 +191,25 @@ class Choices:
     ----------
     compared
         The samples that the candidates were compared on.
+    costs
+        Milliseconds of every model.
     """
 
-    def __init__(self, candidates: Sequence[Candidate], compared: Outcomes) -> None:
+    def __init__(
+        self, candidates: Sequence[Candidate], compared: Outcomes, costs: Mapping[str, float]
+    ) -> None:
         self.candidates = candidates
-        self._nothing = np.zeros(len(compared), dtype=np.bool_)  # an absolute precision needs no reference
+        accuracy = compared.accuracy()
+        self.reference = max(accuracy, key=lambda name: (accuracy[name], -costs[name]))
+        self.fallback_ms = costs[self.reference]
+        self._nothing = np.zeros(len(compared), dtype=np.bool_)  # no constraint here needs a reference
         self._built: dict[int, FittedPolicy] = {}
+        self._simulators: dict[int, tuple[Outcomes, Simulator]] = {}
 
     def choice(self, level: float, samples: int = MANY) -> tuple[Candidate, Simulated]:
         """The best candidate for a precision, to be certified on so many samples, and its best point."""
         constraint = Constraint(kind="precision", level=min(max(level, 0.001), 0.999))
-        aim = Aim(constraint, samples, DELTA, self._nothing)
+        aim = Aim(constraint, samples, DELTA, self._nothing, self.fallback_ms)
         chosen = max(self.candidates, key=lambda candidate: standing(candidate, aim))
         return chosen, aim.nearest(chosen.frontier)
 
@@ -206,8 +221,25 @@ class Choices:
 
     def reaching(self, level: float, outcomes: Outcomes) -> Simulated:
         """What is done with `outcomes` when aiming at an accuracy."""
-        candidate, point = self.choice(level)
-        return self.policy(candidate).simulate(outcomes, point.threshold)
+        return self._simulated(*self.choice(level), outcomes)
+
+    def settings(self, outcomes: Outcomes) -> list[Simulated]:
+        """What is done with `outcomes` at every setting that may be worth having, cheapest first.
+
+        These are the points of all candidates on the upper hull of mean time and accuracy, doubtful gains
+        discounted as in every choice: all that anyone would mix to keep some mean time.
+        """
+        points = [(candidate, point) for candidate in self.candidates for point in candidate.frontier]
+        times = np.array([point.mean_ms for _, point in points])
+        worth = np.array([point.accuracy - CAUTION * point.doubt for _, point in points])
+        return [self._simulated(*points[i], outcomes) for i in upper_hull(times, worth)]
+
+    def _simulated(self, candidate: Candidate, point: Simulated, outcomes: Outcomes) -> Simulated:
+        known = self._simulators.get(id(candidate))
+        if known is None or known[0] is not outcomes:
+            known = outcomes, self.policy(candidate).simulator(outcomes)
+            self._simulators[id(candidate)] = known
+        return known[1](point.threshold)
 
 
 def _certified(

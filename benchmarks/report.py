@@ -119,15 +119,16 @@ def _mean_curve(curves: Sequence[Sequence[Point]]) -> list[tuple[float, float]]:
 def print_verdicts(judged: Sequence[Verdict]) -> None:
     """Print ours against each peer."""
     print(
-        "\nours minus each peer at the same mean time, points of accuracy (mean over splits ± standard error)"
+        "\nours minus each peer at the same mean time, points of accuracy: mean over splits ± standard error,"
+        "\ncorrected for samples that splits share (uncorrected in brackets)"
     )
-    print(f"{'peer':<26}{'levels':>7}{'worst level':>18}{'all levels':>18}{'not behind':>12}{'ahead':>7}")
+    print(f"{'peer':<26}{'levels':>7}{'worst level':>25}{'all levels':>25}{'not behind':>12}{'ahead':>7}")
     for item in judged:
-        worst = f"{item.worst * 100:+.2f} ± {item.worst_error * 100:.2f}"
-        overall = f"{item.mean * 100:+.2f} ± {item.mean_error * 100:.2f}"
+        worst = f"{item.worst * 100:+.2f} ± {item.worst_error * 100:.2f} ({item.worst_naive * 100:.2f})"
+        overall = f"{item.mean * 100:+.2f} ± {item.mean_error * 100:.2f} ({item.mean_naive * 100:.2f})"
         yes = ["no", "yes"]
         print(
-            f"{item.peer:<26}{item.levels:>7}{worst:>18}{overall:>18}"
+            f"{item.peer:<26}{item.levels:>7}{worst:>25}{overall:>25}"
             f"{yes[item.not_behind]:>12}{yes[item.ahead]:>7}"
         )
 

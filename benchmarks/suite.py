@@ -97,7 +97,8 @@ def input_overhead(
     )
     assert considered.input_fit is not None
     known = outcomes.split(FIT, TUNE).accuracy()
-    choices = Choices([c for c in considered.candidates if c.kind == "input"], considered.situation.outcomes)
+    inputs = [candidate for candidate in considered.candidates if candidate.kind == "input"]
+    choices = Choices(inputs, considered.situation.outcomes, considered.situation.costs)
     point = choices.choice(known[prepared.reference] - 0.01)[1]
     times = time_selector_us(considered.input_fit.graph, latency.image)
     micros = float(np.median(times))
@@ -120,6 +121,5 @@ def _guarantee(outcomes: Outcomes, prepared: Prepared, latency: LatencyTable, se
         pixels=None,
         seed=seed,
     )
-    accuracy = outcomes.split(FIT, TUNE).accuracy()
-    choices = Choices(considered.candidates, considered.situation.outcomes)
-    return study(choices, considered.outcomes, max(accuracy, key=lambda name: accuracy[name]), seed=seed)
+    choices = Choices(considered.candidates, considered.situation.outcomes, considered.situation.costs)
+    return study(choices, considered.outcomes, seed=seed)

@@ -20,7 +20,7 @@ def point(accuracy: float, mean_ms: float, *, spread: float = 0.0) -> Simulated:
 
 
 def aim(kind: ConstraintKind, level: float, samples: int = 400) -> Aim:
-    return Aim(Constraint(kind=kind, level=level), samples, 0.05, REFERENCE)
+    return Aim(Constraint(kind=kind, level=level), samples, 0.05, REFERENCE, fallback_ms=6.0)
 
 
 FRONTIER = [point(0.96, 5.0), point(0.93, 3.0), point(0.91, 2.0), point(0.85, 1.0)]
@@ -75,3 +75,11 @@ def test_a_doubtful_gain_ranks_behind_a_sure_one(kind: ConstraintKind) -> None:
     assert goal.rank(sure) > goal.rank(lucky)
     assert goal.rank([replace(lucky[0], doubt=0.0)]) > goal.rank(sure)
     assert goal.best(lucky) is lucky[0], "doubt decides between policies, not on the threshold of one"
+
+
+def test_room_above_the_aim_is_worth_what_it_saves_when_luck_is_bad() -> None:
+    needed = accuracy_to_certify(0.9, 400)
+    tight, roomy = [point(needed, 2.0)], [point(needed + 0.04, 2.6), point(needed, 2.1)]
+    assert aim("precision", 0.9).rank(roomy) > aim("precision", 0.9).rank(tight)
+    sure = aim("precision", needed, samples=10**9)
+    assert sure.rank([point(needed, 2.0), point(needed + 0.01, 2.0)]) > sure.rank(roomy)

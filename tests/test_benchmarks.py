@@ -26,7 +26,7 @@ import benchmarks.suite
 import training.consider
 import training.scout
 from benchmarks.__main__ import app
-from benchmarks.compare import at_equal_time, gains, speedups, verdicts
+from benchmarks.compare import at_equal_time, error, gains, naive_error, speedups, verdicts
 from benchmarks.guarantee import DRAWS, Guarantee, study
 from benchmarks.peers import PEERS
 from benchmarks.peers.singles import SingleModels
@@ -127,6 +127,7 @@ def repetition(seed: int = 0, *, ours: Sequence[Point] = OURS, **peers: Sequence
         named=Point(0.85, 5.0, 5.0),
         levels=(0.80, 0.84, 0.86),
         ours=tuple(ours),
+        settings=tuple(ours),
         at_reference=points(*((2.5, 0.85 + offset) for offset in OFFSETS)),
         certified=(),
         peers={name: tuple(found) for name, found in peers.items()},
@@ -163,6 +164,13 @@ def test_we_are_ahead_of_a_peer_that_is_worse() -> None:
     assert found.mean == pytest.approx(0.07 / 3)
     assert found.not_behind
     assert found.ahead
+
+
+def test_the_error_allows_for_samples_that_splits_share() -> None:
+    values = np.array([0.01, 0.02, 0.04, 0.03])
+    assert naive_error(values) == pytest.approx(values.std(ddof=1) / 2)
+    assert error(values) == pytest.approx(values.std(ddof=1) * np.sqrt(1 / 4 + 0.25 / 0.5))
+    assert np.isnan(error(values[:1]))
 
 
 def test_one_level_at_which_a_peer_is_better_is_enough_to_be_behind() -> None:
@@ -221,7 +229,7 @@ def guarantees(
     outcomes = deal(made(chances), 0)
     monkeypatch.setattr(benchmarks.guarantee, "BELOW_BEST", (below,))
     monkeypatch.setattr(benchmarks.guarantee, "DELTA", delta)
-    return study(Choices([candidate(outcomes)], outcomes.split(FIT, TUNE)), outcomes, "full")
+    return study(Choices([candidate(outcomes)], outcomes.split(FIT, TUNE), COSTS), outcomes)
 
 
 def test_what_is_truly_good_enough_is_never_counted_as_a_violation(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,6 +253,7 @@ def test_the_guarantee_costs_less_with_more_samples(monkeypatch: pytest.MonkeyPa
     rows = guarantees(monkeypatch, (0.70, 0.95))
     assert [row.samples for row in rows] == sorted(row.samples for row in rows)
     assert rows[0].price > rows[-1].price > 1
+    assert rows[0].floor > rows[-1].floor > 1
 
 
 # Repeated splits, and a suite from end to end, on three small real models

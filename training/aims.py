@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,9 @@ from zoo.errors import DataError
 # rule of Breiman et al. (1984), a gain counts as far as it exceeds so many of its standard errors.
 CAUTION = 1.5
 NOISE = 0.005  # of an accuracy: where nothing is good enough, less than this is not paid for
-SHIFTS = (-0.005, 0.0, 0.005)  # of the aim, averaged over so that one lucky point does not decide
+# What certify samples show varies. Frontiers are compared at the middles of five equally likely parts of
+# that, in standard deviations; this also keeps one lucky point from deciding.
+LUCK: tuple[float, ...] = tuple(float(norm.ppf(0.1 + 0.2 * part)) for part in range(5))
 
 
 @lru_cache(maxsize=1000)
@@ -39,12 +42,15 @@ class Aim:
     ----------
     reference
         Whether the reference model is right on each of the samples that frontiers are computed on.
+    fallback_ms
+        Milliseconds of the model that answers where nothing is certified.
     """
 
     constraint: Constraint
     samples: int
     delta: float
     reference: NDArray[np.bool_]
+    fallback_ms: float
 
     def slack(self, point: Simulated) -> float:
         """By how much a point exceeds what is asked, in shares of answers or of the budget."""
@@ -56,8 +62,8 @@ class Aim:
             return kept - accuracy_to_certify(TAIL, self.samples, delta=self.delta)
         if self.constraint.kind == "max_drop":
             lead = point.right.astype(np.float64) - self.reference
-            return float(lead.mean()) + level - self._margin(lead)
-        return (level - point.mean_ms - self._margin(point.cost_ms)) / level
+            return float(lead.mean()) + level - self._margin(float(lead.std()))
+        return (level - point.mean_ms - self._margin(point.spread_ms)) / level
 
     def best(self, frontier: Sequence[Simulated], shift: float = 0.0) -> Simulated | None:
         """The cheapest point that meets a bound on accuracy, or the most accurate one within a budget."""
@@ -85,20 +91,28 @@ class Aim:
             if not enough:
                 return (0.0, max(self.slack(p) for p in frontier))
             return max((1.0, point.accuracy - CAUTION * point.doubt, -point.mean_ms) for point in enough)
-        slacks = [self.slack(point) - CAUTION * point.doubt for point in frontier]
-        costs = [point.mean_ms for point in frontier]
-        logs = []
-        for shift in SHIFTS:
-            within = [cost for cost, slack in zip(costs, slacks, strict=True) if slack >= shift]
-            if within:
-                logs.append(np.log(min(within)))
-        if not logs:
-            near = [cost for cost, slack in zip(costs, slacks, strict=True) if slack >= max(slacks) - NOISE]
+        slacks = np.array([self.slack(point) - CAUTION * point.doubt for point in frontier])
+        costs = np.array([point.mean_ms for point in frontier])
+        shifts = -max(self._spread(frontier), NOISE / 2) * np.array(LUCK)
+        found = [costs[slacks >= shift] for shift in shifts]
+        if not any(map(len, found)):
             # a lead within the noise is not worth any time
-            return (0.0, 100 * round(max(slacks) / NOISE) - float(np.log(min(near))))
-        # the middle shift is the aim itself: a frontier that ends between aim and shift is not worth less
-        reached = 1.0 if max(slacks) >= 0 else 0.5
-        return (reached, -float(np.mean(logs)) - 0.02 * (len(SHIFTS) - len(logs)))
+            near = costs[slacks >= slacks.max() - NOISE].min()
+            return (0.0, 100 * round(slacks.max() / NOISE) - float(np.log(near)))
+        expected = np.mean([within.min() if len(within) else self.fallback_ms for within in found])
+        return (1.0 if slacks.max() >= 0 else 0.5, -float(np.log(expected)))
 
-    def _margin(self, values: NDArray[np.float64]) -> float:
-        return float(norm.isf(self.delta) * values.std() / np.sqrt(max(1, self.samples)))
+    def _spread(self, frontier: Sequence[Simulated]) -> float:
+        """Standard deviation of what the certify samples show of the frontier's most accurate point."""
+        lead = max(frontier, key=lambda point: point.accuracy).right.astype(np.float64)
+        if self.constraint.kind == "max_drop":
+            lead -= self.reference
+        return float(lead.std() / np.sqrt(max(1, self.samples)))
+
+    def _margin(self, deviation: float) -> float:
+        return self._sureness * deviation / math.sqrt(max(1, self.samples))
+
+    @cached_property
+    def _sureness(self) -> float:
+        """Standard deviations that a normal variable exceeds with probability delta."""
+        return float(norm.isf(self.delta))

@@ -125,6 +125,7 @@ def fit_outcomes(
         len(held),
         chosen.delta,
         compared.right[:, compared.models.index(by_accuracy[0])],
+        fallback_ms=costs[by_accuracy[0]],
     )
     candidates = within_bytes(considered.candidates, zoo, chosen.max_bytes)
     kept = worth_keeping(candidates, aim)

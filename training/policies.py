@@ -49,6 +49,11 @@ class Simulated:
         """Mean cost."""
         return float(self.cost_ms.mean(dtype=np.float64))
 
+    @cached_property
+    def spread_ms(self) -> float:
+        """Standard deviation of the cost."""
+        return float(self.cost_ms.std(dtype=np.float64))
+
 
 Simulator = Callable[[float], Simulated]  # threshold → what the policy does
 

@@ -27,6 +27,7 @@ Floats = NDArray[np.float64]
 
 MOST_CLASSES = 100  # beyond, single classes are too rare in the samples to be worth a weight
 OPSET = 20
+UNDISTURBED = 0.25  # quantile of times that other programs on the machine hardly touch
 _FLOOR = 1e-4  # of a probability, before its logarithm
 _TINY = 1e-12
 
@@ -144,8 +145,9 @@ def decision_costs_ms(zoo: Zoo, table: LatencyTable, classes: int, *, runs: int 
         [rng.integers(0, 256, (1, *table.image, 3), dtype=np.uint8) for _ in range(8)],
         runs=runs,
     )
-    scale = table.models[cheapest].latency.p50_ms / float(np.median(times["model"]))
-    return float(np.median(times["stage"])) * scale, float(np.median(times["confidence"])) * scale
+    quick = {name: float(np.quantile(some, UNDISTURBED)) for name, some in times.items()}
+    scale = table.models[cheapest].latency.p50_ms / quick["model"]
+    return quick["stage"] * scale, quick["confidence"] * scale
 
 
 def _inputs(logits: NDArray[np.floating], committee: bool, features: Floats | None) -> Floats:

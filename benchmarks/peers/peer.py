@@ -99,6 +99,10 @@ class Peer(ABC):
         points = self._points(outcomes.with_models(self.models))
         return [replace(point, answered_by=places[point.answered_by]) for point in points]
 
+    def accuracies(self, outcomes: Outcomes, frontier: Sequence[Simulated]) -> list[float]:
+        """Accuracy at every point of :meth:`frontier`; expected ones where answers are drawn at random."""
+        return [point.accuracy for point in frontier]
+
     def development_frontier(self) -> list[Simulated]:
         """The frontier to choose settings from: development samples, cross-validated with :attr:`folds`.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -64,6 +65,9 @@ class RandomMix(Peer):
                 self._answer(outcomes, float(position), np.where(order < share * len(order), dear, cheap))
             )
         return points
+
+    def accuracies(self, outcomes: Outcomes, frontier: Sequence[Simulated]) -> list[float]:
+        return [accuracy for _, accuracy in self.expected(outcomes)]
 
     def expected(self, outcomes: Outcomes) -> list[tuple[float, float]]:
         """Expected cost in ms and accuracy of every setting, exactly, in the order of the frontier."""
