@@ -150,6 +150,9 @@ def judged(
                 "Give what 'zooselect profile' was given."
             )
         images = held_out_images(profile, load_data(data, environments=environments, seed=seed))
+        environment = fitted.record.bundle.calibration.environment
+        if environment is not None:
+            images = images.subset([i for i, name in enumerate(images.environments) if name == environment])
         selector = Selector.load(bundle)
         timed = run_wall_clock(
             {our_name(wanted): (selector, wanted)},
