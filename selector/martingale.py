@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 MOST = 1e100  # capital beyond this is given away, which leaves a martingale below what it may be
 
 _CELLS = 512  # in which bets on p-values are constant
-_PARTS = 8  # parts of all p-values; one bet on each
+_PARTS = 4  # of all p-values; one bet on each
 _BLOCK = 64  # numbers whose random order is drawn together
 
 Bins = tuple[Sequence[float], Sequence[int]]  # ascending edges; calibration numbers per bin, one more
@@ -26,14 +26,16 @@ class State(NamedTuple):
 
 
 def _bets() -> NDArray[np.float64]:
-    """Densities of p-values to bet on ``[B, _CELLS]``: large or small values, both, or any part of them."""
+    """Densities of p-values to bet on ``[B, _CELLS]``: small, large, both or average ones, and any part."""
     p = np.linspace(0, 1, _CELLS + 1)
     shares = []
     for power in (0.3, 0.6):
         small, large = p**power, 1 - (1 - p) ** power
         shares += [small, large, (small + large) / 2]
-    for part in range(_PARTS):  # a fifth stays on all p-values alike, so that no surprise ruins it
-        shares.append(0.2 * p + 0.8 * np.clip(p * _PARTS - part, 0, 1))
+    # none of the others stakes all: a surprise must not ruin it
+    shares += [p + slope * p * (1 - p) for slope in (0.8, -0.8)]
+    shares.append(0.2 * p + 0.8 * p**2 * (3 - 2 * p))
+    shares += [(p + np.clip(p * _PARTS - part, 0, 1)) / 2 for part in range(_PARTS)]
     return np.diff(np.stack(shares), axis=1) * _CELLS
 
 
