@@ -68,16 +68,13 @@ def run_wall_clock(
     """
     for name, (selector, _) in selectors.items():
         match_classes(data.classes, selector.classes, model=name)
-    # in random order: one by class or by environment would look like inputs that change
-    order = np.random.default_rng(seed).permutation(len(data))
-    truth = np.array([data.classes[data.labels[i]] for i in order])
-    images = [np.ascontiguousarray(data.image(i)) for i in order]
+    truth = np.array([data.classes[label] for label in data.labels])
+    images = [np.ascontiguousarray(data.image(i)) for i in range(len(data))]
     calls: dict[str, Callable[[NDArray[np.uint8]], object]] = {
         **{name: partial(_predict, selector, asked) for name, (selector, asked) in selectors.items()},
         **{name: partial(_answer, model) for name, model in singles.items()},
     }
     answers: dict[str, list[tuple[str, str, bool | None]]] = {name: [] for name in calls}
-    _watch_anew(selectors)
     for name, call in tqdm(calls.items(), desc="answering", unit="method", disable=not progress, delay=2):
         for image in images:
             result = call(image)
@@ -85,12 +82,10 @@ def run_wall_clock(
                 answers[name].append((result.label, result.model, result.certified))
             else:
                 answers[name].append((str(result), name, None))
-    _watch_anew(selectors)
     times = time_interleaved(
         calls, images, runs=len(images) * rounds, warm_up=min(20, len(images)), seed=seed, progress=progress
     )
     timed = []
-    places = np.argsort(order)
     for name in calls:
         labels = np.array([label for label, _, _ in answers[name]])
         shares = Counter(model for _, model, _ in answers[name])
@@ -98,9 +93,9 @@ def run_wall_clock(
         timed.append(
             Timed(
                 name=name,
-                right=(labels == truth)[places],
-                times_ms=times[name].reshape(rounds, -1).mean(axis=0)[places],
-                all_times_ms=times[name].reshape(rounds, -1)[:, places].ravel(),
+                right=labels == truth,
+                times_ms=times[name].reshape(rounds, -1).mean(axis=0),
+                all_times_ms=times[name],
                 answered_by={model: count / len(images) for model, count in shares.items()},
                 certified=None if flags[0] is None else all(flags),
             )
@@ -114,11 +109,6 @@ def single_models(selector: Selector, names: Sequence[str] | None = None) -> dic
         name: Model.open(selector.bundle.card(name), selector.folder, threads=selector.threads)
         for name in (selector.models if names is None else names)
     }
-
-
-def _watch_anew(selectors: Mapping[str, tuple[Selector, Constraint]]) -> None:
-    for selector, _ in selectors.values():
-        selector.reset_drift()
 
 
 def _predict(selector: Selector, asked: Constraint, image: NDArray[np.uint8]) -> Prediction:

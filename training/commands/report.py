@@ -153,7 +153,7 @@ def judged(
         environment = fitted.record.bundle.calibration.environment
         if environment is not None:
             images = images.subset([i for i, name in enumerate(images.environments) if name == environment])
-        selector = Selector.load(bundle)
+        selector = Selector.load(bundle, watch=False)  # single models are not watched either
         timed = run_wall_clock(
             {our_name(wanted): (selector, wanted)},
             images,
