@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ class Sizes:
     changed: int  # most inputs that a change is waited for
 
 
-SUITES = {
+SUITES: dict[str, tuple[Callable[[Given], Prepared], str, Sizes]] = {
     "cifar10": (
         prepare_cifar10_drift,
         "resnet20",
@@ -154,7 +154,7 @@ def run_drift(
     figures: dict[str, Any] = {"alpha": ALPHA, "suites": {}}
     for name in suites:
         prepare, model, sizes = SUITES[name]
-        prepared: Prepared = prepare(given)
+        prepared = prepare(given)
         outcomes = load_outcomes(prepared.profile, zoo=prepared.zoo, splits=ALL_SPLITS)
         pool = Pool.of(outcomes, model)
         print(f"{prepared.title}; {sizes.calibration} calibration samples, confidence of {model}")
