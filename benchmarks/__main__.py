@@ -112,6 +112,29 @@ def speed(
 
 
 @app.command()
+def drift(
+    data: DataOption = Path(_DATA) if _DATA else None,
+    weights: WeightsOption = Path(_DATA) if _DATA else None,
+    work: WorkOption = Path("results/work"),
+    suites: Annotated[str, typer.Option(help="Which, separated by commas.")] = "cifar10,digits",
+    streams: Annotated[int, typer.Option(min=1, help="Streams in which nothing changes.")] = 1000,
+    runs: Annotated[int, typer.Option(min=1, help="Changes to each environment.")] = 200,
+    seed: SeedOption = 0,
+    results: ResultsOption = Path("results"),
+) -> None:
+    """False alarms of the drift monitor, how soon it notices each environment, and its time per input."""
+    from benchmarks.drift import SUITES, run_drift
+    from benchmarks.zoos import Given
+
+    chosen = [part.strip() for part in suites.split(",") if part.strip()]
+    unknown = sorted(set(chosen) - set(SUITES))
+    if unknown:
+        typer.echo(f"error: expected suites among {', '.join(SUITES)}, got {', '.join(unknown)}.", err=True)
+        raise typer.Exit(1)
+    run_drift(Given(work, data, weights, seed), suites=chosen, streams=streams, runs=runs, results=results)
+
+
+@app.command()
 def distribution(
     weights: WeightsOption = Path(_DATA) if _DATA else None,
     devices: Annotated[int, typer.Option(min=1, help="Devices that poll one service.")] = 1000,

@@ -90,6 +90,16 @@ def prepare_cifar10_environments(given: Given) -> Prepared:
     return _profiled(title, resnet_zoo(given), data, work, given, reference=f"resnet{DEPTHS[-1]}")
 
 
+def prepare_cifar10_drift(given: Given) -> Prepared:
+    """CIFAR-10 in all environments, with the model that a cascade would run first."""
+    work = given.work / "cifar10-drift"
+    originals = image_folder(unpacked(given, "cifar10-test.zip", "test"))
+    data = under_environments(originals, list(ENVIRONMENTS), seed=given.seed, severity=0.4)
+    first = f"resnet{DEPTHS[0]}"
+    title = "CIFAR-10 in seven environments, third-party ResNet-20"
+    return _profiled(title, resnet_zoo(given).only([first]), data, work, given, reference=first)
+
+
 def prepare_photos(given: Given) -> Prepared:
     """Photographs of ImageNet classes: EfficientNet-Lite at several resolutions, float and int8."""
     work = given.work / "photos"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from selector.engine import Engine, Outcome
 from zoo.errors import ImageError
 from zoo.image import check_batch, check_image
 
@@ -15,6 +15,7 @@ _BATCH = 64  # images per inference; bounds memory
 
 Images = NDArray[np.uint8] | Sequence[NDArray[np.uint8]]  # [N, H, W, 3], or [H, W, 3] each
 Pieces = list[list[int]]
+T = TypeVar("T")
 
 
 def pieces_of(images: Images) -> Pieces:
@@ -40,15 +41,13 @@ def pieces_of(images: Images) -> Pieces:
     ]
 
 
-def run_pieces(
-    engine: Engine, images: Images, pieces: Pieces, threshold: float | None, *, answer: bool
-) -> list[Outcome]:
-    """Outcomes of all images, in their order; see :meth:`Engine.run`."""
-    found: dict[int, Outcome] = {}
+def run_pieces(run: Callable[[NDArray[np.uint8]], Sequence[T]], images: Images, pieces: Pieces) -> list[T]:
+    """What `run` returns for batches ``[N, H, W, 3]``, one thing an image, in the order of the images."""
+    found: dict[int, T] = {}
     for rows in pieces:
         if isinstance(images, np.ndarray):
             batch = images[rows[0] : rows[-1] + 1]
         else:
             batch = np.stack([images[i] for i in rows])
-        found.update(zip(rows, engine.run(batch, threshold, answer=answer), strict=True))
+        found.update(zip(rows, run(batch), strict=True))
     return [found[i] for i in range(len(found))]

@@ -44,7 +44,7 @@ def measure_folder(
     if not (folder / BUNDLE_FILE).is_file():
         zoo = Zoo.open(folder)
         return measure(zoo, images, device=device, threads=threads, runs=runs, seed=seed, progress=progress)
-    selector = Selector.load(folder, threads=threads)
+    selector = Selector.load(folder, threads=threads, watch=False)
     installed = tuple(selector.bundle.card(name) for name in selector.models)
     zoo = Zoo(folder, Manifest(schema_version=SCHEMA_VERSION, models=installed), complete=False)
     table = measure(zoo, images, device=device, threads=threads, runs=runs, seed=seed, progress=progress)

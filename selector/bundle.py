@@ -10,13 +10,15 @@ import msgspec
 from msgspec import Meta
 
 from selector.constraint import Constraint
+from selector.drift import DriftReference
 from selector.policy import CascadePolicy, InputPolicy, Policy, StagedPolicy, check_relative
 from zoo.card import ModelCard, Name, Positive, Sha256, check_same_classes
 from zoo.errors import BundleError, ModelNotFoundError
 from zoo.files import read_record, sha256_bytes
 from zoo.latency import Milliseconds
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+OLDEST_VERSION = 2  # has no drift reference
 BUNDLE_FILE = "bundle.json"
 
 Probability = Annotated[float, Meta(gt=0, lt=1)]
@@ -49,6 +51,7 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     certify: Positive
     top_k: Positive = 1  # an answer counts as right when the label is among its k most probable classes
     agree_with: Name | None = None  # right is what this model says; None: the label
+    environment: str | None = None  # samples of this environment only; None: of all
 
 
 class SelectorGraph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -92,6 +95,7 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     costs: Annotated[tuple[DeviceCosts, ...], Meta(min_length=1)]
     calibration: Calibration
     selector: SelectorGraph | None = None
+    drift: DriftReference | None = None  # what inputs are held against; None: nothing notices a change
 
     def __post_init__(self) -> None:
         names = [card.name for card in self.models]
@@ -119,6 +123,10 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         for costs in self.costs:
             if set(costs.models) != set(names):
                 raise ValueError(f"costs of {costs.device!r}: expected each of {sorted(names)} once")
+        if self.drift is not None and not set(self.drift.confidence) <= set(names):
+            raise ValueError(
+                f"drift.confidence: expected models of this bundle, got {sorted(self.drift.confidence)}"
+            )
         if set(check_same_classes(self.models)) != set(self.classes):
             raise ValueError("classes: expected the classes of the models")
 
@@ -228,7 +236,7 @@ def read_bundle(folder: str | Path) -> Bundle:
             f"expected a bundle in {folder}, got no {BUNDLE_FILE} there. "
             "Make one with 'zooselect export', or check the path."
         )
-    return read_record(path, Bundle, schema_version=SCHEMA_VERSION, oldest=SCHEMA_VERSION)
+    return read_record(path, Bundle, schema_version=SCHEMA_VERSION, oldest=OLDEST_VERSION)
 
 
 def bundle_json_schema() -> dict[str, Any]:

@@ -110,6 +110,9 @@ EnvironmentOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for another program instead of text.")]
 ThreadsOption = Annotated[int, typer.Option(min=1, help="Threads of one inference.")]
 SkipBadOption = Annotated[bool, typer.Option(help="Leave unreadable images out and count them.")]
+WatchOption = Annotated[
+    bool, typer.Option(help="Notice images that are unlike those of the calibration, and say so.")
+]
 CertifiedOption = Annotated[
     bool, typer.Option("--require-certified", help="Exit with code 3 where an answer is not certified.")
 ]
@@ -139,7 +142,7 @@ def select(
     asked = asked_for(precision, max_drop, mean_ms, p95_ms, environment)
     _announce(chooser, asked)
     rows: list[dict[str, Any]] = []
-    for path, image in _read(images, skip_bad):
+    for path, image in _read(_files(images), skip_bad):
         found = chooser.select(image, **asked)
         rows.append(
             {
@@ -165,6 +168,7 @@ def predict(
     environment: EnvironmentOption = None,
     threads: ThreadsOption = 1,
     skip_bad: SkipBadOption = False,
+    watch: WatchOption = True,
     require_certified: CertifiedOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -174,7 +178,7 @@ def predict(
     """
     from selector.runtime import Selector
 
-    chooser = Selector.load(bundle, threads=threads)
+    chooser = Selector.load(bundle, threads=threads, watch=watch)
     asked = asked_for(precision, max_drop, mean_ms, p95_ms, environment)
     leave(answer_images(chooser, images, asked, skip_bad=skip_bad, as_json=as_json), require_certified)
 
@@ -207,7 +211,7 @@ def bench(
     from zoo.latency import save_table
 
     if images is not None:
-        pixels = [image for _, image in _read([images], skip_bad=True)][:64]
+        pixels = [image for _, image in _read(_files([images]), skip_bad=True)][:64]
     else:
         pixels = _random_images(size, seed)
     table = measure_folder(
@@ -239,9 +243,12 @@ def answer_images(
     _announce(chooser, asked)
     rows: list[dict[str, Any]] = []
     warm: set[tuple[int, ...]] = set()
-    for path, image in _read(images, skip_bad):
+    files = _files(images)
+    # in random order, so that a folder that is sorted by class does not look like inputs that change
+    order = np.random.default_rng(0).permutation(len(files))
+    for path, image in _read([files[i] for i in order], skip_bad):
         if image.shape not in warm:  # so that no row's time contains opening the models
-            chooser.predict(image, **asked)
+            chooser.warm_up(*image.shape[:2])
             warm.add(image.shape)
         found = chooser.predict(image, **asked)
         rows.append(
@@ -256,7 +263,17 @@ def answer_images(
                 "certified": found.certified,
             }
         )
+    places = {str(path): place for place, path in enumerate(files)}
+    rows.sort(key=lambda row: places[row["image"]])
     _show(rows, as_json)
+    status = chooser.drift
+    if status is not None and status.alarm:
+        typer.echo(
+            f"drift: these images are unlike those that the certificates were made on; "
+            f"{', '.join(status.moved[:3])} changed. From then on the reference model {chooser.reference} "
+            "answered, uncertified. Fit again on images like these, or ask with --no-watch.",
+            err=True,
+        )
     return rows
 
 
@@ -280,8 +297,9 @@ def main() -> None:
         sys.exit(1)
 
 
-def _read(paths: list[Path], skip_bad: bool) -> Iterator[tuple[Path, Any]]:
-    from zoo.image import SUFFIXES, load_image
+def _files(paths: list[Path]) -> list[Path]:
+    """Image files, and those inside folders."""
+    from zoo.image import SUFFIXES
 
     files: list[Path] = []
     for path in paths:
@@ -294,6 +312,12 @@ def _read(paths: list[Path], skip_bad: bool) -> Iterator[tuple[Path, Any]]:
             files += inside
         else:
             files.append(path)
+    return files
+
+
+def _read(files: list[Path], skip_bad: bool) -> Iterator[tuple[Path, Any]]:
+    from zoo.image import load_image
+
     skipped = 0
     for path in files:
         try:

@@ -41,6 +41,8 @@ class Outcome:
     probability: float  # estimated probability that the answer is right; NaN where nothing estimates it
     answer: NDArray[np.float64] | None  # class probabilities [C]; None where the model was only picked
     scores: Sequence[float] | None = None  # of all models, in the policy's order, where the policy has them
+    # log-odds of the first model's answer, where that is the same model for every image and this is watched
+    confidence: float | None = None
 
 
 class Engine:
@@ -51,9 +53,17 @@ class Engine:
     """
 
     def __init__(
-        self, bundle: Bundle, source: Source | Path, policy: Policy | None, fallback: str, *, threads: int
+        self,
+        bundle: Bundle,
+        source: Source | Path,
+        policy: Policy | None,
+        fallback: str,
+        *,
+        threads: int,
+        watch: bool = False,
     ) -> None:
         self.bundle = bundle
+        self.watch = watch and bundle.drift is not None
         self.source = FolderSource(source) if isinstance(source, Path) else source
         self.policy = policy
         self.fallback = fallback
@@ -66,6 +76,7 @@ class Engine:
         self._models: dict[str, Model] = {}
         self._permutations: dict[str, NDArray[np.intp]] = {}
         self._graph: ort.InferenceSession | None = None
+        self._watched: ort.InferenceSession | None = None
         self._stages: dict[tuple[str, ...], ort.InferenceSession] = {}
 
     def warm_up(self, image: NDArray[np.uint8], models: Sequence[str]) -> None:
@@ -80,6 +91,8 @@ class Engine:
         for ran, state in self._states.items():
             logits = np.zeros((1, len(ran), len(self.bundle.classes)), np.float32)
             self._judge(state, logits, features)
+        if self.watch:
+            self.watched(image)
 
     def open(self, models: Sequence[str]) -> None:
         """Open the sessions of `models` and those of the policy's graphs."""
@@ -89,6 +102,8 @@ class Engine:
             self._open_graph()
         for state in self._states.values():
             self._open_stage(state)
+        if self.watch:
+            self._open_watched()
 
     def inherit(self, before: Engine, models: Sequence[str]) -> None:
         """Take over the open sessions of `before` for the same files; of models, only those in `models`.
@@ -106,6 +121,8 @@ class Engine:
                         self._permutations[name] = before._permutations[name]
             if before.bundle.selector == self.bundle.selector:
                 self._graph = before._graph
+            if before.bundle.drift == self.bundle.drift:
+                self._watched = before._watched
             for ran, state in self._states.items():
                 if before._states.get(ran) == state and ran in before._stages:
                     self._stages[ran] = before._stages[ran]
@@ -148,20 +165,24 @@ class Engine:
         name = self.fallback
         if not answer:
             return [Outcome(name, (name,), float("nan"), None)] * len(batch)
-        answers = softmax(self.logits(name, batch))
-        return [Outcome(name, (name,), float("nan"), row) for row in answers]
+        logits = self.logits(name, batch)
+        return [
+            Outcome(name, (name,), float("nan"), row, confidence=odds)
+            for row, odds in zip(softmax(logits), self._confidences(logits), strict=True)
+        ]
 
     def _staged_one(self, policy: StagedPolicy, image: NDArray[np.uint8], threshold: float) -> Outcome:
         features = self._features(image) if policy.features else None
         ran = policy.states[0].ran
         rows = self.logits(ran[0], image)[:, np.newaxis]
+        confidence = log_odds_of(rows[0, 0]) if self.watch else None
         while True:
             state = self._states[ran]
             answer, known = self._judge(state, rows, features)
             scores = known[0].tolist()
             pick = next_action_of(scores, state.ways_ms, threshold, policy.rule) if state.actions else 0
             if pick == 0:
-                return Outcome(ran[-1], ran, scores[0], answer[0].astype(np.float64))
+                return Outcome(ran[-1], ran, scores[0], answer[0].astype(np.float64), confidence=confidence)
             name = state.actions[pick - 1][0]
             ran = (*ran, name)
             rows = np.concatenate([rows, self.logits(name, image)[:, np.newaxis]], axis=1)
@@ -171,6 +192,7 @@ class Engine:
         outcomes: list[Outcome | None] = [None] * len(batch)
         first = policy.states[0].ran
         waiting = [(first, np.arange(len(batch)), self.logits(first[0], batch)[:, np.newaxis])]
+        confidences = self._confidences(waiting[0][2][:, 0])
         while waiting:
             ran, rows, logits = waiting.pop()
             state = self._states[ran]
@@ -180,7 +202,13 @@ class Engine:
             if state.actions:
                 picks = next_action(scores, state.ways_ms, threshold, policy.rule)
             for i in np.flatnonzero(picks == 0):
-                outcomes[rows[i]] = Outcome(ran[-1], ran, float(scores[i, 0]), answer[i].astype(np.float64))
+                outcomes[rows[i]] = Outcome(
+                    ran[-1],
+                    ran,
+                    float(scores[i, 0]),
+                    answer[i].astype(np.float64),
+                    confidence=confidences[rows[i]],
+                )
             for name in dict.fromkeys(action[0] for action in state.actions):
                 going = [a + 1 for a, action in enumerate(state.actions) if action[0] == name]
                 mask = np.isin(picks, going)
@@ -194,10 +222,13 @@ class Engine:
         for stage in policy.stages:
             path = (*path, stage.model)
             logits = self.logits(stage.model, image)
-            probability = right_probability_of(stage, log_odds_of(logits[0]))
+            odds = log_odds_of(logits[0])
+            if len(path) == 1:
+                confidence = odds
+            probability = right_probability_of(stage, odds)
             if probability >= threshold:
                 break
-        return Outcome(stage.model, path, probability, softmax(logits)[0])
+        return Outcome(stage.model, path, probability, softmax(logits)[0], confidence=confidence)
 
     def _input_one(
         self, policy: InputPolicy, image: NDArray[np.uint8], threshold: float, *, answer: bool
@@ -236,15 +267,30 @@ class Engine:
         for stage in policy.stages:
             path = (*path, stage.model)
             logits = self.logits(stage.model, batch if len(waiting) == len(batch) else batch[waiting])
-            probabilities = right_probability(stage, top_log_odds(logits)[1])
+            odds = top_log_odds(logits)[1]
+            if len(path) == 1:
+                confidences = odds.tolist()
+            probabilities = right_probability(stage, odds)
             done = (probabilities >= threshold) | (stage is policy.stages[-1])
             answers = softmax(logits)
             for i in np.flatnonzero(done):
-                outcomes[waiting[i]] = Outcome(stage.model, path, float(probabilities[i]), answers[i])
+                outcomes[waiting[i]] = Outcome(
+                    stage.model,
+                    path,
+                    float(probabilities[i]),
+                    answers[i],
+                    confidence=confidences[waiting[i]],
+                )
             waiting = waiting[~done]
             if not len(waiting):
                 break
         return [outcome for outcome in outcomes if outcome is not None]
+
+    def _confidences(self, logits: NDArray[np.float32]) -> list[float] | list[None]:
+        if not self.watch:
+            return [None] * len(logits)
+        odds: list[float] = [log_odds_of(logits[0])] if len(logits) == 1 else top_log_odds(logits)[1].tolist()
+        return odds
 
     def logits(self, name: str, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits ``[N, C]`` of one model, in the order of the bundle's classes."""
@@ -283,6 +329,36 @@ class Engine:
                 "Export the bundle again."
             ) from error
         return values
+
+    def watched(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Features ``[N, F]`` that tell whether inputs have changed; for bundles with a drift reference."""
+        graph = self._watched or self._open_watched()
+        try:
+            values: NDArray[np.float32] = graph.run(["features"], {"image": batch})[0]
+        except Exception as error:
+            raise ModelError(
+                f"the drift graph failed on images {list(batch.shape)}: {str(error)[:300]}. "
+                "Export the bundle again."
+            ) from error
+        return values
+
+    def _open_watched(self) -> ort.InferenceSession:
+        with self._lock:
+            if self._watched is None:
+                record = self.bundle.drift
+                assert record is not None
+                content = self.source.read(record.file, record.sha256, record.size_bytes)
+                graph = open_session(content, name="drift", threads=1)
+                inputs = [(item.name, item.type) for item in graph.get_inputs()]
+                outputs = [(item.name, item.type, item.shape[-1]) for item in graph.get_outputs()]
+                wanted = [("features", "tensor(float)", len(record.features))]
+                if inputs != [("image", "tensor(uint8)")] or outputs != wanted:
+                    raise ModelError(
+                        f"drift graph: expected image uint8 → features of {len(record.features)} numbers, "
+                        f"got {inputs} → {outputs}. Export the bundle again."
+                    )
+                self._watched = graph
+            return self._watched
 
     def _judge(
         self, state: State, logits: NDArray[np.float32], features: NDArray[np.float32] | None

@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -18,6 +19,7 @@ from selector.batches import Images, Pieces, pieces_of, run_pieces
 from selector.bundle import Bundle, Certificate, read_bundle
 from selector.constraint import ConstraintKind
 from selector.demand import Recalled
+from selector.drift import DriftStatus
 from selector.engine import Engine, Outcome
 from selector.policy import Policy
 from selector.source import FolderSource, StoreSource, state_of
@@ -44,9 +46,12 @@ class Selector:
     Use :meth:`load`; ``selector.predict(image, precision=0.95)`` then answers one image.
     """
 
-    def __init__(self, view: View, folder: Path, *, threads: int, device: str | None) -> None:
+    def __init__(
+        self, view: View, folder: Path, *, threads: int, device: str | None, watch: bool = True
+    ) -> None:
         self.folder = folder
         self.threads = threads
+        self._watch = watch
         self._view = view
         self._device = device
         self._store: Store | None = None
@@ -64,6 +69,7 @@ class Selector:
         threads: int = 1,
         models: Sequence[str] | None = None,
         device: str | None = None,
+        watch: bool = True,
     ) -> Selector:
         """Open the bundle in the folder `path`.
 
@@ -76,6 +82,9 @@ class Selector:
             The best policy that needs no others is followed.
         device
             Whose costs to report; by default the first device in the bundle.
+        watch
+            Notice when images are not like those of the calibration any more, where the bundle can tell; see
+            :attr:`drift`. Turn it off where images come in no natural order, such as one image over and over.
 
         Raises
         ------
@@ -106,11 +115,13 @@ class Selector:
                 f"expected the file of at least one model in {folder / 'models'}, got none. "
                 "Export with the models, or copy the files that bundle.json names."
             )
-        view = View(bundle, source, held, threads=threads, device=device)
-        return cls(view, folder, threads=threads, device=device)
+        view = View(bundle, source, held, threads=threads, device=device, watch=watch)
+        return cls(view, folder, threads=threads, device=device, watch=watch)
 
     @classmethod
-    def over(cls, store: Store, task: str, *, threads: int = 1, device: str | None = None) -> Selector:
+    def over(
+        cls, store: Store, task: str, *, threads: int = 1, device: str | None = None, watch: bool = True
+    ) -> Selector:
         """Answer with what is installed in a device's store, and follow what is installed and evicted.
 
         The store is looked at when :meth:`update` is called, and from time to time while images are answered.
@@ -119,7 +130,7 @@ class Selector:
         ----------
         task
             Name of the installed bundle.
-        threads, device
+        threads, device, watch
             As for :meth:`load`.
 
         Raises
@@ -132,10 +143,11 @@ class Selector:
         _check_threads(threads)
         seen = state_of(store)
         selector = cls(
-            View.over(store, task, threads=threads, device=device),
+            View.over(store, task, threads=threads, device=device, watch=watch),
             store.folder,
             threads=threads,
             device=device,
+            watch=watch,
         )
         selector._store, selector._task, selector._seen = store, task, seen
         selector._look_at = time.perf_counter() + LOOK_S
@@ -168,8 +180,8 @@ class Selector:
 
     @property
     def certificates(self) -> tuple[Certificate, ...]:
-        """Certificates that are valid for the installed models."""
-        return tuple(self._view.certificates)
+        """Certificates that are valid for the installed models; none once inputs have drifted."""
+        return () if self._view.drifted else tuple(self._view.certificates)
 
     @property
     def certified_precisions(self) -> tuple[float, ...]:
@@ -181,8 +193,9 @@ class Selector:
         return tuple(
             sorted(
                 certificate.constraint.level
-                for certificate in self._view.certificates
-                if certificate.constraint.kind == kind and certificate.environment == environment
+                for certificate in self.certificates
+                if certificate.constraint.kind == kind
+                and certificate.environment == self._view.proven_for(environment)
             )
         )
 
@@ -197,6 +210,23 @@ class Selector:
         """Open everything now and run it once, so that the first answer is as fast as the others."""
         view = self._view
         view.engine.warm_up(np.zeros((1, height, width, 3), dtype=np.uint8), view.installed)
+
+    @property
+    def drift(self) -> DriftStatus | None:
+        """Whether the images are still like those of the calibration, and what has changed.
+
+        Every image that is answered counts. After an alarm the reference model answers and nothing is
+        certified, until :meth:`reset_drift`. None where the bundle has no drift reference, or none is
+        watched.
+        """
+        monitor = self._view.monitor
+        return None if monitor is None else monitor.status()
+
+    def reset_drift(self) -> None:
+        """Watch anew, and believe the certificates again: once the cause of an alarm is gone."""
+        monitor = self._view.monitor
+        if monitor is not None:
+            monitor.reset()
 
     @property
     def problem(self) -> ZooError | None:
@@ -224,7 +254,12 @@ class Selector:
             self._seen = seen
             try:
                 view = View.over(
-                    self._store, self._task, threads=self.threads, device=self._device, before=self._view
+                    self._store,
+                    self._task,
+                    threads=self.threads,
+                    device=self._device,
+                    watch=self._watch,
+                    before=self._view,
                 )
                 if self._view.engine.in_use:
                     view.engine.open(view.needed)
@@ -380,10 +415,12 @@ class Selector:
         while True:
             course = view.course(precision, asked)
             try:
-                if pieces is None:
-                    assert isinstance(images, np.ndarray)
-                    return view, course, view.engine.run(images, course.threshold, answer=answer)
-                return view, course, run_pieces(view.engine, images, pieces, course.threshold, answer=answer)
+                outcomes = _outcomes(view, images, pieces, course, answer=answer)
+                drifted = answer and view.monitor is not None and _note(view, images, pieces, outcomes)
+                if drifted and course.certificate is not None:  # the alarm is new, and holds for these too
+                    course = course.void()
+                    outcomes = _outcomes(view, images, pieces, course, answer=answer)
+                return view, course, outcomes
             except (DigestError, ModelNotFoundError):
                 newer = self._after_loss(view)
                 if newer is None:
@@ -411,6 +448,31 @@ class Selector:
     def _update_quietly(self) -> None:
         with contextlib.suppress(ZooError):  # kept as `problem`; what is installed goes on answering
             self.update()
+
+
+def _outcomes(
+    view: View, images: Images, pieces: Pieces | None, course: Course, *, answer: bool
+) -> list[Outcome]:
+    run = partial(view.engine.run, threshold=course.threshold, answer=answer)
+    if pieces is None:
+        assert isinstance(images, np.ndarray)
+        return run(images)
+    return run_pieces(run, images, pieces)
+
+
+def _note(view: View, images: Images, pieces: Pieces | None, outcomes: list[Outcome]) -> bool:
+    """Take note of what images look like and how sure the models were; True once there was an alarm."""
+    monitor = view.monitor
+    assert monitor is not None
+    if pieces is None:
+        assert isinstance(images, np.ndarray)
+        features = [*view.engine.watched(images)]
+    else:
+        features = run_pieces(lambda batch: [*view.engine.watched(batch)], images, pieces)
+    for values, outcome in zip(features, outcomes, strict=True):
+        confidence = outcome.confidence
+        monitor.update(values, None if confidence is None else (outcome.path[0], confidence))
+    return monitor.alarm
 
 
 def _check_threads(threads: int) -> None:

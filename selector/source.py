@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from selector.bundle import SCHEMA_VERSION, Bundle
+from selector.bundle import OLDEST_VERSION, SCHEMA_VERSION, Bundle
 from zoo.card import ModelCard
 from zoo.errors import BundleError, DigestError
 from zoo.files import decode_record, read_verified
@@ -82,7 +82,7 @@ class StoreSource:
         """
         content = self.store.read(self.release.record)
         name = f"bundle {self.release.name!r}"
-        return decode_record(content, Bundle, name=name, schema_version=SCHEMA_VERSION, oldest=SCHEMA_VERSION)
+        return decode_record(content, Bundle, name=name, schema_version=SCHEMA_VERSION, oldest=OLDEST_VERSION)
 
     def held(self, bundle: Bundle) -> tuple[str, ...]:
         """Names of the models that are installed as the bundle knows them.

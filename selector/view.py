@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from selector.bundle import Bundle, Certificate, covering, valid_certificates
 from selector.constraint import Constraint, constraint
 from selector.demand import Question, Recent
+from selector.drift import Monitor
 from selector.engine import Engine
 from selector.policy import Policy
 from selector.source import Source, StoreSource
@@ -37,6 +38,10 @@ class Course:
     certificate: Certificate | None
     threshold: float | None
 
+    def void(self) -> Course:
+        """The same question where no certificate counts."""
+        return Course(self.asked, None, None)
+
 
 class View:
     """A bundle with some of its models: which policy is followed, what is certified, the open sessions.
@@ -53,6 +58,7 @@ class View:
         *,
         threads: int,
         device: str | None = None,
+        watch: bool = True,
         before: View | None = None,
     ) -> None:
         if not installed:
@@ -67,24 +73,39 @@ class View:
         fallback = next(name for name in bundle.by_accuracy if name in self.installed)
         self.index = index
         self.engine = Engine(
-            bundle, source, None if index is None else bundle.policies[index], fallback, threads=threads
+            bundle,
+            source,
+            None if index is None else bundle.policies[index],
+            fallback,
+            threads=threads,
+            watch=watch,
         )
         self.certificates = [] if index is None else valid_certificates(bundle, index)
         self.courses: dict[tuple[Constraint, str | None] | float | None, Course] = {}
         self.recent = Recent()
+        self.monitor = Monitor(bundle.drift) if watch and bundle.drift is not None else None
         if before is not None:
             self.engine.inherit(before.engine, self.installed)
             if before.bundle == bundle:  # scores of another bundle would say nothing here
                 self.recent = before.recent
+                self.monitor = before.monitor
 
     @classmethod
     def over(
-        cls, store: Store, task: str, *, threads: int, device: str | None, before: View | None = None
+        cls,
+        store: Store,
+        task: str,
+        *,
+        threads: int,
+        device: str | None,
+        watch: bool = True,
+        before: View | None = None,
     ) -> View:
         """The view of what a store holds now; raises :class:`ZooError` where that cannot answer."""
         source = StoreSource.of(store, task)
         bundle = source.bundle()
-        return cls(bundle, source, source.held(bundle), threads=threads, device=device, before=before)
+        held = source.held(bundle)
+        return cls(bundle, source, held, threads=threads, device=device, watch=watch, before=before)
 
     @property
     def policy(self) -> Policy | None:
@@ -97,8 +118,21 @@ class View:
         followed = () if self.policy is None else self.policy.models
         return tuple(dict.fromkeys((*followed, self.engine.fallback)))
 
+    def proven_for(self, environment: str | None) -> str | None:
+        """How certificates name an environment: not at all, where they were all made in it."""
+        return None if environment == self.bundle.calibration.environment else environment
+
+    @property
+    def drifted(self) -> bool:
+        """Whether inputs are not like those of the certificates any more."""
+        return self.monitor is not None and self.monitor.alarm
+
     def course(self, precision: float | None, asked: Asked) -> Course:
         """What to do for a constraint; raises :class:`PrecisionError` when it is none."""
+        course = self._course(precision, asked)
+        return course.void() if self.drifted else course
+
+    def _course(self, precision: float | None, asked: Asked) -> Course:
         if not asked and (precision is None or isinstance(precision, float)):  # what most calls ask
             known = self.courses.get(precision)
             if known is not None:
@@ -106,7 +140,7 @@ class View:
         return self._new_course(precision, asked)
 
     def _new_course(self, precision: float | None, asked: Asked) -> Course:
-        environment = asked.get("environment")
+        environment = self.proven_for(asked.get("environment"))
         levels: Any = {name: level for name, level in asked.items() if name != "environment"}
         wanted = constraint(precision, **levels) or self.bundle.default
         course = self.courses.get((wanted, environment))

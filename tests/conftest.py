@@ -235,12 +235,13 @@ class GivenCosts(FeatureCosts):
 
 @contextmanager
 def steady(
-    only: Callable[[Candidate], bool] = lambda _: True, *, scout: bool = False
+    only: Callable[[Candidate], bool] = lambda _: True, *, scout: bool = False, watch: bool = False
 ) -> Iterator[pytest.MonkeyPatch]:
     """Fits inside choose among candidates that are `only` of some kind, and measure nothing.
 
     What a fit measures is given, so that no choice depends on the machine of the tests. A scout takes seconds
-    to train; without it, features are those of the pool.
+    to train; without it, features are those of the pool. Unless inputs are to be watched, bundles have no
+    drift reference: most tests ask for the same few images over and over, which is a change.
     """
     every = training.consider.all_candidates
 
@@ -254,6 +255,8 @@ def steady(
         patch.setattr(
             training.input, "measure_costs", lambda grid, **_: GivenCosts(grid, dict.fromkeys(NAMES, 0.5), {})
         )
+        if not watch:
+            patch.setattr(training.fit, "drift_fit", lambda *_, **__: None)
         if not scout:
             patch.setattr(training.fit, "has_pixels", lambda _: False)
         yield patch
@@ -265,10 +268,11 @@ def fit_colours(
     table: LatencyTable,
     *,
     only: Callable[[Candidate], bool] = lambda _: True,
+    watch: bool = False,
     **options: Unpack[Options],
 ) -> Fitted:
     """A :func:`steady` fit to a profile."""
-    with steady(only):
+    with steady(only, watch=watch):
         return training.fit.fit(folder, zoo, table, **options)
 
 
@@ -313,10 +317,10 @@ class World:
         """All outcomes, the test split included."""
         return load_outcomes(self.profile, zoo=self.zoo, splits=ALL_SPLITS)
 
-    def fit(self, kind: Kind, **options: Unpack[Options]) -> Fitted:
+    def fit(self, kind: Kind, *, watch: bool = False, **options: Unpack[Options]) -> Fitted:
         """A fit in which nothing but one kind of policy is allowed."""
         asked: Options = {"policy": KIND_OF_POLICY[kind], **options}
-        return fit_colours(self.profile, self.zoo, self.table, only=CANDIDATES[kind], **asked)
+        return fit_colours(self.profile, self.zoo, self.table, only=CANDIDATES[kind], watch=watch, **asked)
 
     @cached_property
     def fits(self) -> dict[Kind, Fitted]:
@@ -329,6 +333,14 @@ class World:
         for kind, fitted in self.fits.items():
             export_bundle(fitted, self.zoo, self.folder / f"{kind}-bundle")
         return {kind: self.folder / f"{kind}-bundle" for kind in self.fits}
+
+    @cached_property
+    def watched(self) -> dict[Kind, Path]:
+        """Bundles that notice when images are not like the clear ones any more."""
+        for kind in KINDS:
+            fitted = self.fit(kind, watch=True, precision=0.8, environment="clear")
+            export_bundle(fitted, self.zoo, self.folder / f"watched-{kind}-bundle")
+        return {kind: self.folder / f"watched-{kind}-bundle" for kind in KINDS}
 
     def copy_bundle(self, kind: Kind, target: Path) -> Path:
         """A copy of a bundle that may be changed."""

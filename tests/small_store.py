@@ -63,7 +63,7 @@ class Shelf:
     def bundle_release(self) -> BundleRelease:
         """A release of the bundle; its content is in the store then."""
         bundle = Selector.load(self.folder).bundle
-        files = [] if bundle.selector is None else [bundle.selector.file]
+        files = [graph.file for graph in (bundle.selector, bundle.drift) if graph is not None]
         staged = [policy for policy in bundle.policies if isinstance(policy, StagedPolicy)]
         files += [state.file for policy in staged for state in policy.states]
         return BundleRelease(

@@ -123,10 +123,23 @@ def test_a_wrong_field_is_named_with_its_path(
 
 
 def test_a_bundle_of_a_newer_version_says_to_upgrade(record: Record, tmp_path: Path) -> None:
-    record["schema_version"], record["unheard"] = 3, "of"
+    record["schema_version"], record["unheard"] = 4, "of"
     with pytest.raises(
-        SchemaVersionError, match=r"expected schema version 2 or older, got 3\. .*pip install"
+        SchemaVersionError, match=r"expected schema version 3 or older, got 4\. .*pip install"
     ):
+        read(record, tmp_path)
+
+
+def test_a_bundle_of_version_2_is_still_read(record: Record, tmp_path: Path) -> None:
+    del record["drift"], record["calibration"]["environment"]
+    record["schema_version"] = 2
+    assert read(record, tmp_path).drift is None
+
+
+def test_a_drift_reference_of_other_models_is_refused(world: World, tmp_path: Path) -> None:
+    record = json.loads((world.watched["cascade"] / "bundle.json").read_text())
+    record["drift"]["confidence"]["other"] = record["drift"]["confidence"]["tiny"]
+    with pytest.raises(CardError, match=r"drift\.confidence: expected models of this bundle"):
         read(record, tmp_path)
 
 

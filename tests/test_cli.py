@@ -247,6 +247,26 @@ def test_an_environment_can_be_named(zooselect: CommandLine, world: World, tmp_p
     assert "small, full in the environment 'fog'; none is. The reference model full answers." in unknown.err
 
 
+def test_pictures_of_another_environment_are_said_to_differ(
+    zooselect: CommandLine, world: World, tmp_path: Path
+) -> None:
+    for i, name in enumerate(world.data.ids[:300]):
+        (tmp_path / world.data.environments[i]).mkdir(exist_ok=True)
+        Image.fromarray(world.data.image(i)).save(tmp_path / world.data.environments[i] / f"{name}.png")
+    dark = zooselect("predict", world.watched["cascade"], "dark", "--json")
+    assert "drift: these images are unlike those that the certificates were made on" in dark.err
+    assert "the reference model full answered, uncertified" in dark.err
+    assert "drift" not in zooselect("predict", world.watched["cascade"], "clear", "--json").err
+    assert "drift" not in zooselect("predict", world.watched["cascade"], "dark", "--no-watch").err
+
+
+def test_a_fit_for_one_environment_says_which_there_are(zooselect: CommandLine, world: World) -> None:
+    inputs = ("--zoo", world.zoo.folder, "--profile", world.profile)
+    save_table(world.table, Path("table.json"))
+    done = zooselect("fit", *inputs, "--latency", "table.json", "--environment", "fog", code=1)
+    assert "It has: clear, dark, noise." in done.err
+
+
 def test_an_infeasible_budget_names_the_nearest_feasible_one(
     zooselect: CommandLine, world: World, tmp_path: Path
 ) -> None:

@@ -233,11 +233,27 @@ def test_the_digest_of_the_inputs_changes_with_each_of_them(world: World) -> Non
         digest(max_bytes=10**6),
         digest(top_k=2),
         digest(agree_with_reference=True),
+        digest(environment="dark"),
     ]
     assert len(set(digests)) == len(digests)
     assert digest() == digests[0]
     with steady():
         assert world.fits["input"].record.inputs_sha256 == digest(precision=0.9, policy="input")
+
+
+def test_one_environment_is_fitted_and_certified_alone(world: World) -> None:
+    fitted = fit_colours(world.profile, world.zoo, world.table, precision=0.8, environment="dark")
+    bundle = fitted.record.bundle
+    dark = world.outcomes.environment("dark")
+    assert bundle.calibration.environment == "dark"
+    assert bundle.calibration.certify == len(dark.split("certify"))
+    assert {certificate.environment for certificate in bundle.certificates} <= {None}
+    assert {certificate.samples for certificate in bundle.certificates} <= {bundle.calibration.certify}
+
+
+def test_an_unknown_environment_lists_those_there_are(world: World) -> None:
+    with pytest.raises(DataError, match=r"got 'fog'\. It has: clear, dark, noise"):
+        fit_colours(world.profile, world.zoo, world.table, environment="fog")
 
 
 def test_few_images_are_enough_to_fit_or_get_an_error_of_ours(world: World, tmp_path: Path) -> None:

@@ -228,10 +228,13 @@ def test_a_bundle_goes_out_with_its_models(world: World, repo: Path, keys: Keys)
     assert not publish(repo, world.zoo, keys=keys, bundles={"colours": folder}).changed
 
 
-def test_a_selector_graph_is_one_of_the_files(world: World, repo: Path, keys: Keys) -> None:
-    folder = world.bundles["input"]
+def test_graphs_of_the_selector_and_of_what_is_watched_are_files(
+    world: World, repo: Path, keys: Keys
+) -> None:
+    folder = world.watched["input"]
     publish(repo, world.zoo, keys=keys, bundles={"colours": folder})
-    assert [path.startswith("selector-") for path in published(repo).bundles["colours"].files] == [True]
+    files = published(repo).bundles["colours"].files
+    assert sorted(path.split("-")[0] for path in files) == ["drift", "selector"]
 
 
 def test_a_bundle_and_its_models_always_fit_together(

@@ -156,10 +156,11 @@ class ComponentGraph:
     @cached_property
     def _extremes(self) -> tuple[tuple[str, ...], str]:
         g = self._list
+        wanted = [end for end in ("max", "min") if self._plain & set(self._named(end))]
         ends = [
-            g.add(kind, self._blocks_4x4, g.constant([2]), keepdims=0) for kind in ("ReduceMax", "ReduceMin")
+            g.add(f"Reduce{end.title()}", self._blocks_4x4, g.constant([2]), keepdims=0) for end in wanted
         ]
-        return (*self._named("max"), *self._named("min")), g.add("Concat", *ends, axis=1)
+        return tuple(name for end in wanted for name in self._named(end)), self._joined(ends)
 
     @cached_property
     def _entropy(self) -> tuple[tuple[str, ...], str]:

@@ -105,7 +105,7 @@ def run_demo(
         export_bundle(fitted, zoo, bundle)
         check_bundle(bundle, fitted, [test.image(i) for i in range(min(len(test), 200))], zoo)
     with clock("answer the test images through the bundle, timed"):
-        selector = Selector.load(bundle)
+        selector = Selector.load(bundle, watch=False)  # single models are not watched either
         timed = run_wall_clock(
             {our_name(asked): (selector, asked)},
             test,

@@ -58,6 +58,8 @@ def evaluate(
     test = load_outcomes(profile_folder, zoo=zoo, splits=(TEST,)).judged(
         top_k=calibration.top_k, agree_with=calibration.agree_with
     )
+    if calibration.environment is not None:
+        test = test.environment(calibration.environment)
     names = [card.name for card in bundle.models]
     profiled = read_profile_record(profile_folder).models
     changed = [card.name for card in bundle.models if profiled.get(card.name) != card.sha256]

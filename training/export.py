@@ -65,12 +65,14 @@ def export_bundle(
             )
     if bundle.selector is not None and fitted.graph is not None:
         write_atomic(target / bundle.selector.file, fitted.graph)
+    if bundle.drift is not None and fitted.drift is not None:
+        write_atomic(target / bundle.drift.file, fitted.drift)
     for file, content in fitted.stage_graphs().items():
         write_atomic(target / file, content)
     write_atomic(target / BUNDLE_FILE, encode_record(bundle))
     _remove_models(target, bundle, models)
-    graphs = set(fitted.stage_graphs()) | ({bundle.selector.file} if bundle.selector else set())
-    remove_others(target, graphs)
+    graphs = {graph.file for graph in (bundle.selector, bundle.drift) if graph is not None}
+    remove_others(target, graphs | set(fitted.stage_graphs()))
     return bundle
 
 
@@ -90,7 +92,7 @@ def check_bundle(folder: str | Path, fitted: Fitted, images: Sequence[NDArray[np
     certificate = fitted.certificate()
     if certificate is None:
         return 0
-    selector = Selector.load(folder)
+    selector = Selector.load(folder, watch=False)
     outcomes = _outcomes(images, fitted, zoo)
     picks = fitted.policy.simulate(outcomes, certificate.threshold).answered_by
     for i, image in enumerate(images):

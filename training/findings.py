@@ -54,6 +54,8 @@ def facts(fitted: Fitted, samples: int, asked: Constraint, *, wall_clock: bool) 
             )
         )
     calibration = bundle.calibration
+    if calibration.environment is not None:
+        lines.append(("Environment", f"{calibration.environment}: no other was fitted or judged"))
     if calibration.agree_with is not None:
         lines.append(("A right answer", f"is what {calibration.agree_with} says"))
     elif calibration.top_k > 1:

@@ -23,6 +23,7 @@ from training.candidates import worth_keeping
 from training.certificates import certificates_of
 from training.comparisons import by_storage, comparisons, within_bytes
 from training.consider import consider
+from training.drift import drift_fit
 from training.features import POOL_VERSION
 from training.fitted import (
     SCHEMA_VERSION,
@@ -111,6 +112,8 @@ def fit_outcomes(
 
     for name in (FIT, TUNE, CERTIFY):
         outcomes.split(name).check_finite()
+    if chosen.environment is not None:
+        outcomes = outcomes.environment(chosen.environment)
     plain = outcomes.split(FIT, TUNE)
     costs = table.costs_ms(zoo)
     by_accuracy = tuple(sorted(plain.models, key=lambda name: (-plain.accuracy()[name], costs[name], name)))
@@ -135,6 +138,7 @@ def fit_outcomes(
     scores = None if input_fit is None else _graph_record("scores", input_fit, input_fit.scores)
     if not any(needs_graph(policy.policy) for policy in policies):
         graph = scores = None
+    drift = drift_fit(outcomes, grid=grid)
     cards = zoo.cards
     certificates = [
         certificate
@@ -181,8 +185,10 @@ def fit_outcomes(
             certify=len(held),
             top_k=chosen.top_k,
             agree_with=agree_with,
+            environment=chosen.environment,
         ),
         selector=graph,
+        drift=None if drift is None else drift.reference,
     )
     bar.close()
     tuned = input_fit.tuned if input_fit else None
@@ -210,6 +216,7 @@ def fit_outcomes(
         input_fit.graph if graph and input_fit else None,
         input_fit.scores if scores and input_fit else None,
         scout_graph,
+        None if drift is None else drift.graph,
     )
 
 

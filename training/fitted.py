@@ -20,7 +20,8 @@ from zoo.card import Positive, Sha256
 from zoo.errors import DataError
 from zoo.files import encode_record, read_record, read_verified, write_atomic
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+OLDEST_VERSION = 2  # of a bundle without a drift reference
 FIT_FILE = "fit.json"
 
 
@@ -89,6 +90,7 @@ class Fitted:
     graph: bytes | None
     scores: bytes | None
     scout: bytes | None = None
+    drift: bytes | None = None
 
     @property
     def policy(self) -> FittedPolicy:
@@ -135,20 +137,22 @@ def save_fit(fitted: Fitted, folder: str | Path) -> None:
         (record.bundle.selector, fitted.graph),
         (record.scores, fitted.scores),
         (record.scout, fitted.scout),
+        (record.bundle.drift, fitted.drift),
     ):
         if graph is not None and content is not None:
             write_atomic(target / graph.file, content)
     for file, content in fitted.stage_graphs().items():
         write_atomic(target / file, content)
     write_atomic(target / FIT_FILE, encode_record(record))
-    graphs = (record.bundle.selector, record.scores, record.scout)
+    graphs = (record.bundle.selector, record.scores, record.scout, record.bundle.drift)
     named = {graph.file for graph in graphs if graph is not None}
     remove_others(target, named | set(fitted.stage_graphs()))
 
 
 def remove_others(folder: Path, named: set[str]) -> None:
     """Remove graphs from a folder that nothing there names any more."""
-    for pattern in ("selector-*.onnx", "scores-*.onnx", "scout-*.onnx", f"{GRAPHS}/stage-*.onnx"):
+    kinds = ("selector", "scores", "scout", "drift", f"{GRAPHS}/stage")
+    for pattern in (f"{kind}-*.onnx" for kind in kinds):
         for path in folder.glob(pattern):
             if path.relative_to(folder).as_posix() not in named:
                 path.unlink(missing_ok=True)
@@ -170,13 +174,13 @@ def load_fit(folder: str | Path) -> Fitted:
         raise DataError(
             f"expected a fitted selector in {folder}, got no {FIT_FILE} there. Run 'zooselect fit'."
         )
-    record = read_record(path, FitRecord, schema_version=SCHEMA_VERSION, oldest=SCHEMA_VERSION)
-    graph, scores, scout = (
+    record = read_record(path, FitRecord, schema_version=SCHEMA_VERSION, oldest=OLDEST_VERSION)
+    graph, scores, scout, drift = (
         read_verified(source / item.file, item.sha256, item.size_bytes) if item is not None else None
-        for item in (record.bundle.selector, record.scores, record.scout)
+        for item in (record.bundle.selector, record.scores, record.scout, record.bundle.drift)
     )
     policies = tuple(_restore(record, policy, scores, source) for policy in record.bundle.policies)
-    return Fitted(record, policies, graph, scores, scout)
+    return Fitted(record, policies, graph, scores, scout, drift)
 
 
 def _restore(record: FitRecord, policy: Policy, scores: bytes | None, folder: Path) -> FittedPolicy:

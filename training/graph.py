@@ -90,6 +90,28 @@ def check_selector_graph(content: bytes, module: InputFeatures, scores: onnx.Mod
     return worst
 
 
+def check_feature_graph(content: bytes, names: Sequence[str], grid: int) -> None:
+    """Compare a graph of features alone with torch, on the same images.
+
+    Raises
+    ------
+    ParityError
+        When a feature differs by more than 1e-3 of its scale.
+    """
+    graph = open_session(content, name="features")
+    module = InputFeatures(names, grid=grid).eval()
+    for images in _synthetic_images():
+        with torch.inference_mode():
+            wanted = module(torch.from_numpy(images)).numpy()
+        got = graph.run(["features"], {"image": images})[0]
+        off = float((np.abs(got - wanted) / np.maximum(1.0, np.abs(wanted))).max())
+        if not off <= 1e-3:
+            raise ParityError(
+                f"feature graph: expected what torch computes, got a difference of {off:.1e} on images "
+                f"{list(images.shape)}. Check the versions in constraints.txt."
+            )
+
+
 def score_difference(estimator: CorrectnessEstimator, content: bytes, features: NDArray[np.float32]) -> float:
     """Largest difference between scikit-learn's scores and the ONNX graph's on features ``[n, F]``."""
     session = open_session(content, name="scores")

@@ -24,6 +24,7 @@ class Options(TypedDict, total=False):
     max_bytes: int | None  # use models of at most so many bytes in all
     top_k: int  # an answer is right when the label is among its k most probable classes
     agree_with_reference: bool  # without labels: right is what the most accurate model says
+    environment: str | None  # fit and certify on samples of this environment only
     seed: int
 
 
@@ -36,6 +37,7 @@ class FitOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_bytes: int | None
     top_k: int
     agree_with_reference: bool
+    environment: str | None
     seed: int
 
 
@@ -57,5 +59,6 @@ def fit_options(options: Options) -> FitOptions:
         max_bytes=options.get("max_bytes"),
         top_k=options.get("top_k", 1),
         agree_with_reference=options.get("agree_with_reference", False),
+        environment=options.get("environment"),
         seed=options.get("seed", 0),
     )

@@ -128,6 +128,16 @@ class Outcomes:
             raise DataError(f"expected samples in split {' or '.join(names)}, got none. Profile more images.")
         return self.rows(mask)
 
+    def environment(self, name: str) -> Outcomes:
+        """The samples of one environment; raises :class:`DataError` when there is none."""
+        mask = self.environments == name
+        if not mask.any():
+            raise DataError(
+                f"expected an environment of the profile, got {name!r}. It has: "
+                f"{', '.join(sorted(set(self.environments.tolist())))}. Name one of these, or profile more."
+            )
+        return self.rows(mask)
+
     def check_finite(self) -> None:
         """Raise :class:`DataError` where a logit or a feature is NaN or infinite."""
         for what, values in (("logits", self.logits), ("features", self.features)):

@@ -22,7 +22,7 @@ class BundleFiles:
     """Content of a bundle without its models."""
 
     record: bytes  # bundle.json
-    files: dict[str, bytes]  # path in the bundle → selector graph or graph of a state
+    files: dict[str, bytes]  # path in the bundle → graph of the selector, of a state, or of what is watched
     models: dict[str, str]  # name → digest of the file that the bundle was made for
 
 
@@ -40,6 +40,7 @@ class _Bundle(msgspec.Struct):
     models: tuple[ModelCard, ...]
     policies: tuple[_Policy, ...]
     selector: _Graph | None = None
+    drift: _Graph | None = None
 
 
 def read_bundle_files(folder: str | Path) -> BundleFiles:
@@ -70,8 +71,7 @@ def read_bundle_files(folder: str | Path) -> BundleFiles:
             f"{root / BUNDLE_FILE}: expected the record of a bundle, got: {error}. Export it again."
         ) from error
     graphs = [graph for policy in bundle.policies for graph in policy.states]
-    if bundle.selector is not None:
-        graphs.append(bundle.selector)
+    graphs += [graph for graph in (bundle.selector, bundle.drift) if graph is not None]
     for graph in graphs:
         if not (root / graph.file).resolve().is_relative_to(root.resolve()):
             raise PublishError(

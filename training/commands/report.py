@@ -150,7 +150,10 @@ def judged(
                 "Give what 'zooselect profile' was given."
             )
         images = held_out_images(profile, load_data(data, environments=environments, seed=seed))
-        selector = Selector.load(bundle)
+        environment = fitted.record.bundle.calibration.environment
+        if environment is not None:
+            images = images.subset([i for i, name in enumerate(images.environments) if name == environment])
+        selector = Selector.load(bundle, watch=False)  # single models are not watched either
         timed = run_wall_clock(
             {our_name(wanted): (selector, wanted)},
             images,

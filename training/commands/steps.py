@@ -120,6 +120,12 @@ def fit(
         bool,
         typer.Option("--no-labels", help="Right is what the most accurate model says, whatever the label."),
     ] = False,
+    environment: Annotated[
+        str | None,
+        typer.Option(
+            help="Fit and certify for images of this environment only. Default: all in the profile."
+        ),
+    ] = None,
     require_certified: Annotated[
         bool, typer.Option("--require-certified", help="Exit with code 3 if the constraint is not certified.")
     ] = False,
@@ -151,6 +157,7 @@ def fit(
         max_bytes=max_bytes,
         top_k=top_k,
         agree_with_reference=no_labels,
+        environment=environment,
         seed=seed,
         **asked,
     )

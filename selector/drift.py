@@ -1,0 +1,279 @@
+"""Drift: whether recent inputs could have come in any order with those that certificates were made on.
+
+Every feature of an input is binned. Its place among the calibration samples and the inputs so far, ties
+broken at random, is a conformal p-value; while all of them are exchangeable, these are independent and
+uniform, however few calibration samples there are. Bets on them make martingales (conformal test
+martingales: Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005; Vovk and others,
+Retrain or not retrain, 2021), and by Ville's inequality (1939) a martingale that begins with 1 ever reaches
+1 / alpha with probability alpha at most. Nothing grows with the number of inputs.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+from selector.martingale import MOST, Martingales, State
+from selector.policy import check_relative
+from zoo.card import Name, Positive, Sha256
+from zoo.errors import BundleError
+from zoo.reports import DriftNumber, Label
+
+MOST_FEATURES = 32
+MOST_CONFIDENCES = 64
+MOST_NUMBERS = 16  # of a report
+RECENT = 128  # inputs whose features are kept
+ALL = "inputs"  # name of the evidence over everything, in reports
+
+_MOST_LOG = math.log(MOST)
+_LOWEST = float(np.finfo(np.float32).min)
+_MOST_ODDS = 1e30
+_STAKES = 2.11  # a little more than the sum of 1 / (n ln² n) from n = 2 on
+_LONGEST = 64  # letters of a name in a report
+
+Floats = NDArray[np.float32]
+Evidence = Annotated[float, Meta(ge=-_MOST_LOG, le=_MOST_LOG)]
+Number = Annotated[float, Meta(ge=-3.5e38, le=3.5e38)]  # finite in float32
+
+
+class DriftFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How one number is spread over bins among the calibration samples.
+
+    A value's bin is the number of edges that it reaches. The edges come from other samples than the counts:
+    made of the counted ones, they would know these and not the inputs to come.
+    """
+
+    name: Label
+    edges: Annotated[tuple[Number, ...], Meta(min_length=1, max_length=63)]  # ascending
+    counts: Annotated[tuple[Annotated[int, Meta(ge=0, le=2**40)], ...], Meta(max_length=64)]
+
+    def __post_init__(self) -> None:
+        if any(not low < high for low, high in zip(self.edges, self.edges[1:], strict=False)):
+            raise ValueError(f"edges of {self.name!r}: expected ascending finite numbers")
+        if len(self.counts) != len(self.edges) + 1:
+            raise ValueError(
+                f"counts of {self.name!r}: expected {len(self.edges) + 1}, one more than edges, "
+                f"got {len(self.counts)}"
+            )
+
+
+class DriftReference(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What inputs are held against, and the graph ``image`` → ``features`` float32 ``[N, F]``."""
+
+    alpha: Annotated[float, Meta(ge=1e-12, lt=1)]  # probability of ever raising a false alarm
+    features: Annotated[tuple[DriftFeature, ...], Meta(min_length=1, max_length=MOST_FEATURES)]
+    confidence: Annotated[dict[Name, DriftFeature], Meta(max_length=MOST_CONFIDENCES)]  # model → log-odds
+    file: str
+    sha256: Sha256
+    size_bytes: Positive
+
+    def __post_init__(self) -> None:
+        check_relative(self.file)
+        if len(set(self.names)) != len(self.features):
+            raise ValueError(f"features: expected distinct names, got {list(self.names)}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the features, in the order of the graph's output."""
+        return tuple(feature.name for feature in self.features)
+
+
+class DriftStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a monitor has seen, in a form that travels between processes."""
+
+    seen: Annotated[int, Meta(ge=0)]  # inputs since the beginning or the last reset
+    alarm: bool
+    log_evidence: Evidence  # the largest so far; an alarm from log(1 / alpha) on
+    moved: tuple[str, ...]  # what has changed, strongest first; names of features, or "confidence <model>"
+    evidence: Annotated[dict[str, Evidence], Meta(max_length=MOST_FEATURES + 1)]  # of each alone
+    names: Annotated[tuple[str, ...], Meta(max_length=MOST_FEATURES)]
+    recent: Annotated[
+        tuple[Annotated[tuple[Number, ...], Meta(max_length=MOST_FEATURES)], ...], Meta(max_length=RECENT)
+    ]  # features of the latest inputs, oldest first; columns as in names
+
+
+class Monitor:
+    """Watches a stream of inputs. Safe to use from several threads.
+
+    Parameters
+    ----------
+    reference
+        What to hold inputs against.
+    seed
+        Of the random order of ties.
+    """
+
+    def __init__(self, reference: DriftReference, seed: int = 0) -> None:
+        self.reference = reference
+        self._seed = seed
+        self._lock = threading.Lock()
+        self._limit = 1 / reference.alpha
+        self._start()
+
+    def _start(self) -> None:
+        features, models = self.reference.features, self.reference.confidence
+        self._model = next(iter(models), "")  # whose confidence is in the last row
+        rows = [*features, models[self._model]] if models else features
+        self._bets = Martingales([(row.edges, row.counts) for row in rows], seed=self._seed)
+        self._aside: dict[str, State] = {}  # confidences of other models
+        self._aside_capital = 0.0
+        self._reserve = 1.0
+        self._highest = 1.0  # capital, over all rows and in each, when it was largest
+        self._each = np.ones(len(rows))
+        self._seen = 0
+        self._values = np.empty(len(rows), np.float32)
+        self._known = self._values[: len(features)]
+        self._ring = np.zeros((RECENT, len(features)), np.float32)
+
+    def reset(self) -> None:
+        """Forget all inputs, and an alarm with them; the probability of a false alarm counts anew."""
+        with self._lock:
+            self._start()
+
+    def update(self, values: Floats, confidence: tuple[str, float] | None = None) -> bool:
+        """Take note of one input; True once there was an alarm.
+
+        Parameters
+        ----------
+        values
+            Features float32 ``[F]``, in the order of the reference. What is no number counts as very small.
+        confidence
+            A model and the log-odds of its answer, where that model runs on every input whatever it shows.
+
+        Raises
+        ------
+        BundleError
+            When there are more or fewer features than in the reference.
+        """
+        if values.shape != self._known.shape:
+            raise BundleError(
+                f"expected {len(self._known)} features of one input, got shape {list(values.shape)}. "
+                "Export the bundle again."
+            )
+        with self._lock:
+            known = self._known
+            np.fmax(values, _LOWEST, out=known)
+            self._ring[self._seen % RECENT] = values
+            if confidence is not None and confidence[0] in self.reference.confidence:
+                known = self._values
+                known[-1] = confidence[1] if abs(confidence[1]) < _MOST_ODDS else _LOWEST
+                if confidence[0] != self._model:
+                    self._turn_to(confidence[0])
+            # Most is staked early, but never all of it: whenever the change comes, something is left to bet.
+            stake = 1 / ((self._seen + 2) * math.log(self._seen + 2) ** 2 * _STAKES)
+            self._reserve -= stake
+            self._seen += 1
+            total = self._bets.update(known, stake) + self._aside_capital
+            highest = total / len(self._each) + self._reserve
+            if highest > self._highest:
+                self._highest = highest
+                self._each = self._bets.capital + self._reserve
+            return self._highest >= self._limit
+
+    def _turn_to(self, model: str) -> None:
+        """Bet on the confidence of another model in the last row; what was bet on the others waits."""
+        feature = self.reference.confidence[model]
+        other = self._aside.pop(model, None) or (feature.edges, feature.counts)
+        self._aside[self._model] = self._bets.exchange(len(self._each) - 1, other)
+        self._model = model
+        self._aside_capital = sum(float(state.capital.sum()) for state in self._aside.values())
+
+    @property
+    def alarm(self) -> bool:
+        """Whether inputs have drifted since the beginning or the last reset."""
+        return self._highest >= self._limit
+
+    @property
+    def log_evidence(self) -> float:
+        """Natural logarithm of the largest capital so far; an alarm from log(1 / alpha) on."""
+        return math.log(self._highest)
+
+    @property
+    def seen(self) -> int:
+        """Inputs since the beginning or the last reset."""
+        return self._seen
+
+    @property
+    def moved(self) -> tuple[str, ...]:
+        """What would have raised the alarm by itself, strongest first; empty without an alarm."""
+        if not self.alarm:
+            return ()
+        ranked = sorted(self._evidence().items(), key=lambda item: -item[1])
+        return tuple(name for name, value in ranked if value >= math.log(self._limit)) or (ranked[0][0],)
+
+    @property
+    def recent(self) -> Floats:
+        """Features float32 ``[n, F]`` of the latest inputs that have them all, oldest first."""
+        with self._lock:
+            held = (
+                self._ring[: self._seen]
+                if self._seen < RECENT
+                else np.roll(self._ring, -(self._seen % RECENT), 0)
+            )
+            return held[np.isfinite(held).all(axis=1)]
+
+    def status(self) -> DriftStatus:
+        """All of this, for another process."""
+        return DriftStatus(
+            seen=self.seen,
+            alarm=self.alarm,
+            log_evidence=self.log_evidence,
+            moved=self.moved,
+            evidence=self._evidence(),
+            names=self.reference.names,
+            recent=tuple(map(tuple, self.recent.tolist())),
+        )
+
+    def _evidence(self) -> dict[str, float]:
+        """Logarithm of the capital of each row when that of all together was largest."""
+        names = [*self.reference.names, f"confidence {self._model}"[:_LONGEST]]
+        return {name: math.log(value) for name, value in zip(names, self._each.tolist(), strict=False)}
+
+
+def evidence(reference: DriftReference, names: Sequence[str], values: Floats) -> float:
+    """Natural logarithm of the evidence that a window of inputs is unlike those of a reference.
+
+    Where they are alike it is below ``log(1 / alpha)`` with probability 1 - alpha; the smallest belongs to
+    the reference that they are most like. The same for the same window, whatever was seen before.
+
+    Parameters
+    ----------
+    names
+        Of the columns of `values`; those that the reference does not have do not count.
+    values
+        Features float32 ``[n, F]``, oldest first.
+
+    Returns
+    -------
+    float
+        Infinity where the reference has none of the names: nothing speaks for it.
+    """
+    shared = [feature for feature in reference.features if feature.name in names]
+    if not shared:
+        return math.inf
+    bets = Martingales([(feature.edges, feature.counts) for feature in shared])
+    columns = [list(names).index(feature.name) for feature in shared]
+    rows = np.fmax(np.ascontiguousarray(values[:, columns]), _LOWEST)
+    total = float(len(shared))
+    for i, row in enumerate(rows):
+        total = bets.update(row, 0.0 if i else 1.0)
+    return math.log(total / len(shared))
+
+
+def numbers(status: DriftStatus) -> tuple[DriftNumber, ...]:
+    """What a report says of drift: the evidence over all inputs, then of what has changed most."""
+    ranked = sorted(status.evidence.items(), key=lambda item: -item[1])
+    return (
+        DriftNumber(name=ALL, statistic=status.log_evidence, alarm=status.alarm),
+        *(
+            DriftNumber(name=name, statistic=value, alarm=name in status.moved)
+            for name, value in ranked[: MOST_NUMBERS - 1]
+        ),
+    )

@@ -1,0 +1,149 @@
+"""Conformal test martingales over binned numbers: many side by side, in constant memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+MOST = 1e100  # capital beyond this is given away, which leaves a martingale below what it may be
+
+_CELLS = 512  # in which bets on p-values are constant
+_PARTS = 4  # of all p-values; one bet on each
+_BLOCK = 64  # numbers whose random order is drawn together
+
+Bins = tuple[Sequence[float], Sequence[int]]  # ascending edges; calibration numbers per bin, one more
+
+
+class State(NamedTuple):
+    """Of one martingale."""
+
+    edges: NDArray[np.float32]
+    least: NDArray[np.float64]
+    capital: NDArray[np.float64]
+
+
+def _bets() -> NDArray[np.float64]:
+    """Densities of p-values to bet on ``[B, _CELLS]``: small, large, both or average ones, and any part."""
+    p = np.linspace(0, 1, _CELLS + 1)
+    shares = []
+    for power in (0.3, 0.6):
+        small, large = p**power, 1 - (1 - p) ** power
+        shares += [small, large, (small + large) / 2]
+    # none of the others stakes all: a surprise must not ruin it
+    shares += [p + slope * p * (1 - p) for slope in (0.8, -0.8)]
+    shares.append(0.2 * p + 0.8 * p**2 * (3 - 2 * p))
+    shares += [(p + np.clip(p * _PARTS - part, 0, 1)) / 2 for part in range(_PARTS)]
+    return np.diff(np.stack(shares), axis=1) * _CELLS
+
+
+_BETS = _bets()
+_EACH = 1 / len(_BETS)
+
+
+class Martingales:
+    """Martingales that bet on some numbers not being exchangeable with calibration numbers, one a row.
+
+    A number's p-value is the share of the calibration numbers and of those so far, itself included, that lie
+    in higher bins, or in its own and come before it in a random order. Then the number joins them.
+
+    Parameters
+    ----------
+    bins
+        Of each row.
+    seed
+        Of the random order.
+    """
+
+    def __init__(self, bins: Sequence[Bins], *, seed: int = 0) -> None:
+        rows, width = len(bins), 1 + max(len(edges) for edges, _ in bins)
+        # bin b of row r begins at _edges[r, b], and _least[r, b] numbers lie in it or above
+        self._edges = np.empty((rows, width), np.float32)
+        self._least = np.zeros((rows, width + 1))
+        self._capital = np.zeros((len(_BETS), rows))
+        for row, one in enumerate(bins):
+            self._fill(row, one)
+        self._rng = np.random.default_rng(seed)
+        self._random = np.empty((0, rows))
+        self._drawn = 0
+        self._mask = np.zeros((rows, width), np.bool_)
+        self._factors = np.empty((len(_BETS), rows))
+        self._start = np.arange(rows) * (width + 1) - 1
+        self._above = self._least.ravel()[1:]
+        self._lanes = {k: self._lane(k) for k in (rows - 1, rows)}
+
+    def _lane(self, k: int) -> tuple[NDArray[Any], ...]:
+        """Views of the first k rows: making them takes longer than using them."""
+        return (
+            self._edges[:k],
+            self._mask[:k],
+            self._least[:k, :-1],
+            self._start[:k],
+            self._least[:k, 0],
+            self._factors[:, :k],
+            self._capital[:, :k],
+        )
+
+    def _fill(self, row: int, bins: Bins) -> None:
+        edges, counts = bins
+        self._edges[row] = np.inf
+        self._edges[row, 0] = -np.inf
+        self._edges[row, 1 : len(counts)] = edges
+        self._least[row] = 0
+        self._least[row, : len(counts)] = np.cumsum(counts[::-1])[::-1]
+        self._capital[:, row] = 0
+
+    def exchange(self, row: int, other: Bins | State) -> State:
+        """Go on with another martingale in this row, new or as it was put aside; returns the present one."""
+        present = State(self._edges[row].copy(), self._least[row].copy(), self._capital[:, row].copy())
+        if isinstance(other, State):
+            self._edges[row], self._least[row], self._capital[:, row] = other
+        else:
+            self._fill(row, other)
+        return present
+
+    def update(self, values: NDArray[np.float32], stake: float) -> float:
+        """Stake so much more on each row, then bet on its next number; the capital of all rows together.
+
+        Parameters
+        ----------
+        values
+            Finite float32 of all rows, or of all but the last, which then stays as it is.
+        """
+        edges, mask, least, start, count, factors, capital = self._lanes[len(values)]
+        np.greater_equal(values[:, np.newaxis], edges, out=mask)
+        least += mask
+        bins: NDArray[np.intp] = np.add.reduce(mask, axis=1, dtype=np.intp)
+        bins += start
+        above: NDArray[np.float64] = self._above.take(bins)
+        place: NDArray[np.float64] = self._least.ravel().take(bins)
+        place -= above
+        place *= self._order()[: len(values)]
+        place += above
+        place /= count
+        place *= _CELLS
+        # clip: rounding may lift the largest p-value to 1
+        _BETS.take(place.astype(np.intp), axis=1, out=factors, mode="clip")
+        capital += stake * _EACH
+        capital *= factors
+        total = float(np.add.reduce(self._capital, axis=None))
+        if total > MOST:
+            self._capital *= MOST / total
+            return MOST
+        return total
+
+    @property
+    def capital(self) -> NDArray[np.float64]:
+        """Capital ``[R]`` of each row."""
+        every: NDArray[np.float64] = self._capital.sum(axis=0)
+        return every
+
+    def _order(self) -> NDArray[np.float64]:
+        if self._drawn == len(self._random):
+            self._random = self._rng.random((_BLOCK, len(self._start)))
+            self._drawn = 0
+        self._drawn += 1
+        row: NDArray[np.float64] = self._random[self._drawn - 1]
+        return row
