@@ -10,6 +10,7 @@ from selector.bundle import Bundle, Certificate, covering, valid_certificates
 from selector.constraint import Constraint, constraint
 from selector.demand import Question, Recent
 from selector.engine import Engine
+from selector.follower import breathe
 from selector.policy import Policy
 from selector.source import Source, StoreSource
 from zoo.errors import BundleError
@@ -83,7 +84,9 @@ class View:
     ) -> View:
         """The view of what a store holds now; raises :class:`ZooError` where that cannot answer."""
         source = StoreSource.of(store, task)
+        breathe()
         bundle = source.bundle()
+        breathe()
         return cls(bundle, source, source.held(bundle), threads=threads, device=device, before=before)
 
     @property
