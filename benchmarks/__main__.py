@@ -122,14 +122,13 @@ def speed(
 def distribution(
     weights: WeightsOption = Path(_DATA) if _DATA else None,
     devices: Annotated[int, typer.Option(min=1, help="Devices that poll one service.")] = 1000,
-    cores: CoresOption = "",
     seed: SeedOption = 0,
     results: ResultsOption = Path("results"),
 ) -> None:
     """Bytes and times of publishing, fetching, updating and reporting, on a loopback network."""
     from benchmarks.distribution import run_distribution
 
-    run_distribution(weights=weights, devices=devices, cores=_cores(cores), seed=seed, results=results)
+    run_distribution(weights=weights, devices=devices, seed=seed, results=results)
 
 
 @app.command()

@@ -10,7 +10,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks.adapted import adapted, changed_share
-from benchmarks.answering import run_answering
 from benchmarks.network import SlowServer, serving
 from benchmarks.polling import run_load
 from benchmarks.published import published_zoo
@@ -42,7 +41,6 @@ def run_distribution(
     *,
     weights: Path | None = None,
     devices: int = 1000,
-    cores: Sequence[int] = (),
     seed: int = 0,
     results: Path = Path("results"),
 ) -> dict[str, Any]:
@@ -54,8 +52,6 @@ def run_distribution(
         Folder with ``cifar10-resnet56.npz``; without, a ResNet-56 with random weights moves the same bytes.
     devices
         That poll one service at the same time.
-    cores
-        The first is for the answers alone, while models are installed; see :func:`run_answering`.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -68,7 +64,6 @@ def run_distribution(
                 "published_bytes": first.new_bytes,
                 "refresh": _refresh(folder, server),
                 "cold_install": _cold(folder, server, zoo),
-                "answering": run_answering(folder / "answering", zoo, keys, seed, cores=cores),
                 "partial_update": _partial(folder, server, zoo, keys, seed),
             }
     load = run_load(devices=devices, seed=seed)

@@ -15,10 +15,11 @@ from typing import TypeVar
 
 import msgspec
 
-from zoo.errors import BudgetError, ModelNotFoundError, ZooError
+from zoo.errors import BudgetError, ModelError, ModelNotFoundError, SelfTestError, ZooError
 from zoo.fetch import Fetched, Fetcher
 from zoo.installed import Installed, InstalledBundle, InstalledModel
 from zoo.plan import Plan, plan
+from zoo.rejected import REJECTED_FILE, Rejected
 from zoo.release import Index, ModelRelease
 from zoo.selftest import self_test
 from zoo.store import Store
@@ -87,7 +88,7 @@ class Client:
         self.freshness = Freshness(True, "not looked yet", None)
         self._trust = Trust(store.folder / "tuf", url, timeout_s=timeout_s)
         self.fetcher = Fetcher(url, workers=workers, timeout_s=timeout_s)
-        self._rejected: dict[str, str] = {}  # digest of a graph that failed its test here → why
+        self._rejected = Rejected(store.folder / REJECTED_FILE)
 
     def refresh(self) -> Refreshed:
         """Look at what is published. Raises TrustError or UnreachableError; the last index is kept then."""
@@ -315,18 +316,19 @@ class Client:
         new = [index.models[name] for name in wanted.models]
         new = [release for release in new if release.card.sha256 not in tested]
         for release in new:
-            if release.card.sha256 in self._rejected:
-                raise ZooError(
-                    f"model {release.name!r} version {release.version} failed its test here before: "
-                    f"{self._rejected[release.card.sha256]} Publish another version."
+            why = self._rejected.why(release)
+            if why is not None:
+                raise SelfTestError(
+                    f"model {release.name!r} version {release.version} failed its test here before: {why} "
+                    "Publish another version; this one is tried again after a day."
                 )
         return new
 
     def _test(self, release: ModelRelease) -> None:
         try:
             self_test(self.store, release)
-        except ZooError as error:
-            self._rejected[release.card.sha256] = str(error)
+        except (ModelError, SelfTestError) as error:
+            self._rejected.add(release, str(error))
             self.store.collect()
             raise
 
