@@ -90,6 +90,11 @@ class Client:
         self.fetcher = Fetcher(url, workers=workers, timeout_s=timeout_s)
         self._rejected = Rejected(store.folder / REJECTED_FILE)
 
+    @property
+    def assigned(self) -> bool:
+        """Whether there was an assignment for the group when the publisher was looked at last."""
+        return self.index is not None and self.group in self.index.assignments
+
     def refresh(self) -> Refreshed:
         """Look at what is published. Raises TrustError or UnreachableError; the last index is kept then."""
         try:
@@ -158,7 +163,7 @@ class Client:
         return self._bring(lambda index: to_update(index, self.store.installed), progress, cancel)
 
     def follow(self, *, progress: Progress | None = None, cancel: Event | None = None) -> Change:
-        """Do what the group's signed assignment says; without one, :meth:`update`.
+        """Do what the group's signed assignment says; without a group or an assignment, :meth:`update`.
 
         Of the assigned models, the first are kept where the budget does not allow all. Raises like
         :meth:`install`.
