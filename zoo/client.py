@@ -23,6 +23,7 @@ from zoo.rejected import REJECTED_FILE, Rejected
 from zoo.release import Index, ModelRelease
 from zoo.selftest import self_test
 from zoo.store import Store
+from zoo.trial import Trials
 from zoo.trust import Refreshed, Trust
 from zoo.wanted import Wanted, bootstrap, to_follow, to_install, to_update
 
@@ -156,7 +157,8 @@ class Client:
             ]
             return to_install(index, installed, models=(*models, *start), bundles=bundles)
 
-        return self._bring(wanted, progress, cancel)
+        there = {release.name for release in self.store.installed.releases}
+        return self._bring(wanted, progress, cancel, news=not there >= {*models, *bundles})
 
     def update(self, *, progress: Progress | None = None, cancel: Event | None = None) -> Change:
         """Bring everything that is installed to its newest version; raises like :meth:`install`."""
@@ -235,18 +237,26 @@ class Client:
         )
 
     def _bring(
-        self, decide: Callable[[Index], Wanted], progress: Progress | None, cancel: Event | None
+        self,
+        decide: Callable[[Index], Wanted],
+        progress: Progress | None,
+        cancel: Event | None,
+        *,
+        news: bool = False,
     ) -> Change:
+        """Install what is decided; `news`: most likely a new model will have to be tested."""
         start = time.perf_counter()
         evicted: list[str] = []
-        with self.store.lock():
+        with self.store.lock(), Trials(self.store.folder) as trials:
+            if news:
+                trials.prepare()  # loads ONNX Runtime while the publisher is asked
             refreshed = self.refresh()
             index = refreshed.index
             wanted = decide(index)
             before = self.store.installed
             wire, requests = refreshed.bytes_on_wire, refreshed.requests
             for step in self._steps(wanted, index):
-                gone, fetched = self._step(step, index, progress, cancel)
+                gone, fetched = self._step(step, index, trials, progress, cancel)
                 evicted += gone
                 wire, requests = wire + fetched.bytes_on_wire, requests + fetched.requests
             after = self.store.installed
@@ -282,7 +292,12 @@ class Client:
         )
 
     def _step(
-        self, wanted: Wanted, index: Index, progress: Progress | None, cancel: Event | None
+        self,
+        wanted: Wanted,
+        index: Index,
+        trials: Trials,
+        progress: Progress | None,
+        cancel: Event | None,
     ) -> tuple[tuple[str, ...], Fetched]:
         """Make room, fetch, test and commit; returns what was evicted and what was fetched."""
         needed, first = self._room(wanted, index)
@@ -294,9 +309,11 @@ class Client:
         after = without(with_releases(self.store.installed, wanted, index), wanted.dropped)
         missing = self.store.missing(after.blobs)  # also what was lost or damaged since it was installed
         self.store.check_room(missing)
+        if new:
+            trials.prepare()
         fetched = self.fetcher.fetch(missing, self.store, whole=new, progress=progress, cancel=cancel)
         for release in new:
-            self._test(release)
+            self._test(release, trials)
         if after != self.store.installed:
             self.store.commit(after)
         self.store.collect()
@@ -329,9 +346,9 @@ class Client:
                 )
         return new
 
-    def _test(self, release: ModelRelease) -> None:
+    def _test(self, release: ModelRelease, trials: Trials) -> None:
         try:
-            self_test(self.store, release)
+            self_test(self.store, release, trials=trials)
         except (ModelError, SelfTestError) as error:
             self._rejected.add(release, str(error))
             self.store.collect()
