@@ -31,6 +31,13 @@ WorkOption = Annotated[Path, typer.Option(help="Folder for zoos, profiles and bu
 SplitsOption = Annotated[int, typer.Option(min=1, help="Repetitions with the samples dealt out anew.")]
 JobsOption = Annotated[int, typer.Option(min=1, help="Processes that share the repetitions.")]
 RoundsOption = Annotated[int, typer.Option(min=1, help="How often each test image is answered.")]
+CoresOption = Annotated[
+    str,
+    typer.Option(
+        help="Cores, separated by commas: answers have the first for themselves, all else the others. "
+        "Default: as the system places them."
+    ),
+]
 PeersOption = Annotated[
     str, typer.Option(help="Peers to compare with, separated by commas; 'none' for none. Default: all.")
 ]
@@ -145,6 +152,35 @@ def distribution(
     from benchmarks.distribution import run_distribution
 
     run_distribution(weights=weights, devices=devices, seed=seed, results=results)
+
+
+@app.command()
+def answering(
+    weights: WeightsOption = Path(_DATA) if _DATA else None,
+    cores: CoresOption = "",
+    phases: Annotated[int, typer.Option(min=1, help="Times of each kind of phase.")] = 5,
+    seed: SeedOption = 0,
+    results: ResultsOption = Path("results"),
+) -> None:
+    """Answers of a device while models come and go: calm, with an installing neighbour, installing itself."""
+    from benchmarks.answering import run_answering_suite
+
+    run_answering_suite(weights=weights, cores=_cores(cores), phases=phases, seed=seed, results=results)
+
+
+def _cores(text: str) -> list[int]:
+    if not text:
+        return []
+    there = os.sched_getaffinity(0)
+    cores = [int(part) if part.strip().isdecimal() else -1 for part in text.split(",")]
+    if len(cores) < 2 or len(set(cores)) < len(cores) or not set(cores) <= there:
+        typer.echo(
+            f"error: expected at least two of the cores {', '.join(map(str, sorted(there)))}, separated by "
+            f"commas, got {text!r}.",
+            err=True,
+        )
+        raise typer.Exit(1)
+    return cores
 
 
 if __name__ == "__main__":

@@ -1,14 +1,21 @@
-"""Answers of a device while its background process installs and somebody removes models again and again."""
+"""Answers of a device while its background process installs and somebody removes models again and again.
+
+Three kinds of phases in turns: *calm*; *installing*, all of it: the start of the background process,
+downloads over 100 Mbit/s, tests of the model, switches of the Selector, removals by another process; and
+*control*: the same happens to another device of the machine, so that what the machine does to answers is told
+apart from what the device does.
+"""
 
 from __future__ import annotations
 
 import gc
 import os
-import subprocess
-import sys
+import random
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,88 +23,191 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.neighbour import OTHER, REMEMBERED, ROUND_S, TASK, USED, Spans, living, removing
 from benchmarks.network import serving_apart
+from benchmarks.result import finish
 from selector.bundle import BUNDLE_FILE, SCHEMA_VERSION, Bundle, Calibration, Certificate, DeviceCosts
 from selector.constraint import Constraint
-from selector.device import MIN_ANSWERS, Device
+from selector.device import Device
 from selector.policy import CascadePolicy, Stage
-from zoo.client import without
 from zoo.directory import Zoo
 from zoo.errors import ZooError
 from zoo.files import encode_record, write_atomic
-from zoo.keys import Keys
+from zoo.keys import Keys, create_keys
 from zoo.publish import publish
-from zoo.store import Store
 
-TASK = "objects"
-USED, OTHER = "resnet56", "wide"  # every answer comes from the first, whether the other is there or not
 LINK_BYTES_PER_S = 100e6 / 8
 PHASES = 5
-CALM_S, BUSY_S = 2.0, 4.0
-ROUND_S = 0.1
-LOOK_S = 0.02
-STAY_S = 0.3  # how long the other model stays before it is removed
+CALM_S, BUSY_S = 3.0, 4.0
+SETTLE_S = 1.5  # until what a phase began has ended
 
 
-def run_answering(folder: Path, zoo: Zoo, keys: Keys, seed: int) -> dict[str, Any]:
-    """Measure single answers in calm and busy phases, in turns.
+@dataclass
+class _Phases:
+    """All answers of one kind of phase; times in seconds."""
 
-    Busy is all of it: the start of the background process, downloads over 100 Mbit/s, tests of the model,
-    switches of the Selector and removals by another process.
+    took: list[float] = field(default_factory=list)
+    computed: list[float] = field(default_factory=list)  # processor time of the answering thread
+    queued: list[float] = field(default_factory=list)  # it could have run and had no core
+    began: list[float] = field(default_factory=list)
+    failed: int = 0
+
+
+def run_answering(
+    folder: Path, zoo: Zoo, keys: Keys, seed: int, *, cores: Sequence[int] = (), phases: int = PHASES
+) -> dict[str, Any]:
+    """Measure single answers.
+
+    Parameters
+    ----------
+    cores
+        The first is for answers alone, the others for everything else; without, the system places all.
     """
     image = np.random.default_rng(seed).integers(0, 256, (32, 32, 3), np.uint8)
+    draw = random.Random(seed)
     publish(folder / "published", zoo, keys=keys, bundles={TASK: _bundle(folder / "bundle", zoo)})
     root = (folder / "published" / "metadata" / "1.root.json").read_bytes()
-    calm: list[float] = []
-    busy: list[float] = []
-    failed: list[str] = []
+    found = {"calm": _Phases(), "control": _Phases(), "installing": _Phases()}
     problems: list[str] = []
-    with serving_apart(folder / "published", link_bytes_per_s=LINK_BYTES_PER_S) as url:
+    switches = Spans()
+    with _placed(cores[1:]), serving_apart(folder / "published", link_bytes_per_s=LINK_BYTES_PER_S) as url:
         device = Device.set_up(folder / "device", url, root)
         device.client.install(models=[USED], bundles=[TASK])
-        for _ in range(10 * MIN_ANSWERS):
+        selector = device.selector(TASK)
+        selector.update = switches.noting(selector.update)  # type: ignore[method-assign]
+        for _ in range(REMEMBERED):
             device.predict(image)
-        with _removing(device.folder) as removals:
-            for _ in range(PHASES):
-                calm += _times(device, image, CALM_S, failed)
-                device.start(every_s=ROUND_S)
-                busy += _times(device, image, BUSY_S, failed)
-                if device.last is not None and device.last.problem is not None:
-                    problems.append(str(device.last.problem))
-                device.stop()
+        gc.collect()
+        gc.freeze()  # what the benchmark has loaded, such as torch, is not the device's
+        with (
+            living(folder / "neighbour", url, root, seed) as neighbour,
+            removing(folder / "neighbour") as others,
+            removing(device.folder) as removals,
+        ):
+            for _ in range(phases):
+                for kind in draw.sample(["control", "installing"], 2):
+                    _answer(device, image, CALM_S, cores[:1], found["calm"])
+                    if kind == "control":
+                        neighbour.start()
+                    else:
+                        device.start(every_s=ROUND_S)
+                    _answer(device, image, BUSY_S, cores[:1], found[kind])
+                    if kind == "control":
+                        neighbour.stop()
+                    else:
+                        if device.last is not None and device.last.problem is not None:
+                            problems.append(str(device.last.problem))
+                        device.stop()
+                    _answer(device, image, SETTLE_S, cores[:1], _Phases())
         device.close()
-    p95 = float(np.quantile(calm, 0.95))
+    limit = 2 * float(np.quantile(found["calm"].took, 0.95))
     return {
-        "phases": PHASES,
-        "calm_answers": len(calm),
-        "busy_answers": len(busy),
-        "failed": len(failed),
+        "phases": phases,
+        "cores": len(cores) or os.cpu_count(),
+        "answers_alone_on_a_core": bool(cores),
         "installations": removals[0],
+        "control_installations": others[0],
+        "failed": sum(part.failed for part in found.values()),
         "problems": len(problems),
-        "calm_p50_ms": round(float(np.median(calm)), 3),
-        "calm_p95_ms": round(p95, 3),
-        "calm_max_ms": round(max(calm), 3),
-        "busy_p50_ms": round(float(np.median(busy)), 3),
-        "busy_p95_ms": round(float(np.quantile(busy, 0.95)), 3),
-        "busy_max_ms": round(max(busy), 3),
-        "busy_p95_over_calm_p95": round(float(np.quantile(busy, 0.95)) / p95, 3),
-        "slower_than_twice": round(float(np.mean(np.array(busy) > 2 * p95)), 5),
-        "slower_than_twice_calm": round(float(np.mean(np.array(calm) > 2 * p95)), 5),
+        **{kind: _figures(part, limit, switches) for kind, part in found.items()},
     }
 
 
-def _times(device: Device, image: NDArray[np.uint8], seconds: float, failed: list[str]) -> list[float]:
+def run_answering_suite(
+    *,
+    weights: Path | None = None,
+    cores: Sequence[int] = (),
+    phases: int = PHASES,
+    seed: int = 0,
+    results: Path = Path("results"),
+) -> dict[str, Any]:
+    """:func:`run_answering` with a zoo of its own; prints a table and one JSON line, writes a result file."""
+    from benchmarks.published import published_zoo
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        zoo = published_zoo(folder / "zoo", weights, seed)
+        create_keys(folder / "keys")
+        figures = run_answering(
+            folder / "answering", zoo, Keys.open(folder / "keys"), seed, cores=cores, phases=phases
+        )
+    for name, figure in figures.items():
+        print(f"{name.replace('_', ' ')}: {figure}")
+    results.mkdir(parents=True, exist_ok=True)
+    return finish("answering", figures, seed=seed, folder=results)
+
+
+def _answer(
+    device: Device, image: NDArray[np.uint8], seconds: float, core: Collection[int], found: _Phases
+) -> None:
     gc.collect()
-    times = []
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        start = time.perf_counter()
-        try:
-            device.predict(image, task=TASK)
-        except ZooError as error:
-            failed.append(str(error))
-        times.append((time.perf_counter() - start) * 1e3)
-    return times
+    with _placed(core), _queue() as queued_s:
+        end = time.perf_counter() + seconds
+        while (start := time.perf_counter()) < end:
+            computed, queued = time.thread_time(), queued_s()
+            start = time.perf_counter()
+            try:
+                device.predict(image, task=TASK)
+            except ZooError:
+                found.failed += 1
+            found.took.append(time.perf_counter() - start)
+            found.queued.append(queued_s() - queued)
+            found.computed.append(time.thread_time() - computed)
+            found.began.append(start)
+
+
+def _figures(phases: _Phases, limit: float, switches: Spans) -> dict[str, Any]:
+    """Times in ms, and of the answers slower than `limit`: how many, and what took most of their excess.
+
+    Either the thread had no core, or it computed longer, or it waited for something in its own process.
+    """
+    took, computed, queued = (np.array(part) for part in (phases.took, phases.computed, phases.queued))
+    waited = took - computed - queued
+    parts = np.stack([part - np.median(part) for part in (queued, computed, waited)])
+    slow = took > limit
+    most = parts[:, slow].argmax(axis=0)
+    beside = sum(switches.touch(phases.began[i], phases.began[i] + took[i]) for i in np.flatnonzero(slow))
+    return {
+        "answers": len(took),
+        "p50_ms": round(float(np.median(took)) * 1e3, 3),
+        "p95_ms": round(float(np.quantile(took, 0.95)) * 1e3, 3),
+        "p99_ms": round(float(np.quantile(took, 0.99)) * 1e3, 3),
+        "max_ms": round(float(took.max()) * 1e3, 3),
+        "slower_than_twice": round(float(slow.mean()), 5),
+        "slow": int(slow.sum()),
+        "slow_without_core": int((most == 0).sum()),
+        "slow_computing": int((most == 1).sum()),
+        "slow_waiting_inside": int((most == 2).sum()),
+        "slow_beside_a_switch": beside,
+    }
+
+
+@contextmanager
+def _placed(cores: Collection[int]) -> Iterator[None]:
+    """This thread, and what it starts meanwhile, on these cores; on all that it has where none is named."""
+    if not cores:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextmanager
+def _queue() -> Iterator[Callable[[], float]]:
+    """How long this thread has waited for a core so far, in seconds; 0 where the system does not tell."""
+    try:
+        handle = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
+    except OSError:
+        yield lambda: 0.0
+        return
+    try:
+        yield lambda: int(os.pread(handle, 100, 0).split()[1]) * 1e-9
+    finally:
+        os.close(handle)
 
 
 def _bundle(folder: Path, zoo: Zoo) -> Path:
@@ -137,39 +247,3 @@ def _bundle(folder: Path, zoo: Zoo) -> Path:
     proven = msgspec.structs.replace(bundle, certificates=certificates)
     write_atomic(folder / BUNDLE_FILE, encode_record(proven))
     return folder
-
-
-@contextmanager
-def _removing(folder: Path) -> Iterator[list[int]]:
-    """Another process removes the other model soon after it has come; how often is told in the end."""
-    path = os.pathsep.join([str(Path(__file__).resolve().parents[1]), *filter(None, sys.path)])
-    removals = [0]
-    with subprocess.Popen(
-        [sys.executable, "-c", "from benchmarks.answering import remove; remove()", str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            yield removals
-        finally:
-            process.stdin.close()
-            removals[0] = int(process.stdout.read() or 0)
-
-
-def remove() -> None:
-    """That process: works until its input ends, then says how often it removed something."""
-    import select
-
-    store = Store.open(sys.argv[1])
-    removals = 0
-    while not select.select([sys.stdin], [], [], LOOK_S)[0]:
-        if any(item.release.name == OTHER for item in store.installed.models):
-            time.sleep(STAY_S)
-            with store.lock():
-                store.commit(without(store.installed, [OTHER]))
-                store.collect()
-            removals += 1
-    print(removals)

@@ -16,16 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from benchmarks.adapted import adapted, changed_share
-from benchmarks.answering import run_answering
 from benchmarks.network import SlowServer, serving
 from benchmarks.polling import run_load
+from benchmarks.published import published_zoo
 from benchmarks.result import finish
-from zoo.build.add import add_cifar_resnet, add_module
-from zoo.build.cifar_resnet import CIFAR10_CLASSES, CIFAR_RESNET_PREPROCESSING, CifarResNet
 from zoo.card import ModelCard
 from zoo.client import Client
 from zoo.directory import Zoo
@@ -39,21 +35,6 @@ ROUND_TRIP_S = 0.05
 WORKERS = 16
 REPEATS = 7
 PLAIN_FILE = "plain.bin"
-
-
-class Wide(nn.Module):
-    """48 convolutions of 64 channels: 7 MB in about fifty tensors."""
-
-    def __init__(self, classes: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(3, 64, 3, stride=4, padding=1)
-        self.body = nn.Sequential(*(nn.Conv2d(64, 64, 3, padding=1) for _ in range(48)))
-        self.head = nn.Linear(64, classes)
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Logits of a batch."""
-        logits: torch.Tensor = self.head(self.body(self.first(pixels)).mean(dim=(2, 3)))
-        return logits
 
 
 def run_distribution(
@@ -74,7 +55,7 @@ def run_distribution(
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        zoo = _zoo(folder / "zoo", weights, seed)
+        zoo = published_zoo(folder / "zoo", weights, seed)
         create_keys(folder / "keys")
         keys = Keys.open(folder / "keys")
         first = publish(folder / "published", zoo, keys=keys)
@@ -83,7 +64,6 @@ def run_distribution(
                 "published_bytes": first.new_bytes,
                 "refresh": _refresh(folder, server),
                 "cold_install": _cold(folder, server, zoo),
-                "answering": run_answering(folder / "answering", zoo, keys, seed),
                 "partial_update": _partial(folder, server, zoo, keys, seed),
             }
     load = run_load(devices=devices, seed=seed)
@@ -98,21 +78,6 @@ def run_distribution(
     _print(figures)
     results.mkdir(parents=True, exist_ok=True)
     return finish("distribution", figures, seed=seed, folder=results)
-
-
-def _zoo(folder: Path, weights: Path | None, seed: int) -> Zoo:
-    zoo = Zoo.create(folder)
-    torch.manual_seed(seed)
-    if weights is None:
-        network = CifarResNet(56).eval()
-        add_module(
-            zoo, "resnet56", network, CIFAR_RESNET_PREPROCESSING, CIFAR10_CLASSES, source="random weights"
-        )
-    else:
-        add_cifar_resnet(zoo, 56, weights / "cifar10-resnet56.npz")
-    wide = Wide(len(CIFAR10_CLASSES)).eval()
-    add_module(zoo, "wide", wide, CIFAR_RESNET_PREPROCESSING, CIFAR10_CLASSES, source="random weights")
-    return zoo
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from selector.bundle import Bundle, needs_graph
+from selector.follower import breathe
 from selector.policy import (
     CascadePolicy,
     InputPolicy,
@@ -98,6 +99,7 @@ class Engine:
         """Open the sessions of `models` and those of the policy's graphs."""
         for name in models:
             self._open_model(name)
+            breathe()
         if self.policy is not None and needs_graph(self.policy):
             self._open_graph()
         for state in self._states.values():

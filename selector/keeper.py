@@ -83,13 +83,13 @@ class Keeper:
         progress: Progress | None = None,
         cancel: threading.Event | None = None,
     ) -> Change:
-        """Follow the group's assignment; without a group, fetch what is newer, then what pays.
+        """Follow the group's assignment; without one, fetch what is newer, then what pays.
 
         Raises like :meth:`zoo.client.Client.install`.
         """
-        if self.config.group is not None:
-            return self.client.follow(progress=progress, cancel=cancel)
-        change = self.client.update(progress=progress, cancel=cancel)
+        change = self.client.follow(progress=progress, cancel=cancel)
+        if self.client.assigned:
+            return change
         models = self.wanted_models(lately)
         if models:
             change = _both(change, self.client.install(models=models, progress=progress, cancel=cancel))

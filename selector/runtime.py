@@ -21,6 +21,7 @@ from selector.constraint import ConstraintKind
 from selector.demand import Recalled
 from selector.drift import DriftStatus
 from selector.engine import Engine, Outcome
+from selector.follower import Follower, breathe
 from selector.policy import Policy
 from selector.source import FolderSource, StoreSource, state_of
 from selector.value import task_of
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Prediction", "Selection", "Selector"]
 
-LOOK_S = 1.0  # how often answering threads look whether the store has changed
+LOOK_S = 1.0  # how often answers have it looked whether the store has changed
+LEAVE_S = 1.0  # until no answer uses what was replaced any more
 
 
 class Selector:
@@ -59,6 +61,8 @@ class Selector:
         self._seen: object = None  # the store's state that the view was made from
         self._look_at = math.inf  # when to look at the store again, in seconds of the performance counter
         self._switching = threading.Lock()
+        self._left: list[View] = []  # replaced, kept while answers may still use them
+        self._follower: Follower | None = None
         self._problem: ZooError | None = None
 
     @classmethod
@@ -151,6 +155,7 @@ class Selector:
         )
         selector._store, selector._task, selector._seen = store, task, seen
         selector._look_at = time.perf_counter() + LOOK_S
+        selector._follower = Follower(selector._follow)
         return selector
 
     @property
@@ -266,6 +271,9 @@ class Selector:
             except ZooError as error:
                 self._problem = error
                 raise
+            if self._follower is not None:
+                self._left.append(self._view)  # or the answer that leaves it last would close its sessions
+                self._follower.wake()
             self._view = view
             self._problem = None
             return True
@@ -437,17 +445,23 @@ class Selector:
         return None if self._view is view else self._view
 
     def _look(self) -> None:
-        """Tell the store what was used, and follow it in the background if it has changed."""
+        """Have the store looked at in the background."""
         self._look_at = time.perf_counter() + LOOK_S
+        assert self._follower is not None
+        self._follower.wake()
+
+    def _follow(self) -> None:
+        """Tell the store what was used, follow it, and close what was replaced."""
         assert self._store is not None
         for name in self._view.recent.used():
             self._store.touch(name)
-        if state_of(self._store) != self._seen and not self._switching.locked():
-            threading.Thread(target=self._update_quietly, name="zooselect-update").start()
-
-    def _update_quietly(self) -> None:
         with contextlib.suppress(ZooError):  # kept as `problem`; what is installed goes on answering
             self.update()
+        if self._left:
+            time.sleep(LEAVE_S)
+            while self._left:
+                self._left.pop()
+                breathe()
 
 
 def _outcomes(

@@ -11,6 +11,7 @@ from selector.constraint import Constraint, constraint
 from selector.demand import Question, Recent
 from selector.drift import Monitor
 from selector.engine import Engine
+from selector.follower import breathe
 from selector.policy import Policy
 from selector.source import Source, StoreSource
 from zoo.errors import BundleError
@@ -103,7 +104,9 @@ class View:
     ) -> View:
         """The view of what a store holds now; raises :class:`ZooError` where that cannot answer."""
         source = StoreSource.of(store, task)
+        breathe()
         bundle = source.bundle()
+        breathe()
         held = source.held(bundle)
         return cls(bundle, source, held, threads=threads, device=device, watch=watch, before=before)
 

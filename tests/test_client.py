@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -248,6 +249,23 @@ def test_a_model_that_answers_otherwise_than_published_is_not_installed(
         client.install(models=["full"])
 
 
+def test_what_failed_its_test_is_not_fetched_again_after_a_restart(
+    client: Client, publisher: Publisher, server: SlowServer
+) -> None:
+    alone(publisher)
+    mislead(publisher, "full")
+    with pytest.raises(SelfTestError):
+        client.install(models=["full"])
+    with closing(client_of(client.store.folder, publisher, server)) as restarted:
+        restarted.refresh()
+        server.forget()
+        with pytest.raises(SelfTestError, match="failed its test here before"):
+            restarted.install(models=["full"])
+        assert server.requests == 2  # what is published, and no blob
+        mislead(publisher, "full", version=3, by=-1.0)  # mended
+        assert restarted.install(models=["full"]).installed == ("full",)
+
+
 def test_an_unreachable_publisher_leaves_all_as_it_is(
     client: Client, publisher: Publisher, server: SlowServer
 ) -> None:
@@ -305,10 +323,10 @@ def assigned(group: str, bundles: tuple[str, ...], models: tuple[str, ...], vers
     return Assignment(schema_version=1, version=version, group=group, bundles=bundles, models=models)
 
 
-def mislead(publisher: Publisher, name: str) -> None:
-    """Sign a self-test that the model does not pass."""
+def mislead(publisher: Publisher, name: str, *, version: int = 2, by: float = 1.0) -> None:
+    """Sign a self-test that the model does not pass, because all logits of it are shifted."""
     signing = Signing(publisher.folder, Keys.open(publisher.keys))
     release = read_index(publisher.folder, signing).models[name]
-    wrong = msgspec.structs.replace(release.selftest, logits=tuple(x + 1 for x in release.selftest.logits))
-    put(publisher.folder, signing, msgspec.structs.replace(release, version=2, selftest=wrong))
+    wrong = msgspec.structs.replace(release.selftest, logits=tuple(x + by for x in release.selftest.logits))
+    put(publisher.folder, signing, msgspec.structs.replace(release, version=version, selftest=wrong))
     signing.commit("targets")

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from small_blobs import Made, blob_of, make_release, put, wide_onnx
 
 import zoo.selftest
+import zoo.trial
 from zoo.errors import DigestError, ModelError, SelfTestError
 from zoo.release import ModelRelease, SelfTest
 from zoo.selftest import self_test, test_image
@@ -194,7 +195,7 @@ def test_a_model_that_never_answers_is_ended(store: Store, good: Made) -> None:
 def test_every_end_of_the_process_has_its_words(
     store: Store, good: Made, monkeypatch: pytest.MonkeyPatch, program: str, message: str
 ) -> None:
-    monkeypatch.setattr(zoo.selftest, "_START", f"import sys; sys.stdin.buffer.read(); {program}")
+    monkeypatch.setattr(zoo.trial, "_START", f"import sys; sys.stdin.buffer.read(); {program}")
     with pytest.raises(SelfTestError, match=rf"(?s)got: .*{message}"):
         self_test(store, good[0])
 
@@ -225,7 +226,6 @@ def test_the_tested_process_says_one_line_of_json(
 ) -> None:
     graph = store.graph(good[0]) if right else build_onnx(("a", "b"))
     monkeypatch.setattr(zoo.selftest, "_limit", lambda *_: False)  # pytest needs its memory
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(graph)))
     task = {
         "name": "full",
         "folder": str(store.blobs),
@@ -234,7 +234,9 @@ def test_the_tested_process_says_one_line_of_json(
         "memory": 1,
         "seconds": 1,
     }
-    zoo.selftest.answer(task)
+    content = json.dumps(task).encode() + b"\n" + graph
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    zoo.selftest.answer()
     said = json.loads(capsys.readouterr().out)
     assert said["limited"] is False
     assert ("error" in said) != right

@@ -15,7 +15,7 @@ from small_service import demand, report
 from zoo.errors import CardError, ModelNotFoundError
 from zoo.release import Assignment, Index
 from zoo.service.assign import by_importance, decide, published, size_of
-from zoo.service.groups import Groups, Rule, read_groups
+from zoo.service.groups import Groups, Rule, read_groups, withdraw
 from zoo.service.tally import GroupDemand, Received, Tally
 from zoo.worth import Task, Way
 
@@ -126,6 +126,22 @@ def test_what_the_operator_fixes_overrides_demand() -> None:
         decide(asked(), [BIRDS], INDEX, Rule(models=("huge",)))
 
 
+def test_what_the_operator_withdraws_is_taken_away_once() -> None:
+    rule = Rule(assigned=False)
+    gone = decide(asked(), [BIRDS], with_assignment(("middle",)), rule)
+    assert (gone.assignment, gone.changed) == (None, True)
+    assert not decide(asked(), [BIRDS], INDEX, rule).changed
+
+
+def test_withdrawing_keeps_what_the_file_says_of_others(tmp_path: Path) -> None:
+    text = '{"schema_version": 1, "groups": {"cameras": {"models": ["a"], "budget_bytes": 5}, "phones": {}}}'
+    (tmp_path / "groups.json").write_text(text)
+    withdraw(tmp_path, "cameras")
+    groups = read_groups(tmp_path)
+    assert groups.rule("cameras") == Rule(assigned=False, budget_bytes=5)
+    assert groups.rule("phones") == groups.others == Rule()
+
+
 def test_a_bundle_that_is_asked_more_gets_the_room() -> None:
     signs = Task(name="signs", ways=(), singles={"small": 1.0}, answers=1.0)
     often = msgspec.structs.replace(signs, answers=1000.0)
@@ -164,13 +180,14 @@ def test_an_assignment_fits_is_published_and_never_gains_less(
 
 
 def test_settings_are_read_from_a_file_and_checked(tmp_path: Path) -> None:
-    assert read_groups(tmp_path) == Groups(schema_version=1)
+    assert read_groups(tmp_path) == Groups(schema_version=2)
     text = '{"schema_version": 1, "groups": {"cameras": {"budget_bytes": 5}}, "others": {"quantile": 0.5}}'
     (tmp_path / "groups.json").write_text(text)
     groups = read_groups(tmp_path)
     assert (groups.rule("cameras").budget_bytes, groups.rule("phones").quantile) == (5, 0.5)
     wrong: Any
-    for wrong in ('{"schema_version": 1, "groups": {"cameras": {"budget": 5}}}', "{"):
+    both = '{"schema_version": 2, "groups": {"cameras": {"models": ["a"], "assigned": false}}}'
+    for wrong in ('{"schema_version": 1, "groups": {"cameras": {"budget": 5}}}', both, "{"):
         (tmp_path / "groups.json").write_text(wrong)
         with pytest.raises(CardError, match=r"groups\.json"):
             read_groups(tmp_path)

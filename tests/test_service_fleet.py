@@ -148,6 +148,39 @@ def test_a_fleet_follows_what_it_asked_for(copied: Path, tmp_path: Path) -> None
     assert set(index.models) == {"tiny", "small", "full"}
 
 
+def test_a_withdrawn_assignment_leaves_devices_with_what_they_have(copied: Path, tmp_path: Path) -> None:
+    root, data = copied / "published", tmp_path / "service"
+    ledger = Ledger(data)
+    ledger.accept(tally_of(1000, None).newest())
+    ledger.close()
+    run("assign", root, "--data", data, "--keys", copied / "online")
+    with serving(make_app(root)) as url:
+        store = Store.open(tmp_path / "device")
+        Trust.pin(store.folder / "tuf", (root / "metadata" / "1.root.json").read_bytes())
+        client = Client(store, url, group="cameras")
+        client.follow()
+        held = store.installed
+        assert held.models
+        assert client.assigned
+        output = run(
+            "assign", root, "--data", data, "--keys", copied / "online", "--withdraw", "cameras", "--json"
+        )
+        assert '"assignment":null,"changed":true' in output
+        assert client.follow().nothing
+        assert store.installed == held
+        assert not client.assigned
+    assert "unchanged: withdrawn" in run("assign", root, "--data", data, "--keys", copied / "online")
+
+
+def test_only_a_group_that_there_is_can_lose_its_assignment(copied: Path, tmp_path: Path) -> None:
+    root, data = copied / "published", tmp_path / "service"
+    with pytest.raises(KeysError, match="a withdrawal is signed"):
+        run("assign", root, "--data", data, "--withdraw", "cameras")
+    with pytest.raises(DataError, match=r"got phones\. There are: none"):
+        run("assign", root, "--data", data, "--keys", copied / "online", "--withdraw", "phones")
+    assert not (data / "groups.json").exists()
+
+
 def test_nothing_is_signed_where_nothing_changes(copied: Path, tmp_path: Path) -> None:
     root = copied / "published"
     signatures = Signatures(root, copied / "online")
@@ -274,7 +307,7 @@ def test_a_rule_that_makes_no_sense_stops_no_other_group(copied: Path, tmp_path:
             root,
             tally_of(1000, None),
             lambda index, group: tasks_for(root, index, group),
-            sign=signed.extend,
+            sign=lambda assignments, _: signed.extend(assignments),
             settings=tmp_path,
             lately_s=1000,
         )

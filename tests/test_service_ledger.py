@@ -13,9 +13,9 @@ from small_service import demand, report
 
 from zoo.demand import AskedDemand
 from zoo.errors import CardError, ServiceError
-from zoo.reports import Drift, DriftNumber, Report
+from zoo.reports import Drift, DriftNumber, Held, Report
 from zoo.service.ledger import FILE, Ledger, read_tally
-from zoo.service.tally import Received, Tally
+from zoo.service.tally import MOST_NAMES, MOST_VERSIONS, Received, Tally
 
 WRITER = """
 import sys
@@ -44,6 +44,8 @@ def test_a_group_is_the_sum_of_the_newest_report_of_every_device() -> None:
     birds = found.bundles["birds"]
     assert (found.devices, found.reports, found.window, found.budgets) == (2, 3, 30, (100, 5000))
     assert (birds.devices, birds.unmet, birds.models, found.held) == (2, 5, {"big": 5}, {"small": 2})
+    assert found.versions == {"bundles/birds": {"1": 2}, "models/small": {"1": 2}}
+    assert found.zooselect == {"0.1.0": 2}
     assert birds.asked == (AskedDemand(kind="precision", level=0.9, answers=30, unmet=5),)
 
 
@@ -215,3 +217,13 @@ def test_a_killed_service_has_every_report_that_it_accepted(tmp_path: Path) -> N
         counted = read_tally(tmp_path).counts["cameras"]
         assert accepted <= counted <= accepted + 1
         accepted = counted
+
+
+def test_versions_that_devices_make_up_do_not_grow_without_end() -> None:
+    tally = Tally()
+    for i in range(20):
+        made_up = tuple(Held(name=f"model-{i}-{j}", version=1) for j in range(60))
+        tally.add(Received(at=1.0, report=report(i, models=(*made_up, Held(name="small", version=i + 1)))))
+    versions = tally.demand("cameras", since=0.0).versions
+    assert len(versions) == MOST_NAMES
+    assert len(versions["models/small"]) == MOST_VERSIONS

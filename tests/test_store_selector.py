@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -105,6 +106,17 @@ def test_open_sessions_are_kept_and_new_ones_are_open_before_the_switch(shelf: S
     shelf.install("small")
     selector.update()
     assert set(selector._engine._models) == {"small"}
+
+
+def test_what_was_replaced_is_closed_in_the_background(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selector.runtime, "LEAVE_S", 0.01)
+    shelf.install("tiny", "small")
+    over = Selector.over(shelf.store, "colours")
+    over.warm_up()
+    gone = weakref.ref(over._engine._models["small"])
+    shelf.install("tiny")
+    over.update()
+    until(lambda: gone() is None)
 
 
 @pytest.mark.parametrize("kind", ["probe", "input"])

@@ -15,13 +15,15 @@ from typing import TypeVar
 
 import msgspec
 
-from zoo.errors import BudgetError, ModelNotFoundError, ZooError
+from zoo.errors import BudgetError, ModelError, ModelNotFoundError, SelfTestError, ZooError
 from zoo.fetch import Fetched, Fetcher
 from zoo.installed import Installed, InstalledBundle, InstalledModel
 from zoo.plan import Plan, plan
+from zoo.rejected import REJECTED_FILE, Rejected
 from zoo.release import Index, ModelRelease
 from zoo.selftest import self_test
 from zoo.store import Store
+from zoo.trial import Trials
 from zoo.trust import Refreshed, Trust
 from zoo.wanted import Wanted, bootstrap, to_follow, to_install, to_update
 
@@ -87,7 +89,12 @@ class Client:
         self.freshness = Freshness(True, "not looked yet", None)
         self._trust = Trust(store.folder / "tuf", url, timeout_s=timeout_s)
         self.fetcher = Fetcher(url, workers=workers, timeout_s=timeout_s)
-        self._rejected: dict[str, str] = {}  # digest of a graph that failed its test here → why
+        self._rejected = Rejected(store.folder / REJECTED_FILE)
+
+    @property
+    def assigned(self) -> bool:
+        """Whether there was an assignment for the group when the publisher was looked at last."""
+        return self.index is not None and self.group in self.index.assignments
 
     def refresh(self) -> Refreshed:
         """Look at what is published. Raises TrustError or UnreachableError; the last index is kept then."""
@@ -150,14 +157,15 @@ class Client:
             ]
             return to_install(index, installed, models=(*models, *start), bundles=bundles)
 
-        return self._bring(wanted, progress, cancel)
+        there = {release.name for release in self.store.installed.releases}
+        return self._bring(wanted, progress, cancel, news=not there >= {*models, *bundles})
 
     def update(self, *, progress: Progress | None = None, cancel: Event | None = None) -> Change:
         """Bring everything that is installed to its newest version; raises like :meth:`install`."""
         return self._bring(lambda index: to_update(index, self.store.installed), progress, cancel)
 
     def follow(self, *, progress: Progress | None = None, cancel: Event | None = None) -> Change:
-        """Do what the group's signed assignment says; without one, :meth:`update`.
+        """Do what the group's signed assignment says; without a group or an assignment, :meth:`update`.
 
         Of the assigned models, the first are kept where the budget does not allow all. Raises like
         :meth:`install`.
@@ -229,18 +237,26 @@ class Client:
         )
 
     def _bring(
-        self, decide: Callable[[Index], Wanted], progress: Progress | None, cancel: Event | None
+        self,
+        decide: Callable[[Index], Wanted],
+        progress: Progress | None,
+        cancel: Event | None,
+        *,
+        news: bool = False,
     ) -> Change:
+        """Install what is decided; `news`: most likely a new model will have to be tested."""
         start = time.perf_counter()
         evicted: list[str] = []
-        with self.store.lock():
+        with self.store.lock(), Trials(self.store.folder) as trials:
+            if news:
+                trials.prepare()  # loads ONNX Runtime while the publisher is asked
             refreshed = self.refresh()
             index = refreshed.index
             wanted = decide(index)
             before = self.store.installed
             wire, requests = refreshed.bytes_on_wire, refreshed.requests
             for step in self._steps(wanted, index):
-                gone, fetched = self._step(step, index, progress, cancel)
+                gone, fetched = self._step(step, index, trials, progress, cancel)
                 evicted += gone
                 wire, requests = wire + fetched.bytes_on_wire, requests + fetched.requests
             after = self.store.installed
@@ -276,7 +292,12 @@ class Client:
         )
 
     def _step(
-        self, wanted: Wanted, index: Index, progress: Progress | None, cancel: Event | None
+        self,
+        wanted: Wanted,
+        index: Index,
+        trials: Trials,
+        progress: Progress | None,
+        cancel: Event | None,
     ) -> tuple[tuple[str, ...], Fetched]:
         """Make room, fetch, test and commit; returns what was evicted and what was fetched."""
         needed, first = self._room(wanted, index)
@@ -288,9 +309,11 @@ class Client:
         after = without(with_releases(self.store.installed, wanted, index), wanted.dropped)
         missing = self.store.missing(after.blobs)  # also what was lost or damaged since it was installed
         self.store.check_room(missing)
+        if new:
+            trials.prepare()
         fetched = self.fetcher.fetch(missing, self.store, whole=new, progress=progress, cancel=cancel)
         for release in new:
-            self._test(release)
+            self._test(release, trials)
         if after != self.store.installed:
             self.store.commit(after)
         self.store.collect()
@@ -315,18 +338,19 @@ class Client:
         new = [index.models[name] for name in wanted.models]
         new = [release for release in new if release.card.sha256 not in tested]
         for release in new:
-            if release.card.sha256 in self._rejected:
-                raise ZooError(
-                    f"model {release.name!r} version {release.version} failed its test here before: "
-                    f"{self._rejected[release.card.sha256]} Publish another version."
+            why = self._rejected.why(release)
+            if why is not None:
+                raise SelfTestError(
+                    f"model {release.name!r} version {release.version} failed its test here before: {why} "
+                    "Publish another version; this one is tried again after a day."
                 )
         return new
 
-    def _test(self, release: ModelRelease) -> None:
+    def _test(self, release: ModelRelease, trials: Trials) -> None:
         try:
-            self_test(self.store, release)
-        except ZooError as error:
-            self._rejected[release.card.sha256] = str(error)
+            self_test(self.store, release, trials=trials)
+        except (ModelError, SelfTestError) as error:
+            self._rejected.add(release, str(error))
             self.store.collect()
             raise
 

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.errors import SelfTestError, ZooError
+from zoo.trial import Trials
 
 if TYPE_CHECKING:
     from zoo.release import ModelRelease
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 60.0
 SLACK_BYTES = 256 * 2**20  # allocators reserve more addresses than memory is used
-_START = (
-    "import json, sys; task = json.loads(sys.stdin.buffer.readline()); sys.path[:] = task['path']; "
-    "from zoo.selftest import answer; answer(task)"
-)
 _MEMORY = ("bad_alloc", "MemoryError", "Failed to allocate", "bad allocation")
 
 
@@ -39,7 +36,7 @@ _MEMORY = ("bad_alloc", "MemoryError", "Failed to allocate", "bad allocation")
 class SelfTested:
     """A self-test that was passed."""
 
-    seconds: float  # the start of the process included
+    seconds: float  # the start of the process included, if it was not started beforehand
     largest_difference: float  # of a logit from the publisher's
     limited: bool  # False: this platform has no limits on memory and time, so the test ran without
 
@@ -68,6 +65,7 @@ def self_test(
     *,
     memory_limit_bytes: int | None = None,
     timeout_s: float = TIMEOUT_S,
+    trials: Trials | None = None,
 ) -> SelfTested:
     """Open a model of the store in another process, and compare its logits with the release's.
 
@@ -78,6 +76,8 @@ def self_test(
         but no more than half of what this device has.
     timeout_s
         Longest time, and as much processor time.
+    trials
+        Where to run it; None: in a process that is started now.
 
     Raises
     ------
@@ -91,7 +91,6 @@ def self_test(
     _check_version(release)
     memory = _memory(release) if memory_limit_bytes is None else memory_limit_bytes
     task = {
-        "path": [str(Path(__file__).resolve().parents[1]), *filter(None, sys.path)],
         "folder": str(store.blobs.absolute()),
         "name": release.name,
         "classes": len(release.card.classes),
@@ -99,18 +98,13 @@ def self_test(
         "memory": memory,
         "seconds": math.ceil(timeout_s),
     }
-    command = [sys.executable, "-I", "-S", "-c", _START]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+    content = json.dumps(task).encode() + b"\n" + graph
     try:
-        done = subprocess.run(
-            command,
-            input=json.dumps(task).encode() + b"\n" + graph,
-            capture_output=True,
-            timeout=timeout_s,
-            env=environment,
-            cwd=store.folder,
-            check=False,
-        )
+        if trials is None:
+            with Trials(store.folder) as own:
+                done = own.run(content, timeout_s=timeout_s)
+        else:
+            done = trials.run(content, timeout_s=timeout_s)
     except subprocess.TimeoutExpired as error:
         raise _failed(release, f"no answer within {timeout_s:g} seconds") from error
     except OSError as error:
@@ -127,10 +121,11 @@ def self_test(
     return SelfTested(time.perf_counter() - begin, difference, bool(said["limited"]))
 
 
-def answer(task: dict[str, Any]) -> None:
-    """The tested process: reads the graph from standard input, and writes logits or an error as JSON."""
+def answer() -> None:
+    """The tested process: reads task and graph from standard input, and writes logits or an error as JSON."""
     from zoo.model import open_session
 
+    task: dict[str, Any] = json.loads(sys.stdin.buffer.readline())
     graph = sys.stdin.buffer.read()
     height, width = task["image"]
     limited = _limit(task["memory"], task["seconds"])

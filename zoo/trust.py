@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 ROOT_FILE = "first-root.json"  # what the device was given; never replaced
 MAX_RECORD_BYTES = 4 * 2**20
 MAX_RECORDS = 10_000
+MAX_EARLY_BYTES = 2**18  # of the timestamp; the framework takes less
 AT_ONCE = 8  # records that are fetched at a time
 CLOCK = (
     "Check the clock of this device and the connection; if both are right, the publisher has to sign again."
@@ -122,11 +123,11 @@ class Trust:
         from tuf.api.exceptions import DownloadError, ExpiredMetadataError, RepositoryError
 
         start = time.perf_counter()
-        wire = _Wire(self.timeout_s)
         try:
-            updater = self._updater(wire)
-            updater.refresh()
-            index = self._index(updater, group)
+            with _Wire(self.timeout_s, early=f"{self.url}/metadata/timestamp.json") as wire:
+                updater = self._updater(wire)
+                updater.refresh()
+                index = self._index(updater, group)
         except ExpiredMetadataError as error:
             raise TrustError(f"what {self.url} offers has expired: {error}. {CLOCK}") from error
         except DownloadError as error:
@@ -222,25 +223,50 @@ def _record(path: str, file: Path, kind: type[Record], name: str) -> Record:
 
 
 class _Wire:
-    """A TUF fetcher that counts."""
+    """A TUF fetcher that counts, and fetches one file before it is asked for it.
 
-    def __init__(self, timeout_s: float) -> None:
+    The framework asks for a newer root, then for the timestamp; the second does not depend on the first, so
+    both take one round trip. Whatever comes is verified in the order of the framework.
+    """
+
+    def __init__(self, timeout_s: float, *, early: str) -> None:
         from tuf.ngclient.urllib3_fetcher import Urllib3Fetcher
 
         wire = self
 
         class Counting(Urllib3Fetcher):
             def _fetch(self, url: str) -> Iterator[bytes]:
-                with wire.counting:
-                    wire.requests += 1
-                return wire.count(super()._fetch(url))
+                begun = wire.early.pop(url, None)
+                return wire.begin(super()._fetch, url) if begun is None else iter(begun.result())
+
+            def ahead(self, url: str) -> list[bytes]:
+                chunks, size = [], 0
+                for chunk in wire.begin(super()._fetch, url):
+                    chunks.append(chunk)
+                    size += len(chunk)
+                    if size > MAX_EARLY_BYTES:
+                        break  # the framework refuses it by its length
+                return chunks
 
         self.requests = 0
         self.bytes_on_wire = 0
         self.counting = threading.Lock()
         self.fetcher = Counting(socket_timeout=timeout_s, chunk_size=65536)  # type: ignore[arg-type]
+        self._thread = ThreadPoolExecutor(1, "early")
+        self.early = {early: self._thread.submit(self.fetcher.ahead, early)}
 
-    def count(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    def __enter__(self) -> _Wire:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown()
+
+    def begin(self, fetch: Callable[[str], Iterator[bytes]], url: str) -> Iterator[bytes]:
+        with self.counting:
+            self.requests += 1
+        return self._count(fetch(url))
+
+    def _count(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         for chunk in chunks:
             with self.counting:
                 self.bytes_on_wire += len(chunk)

@@ -12,10 +12,10 @@ import typer
 from typer.core import TyperGroup
 
 from training.commands.options import JsonOption
-from zoo.errors import CardError, DataError, MissingExtraError
+from zoo.errors import CardError, DataError, KeysError, MissingExtraError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Sequence
 
     from zoo.service.app import Background
     from zoo.service.assign import Decision
@@ -154,6 +154,12 @@ def assign(
     keys: KeysOption = None,
     data: DataOption = DATA,
     lately: LatelyOption = LATELY_DAYS,
+    withdraw: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Group that is assigned nothing any more, until groups.json says otherwise; may be repeated."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Decide once what every group is to hold; with --keys it is signed.
@@ -162,11 +168,17 @@ def assign(
     """
     import msgspec
 
+    from zoo.catalogue import index_from_folder
     from zoo.service.ledger import read_tally
 
     _check_repo(repo)
     signatures = _signatures(repo, keys)
-    decisions = _decide(repo, read_tally(data), signatures, data, lately)()
+    tally = read_tally(data)
+    if withdraw:
+        if signatures is None:
+            raise KeysError("expected --keys with --withdraw, got none: a withdrawal is signed.")
+        _withdraw(withdraw, {*index_from_folder(repo).assignments, *tally.groups}, data)
+    decisions = _decide(repo, tally, signatures, data, lately)()
     if as_json:
         typer.echo(msgspec.json.encode(decisions).decode())
         return
@@ -176,6 +188,25 @@ def assign(
         typer.echo(f"{one.group}: {models} ({one.size_bytes / 1e6:.3f} MB), {done}: {one.reason}")
     if not decisions:
         typer.echo(f"No group has reported yet, and none is fixed in {data / 'groups.json'}.")
+
+
+def _withdraw(groups: Sequence[str], known: Collection[str], data: Path) -> None:
+    """Note in groups.json that these groups are assigned nothing, for the next decision."""
+    from zoo.service.groups import withdraw
+
+    unknown = [group for group in groups if group not in known]
+    if unknown:
+        raise DataError(
+            f"expected groups that have an assignment or have reported, got {', '.join(unknown)}. "
+            f"There are: {', '.join(sorted(known)) or 'none'}."
+        )
+    for group in groups:
+        withdraw(data, group)
+    typer.echo(
+        f"{data / 'groups.json'} says now that {', '.join(groups)} is assigned nothing; take "
+        '"assigned": false out of it to have the service decide again.',
+        err=True,
+    )
 
 
 def _check_repo(repo: Path) -> None:

@@ -49,6 +49,14 @@ def decide(demand: GroupDemand, tasks: Sequence[Task], index: Index, rule: Rule)
     ModelNotFoundError
         When the operator fixed what is not published.
     """
+    if not rule.assigned:
+        return Decision(
+            group=demand.group,
+            assignment=None,
+            changed=demand.group in index.assignments,
+            reason="withdrawn by the operator",
+            budget_bytes=None,
+        )
     if rule.models is not None:
         return _fixed(demand.group, rule, index)
     group, answers = demand.group, demand.window

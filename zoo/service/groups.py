@@ -9,9 +9,9 @@ import msgspec
 from msgspec import Meta
 
 from zoo.card import Name, Positive
-from zoo.files import read_record
+from zoo.files import encode_record, read_record, write_atomic
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FILE = "groups.json"
 
 
@@ -25,6 +25,11 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     deviations: Annotated[float, Meta(ge=0)] = 2.0  # of the mean gain, that a change has to gain at least
     models: tuple[Name, ...] | None = None  # fixed by the operator, most important first; None: by demand
     bundles: tuple[Name, ...] | None = None  # fixed with `models`; None: all published ones that use them
+    assigned: bool = True  # False: nothing is assigned, each device follows what it is asked itself
+
+    def __post_init__(self) -> None:
+        if not self.assigned and (self.models is not None or self.bundles is not None):
+            raise ValueError("expected either models, bundles or assigned: false, got both")
 
 
 class Groups(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -51,3 +56,11 @@ def read_groups(folder: str | Path) -> Groups:
     if not path.exists():
         return Groups(schema_version=SCHEMA_VERSION)
     return read_record(path, Groups, schema_version=SCHEMA_VERSION)
+
+
+def withdraw(folder: str | Path, group: str) -> None:
+    """Note that nothing is assigned to a group from now on; raises like :func:`read_groups`."""
+    found = read_groups(folder)
+    rule = msgspec.structs.replace(found.rule(group), models=None, bundles=None, assigned=False)
+    changed = Groups(schema_version=SCHEMA_VERSION, groups={**found.groups, group: rule}, others=found.others)
+    write_atomic(Path(folder) / FILE, encode_record(changed))

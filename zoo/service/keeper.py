@@ -22,7 +22,7 @@ from zoo.worth import Task
 log = logging.getLogger("zooselect.serve")
 
 Tasks = Callable[[Index, GroupDemand], Sequence[Task]]
-Sign = Callable[[Sequence[Assignment]], object]
+Sign = Callable[[Sequence[Assignment], Sequence[str]], object]
 
 
 class _Expires(msgspec.Struct):
@@ -49,7 +49,8 @@ def assign_groups(
     tasks
         What the bundles gain, for what a group asks.
     sign
-        Publishes assignments; None: they are decided, and nothing is changed.
+        Publishes assignments, and takes away those of the groups that are named second; None: they are
+        decided, and nothing is changed.
     settings
         Folder of ``groups.json``.
 
@@ -61,7 +62,7 @@ def assign_groups(
     """
     index = index_from_folder(root)
     groups = read_groups(settings)
-    fixed = {name for name, rule in groups.groups.items() if rule.models is not None}
+    fixed = {name for name, rule in groups.groups.items() if rule.models is not None or not rule.assigned}
     decisions = []
     problems = []
     for name in sorted({*tally.groups, *fixed}):
@@ -71,11 +72,13 @@ def assign_groups(
         except ZooError as error:  # one group's bad rule must not stop the others
             problems.append(f"group {name}: {error}")
     changed = [one.assignment for one in decisions if one.changed and one.assignment is not None]
-    if changed and sign is not None:
-        sign(changed)
+    withdrawn = [one.group for one in decisions if one.changed and one.assignment is None]
+    if (changed or withdrawn) and sign is not None:
+        sign(changed, withdrawn)
         for one in decisions:
-            if one.changed and one.assignment is not None:
-                log.info("group %s: %s; %s", one.group, ", ".join(one.assignment.models), one.reason)
+            if one.changed:
+                held = ", ".join(one.assignment.models) if one.assignment else "nothing assigned"
+                log.info("group %s: %s; %s", one.group, held, one.reason)
     if problems:
         raise ServiceError(" ".join(problems) + " The other groups have been decided.")
     return decisions

@@ -13,8 +13,8 @@ import uvicorn
 from starlette.applications import Starlette
 
 from zoo.errors import ServiceError
+from zoo.service.patience import MOST_CONNECTIONS, PatientProtocol
 
-MOST_CONNECTIONS = 4096
 MAX_HEAD_BYTES = 16 * 1024
 START_S = 30.0
 
@@ -73,7 +73,7 @@ def serving(app: Starlette, host: str = "127.0.0.1", port: int = 0) -> Iterator[
 def _server(app: Starlette) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=PatientProtocol,
         ws="none",
         lifespan="on",
         log_level="warning",

@@ -58,11 +58,11 @@ class Signatures:
         self.offline_here = tuple(role for role in OFFLINE if self._keys.public(role))
         self._refresh_below_s = Expiry().timestamp * 86400 / 2
 
-    def assignments(self, assignments: Sequence[Assignment]) -> None:
-        """Publish assignments."""
+    def assignments(self, assignments: Sequence[Assignment], withdrawn: Sequence[str] = ()) -> None:
+        """Publish assignments, and take away those of some groups."""
         from zoo.assigning import sign_assignments
 
-        sign_assignments(self._root, self._keys, assignments)
+        sign_assignments(self._root, self._keys, assignments, remove=withdrawn)
 
     def timestamp(self) -> bool:
         """Sign the timestamp anew when half of its time has passed; whether it was."""

@@ -17,6 +17,7 @@ from zoo.reports import Report
 
 MOST_DEVICES = 10_000  # of a group
 MOST_KINDS = 64  # kinds of question of a group that are told apart; the rarer ones count in the totals
+MOST_NAMES, MOST_VERSIONS = 256, 16  # whose versions are told, the most frequent ones
 
 
 class Received(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -47,6 +48,8 @@ class GroupDemand(msgspec.Struct, frozen=True, kw_only=True):
     bundles: dict[Name, BundleDemand]
     budgets: tuple[int, ...]  # bytes, smallest first; devices without a limit are not in it
     held: dict[str, int]  # installed model → devices
+    versions: dict[str, dict[str, int]] = {}  # "models/NAME" or "bundles/NAME" → version → devices
+    zooselect: dict[str, int] = {}  # version of zooselect → devices
 
     @property
     def window(self) -> int:
@@ -134,7 +137,22 @@ class Tally:
             bundles={name: _bundle(name, lately) for name in sorted(names)},
             budgets=tuple(sorted(r.budget_bytes for r in lately if r.budget_bytes is not None)),
             held=dict(sorted(Counter(held.name for report in lately for held in report.models).items())),
+            versions=_versions(lately),
+            zooselect=dict(sorted(Counter(report.zooselect for report in lately).items())),
         )
+
+
+def _versions(reports: Iterable[Report]) -> dict[str, dict[str, int]]:
+    counts: dict[str, Counter[int]] = {}
+    for report in reports:
+        for kind, all_held in (("models", report.models), ("bundles", report.bundles)):
+            for held in all_held:
+                counts.setdefault(f"{kind}/{held.name}", Counter())[held.version] += 1
+    common = sorted(counts, key=lambda name: (-counts[name].total(), name))[:MOST_NAMES]
+    return {
+        name: {str(version): count for version, count in sorted(counts[name].most_common(MOST_VERSIONS))}
+        for name in sorted(common)
+    }
 
 
 def _bundle(name: str, reports: Iterable[Report]) -> BundleDemand:
