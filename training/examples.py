@@ -19,7 +19,7 @@ from zoo.model import Model
 LEAST_IMAGES = 100  # fewer cannot show that a child is better than its parent
 MOST_IMAGES = 20_000  # that are learned from, unless told otherwise
 HELD_OUT = 0.2  # of the images, which decide whether the child is better
-MOST_HELD_OUT = 4_000
+MOST_HELD_OUT = 2_000
 
 
 @dataclass(frozen=True)
