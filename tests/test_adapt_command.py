@@ -62,6 +62,8 @@ def test_adapts_with_an_8_bit_child_and_tells_programs(nets: Path) -> None:
     told = json.loads(done.stdout)
     assert told["kept"]
     assert told["after"] > told["before"]
+    assert told["p_value"] < 0.05
+    assert 0 < told["difference"]["changed_bytes"] < told["difference"]["total_bytes"]
     assert told["int8"]["adapted"]["parent"] == "tiny-int8"
     assert "tiny-dark, int8, adapted to dark" in run("list", "--zoo", nets).output
 

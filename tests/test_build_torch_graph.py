@@ -7,7 +7,7 @@ import onnx
 import pytest
 import torch
 from conftest import build_onnx
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from zoo.build.cifar_resnet import CifarResNet
 from zoo.build.compress import quantize_int8
@@ -83,6 +83,16 @@ def test_statistics_follow_the_images_in_training_and_only_those_named(resnet: b
     assert np.array_equal(graph.tensor("layer1.0.bn1.running_mean"), before["layer1.0.bn1.running_mean"])
 
 
+def test_scales_keep_their_sign_where_asked(resnet: bytes) -> None:
+    graph = TorchGraph(resnet, name="net", learned=["bn1.weight"], signed=["bn1.weight"])
+    before = graph.tensor("bn1.weight")
+    for parameter in graph.parameters():
+        parameter.data -= 10
+    after = graph.tensor("bn1.weight")
+    assert (np.sign(after) == np.sign(before)).all()
+    assert np.allclose(after, 0.01 * before)
+
+
 def test_weights_in_constant_nodes_are_found(resnet: bytes) -> None:
     model = onnx.load_model_from_string(resnet)
     moved = next(t for t in model.graph.initializer if t.name == "linear.weight")
@@ -112,3 +122,17 @@ def test_another_answer_than_onnx_runtimes_is_noticed(resnet: bytes) -> None:
     bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + 1, bias.name))
     with pytest.raises(ParityError, match="expected torch to answer like ONNX Runtime"):
         check_torch_graph(model.SerializeToString(), TorchGraph(resnet, name="net"), (32, 32), name="net")
+
+
+def test_half_precision_is_trained_in_single_and_compared_more_loosely(resnet: bytes) -> None:
+    model = onnx.load_model_from_string(resnet)
+    weight = next(t for t in model.graph.initializer if t.name == "linear.weight")
+    head = next(n for n in model.graph.node if weight.name in n.input)
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight).astype(np.float16), "half"))
+    model.graph.node.insert(0, helper.make_node("Cast", ["half"], ["linear.weight"], to=TensorProto.FLOAT))
+    assert head.input[1] == "linear.weight"
+    content = model.SerializeToString()
+    graph = TorchGraph(content, name="net", learned=["half"])
+    assert graph.half_precision
+    assert check_torch_graph(content, graph, (32, 32), name="net") < 1e-2
+    assert [p.dtype for p in graph.parameters()] == [torch.float32]

@@ -143,7 +143,7 @@ def adapt(
     learned = [key for group in chosen for key in getattr(found, group)]
     followed = found.statistics if statistics and "normalisation" in chosen else ()
     recipe = recipe or _recipe(len(known.learn), epochs=epochs, flip=flip)
-    module = TorchGraph(content, name=parent, learned=learned, statistics=followed)
+    module = TorchGraph(content, name=parent, learned=learned, statistics=followed, signed=found.scales)
     check_torch_graph(content, module, card.resolution, name=parent)
     _learn(module, known, uncropped_of(content) or card.resolution, recipe, device, progress, name)
     child = exchange(content, {key: module.tensor(key) for key in (*learned, *followed)})
@@ -155,6 +155,7 @@ def adapt(
         file=f"models/{name}.onnx",
         sha256=sha256_bytes(child),
         size_bytes=len(child),
+        compression="none",
         parent=parent,
         source=f"adapted to {environment} on {len(known.learn):,} images in {recipe.epochs} epochs "
         f"from {parent} {card.sha256[:12]}",

@@ -124,7 +124,8 @@ def adapt(
     )
     small = _add_int8(target, made, given, progress=not as_json) if int8 and made.kept else None
     if as_json:
-        typer.echo(msgspec.json.encode({**msgspec.to_builtins(made), "int8": small}).decode())
+        figures = {"difference": made.difference._asdict(), "p_value": made.p_value, "int8": small}
+        typer.echo(msgspec.json.encode({**msgspec.to_builtins(made), **figures}).decode())
     else:
         _tell(made, small, zoo)
 

@@ -25,6 +25,7 @@ class Changeable(NamedTuple):
     """Names of the tensors of a graph that adaptation may change."""
 
     normalisation: tuple[str, ...]  # scales and offsets
+    scales: tuple[str, ...]  # those of the scales that are folded into the convolutions of 8-bit models
     statistics: tuple[str, ...]  # means and variances of batch normalisation
     biases: tuple[str, ...]  # of convolutions and inner products
     head: tuple[str, ...]  # weights and bias of the last product
@@ -54,6 +55,7 @@ def changeable(content: bytes, *, classes: int, name: str) -> Changeable:
     floats = {key: value for key, value in tensors.items() if numpy_helper.to_array(value).dtype.kind == "f"}
     nodes = [node for node in graph.node if not is_front(node)]
     normalisation, statistics = _normalisation(nodes, floats)
+    scales = [node.input[1] for node in nodes if node.op_type == NORMALISATION[0]]
     products = [
         node
         for node in nodes
@@ -66,6 +68,7 @@ def changeable(content: bytes, *, classes: int, name: str) -> Changeable:
     total = sum(_bytes(value) for value in tensors.values())
     return Changeable(
         tuple(dict.fromkeys(normalisation)),
+        tuple(key for key in dict.fromkeys(scales) if key in floats),
         tuple(statistics),
         tuple(key for key in dict.fromkeys(biases) if key not in head),
         head,

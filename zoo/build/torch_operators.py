@@ -37,13 +37,12 @@ class UnsupportedError(Exception):
 
 
 def batch_normalization(at: Attributes, x: Values, *, learn: bool) -> Tensor:
-    """BatchNormalization; with `learn` by the statistics of the batch, which update the stored ones in place.
+    """BatchNormalization; with `learn` by the statistics of the batch, of which the stored ones take a tenth.
 
-    ONNX's momentum is the share that is kept, torch's the share that is new.
+    The momentum in the graph is left alone: it was chosen for far more steps than adaptation takes.
     """
     data, scale, offset, mean, variance = _all(x)
-    new = 1.0 - float(at.get("momentum", 0.9))
-    return F.batch_norm(data, mean, variance, scale, offset, learn, new, float(at.get("epsilon", 1e-5)))
+    return F.batch_norm(data, mean, variance, scale, offset, learn, 0.1, float(at.get("epsilon", 1e-5)))
 
 
 def _conv(at: Attributes, x: Values) -> Tensor:
@@ -295,7 +294,7 @@ OPERATORS: dict[str, Operator] = {
     "Equal": _plain(torch.eq),
     "Erf": _plain(torch.erf),
     "Exp": _plain(torch.exp),
-    "Expand": lambda at, x: _all(x)[0] * torch.ones(_all(x)[1].tolist(), dtype=_all(x)[0].dtype),
+    "Expand": lambda at, x: _all(x)[0] * _all(x)[0].new_ones(_all(x)[1].tolist()),
     "Flatten": _flatten,
     "Gather": _gather,
     "Gelu": _gelu,
