@@ -1,47 +1,130 @@
-"""Models that differ from a parent in normalisation and head alone, as an adapted model does."""
+"""Adapted models for the suites: children of the zoo's models, and a small first model that they teach."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-import onnx
-from onnx import numpy_helper
+import torch
+from numpy.typing import NDArray
 
-NORMALISATION = ("BatchNormalization", "InstanceNormalization", "LayerNormalization", "GroupNormalization")
-HEAD = ("Gemm", "MatMul")
+from training.adapt import adapt, add_adapted_int8
+from training.data import LabelledImages
+from training.distill import distill
+from training.loop import Recipe
+from zoo.build.adapt import changeable, exchange
+from zoo.build.add import add_int8
+from zoo.build.convnet import ConvNet
+from zoo.build.preprocessing import Preprocessing
+from zoo.build.torch_graph import TorchGraph
+from zoo.card import ModelCard
+from zoo.directory import Zoo
+
+IMAGES = 10_000  # that each model is adapted with
+FIRST_SHAPE = (24, 48, 96), (0, 0, 1)  # widths and residual pairs: 4 million multiply-accumulates
+FIRST_RECIPE = Recipe(
+    epochs=10,
+    batch_size=128,
+    lr=1e-2,
+    label_smoothing=0.0,
+    shift=1 / 8,
+    flip=True,
+    temperature=4.0,
+    alpha=0.9,
+)
 
 
-def adapted(content: bytes, *, seed: int, scale: float = 0.01) -> bytes:
-    """The model with its normalisation parameters and its last linear layer shaken a little.
+def add_children(
+    zoo: Zoo, parents: Sequence[str], data: LabelledImages, environment: str, *, seed: int
+) -> list[str]:
+    """Adapt models of `zoo`, unless it holds their children already; the names of these and of their int8."""
+    names = []
+    for parent in parents:
+        name = f"{parent}-{environment}"
+        names += [name, f"{name}-int8"]
+        if names[-1] in zoo.names:
+            continue
+        made = adapt(
+            zoo,
+            parent,
+            data,
+            environment,
+            share=1.0,
+            seed=seed,
+            images=IMAGES,
+            epochs=1,
+            flip=True,
+            keep=True,
+            force=True,
+        )
+        small = add_adapted_int8(zoo, name, data)
+        assert small.adapted is not None
+        print(
+            f"{name}: {made.before:.1%} → {made.after:.1%} on {made.held_out:,} held-out training images, "
+            f"{made.difference.share:.2%} of the weights changed; int8: {small.adapted.changed_bytes:,} bytes"
+        )
+    return names
+
+
+def add_first(
+    zoo: Zoo,
+    teacher: str,
+    data: LabelledImages,
+    calibration: Sequence[NDArray[np.uint8]],
+    *,
+    name: str,
+    seed: int,
+) -> list[str]:
+    """Teach a small network that looks at every input first; its name and that of its int8 version."""
+    side = data.image(0).shape[0]
+    preprocessing = Preprocessing((side, side), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    if f"{name}-int8" not in zoo.names:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            student = ConvNet(*FIRST_SHAPE, len(data.classes)), preprocessing
+        distill(zoo, teacher, data, student=student, name=name, share=1.0, seed=seed, recipe=FIRST_RECIPE)
+        add_int8(zoo, name, calibration)
+    return [name, f"{name}-int8"]
+
+
+def copy_models(source: Zoo, target: Zoo, names: Sequence[str]) -> None:
+    """Add models to a zoo that does not hold them yet, as they are in another one."""
+    for name in names:
+        if name not in target.names:
+            card = source.card(name)
+            add_again(target, card, (source.folder / card.file).read_bytes())
+
+
+def add_again(zoo: Zoo, card: ModelCard, content: bytes) -> ModelCard:
+    """Add a model with the facts of `card` and other content of the same size and shape."""
+    return zoo.add(
+        card.name,
+        content,
+        classes=card.classes,
+        resolution=card.resolution,
+        parameters=card.parameters,
+        macs=card.macs,
+        compression=card.compression,
+        parent=card.parent,
+        source=card.source,
+        trained_on=card.trained_on,
+        adapted=card.adapted,
+    )
+
+
+def shaken(content: bytes, *, classes: int, seed: int, scale: float = 0.01) -> bytes:
+    """The model with its normalisation and its head shaken a little: stands for a child where no images are.
 
     Parameters
     ----------
     scale
         Standard deviation of the factors around 1.
     """
-    model = onnx.load_model_from_string(content)
-    weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    changed = [name for node in model.graph.node if node.op_type in NORMALISATION for name in node.input[1:]]
-    head = next(node for node in reversed(model.graph.node) if node.op_type in HEAD)
-    changed += head.input[1:]
+    found = changeable(content, classes=classes, name="parent")
+    graph = TorchGraph(content, name="parent")
     rng = np.random.default_rng(seed)
-    for name in dict.fromkeys(changed):
-        if name in weights:
-            value = numpy_helper.to_array(weights[name])
-            factor = rng.normal(1.0, scale, value.shape).astype(value.dtype)
-            weights[name].CopyFrom(numpy_helper.from_array(value * factor, name))
-    return bytes(model.SerializeToString(deterministic=True))
-
-
-def changed_share(parent: bytes, child: bytes) -> float:
-    """Share of the bytes of the weights that differ between two models of one architecture."""
-    total = other = 0
-    pairs = zip(
-        onnx.load_model_from_string(parent).graph.initializer,
-        onnx.load_model_from_string(child).graph.initializer,
-        strict=True,
-    )
-    for one, two in pairs:
-        first, second = numpy_helper.to_array(one), numpy_helper.to_array(two)
-        total += first.nbytes
-        other += first.nbytes if not np.array_equal(first, second) else 0
-    return other / total
+    values = {}
+    for key in (*found.normalisation, *found.statistics, *found.head):
+        value = graph.tensor(key)
+        values[key] = value * rng.normal(1.0, scale, value.shape).astype(np.float32)
+    return exchange(content, values)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.adapted import add_children, add_first, copy_models
 from training.data import LabelledImages, digits
 from training.demo import SEVERITY
 from training.environments import ENVIRONMENTS, under_environments
@@ -27,6 +28,9 @@ CALIBRATION_IMAGES = 256
 PHOTO_CALIBRATION = 96  # photographs that are set aside to calibrate int8 models
 LITE: tuple[tuple[int, int | None], ...] = ((0, 160), (0, 192), (0, None), (1, 192), (1, None), (2, None))
 CIFAR_ENVIRONMENTS = ("clear", "dark", "noise", "blur")
+CIFAR_SEVERITY = 0.4
+ADAPTED_DEPTHS = (20, 32, 56)  # that learn JPEG
+SPECIALIST_DEPTHS = (20, 32)  # that learn an environment each
 DIGITS_SHARE = 0.4  # of the digits, that the networks learn from
 EVERYTHING = {"fit": 1.0, "tune": 0.0, "certify": 0.0, "test": 0.0}  # suites deal the samples out themselves
 
@@ -85,7 +89,7 @@ def prepare_cifar10_environments(given: Given) -> Prepared:
     """The same, every image also in the dark, with noise and blurred."""
     work = given.work / "cifar10-environments"
     originals = image_folder(unpacked(given, "cifar10-test.zip", "test"))
-    data = under_environments(originals, CIFAR_ENVIRONMENTS, seed=given.seed, severity=0.4)
+    data = under_environments(originals, CIFAR_ENVIRONMENTS, seed=given.seed, severity=CIFAR_SEVERITY)
     title = "CIFAR-10 under four environments: ResNets, float and int8"
     return _profiled(title, resnet_zoo(given), data, work, given, reference=f"resnet{DEPTHS[-1]}")
 
@@ -98,6 +102,37 @@ def prepare_cifar10_drift(given: Given) -> Prepared:
     first = f"resnet{DEPTHS[0]}"
     title = "CIFAR-10 in seven environments, third-party ResNet-20"
     return _profiled(title, resnet_zoo(given).only([first]), data, work, given, reference=first)
+
+
+def prepare_cifar10_adapted(given: Given) -> Prepared:
+    """CIFAR-10 as JPEG: ResNets adapted to it, a small first model, and ResNet-56 as delivered."""
+    work = given.work / "cifar10-adapted"
+    zoo, train = _specialised_zoo(given)
+    parents = [f"resnet{depth}" for depth in ADAPTED_DEPTHS]
+    children = add_children(zoo, parents, train, "jpeg", seed=given.seed)
+    calibration = _calibration_images(given)
+    first = add_first(zoo, children[-2], train, calibration, name="first", seed=given.seed)
+    reference = f"resnet{DEPTHS[-1]}"
+    title = "CIFAR-10: ResNets adapted to JPEG, float and int8, beside ResNet-56 as delivered"
+    data = image_folder(unpacked(given, "cifar10-test.zip", "test"))
+    some = zoo.only([*first, *children, reference])
+    return _profiled(title, some, data, work, given, reference=reference)
+
+
+def prepare_cifar10_environments_adapted(given: Given) -> Prepared:
+    """CIFAR-10 under four environments: a specialist for each, ResNet-56 as delivered."""
+    work = given.work / "cifar10-environments-adapted"
+    zoo, train = _specialised_zoo(given)
+    names = []
+    for environment in CIFAR_ENVIRONMENTS:
+        shown = under_environments(train, [environment], seed=given.seed, severity=CIFAR_SEVERITY)
+        for parent in (f"resnet{depth}" for depth in SPECIALIST_DEPTHS):
+            names.append(add_children(zoo, [parent], shown, environment, seed=given.seed)[1])
+    originals = image_folder(unpacked(given, "cifar10-test.zip", "test"))
+    data = under_environments(originals, CIFAR_ENVIRONMENTS, seed=given.seed, severity=CIFAR_SEVERITY)
+    reference = f"resnet{DEPTHS[-1]}"
+    title = "CIFAR-10 under four environments: specialists, int8, beside ResNet-56 as delivered"
+    return _profiled(title, zoo.only([*names, reference]), data, work, given, reference=reference)
 
 
 def prepare_photos(given: Given) -> Prepared:
@@ -125,6 +160,8 @@ SUITES: Mapping[str, Callable[[Given], Prepared]] = {
     "cifar10-float": prepare_cifar10_float,
     "cifar10": prepare_cifar10,
     "cifar10-environments": prepare_cifar10_environments,
+    "cifar10-adapted": prepare_cifar10_adapted,
+    "cifar10-environments-adapted": prepare_cifar10_environments_adapted,
     "photos": prepare_photos,
 }
 
@@ -140,6 +177,14 @@ def resnet_zoo(given: Given) -> Zoo:
             add_cifar_resnet(zoo, depth, given.weights / f"cifar10-resnet{depth}.npz")
     _add_int8(zoo, names, lambda: _calibration_images(given))
     return zoo
+
+
+def _specialised_zoo(given: Given) -> tuple[Zoo, LabelledImages]:
+    """The ResNets and what was made from them, in ``<work>/adapted``, and the training images."""
+    zoo = Zoo.create(given.work / "adapted")
+    parents = resnet_zoo(given)
+    copy_models(parents, zoo, parents.names)
+    return zoo, image_folder(unpacked(given, "cifar10-train.zip", "train"))
 
 
 def unpacked(given: Given, archive: str, folder: str) -> Path:

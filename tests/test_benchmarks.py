@@ -26,6 +26,7 @@ import benchmarks.suite
 import training.consider
 import training.scout
 from benchmarks.__main__ import app
+from benchmarks.adapted import add_children, shaken
 from benchmarks.compare import at_equal_time, error, gains, naive_error, speedups, verdicts
 from benchmarks.guarantee import DRAWS, Guarantee, study
 from benchmarks.peers import PEERS
@@ -37,11 +38,15 @@ from benchmarks.zoos import EVERYTHING, SUITES, Given, Prepared, prepare_cifar10
 from selector.policy import CascadePolicy
 from training.candidates import Candidate
 from training.cascade import fit_platt
+from training.data import digits
+from training.environments import under_environments
+from training.models import train_family
 from training.outcomes import ALL_SPLITS, Outcomes, load_outcomes
 from training.policies import FittedCascade
 from training.profile import profile
 from training.splits import CERTIFY, FIT, TEST, TUNE, Splits
-from zoo import LatencyTable
+from zoo import LatencyTable, Zoo
+from zoo.build.adapt import difference
 from zoo.errors import DataError
 
 COSTS = {"tiny": 1.0, "full": 5.0}
@@ -448,6 +453,22 @@ def test_figures_that_are_not_known_are_null(tmp_path: Path, capsys: pytest.Capt
     line = json.loads(capsys.readouterr().out)
     assert line["error"] is None
     assert line["rows"] == [{"price": None, "count": 3}]
+
+
+def test_children_are_made_once_and_a_shaken_model_stands_for_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    zoo = Zoo.create(tmp_path)
+    train_family(zoo, digits(), sizes=("tiny",), epochs=1, progress=False)
+    dark = under_environments(digits(), ["dark"])
+    assert add_children(zoo, ["tiny"], dark, "dark", seed=0) == ["tiny-dark", "tiny-dark-int8"]
+    assert "tiny-dark: " in capsys.readouterr().out
+    cards = [zoo.card(name) for name in zoo.names]
+    add_children(zoo, ["tiny"], dark, "dark", seed=0)
+    assert list(zoo.cards) == cards
+    content = (tmp_path / zoo.card("tiny").file).read_bytes()
+    apart = difference(content, shaken(content, classes=10, seed=1))
+    assert 0 < apart.changed_bytes < apart.total_bytes
 
 
 def test_a_suite_without_its_data_says_what_to_give(tmp_path: Path) -> None:

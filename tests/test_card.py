@@ -135,7 +135,7 @@ def test_refuses_a_class_that_occurs_twice() -> None:
 
 def test_refuses_a_newer_schema_before_it_looks_at_the_fields() -> None:
     newer = {"schema_version": SCHEMA_VERSION + 1, "networks": "in a new form"}
-    with pytest.raises(SchemaVersionError, match=r"schema version 1 or older, got 2.*upgrade"):
+    with pytest.raises(SchemaVersionError, match=r"schema version 2 or older, got 3.*upgrade"):
         decode(newer)
 
 

@@ -215,7 +215,8 @@ def test_large_tensors_are_alone_and_small_ones_are_packed_on_cache_lines() -> N
     pack = slot(len(made.weights) - 1)
     assert all(len(weights) >= SINGLE_BYTES for weights in made.weights[:-1])
     assert all(int(part["length"]) < SINGLE_BYTES for part in references if part["location"] == pack)
-    assert {int(part["offset"]) % ALIGNMENT for part in references} == {0}
+    for part in references:
+        assert int(part["offset"]) % (ALIGNMENT if int(part["length"]) >= ALIGNMENT else 8) == 0
     assert sum(part["location"] != pack for part in references) == len(made.weights) - 1
 
 

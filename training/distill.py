@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +21,7 @@ from zoo.build.preprocessing import Preprocessing
 from zoo.card import ModelCard, TrainedOn, match_classes
 from zoo.directory import Zoo
 from zoo.errors import DataError, DigestError
+from zoo.model import Model
 
 TRAIN_SHARE = 0.4
 _SMALL_SIDE = 64  # pixels; images up to here are trained on at their own size
@@ -142,10 +144,14 @@ def fit_and_add(
     source = f"trained{taught} on {len(part):,} images in {recipe.epochs} epochs, settings {settings[:12]}"
     if not force and (held := _held(zoo, name, source, trained_on)):
         return held
-    logits = None if teacher is None else _teacher_logits(zoo, teacher, part, progress=progress)
+    logits = (
+        None
+        if teacher is None
+        else logits_of(zoo.model(teacher, threads=os.cpu_count() or 1), data.classes, part, progress=progress)
+    )
     train(
         module,
-        part.stack(_size(part, preprocessing), progress=progress),
+        part.stack(training_size(part, preprocessing.uncropped), progress=progress),
         part.labels,
         preprocessing=preprocessing,
         recipe=recipe,
@@ -196,20 +202,28 @@ def _held(zoo: Zoo, name: str, source: str, trained_on: TrainedOn) -> ModelCard 
     return card
 
 
-def _size(data: LabelledImages, preprocessing: Preprocessing) -> tuple[int, int]:
+def training_size(data: LabelledImages, wanted: tuple[int, int]) -> tuple[int, int]:
+    """Height and width to train on: those of small images, else what the network takes its crop from."""
     height, width = data.image(0).shape[:2]
     if max(height, width) <= _SMALL_SIDE:
         return height, width
-    wanted = preprocessing.uncropped
     return max(wanted[0], _SMALL_SIDE), max(wanted[1], _SMALL_SIDE)
 
 
-def _teacher_logits(zoo: Zoo, teacher: str, data: LabelledImages, *, progress: bool) -> NDArray[np.float32]:
-    model = zoo.model(teacher, threads=os.cpu_count() or 1)
-    columns = match_classes(data.classes, model.card.classes, model=teacher)
+def logits_of(
+    model: Model, classes: Sequence[str], data: LabelledImages, *, progress: bool
+) -> NDArray[np.float32]:
+    """What a model says about all images: float32 ``[n, C]``, in the order of `classes`.
+
+    Raises
+    ------
+    ClassMismatchError
+        When the model does not know one of the classes.
+    """
+    columns = match_classes(tuple(classes), model.card.classes, model=model.card.name)
     logits = np.empty((len(data), len(columns)), dtype=np.float32)
     batch: list[NDArray[np.uint8]] = []
-    bar = tqdm(range(len(data)), desc=f"asking {teacher}", unit="img", delay=2, disable=not progress)
+    bar = tqdm(range(len(data)), desc=f"asking {model.card.name}", unit="img", delay=2, disable=not progress)
     for i in bar:
         batch.append(data.image(i))
         last = i + 1 == len(data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path, PurePath
@@ -117,6 +117,33 @@ def folder(
     )
     data.skipped = [str(root / ids[i]) for i in np.flatnonzero(~readable)]
     return data
+
+
+def loose(path: Path, classes: Sequence[str], *, skip_bad: bool = False) -> LabelledImages:
+    """The images that lie in a folder itself, of which nobody has said what they show.
+
+    Their labels stand for nothing; `classes` are those of the model that will be asked.
+
+    Raises
+    ------
+    DataError
+        When there is none.
+    """
+    ids = sorted(item.name for item in path.iterdir() if _is_image_name(item.name))
+    kept = [name for name in ids if not skip_bad or _is_readable(path / name)]
+    if not kept:
+        raise DataError(f"{path}: expected images, got {len(ids)} that can be read. Check the path.")
+    data = FolderImages(path, list(classes), kept, [0] * len(kept), kept)
+    data.skipped = [str(path / name) for name in ids if name not in set(kept)]
+    return data
+
+
+def is_loose(path: Path) -> bool:
+    """Whether a folder holds images, and no folders that could be classes."""
+    if not path.is_dir():
+        return False
+    inside = [item for item in path.iterdir() if not item.name.startswith(".")]
+    return any(_is_image_name(item.name) for item in inside) and not any(item.is_dir() for item in inside)
 
 
 def _list(root: Path) -> tuple[list[str], list[str], list[int]]:

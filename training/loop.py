@@ -81,7 +81,7 @@ def train(
     images: NDArray[np.uint8],
     labels: ArrayLike,
     *,
-    preprocessing: Preprocessing,
+    preprocessing: Preprocessing | None,
     recipe: Recipe | None = None,
     teacher_logits: NDArray[np.float32] | None = None,
     device: str = "auto",
@@ -97,13 +97,15 @@ def train(
     Parameters
     ----------
     module
-        float32 ``[N, 3, h, w]`` → logits ``[N, C]``. It ends on the CPU in evaluation mode.
+        float32 ``[N, 3, h, w]`` → logits ``[N, C]``. Only its parameters that require gradients are trained.
+        It ends on the CPU in evaluation mode.
     images
         uint8 ``[n, H, W, 3]``.
     labels
         int ``[n]``.
     preprocessing
-        Applied after the augmentation; the same as in the exported graph.
+        Applied after the augmentation; the same as in the exported graph. None where it is part of the
+        module, which then takes uint8 ``[N, H, W, 3]``.
     teacher_logits
         float32 ``[n, C]`` of a better model on the same images: knowledge distillation (Hinton, Vinyals and
         Dean, "Distilling the knowledge in a neural network", 2015).
@@ -151,7 +153,7 @@ def _run(
     module: nn.Module,
     images: NDArray[np.uint8],
     targets: Tensor,
-    preprocessing: Preprocessing,
+    preprocessing: Preprocessing | None,
     recipe: Recipe,
     teacher_logits: NDArray[np.float32] | None,
     device: torch.device,
@@ -160,10 +162,11 @@ def _run(
 ) -> None:
     pixels = torch.from_numpy(np.require(images, requirements=["C", "W"]))
     teacher = None if teacher_logits is None else torch.from_numpy(np.array(teacher_logits, np.float32))
-    preprocess = Preprocess(preprocessing).to(device)
+    preprocess = None if preprocessing is None else Preprocess(preprocessing).to(device)
     layout: Any = {"device": device, "memory_format": torch.channels_last}  # the faster one for convolutions
     module.to(**layout).train()
-    optimiser = torch.optim.AdamW(module.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    learned = [weights for weights in module.parameters() if weights.requires_grad]
+    optimiser = torch.optim.AdamW(learned, lr=recipe.lr, weight_decay=recipe.weight_decay)
     steps = max(1, round(len(pixels) / recipe.batch_size))
     total = recipe.epochs * steps
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _one_cycle(step, total))
@@ -175,9 +178,11 @@ def _run(
             # Batches of nearly equal size: a last one of a single image would break batch normalisation.
             for rows in torch.tensor_split(torch.randperm(len(pixels)), steps):
                 batch = _augment(pixels[rows].to(device), recipe)
+                if preprocess is not None:
+                    batch = preprocess(batch).contiguous(memory_format=torch.channels_last)
                 labels = targets[rows].to(device)
                 with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
-                    logits = module(preprocess(batch).contiguous(memory_format=torch.channels_last)).float()
+                    logits = module(batch).float()
                 loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
                 if teacher is not None:
                     loss = (1 - recipe.alpha) * loss + recipe.alpha * _distillation(

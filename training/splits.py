@@ -163,9 +163,7 @@ def without_training_images(splits: Splits, cards: Iterable[ModelCard], data: La
     """
     known = {data.sha256, data.originals_sha256}
     parts = {
-        (card.trained_on.seed, card.trained_on.share)
-        for card in cards
-        if card.trained_on is not None and card.trained_on.data_sha256 in known
+        (part.seed, part.share) for card in cards for part in card.learned_from if part.data_sha256 in known
     }
     if len(parts) > 1:
         raise DataError(

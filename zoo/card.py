@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from zoo.errors import CardError, ClassMismatchError, ModelNotFoundError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # since 2, a card may say that its model was adapted
 
 # "(?!\n)": in Python a bare "$" also matches before a final line break.
 Name = Annotated[
@@ -21,6 +21,7 @@ Positive = Annotated[int, Meta(ge=1)]
 NonNegative = Annotated[int, Meta(ge=0)]
 Share = Annotated[float, Meta(gt=0, le=1)]
 Compression = Literal["none", "int8", "distilled"]
+Changed = Literal["normalisation", "biases", "head"]
 
 
 class TrainedOn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -29,6 +30,19 @@ class TrainedOn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     data_sha256: Sha256  # digest of the labelled images
     share: Share  # share of the groups (originals) used for training
     seed: int  # seed of the split
+
+
+class Adapted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How a model differs from the one that it was adapted from: some small tensors, and nothing else."""
+
+    environment: Name  # what its images show, such as "dark"
+    parent: Name  # the model that all other tensors are shared with
+    parent_sha256: Sha256  # of that model's ONNX file
+    changed: Annotated[tuple[Changed, ...], Meta(min_length=1)]
+    changed_bytes: Positive  # of the tensors that differ
+    samples: Positive  # images that it learned from
+    labels: str = "given"  # or the name of the model whose answers were taken for right
+    trained_on: TrainedOn | None = None  # the part of the data that holds these images
 
 
 class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -48,9 +62,16 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     macs: NonNegative  # multiply-accumulates for one image at `resolution`
     task: str = "classification"
     compression: Compression = "none"
-    parent: Name | None = None  # the model that this one was compressed or distilled from
+    parent: Name | None = None  # the model that this one was compressed, distilled or adapted from
     source: str = ""  # where the weights come from, in words
     trained_on: TrainedOn | None = None
+    adapted: Adapted | None = None
+
+    @property
+    def learned_from(self) -> tuple[TrainedOn, ...]:
+        """All known parts of data sets that shaped the model; none of these images may judge it."""
+        later = None if self.adapted is None else self.adapted.trained_on
+        return tuple(part for part in (self.trained_on, later) if part is not None)
 
     def __post_init__(self) -> None:
         path = PurePosixPath(self.file)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from zoo.card import SCHEMA_VERSION, Compression, Manifest, ModelCard, TrainedOn
+from zoo.card import SCHEMA_VERSION, Adapted, Compression, Manifest, ModelCard, TrainedOn
 from zoo.errors import CardError, ZooError
 from zoo.files import encode_record, read_record, sha256_bytes, write_atomic
 from zoo.model import Model
@@ -95,6 +95,7 @@ class Zoo:
         parent: str | None = None,
         source: str = "",
         trained_on: TrainedOn | None = None,
+        adapted: Adapted | None = None,
     ) -> ModelCard:
         """Add a model, or replace the one of the same name, after opening it once under the contract.
 
@@ -119,6 +120,7 @@ class Zoo:
             "parent": parent,
             "source": source,
             "trained_on": trained_on,
+            "adapted": adapted,
         }
         try:
             card = msgspec.convert(facts, ModelCard)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from training.commands.adapt import adapt
 from training.commands.compress import compress
 from training.commands.options import (
     MY_ZOO,
@@ -53,6 +54,7 @@ def register(app: typer.Typer) -> None:
     zoo_app.command("train")(train)
     zoo_app.command("add")(add)
     zoo_app.command("compress")(compress)
+    zoo_app.command("adapt")(adapt)
     zoo_app.command("list")(list_models)
     app.add_typer(zoo_app, name="zoo", rich_help_panel=TRAINING_PANEL)
 
@@ -191,11 +193,19 @@ def list_models(zoo: ZooOption = MY_ZOO, as_json: JsonOption = False) -> None:
     )
     for card in cards:
         size = "x".join(map(str, card.resolution))
-        made = f"{card.parent}, {card.compression}" if card.parent else card.source
         typer.echo(
             f"{card.name:<28}{size:>10}{card.macs / 1e6:>14.2f}{card.parameters:>12,}"
-            f"{card.size_bytes / 1e6:>8.2f}{len(card.classes):>9}  {made}"
+            f"{card.size_bytes / 1e6:>8.2f}{len(card.classes):>9}  {_made(card)}"
         )
+
+
+def _made(card: ModelCard) -> str:
+    """What a model was made from, and the environment that it was adapted to."""
+    if card.parent is None:
+        return card.source
+    how: list[str] = [card.compression] if card.compression != "none" else []
+    how += [f"adapted to {card.adapted.environment}"] if card.adapted is not None else []
+    return ", ".join([card.parent, *how])
 
 
 def _read_classes(path: Path) -> tuple[str, ...]:

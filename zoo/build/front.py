@@ -112,6 +112,15 @@ def front_model(
     )
 
 
+def uncropped_of(content: bytes) -> tuple[int, int] | None:
+    """Height and width that a stored graph resizes the whole image to before its crop; None without one."""
+    for tensor in onnx.load_model_from_string(content).graph.initializer:
+        if tensor.name == f"{PREFIX}full":
+            height, width = numpy_helper.to_array(tensor).tolist()
+            return height, width
+    return None
+
+
 def attach_front(
     core: onnx.ModelProto, preprocessing: Preprocessing, *, name: str, front: onnx.ModelProto
 ) -> onnx.ModelProto:

@@ -1,0 +1,190 @@
+"""The command ``zoo adapt``: a child of a model for one environment, that shares nearly all of its bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from training.commands.options import (
+    MY_ZOO,
+    DataOption,
+    EnvironmentsOption,
+    JsonOption,
+    NameOption,
+    SkipBadOption,
+    ZooOption,
+    load_data,
+)
+from zoo.errors import DataError
+
+if TYPE_CHECKING:
+    from training.adapt import Adaptation
+    from training.data import LabelledImages
+    from zoo.card import Changed, ModelCard
+    from zoo.directory import Zoo
+
+
+def adapt(
+    parent: Annotated[str, typer.Argument(metavar="PARENT", help="The float model of the zoo to adapt.")],
+    data: DataOption,
+    environment: Annotated[
+        str,
+        typer.Option("--environment", help="What the images show, e.g. dark; part of the child's name."),
+    ],
+    zoo: ZooOption = MY_ZOO,
+    labels_from: Annotated[
+        str | None,
+        typer.Option(
+            "--labels-from",
+            help="Right is what this more accurate model of the zoo says; the images need no class folders.",
+        ),
+    ] = None,
+    what: Annotated[
+        str,
+        typer.Option(
+            "--what",
+            help="What may change: of normalisation,biases,head. Default: normalisation, and a small head.",
+        ),
+    ] = "",
+    int8: Annotated[
+        bool,
+        typer.Option("--int8", help="Also add the 8-bit version of the child, calibrated on its images."),
+    ] = False,
+    images: Annotated[
+        int, typer.Option("--images", min=2, help="Learn from at most so many images.")
+    ] = 20_000,
+    share: Annotated[
+        float | None,
+        typer.Option(
+            "--share",
+            help="Share of the images to use; the rest may judge. Default: that of the parent, or 0.4.",
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option("--epochs", min=1, help="Passes over the images. Default: what suits the data."),
+    ] = None,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Mirror half of the images; wrong for digits and letters.")
+    ] = False,
+    allow_missing: Annotated[
+        bool,
+        typer.Option(
+            "--allow-missing", help="Go on where some classes have no image; the head then stays as it is."
+        ),
+    ] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Add the child even where it is not better than its parent.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a model of the same name.")] = False,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    name: NameOption = None,
+    environments: EnvironmentsOption = "",
+    skip_bad: SkipBadOption = False,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Seed of everything random. Default: the parent's, or 0.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Adapt a model to one environment: train its normalisation and its head on images of it, nothing else.
+
+    The child shares all other bytes with its parent, so a device that has one fetches little for the other.
+    A fifth of the images is held out; a child that is not better on them is not added.
+    Examples: zooselect zoo adapt resnet56 --data photos-in-the-dark --environment dark --int8; zooselect zoo
+    adapt resnet20 --data loose-photos --environment dark --labels-from resnet56 --share 1
+    """
+    import msgspec
+
+    from training.adapt import adapt as adapt_model
+    from zoo.directory import Zoo
+
+    target = Zoo.open(zoo)
+    target.card(parent)  # before the images are read, which may take a while
+    given = _images(target, data, labels_from, environments=environments, skip_bad=skip_bad, seed=seed or 0)
+    made = adapt_model(
+        target,
+        parent,
+        given,
+        environment,
+        labels_from=labels_from,
+        name=name,
+        what=_parse_what(what),
+        share=share,
+        seed=seed,
+        images=images,
+        epochs=epochs,
+        flip=flip,
+        device=device,
+        allow_missing=allow_missing,
+        keep=keep,
+        force=force,
+        progress=not as_json,
+    )
+    small = _add_int8(target, made, given, progress=not as_json) if int8 and made.kept else None
+    if as_json:
+        figures = {"difference": made.difference._asdict(), "p_value": made.p_value, "int8": small}
+        typer.echo(msgspec.json.encode({**msgspec.to_builtins(made), **figures}).decode())
+    else:
+        _tell(made, small, zoo)
+
+
+def _parse_what(text: str) -> tuple[Changed, ...] | None:
+    """The groups that were named; whether the model has them is checked where they are looked for."""
+    return cast("tuple[Changed, ...]", tuple(part.strip() for part in text.split(","))) if text else None
+
+
+def _images(
+    zoo: Zoo, spec: str, labels_from: str | None, *, environments: str, skip_bad: bool, seed: int
+) -> LabelledImages:
+    from training.folder import is_loose, loose
+
+    if not is_loose(Path(spec)):
+        return load_data(spec, environments=environments, skip_bad=skip_bad, seed=seed)
+    if labels_from is None:
+        raise DataError(
+            f"{spec}: expected a folder for every class, got images without one. Sort them into class "
+            "folders, or name a more accurate model of the zoo that says what they show: --labels-from MODEL."
+        )
+    return loose(Path(spec), zoo.card(labels_from).classes, skip_bad=skip_bad)
+
+
+def _add_int8(zoo: Zoo, made: Adaptation, data: LabelledImages, *, progress: bool) -> ModelCard:
+    from training.adapt import add_adapted_int8
+
+    return add_adapted_int8(zoo, made.card.name, data, progress=progress)
+
+
+def _tell(made: Adaptation, small: ModelCard | None, zoo: Path) -> None:
+    card = made.card
+    assert card.adapted is not None
+    changed = " and ".join(card.adapted.changed)
+    right = "agrees with the labelling model" if card.adapted.labels != "given" else "is right"
+    typer.echo(
+        f"{card.name}: {right} on {made.after:.1%} of {made.held_out:,} held-out images, its parent on "
+        f"{made.before:.1%}; alone right {made.better} and {made.worse} times (p = {made.p_value:.2g})."
+    )
+    typer.echo(
+        f"Changed: {changed}, {card.adapted.changed_bytes:,} bytes, "
+        f"{made.difference.share:.2%} of the weights."
+    )
+    if made.missing:
+        typer.echo(
+            f"Without an image: {', '.join(made.missing[:8])}{' …' if made.missing[8:] else ''}; "
+            "nothing was learned about them."
+        )
+    if "biases" in card.adapted.changed:
+        typer.echo("The parent's normalisation is folded into its convolutions; their biases took its place.")
+    if small is not None:
+        assert small.adapted is not None
+        typer.echo(
+            f"{small.name}: differs from {small.adapted.parent} in {small.adapted.changed_bytes:,} bytes."
+        )
+    if made.kept:
+        typer.echo(f"Next: zooselect zoo list --zoo {zoo}")
+    else:
+        typer.echo(
+            "Not added: on these images it is not better than its parent by more than chance explains. "
+            "Give more images or --epochs, or add it all the same with --keep."
+        )
