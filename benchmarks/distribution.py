@@ -22,7 +22,6 @@ from benchmarks.network import SlowServer, serving
 from benchmarks.polling import run_load
 from benchmarks.published import published_zoo
 from benchmarks.result import finish
-from zoo.card import ModelCard
 from zoo.build.adapt import difference
 from zoo.client import Client
 from zoo.directory import Zoo
