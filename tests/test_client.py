@@ -31,6 +31,7 @@ from zoo.release import Assignment
 from zoo.signing import Signing
 from zoo.store import Store
 from zoo.targets import put, read_index
+from zoo.trial import Trials
 from zoo.trust import Trust
 
 
@@ -264,6 +265,25 @@ def test_what_failed_its_test_is_not_fetched_again_after_a_restart(
         assert server.requests == 2  # what is published, and no blob
         mislead(publisher, "full", version=3, by=-1.0)  # mended
         assert restarted.install(models=["full"]).installed == ("full",)
+
+
+def test_the_process_of_the_test_starts_before_the_publisher_is_asked_and_only_for_news(
+    client: Client, server: SlowServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+    prepare = Trials.prepare
+
+    def noted(trials: Trials) -> None:
+        started.append(server.requests)
+        prepare(trials)
+
+    monkeypatch.setattr(Trials, "prepare", noted)
+    client.install(models=["tiny"])
+    assert started[0] == 0
+    started.clear()
+    client.update()
+    client.install(models=["tiny"])
+    assert started == []
 
 
 def test_an_unreachable_publisher_leaves_all_as_it_is(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta, timezone, tzinfo
@@ -65,6 +66,21 @@ def test_a_look_with_nothing_new_takes_two_requests(trust: Trust, server: SlowSe
     assert again.index == first.index
     assert (again.requests, server.requests) == (2, 2)
     assert again.bytes_on_wire < 2000
+
+
+def test_both_requests_of_a_look_are_under_way_together(
+    trust: Trust, server: SlowServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trust.refresh()
+    both, count = threading.Barrier(2), server.count
+
+    def counted(requests: int, sent: int) -> None:
+        if requests:
+            both.wait(20)  # breaks where the second one comes only after the first was answered
+        count(requests, sent)
+
+    monkeypatch.setattr(server, "count", counted)
+    assert trust.refresh().requests == 2
 
 
 def test_a_new_version_is_seen(trust: Trust, publisher: Publisher) -> None:
