@@ -26,7 +26,7 @@ class State(NamedTuple):
 
 
 def _bets() -> NDArray[np.float64]:
-    """Densities of p-values to bet on ``[B, _CELLS]``: small, large, both or average ones, and any part."""
+    """Densities of p-values to bet on ``[_CELLS, B]``: small, large, both or average ones, and any part."""
     p = np.linspace(0, 1, _CELLS + 1)
     shares = []
     for power in (0.3, 0.6):
@@ -36,11 +36,11 @@ def _bets() -> NDArray[np.float64]:
     shares += [p + slope * p * (1 - p) for slope in (0.8, -0.8)]
     shares.append(0.2 * p + 0.8 * p**2 * (3 - 2 * p))
     shares += [(p + np.clip(p * _PARTS - part, 0, 1)) / 2 for part in range(_PARTS)]
-    return np.diff(np.stack(shares), axis=1) * _CELLS
+    return np.diff(np.stack(shares, axis=1), axis=0) * _CELLS
 
 
 _BETS = _bets()
-_EACH = 1 / len(_BETS)
+_EACH = 1 / _BETS.shape[1]
 
 
 class Martingales:
@@ -62,14 +62,14 @@ class Martingales:
         # bin b of row r begins at _edges[r, b], and _least[r, b] numbers lie in it or above
         self._edges = np.empty((rows, width), np.float32)
         self._least = np.zeros((rows, width + 1))
-        self._capital = np.zeros((len(_BETS), rows))
+        self._capital = np.zeros((rows, _BETS.shape[1]))
         for row, one in enumerate(bins):
             self._fill(row, one)
         self._rng = np.random.default_rng(seed)
         self._random = np.empty((0, rows))
         self._drawn = 0
         self._mask = np.zeros((rows, width), np.bool_)
-        self._factors = np.empty((len(_BETS), rows))
+        self._factors = np.empty((rows, _BETS.shape[1]))
         self._start = np.arange(rows) * (width + 1) - 1
         self._above = self._least.ravel()[1:]
         self._lanes = {k: self._lane(k) for k in (rows - 1, rows)}
@@ -82,8 +82,8 @@ class Martingales:
             self._least[:k, :-1],
             self._start[:k],
             self._least[:k, 0],
-            self._factors[:, :k],
-            self._capital[:, :k],
+            self._factors[:k],
+            self._capital[:k],
         )
 
     def _fill(self, row: int, bins: Bins) -> None:
@@ -93,13 +93,13 @@ class Martingales:
         self._edges[row, 1 : len(counts)] = edges
         self._least[row] = 0
         self._least[row, : len(counts)] = np.cumsum(counts[::-1])[::-1]
-        self._capital[:, row] = 0
+        self._capital[row] = 0
 
     def exchange(self, row: int, other: Bins | State) -> State:
         """Go on with another martingale in this row, new or as it was put aside; returns the present one."""
-        present = State(self._edges[row].copy(), self._least[row].copy(), self._capital[:, row].copy())
+        present = State(self._edges[row].copy(), self._least[row].copy(), self._capital[row].copy())
         if isinstance(other, State):
-            self._edges[row], self._least[row], self._capital[:, row] = other
+            self._edges[row], self._least[row], self._capital[row] = other
         else:
             self._fill(row, other)
         return present
@@ -125,7 +125,7 @@ class Martingales:
         place /= count
         place *= _CELLS
         # clip: rounding may lift the largest p-value to 1
-        _BETS.take(place.astype(np.intp), axis=1, out=factors, mode="clip")
+        _BETS.take(place.astype(np.intp), axis=0, out=factors, mode="clip")
         capital += stake * _EACH
         capital *= factors
         total = float(np.add.reduce(self._capital, axis=None))
@@ -137,7 +137,7 @@ class Martingales:
     @property
     def capital(self) -> NDArray[np.float64]:
         """Capital ``[R]`` of each row."""
-        every: NDArray[np.float64] = self._capital.sum(axis=0)
+        every: NDArray[np.float64] = self._capital.sum(axis=1)
         return every
 
     def _order(self) -> NDArray[np.float64]:
