@@ -15,6 +15,8 @@ from training.loop import Recipe
 from training.models import train_family
 from training.profile import profile
 from training.splits import Splits
+from zoo.build.adapt import changeable
+from zoo.build.torch_graph import TorchGraph
 from zoo.directory import Zoo
 from zoo.errors import CardError, DataError, ModelError, ModelNotFoundError, ZooError
 
@@ -90,6 +92,20 @@ def test_what_is_not_better_is_not_added_unless_asked_for(zoo: Zoo) -> None:
     assert not adapt(zoo, "small", digits(), "clear", **nothing).kept
     assert "small-clear" not in zoo.names
     assert adapt(zoo, "small", digits(), "clear", keep=True, **nothing).kept
+
+
+def test_statistics_follow_where_light_changed_and_stay_where_it_did_not(
+    zoo: Zoo, dark: LabelledImages, made: Adaptation
+) -> None:
+    def followed(parent: str, child: str) -> bool:
+        one, two = ((zoo.folder / zoo.card(name).file).read_bytes() for name in (parent, child))
+        keys = changeable(one, classes=10, name=parent).statistics
+        kept = [TorchGraph(content, name=parent).tensor(keys[0]) for content in (one, two)]
+        return not np.array_equal(*kept)
+
+    assert followed("small", "small-dark")
+    adapt(zoo, "small-dark", dark, "again", epochs=1, keep=True, progress=False)
+    assert not followed("small-dark", "small-dark-again")
 
 
 def test_equal_seeds_give_equal_children(zoo: Zoo, dark: LabelledImages) -> None:
