@@ -271,7 +271,7 @@ def answer_images(
         typer.echo(
             f"drift: these images are unlike those that the certificates were made on; "
             f"{', '.join(status.moved[:3])} changed. From then on the reference model {chooser.reference} "
-            "answered, uncertified. Fit again on images like these, or ask with --no-watch.",
+            "answered, uncertified. Fit again on images like these.",
             err=True,
         )
     return rows

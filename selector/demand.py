@@ -10,7 +10,7 @@ import itertools
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
@@ -19,6 +19,7 @@ from msgspec import Meta
 
 from selector.bundle import Bundle, Certificate, covering, valid_certificates
 from selector.constraint import Constraint
+from selector.drift import DriftStatus
 from selector.engine import Outcome
 from selector.policy import CascadePolicy, InputPolicy, Policy, next_action_of
 from zoo.card import Name, Sha256
@@ -55,6 +56,8 @@ class Recalled(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     task: Name
     record: Sha256  # of the bundle that gave them
     since: float  # when counting began, in seconds since 1970
+    drift: DriftStatus | None = None  # of its inputs; None: nobody watches them
+    left: bool = False  # after an alarm, another variant of the task answers now
     noted: Annotated[list[_Noted], Meta(max_length=WINDOW)]  # oldest first; JSON has null for NaN
 
     @property
@@ -71,6 +74,11 @@ class Recalled(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             )
             for number, asked, certified, path, probability, scores in self.noted
         ]
+
+
+def questions(answers: Iterable[Answered]) -> list[Answered]:
+    """What was asked, as if nothing had answered yet: for a bundle that is to answer the like."""
+    return [Answered(one.number, one.asked, False, (), math.nan, None) for one in answers]
 
 
 class Recent:
@@ -94,9 +102,9 @@ class Recent:
         """The latest answers, oldest first."""
         return [Answered(*item) for item in self._ring.copy()]
 
-    def recalled(self, task: str, record: str) -> Recalled:
+    def recalled(self, task: str, record: str, drift: DriftStatus | None = None) -> Recalled:
         """The latest answers, copied and not yet looked at: that may happen in another process."""
-        return Recalled(task=task, record=record, since=self.since, noted=[*self._ring.copy()])
+        return Recalled(task=task, record=record, since=self.since, drift=drift, noted=[*self._ring.copy()])
 
     def used(self) -> set[str]:
         """Models that ran since this was asked last, as far as the ring remembers."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
@@ -11,7 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selector.demand import Recalled
+from selector.drift import DriftStatus
+from selector.follower import Follower
 from selector.keeper import MIN_ANSWERS, Keeper, Round
+from selector.recognition import LEAST
 from selector.runtime import Prediction, Selector
 from selector.settings import (
     CONFIG_FILE,
@@ -24,9 +29,10 @@ from selector.settings import (
     write_token,
 )
 from selector.updater import Updater
+from selector.variants import Variant, Variants
 from selector.view import Asked
 from zoo.client import Change, Client, Progress
-from zoo.errors import BundleError, CardError, ZooError
+from zoo.errors import BundleError, CardError, DigestError, ModelNotFoundError, ZooError
 from zoo.files import encode_record, write_atomic
 from zoo.store import Store
 from zoo.trust import Trust
@@ -41,6 +47,7 @@ __all__ = [
     "DeviceConfig",
     "Mode",
     "Round",
+    "Variant",
 ]
 
 EVERY_S = 60.0
@@ -48,6 +55,10 @@ EVERY_S = 60.0
 
 class Device:
     """A store, its client and a selector for each installed task.
+
+    A task may have variants, each certified for an environment. When the inputs no longer look like those
+    that a variant was certified on, the device goes on with the one that they look like, as soon as it has
+    it, and until then with the most accurate model.
 
     Nothing of this is needed to answer from a bundle in a folder: see :class:`selector.Selector`.
 
@@ -64,10 +75,14 @@ class Device:
         self.threads = threads
         self.store = Store.open(folder, budget_bytes=config.budget_bytes)
         self._keeper = Keeper(self.store, config)
-        self._selectors: dict[str, Selector] = {}
-        self._opening = threading.Lock()
+        self._variants = Variants(self.store, threads=threads)
+        self._due: dict[
+            str, tuple[Selector, int, int]
+        ] = {}  # task → after which inputs to look, then how many
+        self._noticer = Follower(self._recognise)
         self._working = threading.Lock()
         self._stop = threading.Event()
+        self._wake = threading.Event()  # the next round need not wait any longer
         self._thread: threading.Thread | None = None
         self._updater: Updater | None = None
         self.last: Round | None = None
@@ -147,51 +162,101 @@ class Device:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """Names of the installed bundles."""
-        return tuple(item.release.name for item in self.store.installed.bundles)
+        """Names of the installed tasks."""
+        return self._variants.tasks
 
     def selector(self, task: str | None = None) -> Selector:
-        """The selector of an installed task; without a name, of the only one.
+        """The selector of the variant that answers for a task now; without a name, of the only task.
 
         Raises
         ------
         BundleError
             When it is not installed, or there are several and none is named.
         """
-        if task is None:
-            if len(self.tasks) != 1:
-                raise BundleError(
-                    f"expected the name of a task, got none; installed: {', '.join(self.tasks) or 'none'}. "
-                    "Name one, or install one first."
-                )
-            task = self.tasks[0]
-        with self._opening:
-            if task not in self._selectors:
-                self._selectors[task] = Selector.over(self.store, task, threads=self.threads)
-            return self._selectors[task]
+        return self._variants.selector(self._named(task))
 
     def predict(
-        self, image: NDArray[np.uint8], *, task: str | None = None, **asked: Unpack[Asked]
+        self,
+        image: NDArray[np.uint8],
+        precision: float | None = None,
+        *,
+        task: str | None = None,
+        **asked: Unpack[Asked],
     ) -> Prediction:
-        """Answer one image with what is installed; see :meth:`selector.Selector.predict`."""
-        return self.selector(task).predict(image, **asked)
+        """Answer one image with what is installed; see :meth:`selector.Selector.predict`.
+
+        When inputs have drifted, the variant that they look like is looked for beside the answers.
+        """
+        name = self._named(task)
+        selector = self._variants.selector(name)
+        try:
+            answer = selector.predict(image, precision, **asked)
+        except (BundleError, DigestError, ModelNotFoundError):
+            other = self._variants.rescue(name)  # what the variant had was evicted for another one
+            if other is None or other is selector:
+                raise
+            return other.predict(image, precision, **asked)
+        if selector.drifted:
+            self._notice(name, selector)
+        return answer
+
+    def variant(self, task: str | None = None) -> Variant:
+        """Which bundle answers for a task now; raises like :meth:`selector`."""
+        release = self._variants.active(self._named(task))
+        return Variant(release.task, release.name, release.environment)
+
+    def variants(self, task: str | None = None) -> tuple[Variant, ...]:
+        """All installed bundles of a task; raises like :meth:`selector`."""
+        releases = self._variants.of(self._named(task))
+        return tuple(Variant(one.task, one.name, one.environment) for one in releases)
+
+    def use(self, task: str, environment: str | None = None) -> Variant:
+        """Go on with the installed variant for an environment, or with the task's own for None.
+
+        It is remembered, until inputs say otherwise or this is called again.
+
+        Raises
+        ------
+        BundleError
+            When it is not installed.
+        """
+        return self._variants.use(task, environment)
+
+    def drift(self, task: str | None = None) -> DriftStatus | None:
+        """Whether the inputs of a task have drifted; None where its bundle cannot tell."""
+        return self.selector(task).drift
+
+    def _named(self, task: str | None) -> str:
+        if task is not None:
+            return task
+        tasks = self.tasks
+        if len(tasks) != 1:
+            raise BundleError(
+                f"expected the name of a task, got none; installed: {', '.join(tasks) or 'none'}. "
+                "Name one, or install one first."
+            )
+        return tasks[0]
 
     def install(self, task: str, *, progress: Progress | None = None) -> Change:
-        """Install a task with the model to start with; raises like :meth:`zoo.client.Client.install`."""
+        """Install a task, or a variant of one, with the model to start with.
+
+        Raises like :meth:`zoo.client.Client.install`.
+        """
         with self._working:
             change = self.client.install(bundles=(task,), progress=progress)
-        self._switch()
+        self._variants.follow()
         return change
 
     def update(self, *, progress: Progress | None = None) -> Change:
         """Do once what the device does in the background; raises like :meth:`zoo.client.Client.install`.
 
         In a group, the signed assignment is followed. Otherwise installed things are brought to their newest
-        version, and then the models are fetched that pay for what was asked lately.
+        version, and then the models are fetched that pay for what was asked lately; of a task whose inputs
+        have drifted, the variant that they look like.
         """
         with self._working:
             change = self._keeper.update(self._lately(), progress=progress)
-        self._switch()
+        self._follow()
         return change
 
     def wanted_models(self) -> tuple[str, ...]:
@@ -203,6 +268,7 @@ class Device:
         if self._thread is not None or self.config.mode == "local":
             return
         self._stop.clear()
+        self._wake.clear()
         updater = self._updater = Updater(self.folder)
         latest = self.config.mode == "latest"
         if latest:
@@ -215,6 +281,7 @@ class Device:
     def stop(self) -> None:
         """End the work in the background; a download under way is kept for the next time."""
         self._stop.set()
+        self._wake.set()
         if self._updater is not None:
             self._updater.stop()
             self._updater = None
@@ -224,9 +291,10 @@ class Device:
 
     def look(self) -> Round:
         """:meth:`update`, then :meth:`report`, here and now; errors are in the result, not raised."""
+        lately = self._lately()
         with self._working:
-            found = self._keeper.look(self._lately())
-        return self._finish(found)
+            found = self._keeper.look(lately)
+        return self._finish(found, lately)
 
     def report(self) -> None:
         """Tell the service what was asked lately; see :meth:`selector.keeper.Keeper.report`."""
@@ -239,46 +307,65 @@ class Device:
 
     def _run(self, updater: Updater, every_s: float, wait: bool) -> None:
         if wait:
-            self._stop.wait(every_s)
+            self._wake.wait(every_s)
         while not self._stop.is_set():
+            self._wake.clear()
             self._round(updater)
-            self._stop.wait(every_s)
+            self._wake.wait(every_s)
 
     def _round(self, updater: Updater) -> None:
         while not self._working.acquire(timeout=0.1):  # the application installs something itself
             if self._stop.is_set():
                 return
         try:
-            found = updater.round(self._lately())
+            lately = self._lately()
+            found = updater.round(lately)
         finally:
             self._working.release()
         if not self._stop.is_set():
-            self._finish(found)
+            self._finish(found, lately)
 
-    def _finish(self, found: Round) -> Round:
+    def _finish(self, found: Round, lately: list[Recalled]) -> Round:
         """Follow what a round brought, and remember it."""
+        if found.problem is None:
+            self._variants.told(lately)
         try:
-            self._switch()
+            self._follow()
         except ZooError as error:
-            found = Round(found.change, found.freshness, found.problem or error)
+            found = replace(found, problem=found.problem or error)
         self.last = found
         return found
 
     def _lately(self) -> list[Recalled]:
-        with self._opening:
-            selectors = list(self._selectors.values())
-        found = (selector.recalled() for selector in selectors)
-        return [item for item in found if item is not None]
+        return self._variants.lately()
 
-    def _switch(self) -> None:
-        """Have all selectors follow the store; raises the first error, after all have tried."""
-        with self._opening:
-            selectors = list(self._selectors.values())
-        problem: ZooError | None = None
-        for selector in selectors:
-            try:
-                selector.update()
-            except ZooError as error:
-                problem = problem or error
-        if problem is not None:
-            raise problem
+    def _follow(self) -> None:
+        """Have all selectors follow the store, and tasks whose inputs have drifted go on with what fits."""
+        try:
+            self._variants.follow()
+        finally:
+            self._go_on()
+
+    def _notice(self, task: str, selector: Selector) -> None:
+        """After an alarm, look what inputs look like, once that can be told, then less and less often."""
+        seen = selector.inputs_seen
+        watched, due, wait = self._due.get(task, (None, 0, 0))
+        if watched is not selector:
+            due, wait = seen + LEAST, LEAST
+            self._due[task] = (selector, due, wait)
+        if seen >= due:
+            self._due[task] = (selector, seen + wait, 2 * wait)
+            self._noticer.wake()
+
+    def _recognise(self) -> None:
+        """Go on with installed variants that fit, and in any case have a round begin now."""
+        with contextlib.suppress(ZooError):  # the next round tries again, and keeps what is wrong
+            self._go_on()
+        self._wake.set()
+
+    def _go_on(self) -> None:
+        """Have tasks whose inputs have drifted go on with the installed variant that they look like."""
+        for task, selector in self._variants.selectors.items():
+            if selector.drifted and self._variants.recognise(task) is not None:
+                self._due.pop(task, None)
+                self._wake.set()  # for what there was no room for beside the variant before

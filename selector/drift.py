@@ -24,11 +24,11 @@ from selector.martingale import MOST, Martingales, State
 from selector.policy import check_relative
 from zoo.card import Name, Positive, Sha256
 from zoo.errors import BundleError
-from zoo.reports import DriftNumber, Label
+from zoo.reference import MOST_FEATURES, InputReference, Number
+from zoo.reference import DriftFeature as DriftFeature
+from zoo.reports import MOST_NUMBERS, DriftNumber
 
-MOST_FEATURES = 32
 MOST_CONFIDENCES = 64
-MOST_NUMBERS = 16  # of a report
 RECENT = 128  # inputs whose features are kept
 ALL = "inputs"  # name of the evidence over everything, in reports
 
@@ -40,28 +40,6 @@ _LONGEST = 64  # letters of a name in a report
 
 Floats = NDArray[np.float32]
 Evidence = Annotated[float, Meta(ge=-_MOST_LOG, le=_MOST_LOG)]
-Number = Annotated[float, Meta(ge=-3.5e38, le=3.5e38)]  # finite in float32
-
-
-class DriftFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How one number is spread over bins among the calibration samples.
-
-    A value's bin is the number of edges that it reaches. The edges come from other samples than the counts:
-    made of the counted ones, they would know these and not the inputs to come.
-    """
-
-    name: Label
-    edges: Annotated[tuple[Number, ...], Meta(min_length=1, max_length=63)]  # ascending
-    counts: Annotated[tuple[Annotated[int, Meta(ge=0, le=2**40)], ...], Meta(max_length=64)]
-
-    def __post_init__(self) -> None:
-        if any(not low < high for low, high in zip(self.edges, self.edges[1:], strict=False)):
-            raise ValueError(f"edges of {self.name!r}: expected ascending finite numbers")
-        if len(self.counts) != len(self.edges) + 1:
-            raise ValueError(
-                f"counts of {self.name!r}: expected {len(self.edges) + 1}, one more than edges, "
-                f"got {len(self.counts)}"
-            )
 
 
 class DriftReference(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -90,6 +68,7 @@ class DriftStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     seen: Annotated[int, Meta(ge=0)]  # inputs since the beginning or the last reset
     alarm: bool
+    since: Annotated[int, Meta(ge=0)] = 0  # inputs after the one that raised the alarm
     log_evidence: Evidence  # the largest so far; an alarm from log(1 / alpha) on
     moved: tuple[str, ...]  # what has changed, strongest first; names of features, or "confidence <model>"
     evidence: Annotated[dict[str, Evidence], Meta(max_length=MOST_FEATURES + 1)]  # of each alone
@@ -128,6 +107,7 @@ class Monitor:
         self._highest = 1.0  # capital, over all rows and in each, when it was largest
         self._each = np.ones(len(rows))
         self._seen = 0
+        self._alarm_at = 0  # inputs seen when the alarm was raised
         self._values = np.empty(len(rows), np.float32)
         self._known = self._values[: len(features)]
         self._ring = np.zeros((RECENT, len(features)), np.float32)
@@ -173,6 +153,8 @@ class Monitor:
             total = self._bets.update(known, stake) + self._aside_capital
             highest = total / len(self._each) + self._reserve
             if highest > self._highest:
+                if self._highest < self._limit <= highest:
+                    self._alarm_at = self._seen
                 self._highest = highest
                 self._each = self._bets.capital + self._reserve
             return self._highest >= self._limit
@@ -224,6 +206,7 @@ class Monitor:
         return DriftStatus(
             seen=self.seen,
             alarm=self.alarm,
+            since=self.seen - self._alarm_at if self.alarm else 0,
             log_evidence=self.log_evidence,
             moved=self.moved,
             evidence=self._evidence(),
@@ -237,7 +220,7 @@ class Monitor:
         return {name: math.log(value) for name, value in zip(names, self._each.tolist(), strict=False)}
 
 
-def evidence(reference: DriftReference, names: Sequence[str], values: Floats) -> float:
+def evidence(reference: DriftReference | InputReference, names: Sequence[str], values: Floats) -> float:
     """Natural logarithm of the evidence that a window of inputs is unlike those of a reference.
 
     Where they are alike it is below ``log(1 / alpha)`` with probability 1 - alpha; the smallest belongs to

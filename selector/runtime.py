@@ -159,6 +159,11 @@ class Selector:
         return selector
 
     @property
+    def task_name(self) -> str:
+        """Name of the installed bundle; empty for one in a folder."""
+        return self._task
+
+    @property
     def bundle(self) -> Bundle:
         """The bundle that is followed."""
         return self._view.bundle
@@ -216,6 +221,11 @@ class Selector:
         view = self._view
         view.engine.warm_up(np.zeros((1, height, width, 3), dtype=np.uint8), view.installed)
 
+    def open(self) -> None:
+        """Open everything that answers need now, without running it."""
+        view = self._view
+        view.engine.open(view.needed)
+
     @property
     def drift(self) -> DriftStatus | None:
         """Whether the images are still like those of the calibration, and what has changed.
@@ -226,6 +236,17 @@ class Selector:
         """
         monitor = self._view.monitor
         return None if monitor is None else monitor.status()
+
+    @property
+    def drifted(self) -> bool:
+        """Whether there was an alarm; costs nothing to ask after every answer."""
+        return self._view.drifted
+
+    @property
+    def inputs_seen(self) -> int:
+        """Images since watching began or began anew; 0 where none is watched."""
+        monitor = self._view.monitor
+        return 0 if monitor is None else monitor.seen
 
     def reset_drift(self) -> None:
         """Watch anew, and believe the certificates again: once the cause of an alarm is gone."""
@@ -290,7 +311,7 @@ class Selector:
         source = view.engine.source
         if not isinstance(source, StoreSource):
             return None
-        return view.recent.recalled(self._task, source.release.record.sha256)
+        return view.recent.recalled(self._task, source.release.record.sha256, self.drift)
 
     def task(self, accuracies: Mapping[str, float] | None = None) -> Task:
         """What each set of this bundle's models would be worth for what was asked lately.

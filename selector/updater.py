@@ -77,6 +77,7 @@ class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     change: Change | None
     freshness: Freshness
     problem: Problem | None
+    unknown: tuple[str, ...] = ()
 
 
 class Updater:
@@ -104,7 +105,8 @@ class Updater:
         except UpdaterError as error:
             return Round(None, Freshness(True, str(error), self._checked), error)
         self._checked = reply.freshness.checked
-        return Round(reply.change, reply.freshness, None if reply.problem is None else reply.problem.error())
+        problem = None if reply.problem is None else reply.problem.error()
+        return Round(reply.change, reply.freshness, problem, reply.unknown)
 
     def stop(self) -> None:
         """End the process, also in the middle of a round; it is not started again."""
@@ -227,9 +229,8 @@ def serve(folder: Path, orders: IO[bytes], replies: IO[bytes], *, leave: Any = N
         except Exception as error:  # whatever it is, the next round may do better
             problem = error if isinstance(error, ZooError) else _failed(f"{type(error).__name__}: {error}")
             found = Round(None, Freshness(True, str(problem), None), problem)
-        reply = Reply(
-            found.change, found.freshness, None if found.problem is None else Problem.of(found.problem)
-        )
+        told = None if found.problem is None else Problem.of(found.problem)
+        reply = Reply(found.change, found.freshness, told, found.unknown)
         with contextlib.suppress(OSError):  # nobody is there any more, as the end of the input will tell
             replies.write(msgspec.json.encode(reply) + b"\n")
     if keeper is not None:

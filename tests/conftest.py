@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from small_scenario import small_scenario as small_scenario
 
 import training.consider
 import training.fit

@@ -45,7 +45,9 @@ def model_release(
     )
 
 
-def bundle_release(name: str, models: tuple[ModelRelease, ...], size: int = 5) -> BundleRelease:
+def bundle_release(
+    name: str, models: tuple[ModelRelease, ...], size: int = 5, *, environment: str | None = None
+) -> BundleRelease:
     """A bundle of one file."""
     return BundleRelease(
         schema_version=1,
@@ -54,6 +56,7 @@ def bundle_release(name: str, models: tuple[ModelRelease, ...], size: int = 5) -
         record=blob(f"record of {name}", size),
         files={},
         models={release.name: release.card.sha256 for release in models},
+        environment=environment,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Iterable
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -110,6 +111,32 @@ def test_no_bundle_loses_its_last_model() -> None:
     assert (found.evict, found.fits) == (("tiny",), False)
     found = plan(("small",), ZOO, there, budget_bytes=260, usage={"full": 1.0, "tiny": 2.0})
     assert (found.evict, found.fits) == (("full",), True)
+
+
+def variants() -> tuple[Index, BundleRelease, BundleRelease]:
+    """Two variants of one task, each with a model of its own on the same trunk."""
+    day = bundle_release("birds", (ZOO.models["full"], ZOO.models["tiny"]))
+    night = bundle_release("birds.night", (ZOO.models["dark"],), environment="night")
+    return Index(models=ZOO.models, bundles={"birds": day, "birds.night": night}), day, night
+
+
+def test_a_variant_loses_all_of_its_models_where_another_of_the_task_has_some() -> None:
+    index, day, night = variants()
+    there = holding([ZOO.models["full"]], [day, night])
+    found = plan(("dark",), index, there, budget_bytes=1010)
+    assert (found.evict, found.fits) == (("full",), True), "one bundle without models does not disturb"
+    found = plan(("dark",), index, there, budget_bytes=996)
+    assert (found.evict, found.fits) == (("full", "birds"), True)
+
+
+def test_a_variant_that_is_wanted_or_pinned_stays_without_models() -> None:
+    index, day, night = variants()
+    there = holding([ZOO.models["full"]], [day, night])
+    assert plan((), index, there, bundles=("birds.night",), budget_bytes=1).evict == ()
+    pinned = msgspec.structs.replace(
+        there, bundles=tuple(InstalledBundle(release=one, pinned=True) for one in (day, night))
+    )
+    assert plan(("dark",), index, pinned, budget_bytes=1).evict == ("full",)
 
 
 def test_time_and_rate_are_those_of_the_missing_bytes() -> None:

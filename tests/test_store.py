@@ -154,7 +154,7 @@ def test_reading_a_damaged_blob_is_refused(store: Store) -> None:
 
 
 def test_an_empty_store_holds_nothing(store: Store) -> None:
-    assert store.installed == Installed(schema_version=1)
+    assert store.installed == Installed(schema_version=2)
     assert (store.used_bytes(), store.collect(), store.verify(), store.usage()) == (0, 0, (), {})
     with pytest.raises(ModelNotFoundError, match=r"no model 'full' is installed .*nothing yet"):
         store.model("full")
@@ -245,7 +245,7 @@ def test_a_damaged_record_is_told_and_nothing_is_removed(store: Store, full: Mad
 
 
 def test_a_record_of_a_newer_version_is_refused(store: Store) -> None:
-    (store.folder / INSTALLED_FILE).write_text('{"schema_version": 2, "pairs": []}')
+    (store.folder / INSTALLED_FILE).write_text('{"schema_version": 3, "pairs": []}')
     with pytest.raises(SchemaVersionError, match="newer zooselect"):
         Store.open(store.folder)
 

@@ -194,6 +194,7 @@ def test_the_store_learns_what_answers(shelf: Shelf, monkeypatch: pytest.MonkeyP
     until(lambda: time.time() > max(before.values()))
     chooser.predict(plain_image("red"), 0.79)
     chooser.predict(plain_image("red"), 0.79)
+    until(lambda: shelf.store.usage() != before)
     after = shelf.store.usage()
     assert [name for name in after if after[name] > before[name]] == ["tiny"]
 

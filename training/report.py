@@ -19,7 +19,7 @@ from training.plots import darken, model_colours, reliability_plot
 from training.spread_plots import guarantee_plot, noise_limit, times_plot
 from zoo.files import write_atomic
 
-_TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).parent / "templates"
 _MIN_SHARES, _MAX_NAME, _MOST_SHARES = 24, 26, 4
 
 
@@ -32,7 +32,7 @@ def render(evaluation: Evaluation, path: str | Path) -> None:
         When the file cannot be written.
     """
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -144,15 +144,15 @@ def milliseconds(value: float, decimals: int) -> str:
 def _plots(evaluation: Evaluation, colours: Mapping[str, str]) -> dict[str, dict[str, str]]:
     plots = {}
     if evaluation.rows:
-        plots["frontier"] = _picture(lambda narrow: frontier_plot(evaluation, narrow=narrow))
+        plots["frontier"] = picture(lambda narrow: frontier_plot(evaluation, narrow=narrow))
     if evaluation.reliability:
-        plots["reliability"] = _picture(
+        plots["reliability"] = picture(
             lambda narrow: reliability_plot(evaluation.reliability, colours, narrow=narrow)
         )
     if any(len(calls) for calls in evaluation.times.values()):
-        plots["times"] = _picture(lambda narrow: times_plot(evaluation.times, colours, narrow=narrow))
+        plots["times"] = picture(lambda narrow: times_plot(evaluation.times, colours, narrow=narrow))
     if evaluation.guarantee:
-        plots["guarantee"] = _picture(lambda narrow: guarantee_plot(evaluation.guarantee, narrow=narrow))
+        plots["guarantee"] = picture(lambda narrow: guarantee_plot(evaluation.guarantee, narrow=narrow))
     return plots
 
 
@@ -200,7 +200,8 @@ def _together(text: str) -> str:
     return re.sub(r"(?<=\d) (?=%|ms\b|µs\b|kB\b|MB\b)", "\N{NO-BREAK SPACE}", text)
 
 
-def _picture(plot: Callable[[bool], str]) -> dict[str, str]:
+def picture(plot: Callable[[bool], str]) -> dict[str, str]:
+    """A plot as data URIs, for wide and narrow, light and dark pages."""
     pictures = {}
     for size, narrow in (("wide", False), ("narrow", True)):
         svg = plot(narrow)

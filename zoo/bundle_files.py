@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from zoo.card import ModelCard, Positive, Sha256
 from zoo.errors import CardError, PublishError
 from zoo.files import MAX_JSON_BYTES, read_verified
+from zoo.reference import DriftFeature
 
 BUNDLE_FILE = "bundle.json"
 
@@ -24,6 +26,8 @@ class BundleFiles:
     record: bytes  # bundle.json
     files: dict[str, bytes]  # path in the bundle → graph of the selector, of a state, or of what is watched
     models: dict[str, str]  # name → digest of the file that the bundle was made for
+    environment: str | None = None  # of the samples that it was certified on; None: a mix
+    drift: dict[str, Any] | None = None  # of its drift reference, what devices tell environments by
 
 
 class _Graph(msgspec.Struct):
@@ -36,11 +40,21 @@ class _Policy(msgspec.Struct):
     states: tuple[_Graph, ...] = ()
 
 
+class _Calibration(msgspec.Struct, frozen=True):
+    environment: str | None = None
+
+
+class _Drift(_Graph):
+    alpha: float
+    features: tuple[DriftFeature, ...]
+
+
 class _Bundle(msgspec.Struct):
     models: tuple[ModelCard, ...]
     policies: tuple[_Policy, ...]
     selector: _Graph | None = None
-    drift: _Graph | None = None
+    calibration: _Calibration = _Calibration()
+    drift: _Drift | None = None
 
 
 def read_bundle_files(folder: str | Path) -> BundleFiles:
@@ -70,6 +84,8 @@ def read_bundle_files(folder: str | Path) -> BundleFiles:
         raise CardError(
             f"{root / BUNDLE_FILE}: expected the record of a bundle, got: {error}. Export it again."
         ) from error
+    watched = bundle.drift
+    drift = None if watched is None else {"alpha": watched.alpha, "features": watched.features}
     graphs = [graph for policy in bundle.policies for graph in policy.states]
     graphs += [graph for graph in (bundle.selector, bundle.drift) if graph is not None]
     for graph in graphs:
@@ -82,4 +98,6 @@ def read_bundle_files(folder: str | Path) -> BundleFiles:
         content,
         {graph.file: read_verified(root / graph.file, graph.sha256, graph.size_bytes) for graph in graphs},
         {card.name: card.sha256 for card in bundle.models},
+        bundle.calibration.environment,
+        drift,
     )

@@ -18,7 +18,7 @@ import msgspec
 from zoo.errors import BudgetError, ModelError, ModelNotFoundError, SelfTestError, ZooError
 from zoo.fetch import Fetched, Fetcher
 from zoo.installed import Installed, InstalledBundle, InstalledModel
-from zoo.plan import Plan, plan
+from zoo.plan import Plan, plan, served
 from zoo.rejected import REJECTED_FILE, Rejected
 from zoo.release import Index, ModelRelease
 from zoo.selftest import self_test
@@ -125,12 +125,14 @@ class Client:
         *,
         models: Collection[str] = (),
         bundles: Collection[str] = (),
+        start: bool = True,
         progress: Progress | None = None,
         cancel: Event | None = None,
     ) -> Change:
         """Install the newest version of models and bundles.
 
-        A bundle of which no model is wanted or installed brings the most accurate of its models that fits.
+        A bundle of which no model is wanted or installed brings the most accurate of its models that fits,
+        unless `start` is False.
 
         Raises
         ------
@@ -149,13 +151,13 @@ class Client:
         def wanted(index: Index) -> Wanted:
             installed = self.store.installed
             known = {*models, *(item.release.name for item in installed.models)}
-            start = [
+            first = [
                 name
-                for bundle in bundles
+                for bundle in (bundles if start else ())
                 if bundle not in index.bundles or not known & set(index.bundles[bundle].models)
                 for name in bootstrap(index, bundle, budget_bytes=self.store.budget_bytes)
             ]
-            return to_install(index, installed, models=(*models, *start), bundles=bundles)
+            return to_install(index, installed, models=(*models, *first), bundles=bundles)
 
         there = {release.name for release in self.store.installed.releases}
         return self._bring(wanted, progress, cancel, news=not there >= {*models, *bundles})
@@ -274,14 +276,21 @@ class Client:
         """One step, or two where a task would have no model while its new ones are fetched."""
         first = self._room(wanted, index)[1]
         lonely = unserved(self.store.installed, first)
-        bridges = sorted(
-            {name for task in lonely for name in index.bundles[task].models if name in wanted.models},
-            key=lambda name: (index.models[name].size_bytes, name),
-        )
         if not lonely:
             return [wanted]
-        for name in bridges:
-            bridge = to_install(index, self.store.installed, models=(name,), bundles=())
+        there = {*wanted.bundles, *(item.release.name for item in self.store.installed.bundles)}
+        bridges = sorted(
+            {
+                (index.models[name].size_bytes, name, bundle.name)
+                for bundle in index.bundles.values()
+                if bundle.task in lonely and bundle.name in there
+                for name in bundle.models
+                if name in wanted.models
+            }
+        )
+        for _, name, bundle in bridges:
+            bundles = (bundle,) if bundle in wanted.bundles else ()
+            bridge = to_install(index, self.store.installed, models=(name,), bundles=bundles)
             found = self._plan(bridge, index)
             if found.fits and not unserved(self.store.installed, found.evict):
                 return [bridge, wanted]
@@ -356,14 +365,9 @@ class Client:
 
 
 def unserved(installed: Installed, going: Collection[str]) -> list[str]:
-    """Installed tasks that have a model now, and none when these models have gone."""
-    now = {item.release.name for item in installed.models}
-    left = now - set(going)
-    return [
-        item.release.name
-        for item in installed.bundles
-        if now & set(item.release.models) and not left & set(item.release.models)
-    ]
+    """Tasks that have a model now, and none when these models and bundles have gone."""
+    left = served(release for release in installed.releases if release.name not in going)
+    return sorted(served(installed.releases) - left)
 
 
 Pinnable = TypeVar("Pinnable", InstalledModel, InstalledBundle)

@@ -7,7 +7,7 @@ import msgspec
 from zoo.card import Positive
 from zoo.release import BundleRelease, ModelRelease
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 INSTALLED_FILE = "installed.json"
 
 

@@ -32,7 +32,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     items: tuple[PlannedItem, ...]
     missing: dict[str, int]  # digest → bytes of all that has to be fetched, each once
-    evict: tuple[str, ...]  # models that have to go, in order
+    evict: tuple[str, ...]  # models that have to go, in order, and variants that have no model then
     freed_bytes: NonNegative  # what goes with them
     peak_bytes: NonNegative  # most that is stored at a time; what is replaced goes after the new is in use
     budget_bytes: NonNegative | None
@@ -78,7 +78,8 @@ def plan(
         As it was measured last.
     usage
         Model → when it was last used. Those that are not wanted and not pinned go, longest unused first, but
-        never the last model of a bundle: the device goes on answering.
+        never the last model of a task: the device goes on answering. A bundle without models goes as well
+        where another variant of its task has some.
 
     Raises
     ------
@@ -100,7 +101,8 @@ def plan(
     keep = {release.name for release in releases if isinstance(release, ModelRelease)}
     idle = [item.release for item in installed.models if not item.pinned and item.release.name not in keep]
     idle.sort(key=lambda release: ((usage or {}).get(release.name, 0.0), release.name))
-    evict, freed = _evictions(idle, [*there, *releases], need, budget_bytes)
+    held_fast = {item.release.name for item in installed.bundles if item.pinned} | set(bundles)
+    evict, freed = _evictions(idle, [*there, *releases], need, budget_bytes, held_fast)
     new = [release for release in releases if release not in there]
     return Plan(
         items=tuple(
@@ -151,27 +153,45 @@ def _blobs(releases: Iterable[ModelRelease | BundleRelease]) -> dict[str, int]:
     return {digest: size for release in releases for digest, size in release.blobs.items()}
 
 
+def served(releases: Iterable[ModelRelease | BundleRelease]) -> set[str]:
+    """Tasks that have a model, in whichever of their variants."""
+    releases = tuple(releases)
+    models = {release.name for release in releases if isinstance(release, ModelRelease)}
+    bundles = (release for release in releases if isinstance(release, BundleRelease))
+    return {bundle.task for bundle in bundles if models & set(bundle.models)}
+
+
 def _evictions(
     idle: Iterable[ModelRelease],
     stored: Sequence[ModelRelease | BundleRelease],
     need: int,
     budget_bytes: int | None,
+    keep: Collection[str],
 ) -> tuple[tuple[str, ...], int]:
-    """Which of the `idle` models go, in their order, until `need` bytes fit; and the bytes that go with them.
+    """What goes until `need` bytes fit, `idle` models in their order; and the bytes that go with them.
 
-    Only what nothing else in `stored` shares is freed. No bundle loses its last model.
+    Only what nothing else in `stored` shares is freed. No task loses its last model. Bundles without models
+    go before any model, unless their name is in `keep`.
     """
     going: list[str] = []
     stays = list(stored)
     left = need
-    for release in idle:
-        if budget_bytes is None or left <= budget_bytes:
+    waiting = list(idle)
+    while budget_bytes is not None and left > budget_bytes:
+        useless = next((one for one in _useless(stays) if one.name not in keep), None)
+        if useless is None and not waiting:
             break
+        release = useless or waiting.pop(0)
         rest = [other for other in stays if other is not release]
-        names = {other.name for other in rest if isinstance(other, ModelRelease)}
-        bundles = [other for other in rest if isinstance(other, BundleRelease)]
-        if any(release.name in bundle.models and not names & set(bundle.models) for bundle in bundles):
-            continue
-        stays, left = rest, sum(_blobs(rest).values())
-        going.append(release.name)
+        if served(rest) == served(stays):
+            stays, left = rest, sum(_blobs(rest).values())
+            going.append(release.name)
     return tuple(going), need - left
+
+
+def _useless(stays: Sequence[ModelRelease | BundleRelease]) -> list[BundleRelease]:
+    """Bundles without models of tasks that another variant has models for."""
+    models = {release.name for release in stays if isinstance(release, ModelRelease)}
+    bundles = (release for release in stays if isinstance(release, BundleRelease))
+    tasks = served(stays)
+    return [one for one in bundles if one.task in tasks and not models & set(one.models)]

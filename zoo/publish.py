@@ -255,6 +255,13 @@ def _offer(card: ModelCard, zoo: Path, folder: Path) -> ModelRelease:
 
 def _bundle_release(name: str, folder: str | Path, staged: Staging) -> BundleRelease:
     content = read_bundle_files(folder)
+    environment = content.environment or (name.rpartition(".")[2] if "." in name else None)
+    if "." in name and not name.endswith(f".{environment}"):
+        raise PublishError(
+            f"bundle {name!r}: expected a name that ends with its environment, got one that was certified "
+            f"on samples of {environment!r}. Publish it as {name.rpartition('.')[0]}.{environment}, or fit "
+            "it on the samples of the environment in its name."
+        )
     facts = {
         "schema_version": SCHEMA_VERSION,
         "version": 1,
@@ -262,6 +269,8 @@ def _bundle_release(name: str, folder: str | Path, staged: Staging) -> BundleRel
         "record": staged.add(content.record),
         "files": {path: staged.add(graph) for path, graph in content.files.items()},
         "models": content.models,
+        "environment": environment,
+        "drift": content.drift,
     }
     try:
         return msgspec.convert(facts, BundleRelease)
@@ -280,6 +289,7 @@ class _Facts:
         times = {device: table[card.name] for device, table in self.latency_ms.items() if card.name in table}
         changed = {
             **msgspec.structs.asdict(release),
+            "schema_version": SCHEMA_VERSION,
             "card": card,
             "accuracy": self.accuracy.get(card.name, release.accuracy),
             "latency_ms": {**release.latency_ms, **times},

@@ -17,8 +17,9 @@ from msgspec import Meta
 from zoo.card import ModelCard, Name, NonNegative, Positive, Sha256
 from zoo.errors import DigestError
 from zoo.files import sha256_bytes
+from zoo.reference import InputReference
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MAX_BLOB_BYTES = 2**31 - 1  # what a protobuf may hold
 SLOT_BYTES = 64  # as many as a SHA-256 in hexadecimal digits: filling a slot moves nothing else
 _SLOT = re.compile(rb"zooselect-slot-[0-9]{6}-{43}")
@@ -93,10 +94,12 @@ class BundleRelease(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     schema_version: Positive
     version: Positive
-    name: Name  # of the task on devices, such as "birds"
+    name: Name  # of the task on devices, such as "birds"; "birds.dark" is its variant for an environment
     record: Blob  # bundle.json
     files: dict[str, Blob]  # path in the bundle → selector graph or graph of a stage
     models: Annotated[dict[Name, Sha256], Meta(min_length=1)]  # digests of the cards that it names
+    environment: Annotated[str, Meta(max_length=64)] | None = None  # that it was certified for; None: a mix
+    drift: InputReference | None = None  # what inputs look like there
 
     def __post_init__(self) -> None:
         for path in self.files:
@@ -110,6 +113,11 @@ class BundleRelease(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             ):
                 raise ValueError(f"files: expected relative paths inside the bundle, got {path!r}")
         _consistent((self.record, *self.files.values()))
+
+    @property
+    def task(self) -> str:
+        """Name of the task on devices: without the environment, where the name ends with that."""
+        return self.name.removesuffix(f".{self.environment}") if self.environment else self.name
 
     @property
     def blobs(self) -> dict[str, int]:

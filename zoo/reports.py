@@ -15,6 +15,7 @@ from zoo.files import decode_record
 SCHEMA_VERSION = 1
 MAX_REPORT_BYTES = 16 * 1024
 MOST_WINDOW = 4096  # answers that one device may speak for, so that none outvotes its group
+MOST_NUMBERS = 16  # of the drift of one bundle
 MOST_COUNT = 2**53  # what every JSON reader keeps exactly
 
 Count = Annotated[int, Meta(ge=0, le=MOST_COUNT)]
@@ -41,7 +42,7 @@ class Drift(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """The measures of one bundle."""
 
     bundle: Name
-    numbers: Annotated[tuple[DriftNumber, ...], Meta(max_length=16)]
+    numbers: Annotated[tuple[DriftNumber, ...], Meta(max_length=MOST_NUMBERS)]
 
 
 class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

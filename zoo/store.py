@@ -19,6 +19,8 @@ from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
+import msgspec
+
 from zoo.blobs import Blobs, writing
 from zoo.errors import (
     BudgetError,
@@ -135,7 +137,8 @@ class Store(Blobs):
             with writing(self.folder):
                 self.sync()
                 with atomic_path(self.folder / INSTALLED_FILE) as temporary:
-                    temporary.write_bytes(encode_record(installed))
+                    current = msgspec.structs.replace(installed, schema_version=SCHEMA_VERSION)
+                    temporary.write_bytes(encode_record(current))
             self._read = (self._state(), installed)
             self._usage.flush()
 

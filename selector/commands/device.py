@@ -50,7 +50,8 @@ def init(
         Path, typer.Option(help="The publisher's metadata/1.root.json, obtained over a way you trust.")
     ],
     task: Annotated[
-        list[str] | None, typer.Option(help="Task to install; repeat for more. Default: all published.")
+        list[str] | None,
+        typer.Option(help="Task to install; repeat for more. Default: all published, without variants."),
     ] = None,
     budget: Annotated[
         float | None, typer.Option(min=0, help="Storage for models, in MB (millions of bytes).")
@@ -99,7 +100,8 @@ def init(
                 "devices of it report. The device is set up; give it something to start with: --task NAME."
             )
     else:
-        for name in task or sorted(device.client.refresh().index.bundles):
+        published = device.client.refresh().index.bundles.values()
+        for name in task or sorted(one.name for one in published if one.name == one.task):
             _tell(device.install(name, progress=_bar()))
     _status(device)
 
@@ -176,6 +178,25 @@ def status(store: StoreArgument, as_json: JsonOption = False) -> None:
 
 
 @commands.command()
+def use(
+    store: StoreArgument,
+    task: Annotated[str, typer.Argument(help="An installed task.")],
+    environment: Annotated[
+        str | None, typer.Option(help="Of the variant to answer with. Default: the one of the task's name.")
+    ] = None,
+) -> None:
+    """Answer with another installed variant of a task, until inputs say otherwise.
+
+    Example: zooselect device use my-device objects --environment dark
+    """
+    from selector.device import Device
+
+    device = Device.open(store)
+    device.use(task, environment)
+    _status(device)
+
+
+@commands.command()
 def verify(store: StoreArgument) -> None:
     """Read every file of the store again and compare it with its digest.
 
@@ -228,6 +249,12 @@ def _after(device: Device) -> None:
 def _show(found: Round) -> None:
     if found.change is not None and not found.change.nothing:
         _tell(found.change, err=True)
+    for task in found.unknown:
+        typer.echo(
+            f"the inputs of {task} have drifted, and look like those of no published variant; "
+            "the most accurate model answers, uncertified",
+            err=True,
+        )
     if found.problem is not None:
         typer.echo(f"{'stale' if found.freshness.stale else 'problem'}: {found.problem}", err=True)
 
@@ -265,11 +292,15 @@ def _status(device: Device, *, as_json: bool = False) -> None:
                 for item in installed.models
             },
             "bundles": {item.release.name: item.release.version for item in installed.bundles},
+            "answering": {task: device.variant(task).bundle for task in device.tasks},
         }
         typer.echo(msgspec.json.encode(facts).decode())
         return
+    answering = {device.variant(task).bundle for task in device.tasks}
+    several = len(answering) < len(installed.bundles)
     for bundle in installed.bundles:
-        typer.echo(f"task {bundle.release.name}, version {bundle.release.version}")
+        answers = ", answers now" if several and bundle.release.name in answering else ""
+        typer.echo(f"task {bundle.release.name}, version {bundle.release.version}{answers}")
     for model in installed.models:
         release = model.release
         pinned = ", pinned" if model.pinned else ""

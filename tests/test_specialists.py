@@ -1,0 +1,55 @@
+"""Claims about specialists: made once, they differ in little, and devices find them as variants of a task."""
+
+from __future__ import annotations
+
+import pytest
+from small_scenario import SmallScenario
+
+from selector.bundle import read_bundle
+from training.specialists import make_specialists
+from zoo.errors import DataError
+from zoo.publish import published
+
+
+def test_the_variants_of_a_task_are_published_with_what_their_inputs_look_like(
+    small_scenario: SmallScenario,
+) -> None:
+    index = published(small_scenario.published.repo)
+    assert set(index.bundles) == {"objects", "objects.dark"}
+    assert {one.task for one in index.bundles.values()} == {"objects"}
+    assert index.bundles["objects.dark"].environment == "dark"
+    for release in index.bundles.values():
+        assert release.drift is not None
+        bundle = read_bundle(small_scenario.published.bundles[release.environment or ""])
+        assert bundle.drift is not None
+        assert (release.drift.features, release.drift.alpha) == (bundle.drift.features, bundle.drift.alpha)
+
+
+def test_a_specialist_shares_most_of_its_bytes_with_its_parent(small_scenario: SmallScenario) -> None:
+    models = published(small_scenario.published.repo).models
+    parent, child = models["tiny"], models["tiny-dark"]
+    assert child.graph == parent.graph
+    assert child.accuracy is not None
+    assert child.accuracy > 0.5
+
+
+def test_made_again_everything_is_used_again(small_scenario: SmallScenario) -> None:
+    before = {path: path.stat().st_mtime_ns for path in small_scenario.root.rglob("*.onnx")}
+    version = published(small_scenario.published.repo)
+    small_scenario.make()
+    after = {path: path.stat().st_mtime_ns for path in small_scenario.root.rglob("*.onnx")}
+    assert after == before
+    assert published(small_scenario.published.repo) == version
+
+
+def test_test_images_are_the_same_originals_in_every_environment(small_scenario: SmallScenario) -> None:
+    clear, fog = (small_scenario.published.test_images(name) for name in ("clear", "rotation"))
+    assert clear.groups == fog.groups
+    assert set(fog.environments) == {"rotation"}
+
+
+def test_environments_are_named_once(small_scenario: SmallScenario) -> None:
+    material = small_scenario.published.material
+    for names in ((), ("dark", "dark")):
+        with pytest.raises(DataError, match="expected distinct environments"):
+            make_specialists(small_scenario.root, small_scenario.zoo, material, names, precision=0.6)

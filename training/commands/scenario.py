@@ -1,0 +1,110 @@
+"""The command scenario."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from training.commands.options import JsonOption, SeedOption
+
+UNKNOWN = "rotation"
+
+
+def scenario(
+    out: Annotated[Path, typer.Option("--out", help="Folder for everything that is made.")] = Path(
+        "zooselect-scenario"
+    ),
+    environments: Annotated[
+        str,
+        typer.Option(help="In which the device is, one after another; models are trained in the first."),
+    ] = "clear,dark,blur,clear",
+    unknown: Annotated[
+        str, typer.Option(help="An environment at the end that nobody has a specialist for; '' for none.")
+    ] = UNKNOWN,
+    inputs: Annotated[int, typer.Option(min=10, help="Inputs in each environment.")] = 400,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01,
+            help="Storage of the device, in MB (millions of bytes). Default: 0.45; with --data 1.",
+        ),
+    ] = None,
+    rate: Annotated[float, typer.Option(min=0.1, help="Inputs a second.")] = 50.0,
+    precision: Annotated[
+        float | None,
+        typer.Option(help="Precision to certify and to ask for, in (0, 1). Default: 0.9; with --data 0.75."),
+    ] = None,
+    server: Annotated[
+        bool, typer.Option("--server", help="A server assigns the specialists, before the changes.")
+    ] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Instead of digits: a folder with cifar10-train.zip and cifar10-test.zip."),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="With --data: a folder with cifar10-resnet20.npz and so on.")
+    ] = None,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """See a device notice that its environment has changed, fetch a specialist and switch to it.
+
+    Handwritten digits; needs no download and some minutes. A second run uses what the first one made. The
+    time line is in scenario.html. Example: zooselect scenario --environments clear,dark --unknown ''
+    """
+    import msgspec
+
+    from training.materials import cifar10, digit_networks
+    from training.scenario import Settings, run_scenario
+    from training.specialists import make_specialists
+    from training.timeline import timeline_table
+    from training.timeline_page import render_timeline
+    from zoo.errors import DataError
+
+    def say(line: str) -> None:
+        typer.echo(line, err=True)
+
+    names = tuple(name.strip() for name in environments.split(",") if name.strip())
+    if unknown in names:
+        raise DataError(
+            f"expected an --unknown environment that is not among {', '.join(names)}, got {unknown!r}."
+        )
+    if (data is None) != (weights is None):
+        raise DataError("expected --data and --weights together, got one of them.")
+    known = tuple(dict.fromkeys(names))
+    if data is None or weights is None:
+        zoo, material = digit_networks(out, known[0] if known else "", seed=seed, progress=not as_json)
+    else:
+        zoo, material = cifar10(out, data, weights, seed=seed)
+    asked = material.precision if precision is None else precision
+    published = make_specialists(
+        out, zoo, material, known, precision=asked, seed=seed, progress=not as_json, say=say
+    )
+    settings = Settings(
+        environments=(*names, *((unknown,) if unknown else ())),
+        inputs=inputs,
+        budget_bytes=material.budget_bytes if budget is None else int(budget * 1e6),
+        inputs_per_s=rate,
+        precision=asked,
+        server=server,
+        seed=seed,
+    )
+    timeline = run_scenario(out, published, settings, say=say)
+    page = out / ("scenario-server.html" if server else "scenario.html")
+    render_timeline(timeline, page)
+    if as_json:
+        typer.echo(msgspec.json.encode(timeline).decode())
+        return
+    typer.echo()
+    typer.echo(timeline_table(timeline))
+    typer.echo(
+        f"\n{len(timeline.answers):,} answers, none failed, the longest took {timeline.longest_ms:.0f} ms. "
+        f"The service was told of drift: {', '.join(timeline.reported) or 'never'}.\nTime line: {page}"
+    )
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this file to the command line."""
+    app.command(rich_help_panel="Start here")(scenario)
