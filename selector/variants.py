@@ -182,12 +182,11 @@ class Variants:
         with self._lock:
             selector = Selector.over(self.store, release.name, threads=self.threads)
             selector.open()
-            self._active = {name: one for name, one in self._active.items() if name in self.tasks}
-            self._active[task] = release.name
-            write_atomic(
-                self._path, encode_record(_Active(schema_version=SCHEMA_VERSION, tasks=self._active))
-            )
+            tasks = self.tasks
+            active = {name: one for name, one in self._active.items() if name in tasks} | {task: release.name}
+            write_atomic(self._path, encode_record(_Active(schema_version=SCHEMA_VERSION, tasks=active)))
             self._selectors[task] = selector
+            self._active = active
 
     def _usable(self, release: BundleRelease) -> bool:
         return bool(served([release, *(item.release for item in self.store.installed.models)]))
