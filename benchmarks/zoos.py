@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from training.data import LabelledImages, digits
 from training.demo import SEVERITY
 from training.environments import ENVIRONMENTS, under_environments
 from training.folder import folder as image_folder
+from training.folder import unpacked as unpacked_folder
 from training.models import train_family
 from training.profile import profile
 from training.splits import Splits
@@ -191,17 +191,7 @@ def unpacked(given: Given, archive: str, folder: str) -> Path:
     """The folder that an archive of ``given.data`` holds, unpacked into the work folder when needed."""
     if given.data is None:
         raise DataError(f"expected --data, a folder with {archive} or {folder}/, got none.")
-    for there in (given.data / folder, given.work / folder):
-        if there.is_dir():
-            return there
-    path = given.data / archive
-    if not path.is_file():
-        raise DataError(f"expected {path} or a folder {given.data / folder}, got neither. Check --data.")
-    unpacking = given.work / "unpacking"
-    with zipfile.ZipFile(path) as opened:
-        opened.extractall(unpacking)  # the standard library refuses absolute and parent paths
-    (unpacking / folder).rename(given.work / folder)
-    return given.work / folder
+    return unpacked_folder(given.data, archive, folder, given.work)
 
 
 def _profiled(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -228,3 +229,24 @@ def _ordered(pool: ThreadPoolExecutor, work: Callable[[Path], T], paths: Iterabl
     waiting = iter(paths)
     while batch := list(islice(waiting, 1024)):
         yield from pool.map(work, batch)
+
+
+def unpacked(data: Path, archive: str, name: str, work: Path) -> Path:
+    """The folder `name` that an archive in `data` holds, unpacked into `work` when it is in neither.
+
+    Raises
+    ------
+    DataError
+        When there is neither the folder nor the archive.
+    """
+    for there in (data / name, work / name):
+        if there.is_dir():
+            return there
+    path = data / archive
+    if not path.is_file():
+        raise DataError(f"expected {path} or a folder {data / name}, got neither. Check --data.")
+    unpacking = work / "unpacking"
+    with zipfile.ZipFile(path) as opened:
+        opened.extractall(unpacking)  # the standard library refuses absolute and parent paths
+    (unpacking / name).rename(work / name)
+    return work / name

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 from training.data import digits
 from training.environments import under_environments
 from training.folder import folder as image_folder
+from training.folder import unpacked
 from training.models import train_family
 from training.specialists import Material
 from training.splits import Splits
 from zoo.build.add import add_cifar_resnet
 from zoo.directory import Zoo
-from zoo.errors import DataError
 
 TRAIN_SHARE = 0.4
 EPOCHS = 12  # of adapting digits
@@ -48,8 +47,8 @@ def cifar10(root: Path, data: Path, weights: Path, *, seed: int) -> tuple[Zoo, M
     for depth in DEPTHS:
         if f"resnet{depth}" not in zoo.names:
             add_cifar_resnet(zoo, depth, weights / f"cifar10-resnet{depth}.npz")
-    learn = image_folder(_unpacked(data, "cifar10-train.zip", "train", root))
-    judge = image_folder(_unpacked(data, "cifar10-test.zip", "test", root))
+    learn = image_folder(unpacked(data, "cifar10-train.zip", "train", root))
+    judge = image_folder(unpacked(data, "cifar10-test.zip", "test", root))
     step = max(1, len(judge) // JUDGED)
     return zoo, Material(
         title="CIFAR-10 whose environment changes",
@@ -63,16 +62,3 @@ def cifar10(root: Path, data: Path, weights: Path, *, seed: int) -> tuple[Zoo, M
         int8=tuple(f"resnet{depth}" for depth in DEPTHS),
         adapt={"images": LEARNED, "epochs": 1, "flip": True, "share": 1.0},
     )
-
-
-def _unpacked(data: Path, archive: str, name: str, root: Path) -> Path:
-    """The folder that an archive holds, unpacked into `root` when needed."""
-    for there in (data / name, root / name):
-        if there.is_dir():
-            return there
-    if not (data / archive).is_file():
-        raise DataError(f"expected {data / archive} or a folder {data / name}, got neither. Check --data.")
-    with zipfile.ZipFile(data / archive) as opened:
-        opened.extractall(root / "unpacking")  # the standard library refuses absolute and parent paths
-    (root / "unpacking" / name).rename(root / name)
-    return root / name

@@ -23,6 +23,17 @@ TEMPLATES = Path(__file__).parent / "templates"
 _MIN_SHARES, _MAX_NAME, _MOST_SHARES = 24, 26, 4
 
 
+def page_templates() -> jinja2.Environment:
+    """The templates of pages; what a template asks for and does not get is an error."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
 def render(evaluation: Evaluation, path: str | Path) -> None:
     """Write the evaluation to `path` as one HTML file that needs nothing else, atomically.
 
@@ -31,13 +42,7 @@ def render(evaluation: Evaluation, path: str | Path) -> None:
     ZooError
         When the file cannot be written.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates()
     decimals = _decimals(evaluation)
     environment.filters.update(
         percent=lambda share, digits=1: _together(percent(share, digits)),

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import jinja2
-
-from training.report import TEMPLATES, picture
+from training.report import page_templates, picture
 from training.timeline import Timeline
 from training.timeline_plot import WINDOW, timeline_plot
 from zoo.files import write_atomic
@@ -20,13 +18,7 @@ def render_timeline(timeline: Timeline, path: str | Path) -> None:
     ZooError
         When the file cannot be written.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates()
     environment.filters["share"] = lambda value: (
         "–" if value is None else f"{value * 100:.1f}\N{NO-BREAK SPACE}%"
     )
