@@ -68,7 +68,8 @@ def test_a_model_that_is_always_wrong(world: World, policy: PolicyKind) -> None:
     outcomes = with_logits(world.outcomes, "tiny", wrong)
     fitted = fit_in_memory(outcomes, world.zoo, world.table, precision=0.88, policy=policy)
     assert fitted.record.bundle.by_accuracy[-1] == "tiny"
-    assert "tiny" not in fitted.policy.models
+    if policy != "probe":  # what a probe always gets wrong in the same way tells others what is right
+        assert "tiny" not in fitted.policy.models
     assert accuracy_on_test(fitted, outcomes) > 0.87
 
 

@@ -494,7 +494,7 @@ def test_archives_are_unpacked_once_and_folders_are_used_as_they_are(tmp_path: P
 
 def test_every_suite_has_a_command_and_an_unknown_peer_is_refused() -> None:
     named = {command.name or command.callback.__name__ for command in app.registered_commands}  # type: ignore[union-attr]
-    assert named == {*SUITES, "answering", "distribution", "scale", "speed"}
+    assert named == {*SUITES, "answering", "distribution", "drift", "scale", "speed"}
     done = CliRunner().invoke(app, ["digits", "--peers", "single,nonsense"])
     assert done.exit_code == 1
     assert "got nonsense" in done.output

@@ -16,6 +16,7 @@ import pytest
 from conftest import COLOURS, add_colours, build_onnx, plain_image
 
 from zoo import TrainedOn, Zoo, ZooError
+from zoo.card import SCHEMA_VERSION
 from zoo.directory import MANIFEST_FILE
 from zoo.errors import CardError, DigestError, ModelError, ModelNotFoundError, SchemaVersionError
 
@@ -69,7 +70,8 @@ def test_a_folder_without_a_manifest_is_not_a_zoo(tmp_path: Path) -> None:
 
 def test_a_zoo_of_a_newer_schema_is_refused_and_left_alone(small_zoo: Zoo) -> None:
     path = small_zoo.folder / MANIFEST_FILE
-    newer = path.read_text().replace('"schema_version": 1', '"schema_version": 2')
+    now, later = (f'"schema_version": {SCHEMA_VERSION + more}' for more in (0, 1))
+    newer = path.read_text().replace(now, later)
     path.write_text(newer)
     for opening in (Zoo.open, Zoo.create):
         with pytest.raises(SchemaVersionError, match="newer zooselect"):

@@ -241,7 +241,8 @@ class CorrectnessEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc
 
     def _raw_log_odds(self, X: NDArray[Any]) -> Floats:
         check_is_fitted(self)
-        features = validate_data(self, X, reset=False, dtype=np.float32)
+        # wide, or the last digits of a row would depend on its place among the others
+        features = validate_data(self, X, reset=False, dtype=np.float32).astype(np.float64)
         if self.pipeline_ is None:
             return np.zeros((len(features), 1))
         if hasattr(self.pipeline_, "predict_proba"):
