@@ -132,6 +132,33 @@ def test_budgets_are_tested_from_the_cheapest_threshold_on() -> None:
     assert stopped.threshold == pytest.approx(0.8)
 
 
+def test_constraints_that_are_tested_together_get_what_each_gets_alone() -> None:
+    rng = np.random.default_rng(3)
+    reference = rng.random(600) < 0.9
+    frontier = [
+        Simulated(
+            float(t),
+            np.zeros(600, int),
+            reference ^ (rng.random(600) < 0.01 * t),
+            rng.choice([1.0, 5.0 / (1 + t)], 600),
+        )
+        for t in range(8)
+    ]
+    tests = certify.Tests(frontier, reference=reference, top_ms=5.0)
+    constraints = usual_constraints([1.0, 2.0, 5.0])
+    alone = [found for item in constraints for found in [tests.certify(item)] if found]
+    together = tests.certify_all(constraints)
+    assert together
+    assert {item.constraint.kind for item in together} == {"precision", "max_drop", "mean_ms", "p95_ms"}
+    assert all(item in alone for item in together)
+    for item in alone:
+        assert (
+            tests.p_value([point.threshold for point in frontier].index(item.threshold), item.constraint)
+            == item.p_value
+        )
+        assert item.p_value <= 0.05
+
+
 def test_says_nothing_where_nothing_can_be_proven() -> None:
     assert constant(np.ones(20, bool)).certify(precision(0.95)) is None
     wrong = constant(np.zeros(50, bool))

@@ -21,6 +21,15 @@ def test_the_fit_is_that_of_scikit_learn() -> None:
         np.testing.assert_allclose(odds[:, column], peer.decision_function(scaled), atol=2e-3)
 
 
+@pytest.mark.parametrize("spread", [0.0, 1.0, 30.0])
+def test_where_it_starts_does_not_matter(spread: float) -> None:
+    padded = np.concatenate([INPUTS, np.full((500, 1), 1e6)], axis=1)
+    start = spread * np.random.default_rng(1).normal(size=(6, 3))
+    start[4] = 0.0
+    one, other = (log_odds(fit_logistic(padded, TARGETS, start=s), padded) for s in (None, start))
+    np.testing.assert_allclose(one, other, atol=1e-5)
+
+
 @pytest.mark.parametrize("factor", [1e-4, 1e4])
 def test_the_scale_and_place_of_the_inputs_do_not_matter(factor: float) -> None:
     moved = INPUTS * factor + 3 * factor

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
-from training.pvalues import binomial, budget, paired
+from training.pvalues import binomial, budget, paired, paired_at_most
 
 REPETITIONS = 400
 MOST_WRONG = int(binom.isf(0.001, REPETITIONS, 0.05))  # a valid test at level 0.05 is above once in 1000
@@ -57,6 +57,12 @@ def test_paired_is_a_probability_and_falls_with_every_better_answer(
     if better - worse <= -drop * samples:
         assert value == 1
     assert paired(better + 1, worse, samples, drop) <= value + 0.02
+    assert paired_at_most(better, worse, samples, drop) >= value - 1e-12
+
+
+def test_the_quick_bound_is_close_where_there_is_much_to_see() -> None:
+    assert paired_at_most(900, 600, 10_000, 0.0) < 0.003
+    assert paired_at_most(660, 600, 10_000, 0.0) < 0.5
 
 
 def test_a_policy_that_never_differs_from_the_reference_is_no_worse() -> None:

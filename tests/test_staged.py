@@ -20,7 +20,7 @@ from training.outcomes import load_outcomes
 from training.policies import FittedInputPolicy, FittedPolicy
 from training.profile import held_out_images
 from training.search import RULES, StagedPlan, Step, fit_plan
-from training.staged import FittedStaged, branches, follow, staged_thresholds
+from training.staged import FittedStaged, branches, follow, follow_all, staged_thresholds
 
 CHAIN = ("tiny", "small", "full")
 Variant = tuple[bool, Literal["threshold", "price"], bool, bool]
@@ -177,6 +177,30 @@ def test_a_cascade_can_stop_at_every_stage() -> None:
     for rule in RULES:
         stops = [follow(steps, known, float(t), rule) for t in staged_thresholds(steps, known, rule)]
         assert [step.ran for step in (steps[int(stops[-1].max())],)] == [("a",)]
+
+
+@pytest.mark.parametrize("probe", [False, True])
+@pytest.mark.parametrize("rule", RULES)
+def test_following_all_samples_at_once_is_following_each_by_the_rule(probe: bool, rule: str) -> None:
+    steps = StagedPlan(("a", "b", "c", "d"), probe, rule, True).steps(  # type: ignore[arg-type]
+        {"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.5}
+    )
+    rng = np.random.default_rng(0)
+    # few values, so that many are equal to each other and to the thresholds
+    known = [rng.integers(0, 5, (400, 1 + len(step.actions))) / 4 for step in steps]
+    thresholds = [0.0, 0.1, 0.125, 0.25, 0.5, 1.0, 1.5]
+    place = {step.ran: i for i, step in enumerate(steps)}
+    found = follow_all(steps, known, thresholds, rule)  # type: ignore[arg-type]
+    for t, threshold in enumerate(thresholds):
+        for row in range(400):
+            state = 0
+            while steps[state].actions:
+                ways = 0.0, *steps[state].costs_ms
+                pick = int(next_action(known[state][row : row + 1], ways, threshold, rule)[0])  # type: ignore[arg-type]
+                if pick == 0:
+                    break
+                state = place[(*steps[state].ran, steps[state].actions[pick - 1][0])]
+            assert found[t, row] == state
 
 
 def test_the_state_decides_by_both_rules_as_described() -> None:

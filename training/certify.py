@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from selector.constraint import Constraint
 from training.policies import Simulated
-from training.pvalues import binomial, budget, paired
+from training.pvalues import Costs, binomial, paired, paired_at_most
 from zoo.errors import DataError
 
 LEVELS: tuple[float, ...] = tuple(round(0.5 + 0.005 * i, 3) for i in range(100))
@@ -68,6 +69,7 @@ class Tests:
         self._right = [int(point.right.sum()) for point in frontier]
         self._better = [int((point.right & ~reference).sum()) for point in frontier]
         self._worse = [int((~point.right & reference).sum()) for point in frontier]
+        self._costs = lru_cache(maxsize=1)(self._costs_of)  # budgets are tested threshold by threshold
 
     def p_value(self, i: int, constraint: Constraint) -> float:
         """How surprising the samples would be if the i-th threshold only just failed the constraint."""
@@ -76,27 +78,29 @@ class Tests:
             return binomial(self._right[i], self.samples, level)
         if constraint.kind == "max_drop":
             return paired(self._better[i], self._worse[i], self.samples, level)
-        costs = self.frontier[i].cost_ms
         if constraint.kind == "p95_ms":
-            return binomial(int((costs <= level * (1 + 1e-9)).sum()), self.samples, TAIL)
-        return budget(costs, level, top_ms=self.top_ms)
+            within = self.frontier[i].cost_ms <= level * (1 + 1e-9)
+            return binomial(int(within.sum()), self.samples, TAIL)
+        return self._costs(i).p_value(level)
+
+    def _costs_of(self, i: int) -> Costs:
+        return Costs(self.frontier[i].cost_ms, top_ms=self.top_ms)
+
+    def rejects(self, i: int, constraint: Constraint, delta: float) -> bool:
+        """Whether the i-th threshold provably meets the constraint: its p-value is at most `delta`."""
+        if constraint.kind == "max_drop":
+            counts = self._better[i], self._worse[i], self.samples
+            if paired_at_most(*counts, constraint.level) <= delta:
+                return True
+        return self.p_value(i, constraint) <= delta
 
     def certify(self, constraint: Constraint, *, delta: float = 0.05) -> Certified | None:
         """The least conservative threshold that provably meets `constraint`, or None.
 
         Bounds on accuracy are tested from the most accurate threshold on, budgets of time from the cheapest.
         """
-        last: tuple[int, float] | None = None
-        places = range(len(self.frontier))
-        for i in reversed(places) if constraint.on_time else places:
-            value = self.p_value(i, constraint)
-            if value > delta:
-                break
-            last = i, value
-        if last is None:
-            return None
-        point = self.frontier[last[0]]
-        return Certified(constraint, point.threshold, self.samples, point.accuracy, point.mean_ms, last[1])
+        found = self.certify_all([constraint], delta=delta)
+        return found[0] if found else None
 
     def certify_all(self, constraints: Sequence[Constraint], *, delta: float = 0.05) -> list[Certified]:
         """Certificates for many constraints; of those of one kind with one threshold, the strictest stays.
@@ -104,11 +108,18 @@ class Tests:
         Each is valid on its own for whoever decides on the constraint beforehand; they are not valid all at
         once.
         """
+        last: dict[Constraint, int] = {}
+        places = range(len(self.frontier))
+        for on_time, order in ((False, places), (True, places[::-1])):
+            left = [item for item in constraints if item.on_time is on_time]
+            for i in order:
+                left = [item for item in left if self.rejects(i, item, delta)]
+                last |= dict.fromkeys(left, i)
         kept: dict[tuple[str, float], Certified] = {}
-        for item in sorted(constraints, key=_strictest_first):
-            found = self.certify(item, delta=delta)
-            if found is not None:
-                kept.setdefault((item.kind, found.threshold), found)
+        for item in sorted(last, key=_strictest_first):
+            point, value = self.frontier[last[item]], self.p_value(last[item], item)
+            found = Certified(item, point.threshold, self.samples, point.accuracy, point.mean_ms, value)
+            kept.setdefault((item.kind, found.threshold), found)
         return list(kept.values())
 
 

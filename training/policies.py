@@ -302,10 +302,16 @@ def by_cost(costs: Mapping[str, float], models: Sequence[str]) -> tuple[str, ...
 
 def pareto(frontier: Sequence[Simulated]) -> list[Simulated]:
     """The points that no other beats in both accuracy and time, most accurate first."""
-    kept: list[Simulated] = []
-    for point in sorted(frontier, key=lambda point: (point.mean_ms, -point.accuracy)):
-        if not kept or point.accuracy > kept[-1].accuracy:
-            kept.append(point)
+    times, accuracy = ([getattr(p, name) for p in frontier] for name in ("mean_ms", "accuracy"))
+    return [frontier[i] for i in pareto_places(times, accuracy)]
+
+
+def pareto_places(mean_ms: Sequence[float] | Floats, accuracy: Sequence[float] | Floats) -> list[int]:
+    """Which points no other beats in both accuracy and time, most accurate first."""
+    kept: list[int] = []
+    for i in np.lexsort((-np.asarray(accuracy), np.asarray(mean_ms))).tolist():
+        if not kept or accuracy[i] > accuracy[kept[-1]]:
+            kept.append(i)
     return kept[::-1]
 
 

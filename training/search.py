@@ -18,8 +18,8 @@ from sklearn.model_selection import GroupKFold
 from selector.policy import Rule, StagedPolicy, State
 from training.logistic import fit_logistic, log_odds, sigmoid
 from training.outcomes import Outcomes
-from training.policies import Floats, Simulated, by_cost
-from training.staged import FittedStaged, follow, staged_thresholds
+from training.policies import Floats, Simulated, by_cost, pareto_places
+from training.staged import FittedStaged, follow_all, staged_thresholds
 from training.stages import StageEstimator, answers, fit_stage, statistics
 from zoo.errors import DataError
 from zoo.files import sha256_bytes
@@ -108,18 +108,21 @@ class FoldedScores:
     def scores(self, step: Step, committee: bool) -> Floats:
         """Scores ``[n, 1 + A]`` of a state, each from estimators that did not see the sample."""
         ends = [step.ran, *((*step.ran, *action) for action in step.actions)]
-        return np.stack([self._score(step.ran, end, committee) for end in ends], axis=1)
+        keys = [(step.ran, frozenset(end) if committee else end[-1], committee) for end in ends]
+        new = {key: end for key, end in zip(keys, ends, strict=True) if key not in self._scores}
+        if new:
+            targets = np.stack([self.right(end, committee) for end in new.values()], axis=1)
+            self._scores |= zip(new, self._fitted(step.ran, targets, committee).T, strict=True)
+        return np.stack([self._scores[key] for key in keys], axis=1)
 
-    def _score(self, ran: Chain, end: Chain, committee: bool) -> Floats:
-        key = (ran, frozenset(end) if committee else end[-1], committee)
-        if key not in self._scores:
-            inputs, target = self._known(ran, committee), self.right(end, committee)[:, np.newaxis]
-            score: Floats = np.empty(len(target))
-            for rest, held in self.folds:
-                weights = fit_logistic(inputs[rest], target[rest])
-                score[held] = sigmoid(log_odds(weights, inputs[held]))[:, 0]
-            self._scores[key] = score
-        return self._scores[key]
+    def _fitted(self, ran: Chain, targets: NDArray[np.bool_], committee: bool) -> Floats:
+        inputs = self._known(ran, committee)
+        scores = np.empty(targets.shape)
+        weights = None  # those of the fold before are close
+        for rest, held in self.folds:
+            weights = fit_logistic(inputs[rest], targets[rest], start=weights)
+            scores[held] = sigmoid(log_odds(weights, inputs[held]))
+        return scores
 
     def _known(self, ran: Chain, committee: bool) -> Floats:
         if (ran, committee) not in self._inputs:
@@ -164,17 +167,24 @@ def folded_frontier(
     stage_ms: float = 0.0,
     count: int = SEARCH_THRESHOLDS,
 ) -> list[Simulated]:
-    """What the plan would do at many thresholds, on scores that did not see the samples."""
+    """What the plan would do, on scores that did not see the samples, at those thresholds that pay.
+
+    Of many thresholds only those are kept that no other beats in both accuracy and time.
+    """
     steps = plan.steps(costs)
     scores = [folded.scores(step, plan.committee) for step in steps]
     right = np.stack([folded.right(step.ran, plan.committee) for step in steps], axis=1)
     stop_costs = overhead_ms + np.array([sum(costs[m] + stage_ms for m in step.ran) for step in steps])
+    thresholds = staged_thresholds(steps, scores, plan.rule, count=count)
+    stopped = follow_all(steps, scores, thresholds, plan.rule)
+    ends = [stopped == i for i in range(len(steps))]
+    shares = np.stack([end.mean(axis=1) for end in ends], axis=1)
+    accuracy = sum((end & right[:, i]).mean(axis=1) for i, end in enumerate(ends))
     rows = np.arange(len(right))
-    points = []
-    for threshold in staged_thresholds(steps, scores, plan.rule, count=count):
-        stopped = follow(steps, scores, float(threshold), plan.rule)
-        points.append(Simulated(float(threshold), stopped, right[rows, stopped], stop_costs[stopped]))
-    return points
+    return [
+        Simulated(float(thresholds[t]), stopped[t], right[rows, stopped[t]], stop_costs[stopped[t]])
+        for t in pareto_places(shares @ stop_costs, accuracy)
+    ]
 
 
 def plans(models: Sequence[str], costs: Mapping[str, float], *, probe: bool) -> list[StagedPlan]:

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from selector.policy import Rule, StagedPolicy, next_action
+from selector.policy import Rule, StagedPolicy
 from training.outcomes import Outcomes
 from training.policies import FittedPolicy, Floats, Indices, Simulated, Simulator, price_grid, threshold_grid
 from zoo.model import open_session
@@ -115,7 +115,18 @@ def branches(state: Step) -> bool:
 
 
 def follow(states: Sequence[Step], scores: Sequence[Floats], threshold: float, rule: Rule) -> Indices:
-    """The state ``[n]`` in which each sample stops.
+    """The state ``[n]`` in which each sample stops; see :func:`follow_all`."""
+    stopped: Indices = follow_all(states, scores, [threshold], rule)[0].astype(np.intp)
+    return stopped
+
+
+def follow_all(
+    states: Sequence[Step], scores: Sequence[Floats], thresholds: Sequence[float] | Floats, rule: Rule
+) -> NDArray[np.int8]:
+    """The state ``[T, n]`` in which each sample stops at each of T thresholds.
+
+    Every state is asked about every sample, whether it gets there or not: whole arrays are faster to work on
+    than the rows that are left, and thousands of plans are searched through.
 
     Parameters
     ----------
@@ -125,22 +136,51 @@ def follow(states: Sequence[Step], scores: Sequence[Floats], threshold: float, r
         Per state ``[n, 1 + A]``, for all n samples.
     """
     place = {state.ran: i for i, state in enumerate(states)}
-    stopped = np.zeros(len(scores[0]), dtype=np.intp)
-    arrived: list[list[Indices]] = [[] for _ in states]
-    arrived[0].append(np.arange(len(scores[0])))
-    for i, state in enumerate(states):
-        if not arrived[i]:
-            continue
-        rows = np.concatenate(arrived[i])
-        stopped[rows] = i
+    levels = np.asarray(thresholds, np.float64)[:, np.newaxis]
+    ends: list[NDArray[np.int8]] = [np.empty(0, np.int8)] * len(states)
+    for i, state in reversed(list(enumerate(states))):
+        ends[i] = np.full((len(levels), len(scores[i])), i, np.int8)
         if not state.actions:
             continue
-        picks = next_action(scores[i][rows], (0.0, *state.costs_ms), threshold, rule)
+        columns, costs = np.ascontiguousarray(scores[i].T), (0.0, *state.costs_ms)
+        if not branches(state):
+            going = ~_stops(columns, costs, levels, rule)
+            np.copyto(ends[i], ends[place[(*state.ran, state.actions[0][0])]], where=going)
+            continue
+        picks = _picks(columns, costs, levels, rule)
         for a, action in enumerate(state.actions):
-            gone = rows[picks == a + 1]
-            if len(gone):
-                arrived[place[(*state.ran, action[0])]].append(gone)
-    return stopped
+            np.copyto(ends[i], ends[place[(*state.ran, action[0])]], where=picks == a + 1)
+    return ends[0]
+
+
+def _stops(columns: Floats, costs: Sequence[float], levels: Floats, rule: Rule) -> NDArray[np.bool_]:
+    """Where :func:`selector.policy.next_action` is 0, ``[T, n]``."""
+    if rule == "price":
+        stops: NDArray[np.bool_] = np.ones((len(levels), columns.shape[1]), np.bool_)
+        for column, cost in zip(columns[1:], costs[1:], strict=True):
+            stops &= columns[0] >= column - levels * cost
+        return stops
+    highest = columns.max(axis=0)
+    # where nothing is enough, the best way is taken, which may be to stop
+    stops = (columns[0] >= levels) | ((columns[0] >= highest) & (highest < levels))
+    return stops
+
+
+def _picks(columns: Floats, costs: Sequence[float], levels: Floats, rule: Rule) -> NDArray[np.int8]:
+    """What :func:`selector.policy.next_action` gives ``[T, n]``, for scores ``[1 + A, n]``."""
+    picks = np.zeros((len(levels), columns.shape[1]), np.int8)
+    if rule == "price":
+        best = np.repeat(columns[:1], len(levels), axis=0)
+        for i, (column, cost) in enumerate(zip(columns[1:], costs[1:], strict=True)):
+            worth = column - levels * cost
+            np.copyto(picks, np.int8(i + 1), where=worth > best)
+            np.maximum(best, worth, out=best)
+        return picks
+    highest = np.maximum.accumulate(columns, axis=0)
+    for reached in highest:
+        picks += reached < levels
+    np.copyto(picks, columns.argmax(axis=0).astype(np.int8), where=picks == len(columns))
+    return picks
 
 
 def staged_thresholds(
