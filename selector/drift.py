@@ -75,7 +75,7 @@ class DriftStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     names: Annotated[tuple[str, ...], Meta(max_length=MOST_FEATURES)]
     recent: Annotated[
         tuple[Annotated[tuple[Number, ...], Meta(max_length=MOST_FEATURES)], ...], Meta(max_length=RECENT)
-    ]  # features of the latest inputs, oldest first; columns as in names
+    ]  # features of the latest inputs that were looked at, oldest first; columns as in names
 
 
 class Monitor:
@@ -107,6 +107,9 @@ class Monitor:
         self._highest = 1.0  # capital, over all rows and in each, when it was largest
         self._each = np.ones(len(rows))
         self._seen = 0
+        self._passed = 0  # of them, those that were not looked at
+        self._may_pass = False
+        self._total = 0.0  # capital of all rows together
         self._alarm_at = 0  # inputs seen when the alarm was raised
         self._values = np.empty(len(rows), np.float32)
         self._known = self._values[: len(features)]
@@ -116,6 +119,21 @@ class Monitor:
         """Forget all inputs, and an alarm with them; the probability of a false alarm counts anew."""
         with self._lock:
             self._start()
+
+    def passes(self) -> bool:
+        """Whether the next input need not be looked at; if so, it counts as seen.
+
+        After an input that spoke against a change, the next one passes. As this is decided before anything
+        is known of that input, exchangeable inputs remain exchangeable (predictable sampling: Kallenberg
+        1988), and false alarms stay as rare; and a change makes almost every input speak for it. After an
+        alarm, none passes.
+        """
+        with self._lock:
+            passes = self._may_pass
+            self._may_pass = False
+            self._passed += passes
+            self._seen += passes
+            return passes
 
     def update(self, values: Floats, confidence: tuple[str, float] | None = None) -> bool:
         """Take note of one input; True once there was an alarm.
@@ -140,24 +158,28 @@ class Monitor:
         with self._lock:
             known = self._known
             np.fmax(values, _LOWEST, out=known)
-            self._ring[self._seen % RECENT] = values
+            looked = self._seen - self._passed
+            self._ring[looked % RECENT] = values
             if confidence is not None and confidence[0] in self.reference.confidence:
                 known = self._values
                 known[-1] = confidence[1] if abs(confidence[1]) < _MOST_ODDS else _LOWEST
                 if confidence[0] != self._model:
                     self._turn_to(confidence[0])
             # Most is staked early, but never all of it: whenever the change comes, something is left to bet.
-            stake = 1 / ((self._seen + 2) * math.log(self._seen + 2) ** 2 * _STAKES)
+            stake = 1 / ((looked + 2) * math.log(looked + 2) ** 2 * _STAKES)
             self._reserve -= stake
             self._seen += 1
-            total = self._bets.update(known, stake) + self._aside_capital
-            highest = total / len(self._each) + self._reserve
+            before = self._total + stake * len(known)
+            self._total = self._bets.update(known, stake) + self._aside_capital
+            highest = self._total / len(self._each) + self._reserve
             if highest > self._highest:
                 if self._highest < self._limit <= highest:
                     self._alarm_at = self._seen
                 self._highest = highest
                 self._each = self._bets.capital + self._reserve
-            return self._highest >= self._limit
+            alarm = self._highest >= self._limit
+            self._may_pass = not alarm and self._total <= before
+            return alarm
 
     def _turn_to(self, model: str) -> None:
         """Bet on the confidence of another model in the last row; what was bet on the others waits."""
@@ -192,13 +214,13 @@ class Monitor:
 
     @property
     def recent(self) -> Floats:
-        """Features float32 ``[n, F]`` of the latest inputs that have them all, oldest first."""
+        """Features float32 ``[n, F]`` of the latest inputs that were looked at, oldest first.
+
+        Without those that lack one.
+        """
         with self._lock:
-            held = (
-                self._ring[: self._seen]
-                if self._seen < RECENT
-                else np.roll(self._ring, -(self._seen % RECENT), 0)
-            )
+            looked = self._seen - self._passed
+            held = self._ring[:looked] if looked < RECENT else np.roll(self._ring, -(looked % RECENT), 0)
             return held[np.isfinite(held).all(axis=1)]
 
     def status(self) -> DriftStatus:

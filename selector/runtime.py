@@ -499,6 +499,9 @@ def _note(view: View, images: Images, pieces: Pieces | None, outcomes: list[Outc
     """Take note of what images look like and how sure the models were; True once there was an alarm."""
     monitor = view.monitor
     assert monitor is not None
+    alone = len(outcomes) == 1
+    if alone and monitor.passes():
+        return False
     if pieces is None:
         assert isinstance(images, np.ndarray)
         features = [*view.engine.watched(images)]
@@ -506,6 +509,8 @@ def _note(view: View, images: Images, pieces: Pieces | None, outcomes: list[Outc
         features = run_pieces(lambda batch: [*view.engine.watched(batch)], images, pieces)
     for values, outcome in zip(features, outcomes, strict=True):
         confidence = outcome.confidence
+        if not alone and monitor.passes():
+            continue
         monitor.update(values, None if confidence is None else (outcome.path[0], confidence))
     return monitor.alarm
 

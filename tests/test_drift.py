@@ -150,6 +150,45 @@ def test_another_number_of_features_is_refused(shape: tuple[int, ...]) -> None:
         Monitor(reference(samples(50, 1))).update(np.zeros(shape, np.float32))
 
 
+def stream_delay(monitor: Monitor, stream: np.ndarray) -> int:
+    """As :func:`delay`, where inputs may pass."""
+    return next(
+        (i + 1 for i, values in enumerate(stream) if not monitor.passes() and monitor.update(values)),
+        len(stream) + 1,
+    )
+
+
+def test_inputs_that_pass_make_false_alarms_no_less_rare() -> None:
+    alarms = 0
+    for seed in range(60):
+        pool = samples(300 + 300, seed)
+        alarms += stream_delay(Monitor(reference(pool[:300], alpha=0.1), seed), pool[300:]) <= 300
+    assert alarms <= 0.1 * 60
+
+
+def test_inputs_pass_while_nothing_changes_and_hardly_afterwards() -> None:
+    monitor = Monitor(reference(samples(500, 1)))
+    quiet = [monitor.passes() or monitor.update(values) for values in samples(1000, 2)]
+    assert 250 <= sum(quiet) <= 500
+    assert not monitor.alarm
+    assert monitor.seen == 1000
+    assert monitor.status().seen == 1000
+    alone = Monitor(reference(samples(500, 1)))
+    delay(alone, samples(1000, 2))
+    changed = samples(200, 3, light=-3)
+    late = stream_delay(monitor, changed)
+    assert late <= delay(alone, changed) + 10
+    assert not any(monitor.passes() or not monitor.update(values) for values in samples(100, 4))
+
+
+def test_what_passed_is_not_among_the_latest() -> None:
+    monitor = Monitor(reference(samples(500, 1)))
+    stream = samples(RECENT * 3, 2)
+    looked = [values for values in stream if not monitor.passes() and monitor.update(values) is False]
+    assert len(looked) < len(stream)
+    np.testing.assert_array_equal(monitor.recent, looked[-RECENT:])
+
+
 def test_keeps_the_latest_inputs_in_order() -> None:
     monitor = Monitor(reference(samples(50, 1)))
     stream = samples(RECENT + 40, 2)
