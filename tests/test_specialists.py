@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-import pytest
-from small_scenario import SmallScenario
+from pathlib import Path
 
+import numpy as np
+import pytest
+from small_scenario import SPLITS, SmallScenario
+
+from selector import Selector
 from selector.bundle import read_bundle
+from training.data import digits
+from training.environments import under_environments
+from training.export import export_bundle
+from training.fit import fit
+from training.outcomes import load_outcomes
+from training.profile import held_out_images, profile
 from training.specialists import make_specialists
+from training.splits import TEST
 from zoo.errors import DataError
+from zoo.latency import measure
 from zoo.publish import published
 
 
@@ -23,6 +35,31 @@ def test_the_variants_of_a_task_are_published_with_what_their_inputs_look_like(
         bundle = read_bundle(small_scenario.published.bundles[release.environment or ""])
         assert bundle.drift is not None
         assert (release.drift.features, release.drift.alpha) == (bundle.drift.features, bundle.drift.alpha)
+
+
+def test_input_features_alone_send_images_to_the_specialist_of_their_environment(
+    small_scenario: SmallScenario, tmp_path: Path
+) -> None:
+    zoo = small_scenario.zoo.only(["tiny", "tiny-dark"])
+    shown = under_environments(digits(), ["clear", "dark"], severity=1.0)
+    profile(zoo, shown, tmp_path / "profile", splits=SPLITS, progress=False)
+    latency = measure(zoo, [shown.image(0)], device="this-machine", runs=20)
+    fitted = fit(tmp_path / "profile", zoo, latency, precision=0.65, policy="input")
+    export_bundle(fitted, zoo, tmp_path / "bundle")
+    certified = {item.environment for item in read_bundle(tmp_path / "bundle").certificates}
+    assert certified == {None, "clear", "dark"}
+
+    held = held_out_images(tmp_path / "profile", shown)
+    selector = Selector.load(tmp_path / "bundle", watch=False)
+    everything = selector.predict_batch([held.image(i) for i in range(len(held))], precision=0.65)
+    right = np.array([one.label for one in everything]) == np.array([held.classes[i] for i in held.labels])
+    environments = np.array(held.environments)
+    for environment, specialist in (("clear", "tiny"), ("dark", "tiny-dark")):
+        some = [one for one, name in zip(everything, environments, strict=True) if name == environment]
+        assert np.mean([one.model == specialist for one in some]) > 0.8
+        assert all(one.path == (one.model,) and one.certified for one in some)
+    alone = load_outcomes(tmp_path / "profile", zoo=zoo, splits=(TEST,)).accuracy()
+    assert right.mean() > max(alone.values()) + 0.1
 
 
 def test_a_specialist_shares_most_of_its_bytes_with_its_parent(small_scenario: SmallScenario) -> None:
