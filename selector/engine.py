@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from selector.bundle import Bundle, needs_graph
 from selector.follower import breathe
+from selector.graph import Graph
 from selector.policy import (
     CascadePolicy,
     InputPolicy,
@@ -29,8 +30,7 @@ from selector.policy import (
 )
 from selector.source import FolderSource, Source
 from zoo.card import match_classes
-from zoo.errors import ModelError
-from zoo.model import Model, open_session
+from zoo.model import Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +76,32 @@ class Engine:
         self._lock = threading.Lock()
         self._models: dict[str, Model] = {}
         self._permutations: dict[str, NDArray[np.intp]] = {}
-        self._graph: ort.InferenceSession | None = None
-        self._watched: ort.InferenceSession | None = None
-        self._stages: dict[tuple[str, ...], ort.InferenceSession] = {}
+        self._graph, self._drift = self._graphs_of_images()
+        self._stages = {ran: self._stage_graph(state) for ran, state in self._states.items()}
+
+    def _graphs_of_images(self) -> tuple[Graph | None, Graph | None]:
+        """The selector graph and that of the features that are watched."""
+        chosen, drift = self.bundle.selector, self.bundle.drift
+        graph_of = partial(Graph, self.source, inputs={"image": "tensor(uint8)"})
+        return (
+            None
+            if chosen is None
+            else graph_of(chosen, name="selector graph", outputs={"features": None, "scores": None}),
+            None
+            if drift is None
+            else graph_of(drift, name="drift graph", outputs={"features": len(drift.features)}),
+        )
+
+    def _stage_graph(self, state: State) -> Graph:
+        assert isinstance(self.policy, StagedPolicy)
+        inputs = ("logits", "features") if self.policy.features else ("logits",)
+        return Graph(
+            self.source,
+            state,
+            name=state.file,
+            inputs=dict.fromkeys(inputs, "tensor(float)"),
+            outputs={"answer": len(self.bundle.classes), "scores": 1 + len(state.actions)},
+        )
 
     def warm_up(self, image: NDArray[np.uint8], models: Sequence[str]) -> None:
         """Open what the policy and `models` may need, and run it once on an image ``[1, H, W, 3]``."""
@@ -100,12 +123,12 @@ class Engine:
         for name in models:
             self._open_model(name)
             breathe()
-        if self.policy is not None and needs_graph(self.policy):
-            self._open_graph()
-        for state in self._states.values():
-            self._open_stage(state)
-        if self.watch:
-            self._open_watched()
+        if self.policy is not None and needs_graph(self.policy) and self._graph is not None:
+            self._graph.open()
+        for graph in self._stages.values():
+            graph.open()
+        if self.watch and self._drift is not None:
+            self._drift.open()
 
     def inherit(self, before: Engine, models: Sequence[str]) -> None:
         """Take over the open sessions of `before` for the same files; of models, only those in `models`.
@@ -121,18 +144,18 @@ class Engine:
                     self._models[name] = model
                     if name in before._permutations:
                         self._permutations[name] = before._permutations[name]
-            if before.bundle.selector == self.bundle.selector:
-                self._graph = before._graph
-            if before.bundle.drift == self.bundle.drift:
-                self._watched = before._watched
-            for ran, state in self._states.items():
-                if before._states.get(ran) == state and ran in before._stages:
-                    self._stages[ran] = before._stages[ran]
+        if before.bundle.selector == self.bundle.selector and _opened(before._graph):
+            self._graph = before._graph
+        if before.bundle.drift == self.bundle.drift and _opened(before._drift):
+            self._drift = before._drift
+        for ran, state in self._states.items():
+            if before._states.get(ran) == state and before._stages[ran].opened:
+                self._stages[ran] = before._stages[ran]
 
     @property
     def in_use(self) -> bool:
         """Whether any session is open."""
-        return bool(self._models or self._graph or self._stages)
+        return bool(self._models) or any(map(_opened, (self._graph, self._drift, *self._stages.values())))
 
     def run(self, batch: NDArray[np.uint8], threshold: float | None, *, answer: bool) -> list[Outcome]:
         """Follow the policy at `threshold`, or use the fallback model where that is None.
@@ -316,99 +339,28 @@ class Engine:
 
     def scores(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Scores ``[N, M]`` of the selector graph."""
-        return self._run_graph("scores", batch)
+        return self._of_images(self._graph, "scores", batch)
 
     def _features(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return self._run_graph("features", batch)
-
-    def _run_graph(self, output: str, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        graph = self._graph or self._open_graph()
-        try:
-            values: NDArray[np.float32] = graph.run([output], {"image": batch})[0]
-        except Exception as error:
-            raise ModelError(
-                f"the selector graph failed on images {list(batch.shape)}: {str(error)[:300]}. "
-                "Export the bundle again."
-            ) from error
-        return values
+        return self._of_images(self._graph, "features", batch)
 
     def watched(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Features ``[N, F]`` that tell whether inputs have changed; for bundles with a drift reference."""
-        graph = self._watched or self._open_watched()
-        try:
-            values: NDArray[np.float32] = graph.run(["features"], {"image": batch})[0]
-        except Exception as error:
-            raise ModelError(
-                f"the drift graph failed on images {list(batch.shape)}: {str(error)[:300]}. "
-                "Export the bundle again."
-            ) from error
-        return values
+        return self._of_images(self._drift, "features", batch)
 
-    def _open_watched(self) -> ort.InferenceSession:
-        with self._lock:
-            if self._watched is None:
-                record = self.bundle.drift
-                assert record is not None
-                content = self.source.read(record.file, record.sha256, record.size_bytes)
-                graph = open_session(content, name="drift", threads=1)
-                inputs = [(item.name, item.type) for item in graph.get_inputs()]
-                outputs = [(item.name, item.type, item.shape[-1]) for item in graph.get_outputs()]
-                wanted = [("features", "tensor(float)", len(record.features))]
-                if inputs != [("image", "tensor(uint8)")] or outputs != wanted:
-                    raise ModelError(
-                        f"drift graph: expected image uint8 → features of {len(record.features)} numbers, "
-                        f"got {inputs} → {outputs}. Export the bundle again."
-                    )
-                self._watched = graph
-            return self._watched
+    @staticmethod
+    def _of_images(graph: Graph | None, output: str, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        assert graph is not None
+        values: NDArray[np.float32] = graph.run([output], {"image": batch})[0]
+        return values
 
     def _judge(
         self, state: State, logits: NDArray[np.float32], features: NDArray[np.float32] | None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        graph = self._stages.get(state.ran) or self._open_stage(state)
         feeds = {"logits": logits} if features is None else {"logits": logits, "features": features}
-        try:
-            answer, scores = graph.run(["answer", "scores"], feeds)
-        except Exception as error:
-            raise ModelError(
-                f"the graph {state.file} failed: {str(error)[:300]}. Export the bundle again."
-            ) from error
+        answer, scores = self._stages[state.ran].run(("answer", "scores"), feeds)
         return answer, scores
 
-    def _open_stage(self, state: State) -> ort.InferenceSession:
-        with self._lock:
-            if state.ran not in self._stages:
-                content = self.source.read(state.file, state.sha256, state.size_bytes)
-                graph = open_session(content, name=state.file, threads=1)
-                inputs = {item.name for item in graph.get_inputs()}
-                outputs = {item.name: item.shape for item in graph.get_outputs()}
-                wanted = [1 + len(state.actions), len(self.bundle.classes)]
-                if (
-                    not {"logits"} <= inputs <= {"logits", "features"}
-                    or set(outputs) != {"answer", "scores"}
-                    or [outputs["scores"][-1], outputs["answer"][-1]] != wanted
-                ):
-                    raise ModelError(
-                        f"{state.file}: expected logits → scores of {wanted[0]} numbers and answer of "
-                        f"{wanted[1]}, got {sorted(inputs)} → {outputs}. Export the bundle again."
-                    )
-                self._stages[state.ran] = graph
-            return self._stages[state.ran]
 
-    def _open_graph(self) -> ort.InferenceSession:
-        with self._lock:
-            if self._graph is None:
-                record = self.bundle.selector
-                assert record is not None
-                content = self.source.read(record.file, record.sha256, record.size_bytes)
-                graph = open_session(content, name="selector", threads=1)
-                inputs = [(item.name, item.type) for item in graph.get_inputs()]
-                outputs = {item.name for item in graph.get_outputs()}
-                if inputs != [("image", "tensor(uint8)")] or not {"features", "scores"} <= outputs:
-                    raise ModelError(
-                        f"selector graph: expected image uint8 → features, scores; "
-                        f"got {inputs} → {sorted(outputs)}. "
-                        "Export the bundle again."
-                    )
-                self._graph = graph
-            return self._graph
+def _opened(graph: Graph | None) -> bool:
+    return graph is not None and graph.opened

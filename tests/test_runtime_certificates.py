@@ -181,7 +181,9 @@ def test_a_stage_graph_with_other_ends_is_refused(world: World, tmp_path: Path) 
 
     loaded = Selector.load(edit_bundle(bundle, exchange)).bundle
     engine = Engine(loaded, bundle, loaded.policies[0], "full", threads=1)
-    with pytest.raises(ModelError, match=r"expected logits → scores of \d numbers and answer of 3, got"):
+    with pytest.raises(
+        ModelError, match=r"expected logits tensor\(float\) → answer \[3\], scores \[\d\], got"
+    ):
         engine.run(plain_image("red")[np.newaxis], 0.5, answer=True)
 
 

@@ -134,7 +134,9 @@ def test_a_graph_that_is_damaged_or_of_other_ends_is_refused(world: World, tmp_p
     edit_bundle(
         bundle, lambda record: record["drift"].update(sha256=sha256_bytes(content), size_bytes=len(content))
     )
-    with pytest.raises(ModelError, match=r"drift graph: expected image uint8 → features of \d+ numbers"):
+    with pytest.raises(
+        ModelError, match=r"drift graph: expected image tensor\(uint8\) → features \[\d+\], got"
+    ):
         Selector.load(bundle).predict(image)
     assert Selector.load(bundle, watch=False).predict(image).label
 

@@ -80,7 +80,7 @@ def test_a_device_does_what_was_simulated(world: World, every: tuple[Fitted, Pat
     held = held_out_images(world.profile, world.data)
     images = np.stack([held.image(i) for i in range(len(held))])
     engine = Engine(bundle, folder, bundle.policies[index], "full", threads=1)
-    overhead = SELECTOR_MS if engine._graph or policy.overhead_ms else 0.0
+    overhead = SELECTOR_MS if policy.overhead_ms else 0.0
     staged = isinstance(policy, FittedStaged)
     seen = set()
     for threshold in policy.thresholds(development, count=7):
