@@ -164,6 +164,18 @@ def test_originals_are_kept_together_in_folds(world: World, monkeypatch: pytest.
     assert not any(shared)
 
 
+def test_of_very_many_samples_some_are_fitted_to_and_all_of_the_others_certify(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.search.FIT_ROWS", 90)
+    monkeypatch.setattr("training.search.SEARCH_ROWS", 80)
+    fitted = fit_colours(world.profile, world.zoo, world.table, precision=0.8)
+    held = load_outcomes(world.profile, zoo=world.zoo, splits=("certify",))
+    certificates = fitted.record.bundle.certificates
+    assert {item.samples for item in certificates if item.environment is None} == {len(held)}
+    assert len(load_outcomes(world.profile, zoo=world.zoo, splits=("fit", "tune"))) > 90
+
+
 @pytest.mark.parametrize("precision", [0.0, 1.0, 1.2, float("nan"), "high"])
 def test_refuses_a_precision_that_is_none(world: World, precision: Any) -> None:
     with pytest.raises(PrecisionError, match="strictly between 0 and 1"):

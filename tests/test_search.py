@@ -17,6 +17,7 @@ from training.search import (
     folded_frontier,
     grouped_folds,
     part_to_compare,
+    part_to_fit,
     plans,
     probe_states,
 )
@@ -121,6 +122,9 @@ def test_more_samples_than_needed_are_drawn_from(
     assert len(set(part.ids.tolist())) == 100
     np.testing.assert_array_equal(part.ids, again.ids)
     assert set(part.ids.tolist()) != set(other.ids.tolist())
+    assert part_to_fit(development, 0) is development
+    monkeypatch.setattr("training.search.FIT_ROWS", 120)
+    assert len(part_to_fit(development, 0)) == 120
 
 
 def test_equal_plans_give_equal_graphs(development: Outcomes) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from training.candidates import Candidate, Situation, all_candidates
 from training.input import InputFit, PixelsOf, fit_input, with_scout
 from training.outcomes import Outcomes
-from training.search import grouped_folds, part_to_compare
+from training.search import grouped_folds, part_to_compare, part_to_fit
 from training.splits import FIT, TUNE
 from training.stages import decision_costs_ms
 from zoo.directory import Zoo
@@ -48,14 +48,15 @@ def consider(
         Called with the name of each step.
     """
     costs = table.costs_ms(zoo)
+    development = part_to_fit(outcomes.split(FIT, TUNE), seed)
+    compared = part_to_compare(development, seed)
     informed = "input" in kinds or "probe" in kinds
     scout = None
     if pixels is not None and informed:
         step("training a scout")
-        part = part_to_compare(outcomes.split(FIT, TUNE), seed)
-        outcomes, scout = with_scout(outcomes, part, pixels, seed=seed)
-    development = outcomes.split(FIT, TUNE)
-    compared = part_to_compare(development, seed)
+        outcomes, scout = with_scout(outcomes, compared, pixels, seed=seed)
+        development = part_to_fit(outcomes.split(FIT, TUNE), seed)
+        compared = part_to_compare(development, seed)
     folds = grouped_folds(compared)
     situation = Situation(
         development, compared, folds, costs, *decision_costs_ms(zoo, table, len(outcomes.classes))

@@ -121,7 +121,7 @@ def fit_outcomes(
     outcomes = outcomes.judged(top_k=chosen.top_k, agree_with=agree_with).split(FIT, TUNE, CERTIFY)
     considered = consider(outcomes, zoo, table, kinds, grid=grid, pixels=pixels, seed=chosen.seed, step=step)
     outcomes, input_fit = considered.outcomes, considered.input_fit
-    development, held = outcomes.split(FIT, TUNE), outcomes.split(CERTIFY)
+    development, held = considered.situation.everything, outcomes.split(CERTIFY)
     compared = considered.situation.outcomes
     aim = Aim(
         chosen.constraint,

@@ -26,7 +26,8 @@ from zoo.files import sha256_bytes
 
 MAX_STAGES = 4
 MAX_MODELS = 8  # more are narrowed down to the most useful ones before chains are tried
-SEARCH_ROWS = 6000
+FIT_ROWS = 100_000  # samples that policies are fitted to; no estimator here gains from more
+SEARCH_ROWS = 6000  # samples that they are compared on
 FOLDS = 4
 SEARCH_THRESHOLDS = 48
 GRAPHS = "graphs"  # folder of the graphs of states
@@ -136,11 +137,20 @@ class FoldedScores:
         return self.outcomes.with_models(ran).logits
 
 
+def part_to_fit(outcomes: Outcomes, seed: int) -> Outcomes:
+    """All samples, or as many of them as fitting gains from."""
+    return _part(outcomes, FIT_ROWS, seed)
+
+
 def part_to_compare(outcomes: Outcomes, seed: int) -> Outcomes:
     """All samples, or so many of them that candidates can be compared in seconds."""
-    if len(outcomes) <= SEARCH_ROWS:
+    return _part(outcomes, SEARCH_ROWS, seed)
+
+
+def _part(outcomes: Outcomes, most: int, seed: int) -> Outcomes:
+    if len(outcomes) <= most:
         return outcomes
-    chosen = np.random.default_rng(seed).choice(len(outcomes), SEARCH_ROWS, replace=False)
+    chosen = np.random.default_rng(seed).choice(len(outcomes), most, replace=False)
     return outcomes.rows(np.sort(chosen))
 
 
