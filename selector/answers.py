@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from selector.bundle import needs_graph
 from selector.engine import Outcome
-from selector.policy import CascadePolicy, StagedPolicy
+from selector.policy import CascadePolicy, LookaheadPolicy, StagedPolicy
 from selector.view import Course, View
 
 
@@ -47,7 +47,7 @@ def selection(outcome: Outcome, course: Course, view: View) -> Selection:
             cost += costs.selector_ms
         if isinstance(policy, StagedPolicy):
             cost += costs.stage_ms * len(outcome.path)
-        elif isinstance(policy, CascadePolicy) and len(policy.stages) > 1:
+        elif isinstance(policy, CascadePolicy | LookaheadPolicy) and len(policy.stages) > 1:
             cost += costs.confidence_ms * len(outcome.path)
     return Selection(outcome.model, outcome.probability, cost, course.certificate is not None)
 

@@ -11,14 +11,21 @@ from msgspec import Meta
 
 from selector.constraint import Constraint
 from selector.drift import DriftReference
-from selector.policy import CascadePolicy, InputPolicy, Policy, StagedPolicy, check_relative
+from selector.policy import (
+    CascadePolicy,
+    InputPolicy,
+    LookaheadPolicy,
+    Policy,
+    StagedPolicy,
+    check_relative,
+)
 from zoo.card import ModelCard, Name, Positive, Sha256, check_same_classes
 from zoo.errors import BundleError, ModelNotFoundError
 from zoo.files import read_record, sha256_bytes
 from zoo.latency import Milliseconds
 
-SCHEMA_VERSION = 3
-OLDEST_VERSION = 2  # has no drift reference
+SCHEMA_VERSION = 4
+OLDEST_VERSION = 2  # has no drift reference, and as version 3 no look-ahead cascades
 BUNDLE_FILE = "bundle.json"
 
 Probability = Annotated[float, Meta(gt=0, lt=1)]
@@ -88,7 +95,7 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     models: Annotated[tuple[ModelCard, ...], Meta(min_length=1)]
     by_accuracy: tuple[Name, ...]  # most accurate model first (fit and tune data); the reference leads
     policies: Annotated[
-        tuple[InputPolicy | CascadePolicy | StagedPolicy, ...], Meta(min_length=1)
+        tuple[InputPolicy | CascadePolicy | LookaheadPolicy | StagedPolicy, ...], Meta(min_length=1)
     ]  # best first
     default: Constraint
     certificates: tuple[Certificate, ...]

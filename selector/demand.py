@@ -21,7 +21,7 @@ from selector.bundle import Bundle, Certificate, covering, valid_certificates
 from selector.constraint import Constraint
 from selector.drift import DriftStatus
 from selector.engine import Outcome
-from selector.policy import CascadePolicy, InputPolicy, Policy, next_action_of
+from selector.policy import CascadePolicy, InputPolicy, LookaheadPolicy, Policy, next_action_of
 from zoo.card import Name, Sha256
 from zoo.demand import MOST_ASKED, SCHEMA_VERSION, AskedDemand, Demand
 
@@ -199,7 +199,9 @@ def missed(
         return Missed((bundle.reference,), math.nan) if lacking else None
     if all(name in installed for name in policy.models):
         return None
-    threshold_is_probability = isinstance(policy, CascadePolicy) or policy.rule == "threshold"
+    threshold_is_probability = isinstance(policy, CascadePolicy) or (
+        not isinstance(policy, LookaheadPolicy) and policy.rule == "threshold"
+    )
     # A price is no probability: unsure is then what lies below what the policy reaches on average.
     wanted = certificate.threshold if threshold_is_probability else certificate.accuracy
     if not isinstance(policy, InputPolicy):

@@ -17,15 +17,16 @@ from selector.graph import Graph
 from selector.policy import (
     CascadePolicy,
     InputPolicy,
+    LookaheadPolicy,
     Policy,
     StagedPolicy,
     State,
     log_odds_of,
     next_action,
     next_action_of,
-    right_probability,
-    right_probability_of,
     softmax,
+    sure_enough,
+    sure_enough_of,
     top_log_odds,
 )
 from selector.source import FolderSource, Source
@@ -175,7 +176,7 @@ class Engine:
             if one:
                 return [self._staged_one(policy, batch, threshold)]
             return self._run_staged(policy, batch, threshold)
-        if isinstance(policy, CascadePolicy):
+        if isinstance(policy, CascadePolicy | LookaheadPolicy):
             return (
                 [self._cascade_one(policy, batch, threshold)]
                 if one
@@ -242,7 +243,9 @@ class Engine:
                     waiting.append(((*ran, name), rows[mask], np.concatenate([logits[mask], more], axis=1)))
         return [outcome for outcome in outcomes if outcome is not None]
 
-    def _cascade_one(self, policy: CascadePolicy, image: NDArray[np.uint8], threshold: float) -> Outcome:
+    def _cascade_one(
+        self, policy: CascadePolicy | LookaheadPolicy, image: NDArray[np.uint8], threshold: float
+    ) -> Outcome:
         path: tuple[str, ...] = ()
         for stage in policy.stages:
             path = (*path, stage.model)
@@ -250,8 +253,8 @@ class Engine:
             odds = log_odds_of(logits[0])
             if len(path) == 1:
                 confidence = odds
-            probability = right_probability_of(stage, odds)
-            if probability >= threshold:
+            probability, enough = sure_enough_of(stage, odds, threshold)
+            if enough:
                 break
         return Outcome(stage.model, path, probability, softmax(logits)[0], confidence=confidence)
 
@@ -284,7 +287,7 @@ class Engine:
         return [outcome for outcome in outcomes if outcome is not None]
 
     def _run_cascade(
-        self, policy: CascadePolicy, batch: NDArray[np.uint8], threshold: float
+        self, policy: CascadePolicy | LookaheadPolicy, batch: NDArray[np.uint8], threshold: float
     ) -> list[Outcome]:
         outcomes: list[Outcome | None] = [None] * len(batch)
         waiting = np.arange(len(batch))
@@ -295,8 +298,8 @@ class Engine:
             odds = top_log_odds(logits)[1]
             if len(path) == 1:
                 confidences = odds.tolist()
-            probabilities = right_probability(stage, odds)
-            done = (probabilities >= threshold) | (stage is policy.stages[-1])
+            probabilities, enough = sure_enough(stage, odds, threshold)
+            done = enough | (stage is policy.stages[-1])
             answers = softmax(logits)
             for i in np.flatnonzero(done):
                 outcomes[waiting[i]] = Outcome(

@@ -181,17 +181,19 @@ def real_data() -> Path:
 COSTS_MS = {"tiny": 0.1, "small": 0.3, "full": 1.0}
 STAGE_MS, CONFIDENCE_MS, SELECTOR_MS = 0.004, 0.002, 0.01
 COLOUR_SPLITS = Splits(fit=0.35, tune=0.1, certify=0.3, test=0.25)
-Kind = Literal["input", "cascade", "learned", "probe"]
-KINDS: tuple[Kind, ...] = ("input", "cascade", "learned", "probe")
+Kind = Literal["input", "cascade", "lookahead", "learned", "probe"]
+KINDS: tuple[Kind, ...] = ("input", "cascade", "lookahead", "learned", "probe")
 KIND_OF_POLICY: dict[Kind, PolicyKind] = {
     "input": "input",
     "cascade": "cascade",
+    "lookahead": "cascade",
     "learned": "cascade",
     "probe": "probe",
 }
 CANDIDATES: dict[Kind, Callable[[Candidate], bool]] = {
     "input": lambda one: one.kind == "input" and len(one.models) == 3,
     "cascade": lambda one: one.label in ("cascade on raw confidence", "one model"),
+    "lookahead": lambda one: one.label == "cascade on raw confidence, look-ahead" and len(one.models) == 3,
     "learned": lambda one: one.label.startswith("learned") and len(one.models) == 3,
     "probe": lambda one: one.label == "probe, committee, input features",
 }

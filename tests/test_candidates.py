@@ -78,7 +78,8 @@ def test_every_chain_and_every_single_model_is_a_candidate(situation: Situation)
     found = all_candidates(situation, ("cascade",))
     labels = {item.label for item in found}
     assert labels == {
-        "one model", "cascade on raw confidence", "learned cascade", "learned cascade, committee",
+        "one model", "cascade on raw confidence", "cascade on raw confidence, look-ahead", "learned cascade",
+        "learned cascade, committee",
     }  # fmt: skip
     chains = {("tiny",), ("small",), ("full",), ("tiny", "small"), ("tiny", "full"), ("small", "full")}
     assert {item.models for item in found} == chains | {("tiny", "small", "full")}

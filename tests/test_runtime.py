@@ -32,6 +32,7 @@ from selector.constraint import Constraint
 from selector.policy import (
     CascadePolicy,
     InputPolicy,
+    LookaheadPolicy,
     StagedPolicy,
     next_action,
     right_probability,
@@ -61,7 +62,7 @@ def full_cost(selector: Selector, path: tuple[str, ...]) -> float:
     each = 0.0
     if isinstance(policy, StagedPolicy):
         each = STAGE_MS
-    elif isinstance(policy, CascadePolicy) and len(policy.stages) > 1:
+    elif isinstance(policy, CascadePolicy | LookaheadPolicy) and len(policy.stages) > 1:
         each = CONFIDENCE_MS
     return sum(COSTS_MS[name] + each for name in path) + needs_graph(policy) * SELECTOR_MS
 

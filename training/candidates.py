@@ -13,6 +13,7 @@ from selector.policy import CascadePolicy, InputPolicy, Stage, escalate, right_p
 from training.aims import Aim
 from training.cascade import fit_platt
 from training.input import InputFit
+from training.lookahead import FittedLookahead, Lookahead
 from training.outcomes import Outcomes
 from training.policies import (
     FittedCascade,
@@ -28,6 +29,7 @@ from training.policies import (
 from training.search import (
     MAX_MODELS,
     MAX_STAGES,
+    SEARCH_THRESHOLDS,
     FoldedScores,
     Folds,
     StagedPlan,
@@ -68,6 +70,11 @@ class Situation:
         return {name: fit_platt(self.outcomes, name) for name in self.outcomes.models}
 
     @cached_property
+    def lookahead(self) -> Lookahead:
+        """What it says of the answers of dearer models."""
+        return Lookahead(self.outcomes, self.costs, self.confidence_ms)
+
+    @cached_property
     def singles(self) -> SingleModels:
         """What can be had without a selector."""
         return SingleModels(self.outcomes, self.costs)
@@ -106,12 +113,13 @@ def single_candidates(at: Situation) -> list[Candidate]:
 
 
 def cascade_candidates(at: Situation, models: Sequence[str]) -> list[Candidate]:
-    """Cascades on raw confidence: all chains of up to four of `models`."""
+    """Cascades on raw confidence, with and without look-ahead: all chains of up to four of `models`."""
     names = by_cost(at.costs, models)
     return [
-        _raw(at, chain)
+        make(at, chain)
         for length in range(2, min(MAX_STAGES, len(names)) + 1)
         for chain in combinations(names, length)
+        for make in (_raw, _lookahead)
     ]
 
 
@@ -216,6 +224,21 @@ def _raw(at: Situation, chain: tuple[str, ...]) -> Candidate:
         return FittedCascade(policy, at.costs, stage_ms=at.confidence_ms)
 
     return Candidate("cascade", label, chain, at.outline(frontier), build)
+
+
+def _lookahead(at: Situation, chain: tuple[str, ...]) -> Candidate:
+    def fitted(lookahead: Lookahead) -> FittedLookahead:
+        return FittedLookahead(lookahead.policy(chain), at.costs, stage_ms=at.confidence_ms)
+
+    known = fitted(at.lookahead)
+    frontier = known.frontier(at.outcomes, known.thresholds(at.outcomes, count=SEARCH_THRESHOLDS))
+    return Candidate(
+        "cascade",
+        "cascade on raw confidence, look-ahead",
+        chain,
+        at.outline(frontier),
+        lambda: fitted(Lookahead(at.everything, at.costs, at.confidence_ms)),
+    )
 
 
 def chain_frontier(

@@ -9,8 +9,9 @@ import msgspec
 
 from selector.bundle import Bundle, Certificate, SelectorGraph, covering
 from selector.constraint import Constraint, ConstraintKind
-from selector.policy import CascadePolicy, Policy, StagedPolicy
+from selector.policy import CascadePolicy, LookaheadPolicy, Policy, StagedPolicy
 from training.input import PixelsOf
+from training.lookahead import FittedLookahead
 from training.outcomes import Outcomes, with_features
 from training.policies import FittedCascade, FittedInputPolicy, FittedPolicy
 from training.scout import Scout
@@ -20,7 +21,7 @@ from zoo.card import Positive, Sha256
 from zoo.errors import DataError
 from zoo.files import encode_record, read_record, read_verified, write_atomic
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 OLDEST_VERSION = 2  # of a bundle without a drift reference
 FIT_FILE = "fit.json"
 
@@ -187,6 +188,8 @@ def _restore(record: FitRecord, policy: Policy, scores: bytes | None, folder: Pa
     costs = record.bundle.costs_ms()
     if isinstance(policy, CascadePolicy):
         return FittedCascade(policy, costs.models, stage_ms=costs.confidence_ms)
+    if isinstance(policy, LookaheadPolicy):
+        return FittedLookahead(policy, costs.models, stage_ms=costs.confidence_ms)
     if isinstance(policy, StagedPolicy):
         graphs = {
             state.file: read_verified(folder / state.file, state.sha256, state.size_bytes)
