@@ -27,6 +27,7 @@ import training.consider
 import training.scout
 from benchmarks.__main__ import app
 from benchmarks.adapted import add_children, shaken
+from benchmarks.answers import precisions
 from benchmarks.compare import at_equal_time, error, gains, naive_error, speedups, verdicts
 from benchmarks.guarantee import DRAWS, Guarantee, study
 from benchmarks.peers import PEERS
@@ -111,6 +112,16 @@ def test_another_seed_deals_anew_and_the_same_seed_the_same() -> None:
     np.testing.assert_array_equal(one.splits, same.splits)
     both = set(one.split(TEST).groups.tolist()) & set(other.split(TEST).groups.tolist())
     assert len(both) < 0.6 * len(one.split(TEST))
+
+
+def test_where_specialists_are_far_better_their_precisions_are_asked_for_as_well() -> None:
+    outcomes = made((0.9, 0.3), 400, environments=("clear", "dark"))
+    dark = outcomes.environments == "dark"
+    logits = outcomes.logits.copy()
+    logits[dark] = logits[dark][:, ::-1]  # in the dark the other model is the one that knows
+    asked = precisions(replace(outcomes, logits=logits), "full")
+    assert asked == pytest.approx([0.57, 0.58, 0.59, 0.6, 0.84, 0.86, 0.88], abs=0.04)
+    assert len(precisions(made((0.6, 0.63), 400), "full")) == 4
 
 
 # Ours against a peer
