@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,6 +14,8 @@ from hypothesis.extra.numpy import arrays
 from selector.policy import (
     CascadePolicy,
     InputPolicy,
+    LookaheadPolicy,
+    LookaheadStage,
     Stage,
     check_precision,
     choose,
@@ -23,6 +26,8 @@ from selector.policy import (
     right_probability,
     right_probability_of,
     softmax,
+    sure_enough,
+    sure_enough_of,
     top_log_odds,
 )
 from zoo.errors import PrecisionError
@@ -124,3 +129,45 @@ def test_policies_name_their_models_cheapest_first() -> None:
     assert InputPolicy(order=("a", "b")).models == ("a", "b")
     stages = tuple(Stage(model=name, scale=1.0, offset=0.0) for name in "ab")
     assert CascadePolicy(stages=stages).models == ("a", "b")
+
+
+def test_look_ahead_goes_on_as_long_as_it_pays() -> None:
+    # right with probability 1/2 whatever it says; the others, so it hopes, with 0.73 and 0.88
+    first = LookaheadStage(model="a", scales=(0, 0, 0), offsets=(0, 1, 2), costs_ms=(1.0, 3.0))
+    for price, stops in {0.0: False, 0.1: False, 0.22: False, 0.24: True, 9.0: True}.items():
+        assert sure_enough_of(first, 1.0, price) == (0.5, stops)
+        probability, enough = sure_enough(first, np.ones(3), price)
+        assert (probability.tolist(), enough.tolist()) == ([0.5] * 3, [stops] * 3)
+
+
+@given(st.floats(-60, 60), st.floats(0, 1), st.integers(1, 4))
+def test_look_ahead_of_one_image_is_that_of_a_batch(odds: float, price: float, ways: int) -> None:
+    rng = np.random.default_rng(ways)
+    scales, offsets = rng.normal(0, 0.3, ways).tolist(), rng.normal(0, 1, ways).tolist()
+    costs = np.cumsum(rng.random(ways - 1)).tolist()
+    stage = LookaheadStage(model="a", scales=tuple(scales), offsets=tuple(offsets), costs_ms=tuple(costs))
+    one, many = sure_enough_of(stage, odds, price), sure_enough(stage, np.array([odds]), price)
+    assert one[0] == pytest.approx(many[0][0])
+    assert one[1] == many[1][0]
+    assert one[1] or ways > 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"scales": (1.0,)},
+        {"offsets": (0.0, 0.0, 0.0)},
+        {"costs_ms": ()},
+        {"costs_ms": (-1.0,)},
+        {"scales": (), "offsets": ()},
+    ],
+)
+def test_a_stage_with_other_numbers_of_ways_is_refused(change: dict[str, object]) -> None:
+    good = {"model": "a", "scales": (1.0, 1.0), "offsets": (0.0, 0.0), "costs_ms": (1.0,)}
+    last = {"model": "b", "scales": (1.0,), "offsets": (0.0,), "costs_ms": ()}
+    policy = msgspec.convert({"kind": "lookahead", "stages": [good, last]}, LookaheadPolicy)
+    assert policy.models == ("a", "b")
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"kind": "lookahead", "stages": [good | change, last]}, LookaheadPolicy)
+    with pytest.raises(msgspec.ValidationError, match=r"stages\[0\]: expected 1 scales"):
+        msgspec.convert({"kind": "lookahead", "stages": [good]}, LookaheadPolicy)
