@@ -1,4 +1,4 @@
-"""Wall-clock: real answers of bundles, timed image by image, interleaved with single models."""
+"""Wall-clock: real answers of bundles, timed image by image, in turns with single models."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from selector.policy import softmax
 from selector.runtime import Prediction, Selector
 from training.data import LabelledImages
 from zoo.card import match_classes
-from zoo.latency import Latency, summarise, time_interleaved
+from zoo.latency import BURST, Latency, summarise, time_interleaved
 from zoo.model import Model
 
 
@@ -55,7 +55,9 @@ def run_wall_clock(
     """Answer every image of `data` with selectors and with single models, and time each call.
 
     Everything an application waits for is inside the measured time: checks, features, scores, all models that
-    run, softmax and the label. For each image all methods run one after the other in a new random order.
+    run, softmax and the label. The methods take turns, in a new random order each time, with a few images in
+    a row: an application uses one of them, and its caches are not those that another one left. One more
+    image at the start of a turn does not count.
 
     Parameters
     ----------
@@ -83,7 +85,13 @@ def run_wall_clock(
             else:
                 answers[name].append((str(result), name, None))
     times = time_interleaved(
-        calls, images, runs=len(images) * rounds, warm_up=min(20, len(images)), seed=seed, progress=progress
+        calls,
+        images,
+        runs=len(images) * rounds,
+        warm_up=min(20, len(images)),
+        burst=BURST,
+        seed=seed,
+        progress=progress,
     )
     timed = []
     for name in calls:
