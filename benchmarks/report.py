@@ -124,6 +124,9 @@ def print_verdicts(judged: Sequence[Verdict]) -> None:
     )
     print(f"{'peer':<26}{'levels':>7}{'worst level':>25}{'all levels':>25}{'not behind':>12}{'ahead':>7}")
     for item in judged:
+        if not item.levels:
+            print(f"{item.peer:<26}{0:>7}{'reaches none of them in most splits':>50}")
+            continue
         worst = f"{item.worst * 100:+.2f} ± {item.worst_error * 100:.2f} ({item.worst_naive * 100:.2f})"
         overall = f"{item.mean * 100:+.2f} ± {item.mean_error * 100:.2f} ({item.mean_naive * 100:.2f})"
         yes = ["no", "yes"]

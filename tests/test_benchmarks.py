@@ -33,6 +33,7 @@ from benchmarks.guarantee import DRAWS, Guarantee, study
 from benchmarks.peers import PEERS
 from benchmarks.peers.singles import SingleModels
 from benchmarks.repeated import DELTA, OFFSETS, Choices, Point, Repetition, deal, repeat
+from benchmarks.report import print_verdicts
 from benchmarks.result import finish
 from benchmarks.suite import run_suite
 from benchmarks.zoos import EVERYTHING, SUITES, Given, Prepared, prepare_cifar10, prepare_photos, unpacked
@@ -215,6 +216,15 @@ def test_speedups_are_those_over_the_delivered_model() -> None:
     assert [row[0] for row in rows] == list(OFFSETS)
     assert [row[1] for row in rows] == pytest.approx(OFFSETS)
     assert {row[3] for row in rows} == {2.0}
+
+
+def test_a_peer_that_reaches_no_level_is_said_to(capsys: pytest.CaptureFixture[str]) -> None:
+    judged = verdicts([repetition(weak=[None] * 3, strong=OURS) for _ in range(2)])
+    print_verdicts(judged)
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
+    assert lines["weak"].endswith("reaches none of them in most splits")
+    assert lines["strong"].endswith("no")
+    assert "nan" not in lines["weak"]
 
 
 def test_gains_count_only_what_keeps_within_the_time() -> None:
