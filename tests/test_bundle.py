@@ -130,6 +130,11 @@ def test_a_bundle_of_a_newer_version_says_to_upgrade(record: Record, tmp_path: P
         read(record, tmp_path)
 
 
+def test_a_bundle_of_version_3_is_still_read(record: Record, tmp_path: Path) -> None:
+    record["schema_version"] = 3
+    assert read(record, tmp_path).schema_version == 3
+
+
 def test_a_bundle_of_version_2_is_still_read(record: Record, tmp_path: Path) -> None:
     del record["drift"], record["calibration"]["environment"]
     record["schema_version"] = 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -13,16 +12,8 @@ from selector.policy import LookaheadPolicy, LookaheadStage, way_probabilities
 from training.estimators import platt
 from training.outcomes import Outcomes
 from training.policies import FittedPolicy, Floats, Simulated, Simulator
+from training.search import Step
 from training.staged import follow, staged_thresholds
-
-
-@dataclass(frozen=True)
-class _Step:
-    """The state after some models, as :func:`training.staged.follow` has it."""
-
-    ran: tuple[str, ...]
-    actions: tuple[tuple[str, ...], ...]
-    costs_ms: tuple[float, ...]
 
 
 class Lookahead:
@@ -80,11 +71,11 @@ class FittedLookahead(FittedPolicy):
         self.stage_ms = stage_ms if len(policy.stages) > 1 else 0.0
 
     @cached_property
-    def steps(self) -> tuple[_Step, ...]:
+    def steps(self) -> tuple[Step, ...]:
         """The states of the chain."""
         chain = self.models
         return tuple(
-            _Step(
+            Step(
                 chain[: i + 1],
                 tuple(chain[i + 1 : i + 2 + more] for more in range(len(stage.costs_ms))),
                 stage.costs_ms,
