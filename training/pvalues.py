@@ -38,7 +38,7 @@ def paired(better: int, worse: int, samples: int, drop: float) -> float:
 
 
 def paired_at_most(better: int, worse: int, samples: int, drop: float) -> float:
-    """A bound on :func:`paired` from above, within a few microseconds (Chernoff 1952)."""
+    """A bound on :func:`paired` from above that costs a fraction of it (Chernoff 1952)."""
     lead = better - worse
     shares = _shares(better + worse, samples, drop)
     if lead <= -drop * samples or lead >= samples or not len(shares) or shares[0] <= abs(drop):
