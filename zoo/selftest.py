@@ -75,7 +75,7 @@ def self_test(
         What the model may take on top of Python and ONNX Runtime; None: twice what it took at the publisher,
         but no more than half of what this device has.
     timeout_s
-        Longest time, and as much processor time.
+        Longest time; the process itself has a second more of processor time, should nobody be left to end it.
     trials
         Where to run it; None: in a process that is started now.
 
@@ -96,7 +96,7 @@ def self_test(
         "classes": len(release.card.classes),
         "image": release.selftest.image,
         "memory": memory,
-        "seconds": math.ceil(timeout_s),
+        "seconds": math.ceil(timeout_s) + 1,
     }
     content = json.dumps(task).encode() + b"\n" + graph
     try:
@@ -142,14 +142,14 @@ def answer() -> None:
 
 
 def _limit(memory: int, seconds: int) -> bool:
-    """Limit what this process may take from now on; False where the platform cannot."""
+    """Limit what this process may take from now on (bytes, seconds); False where the platform cannot."""
     try:
         import resource
 
         held = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
         limits = {
             resource.RLIMIT_AS: held + memory,
-            resource.RLIMIT_CPU: seconds,
+            resource.RLIMIT_CPU: math.ceil(time.process_time()) + seconds,
             resource.RLIMIT_FSIZE: 0,
             resource.RLIMIT_CORE: 0,
         }
