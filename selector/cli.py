@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -277,14 +278,20 @@ def answer_images(
     return rows
 
 
-def main() -> None:
-    """Run the command line; every error of ours becomes one line and an exit code."""
-    # OpenMP threads that spin while they wait slow training down manyfold beside other busy processes
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+@cache
+def add_commands() -> None:
+    """Let the packages add their commands, once in a process."""
     for name in COMMANDS:
         importlib.import_module(f"selector.commands.{name}").register(app)
     for point in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda point: point.name):
         point.load()(app)
+
+
+def main() -> None:
+    """Run the command line; every error of ours becomes one line and an exit code."""
+    # OpenMP threads that spin while they wait slow training down manyfold beside other busy processes
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    add_commands()
     try:
         app(prog_name="zooselect")
     except ZooError as error:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from selector.policy import LookaheadPolicy, LookaheadStage, way_probabilities
 from training.estimators import platt
 from training.outcomes import Outcomes
-from training.policies import FittedPolicy, Floats, Simulated, Simulator
+from training.policies import ConfidenceChain, Floats, Simulated, Simulator
 from training.search import Step
 from training.staged import follow, staged_thresholds
 
@@ -54,21 +54,10 @@ class Lookahead:
         return self._pairs[seen, end]
 
 
-class FittedLookahead(FittedPolicy):
-    """A look-ahead cascade with what it needs to be simulated.
+class FittedLookahead(ConfidenceChain):
+    """A look-ahead cascade with what it needs to be simulated."""
 
-    Parameters
-    ----------
-    stage_ms
-        Milliseconds of deciding after a model ran; one model alone decides nothing.
-    """
-
-    kind = "cascade"
-
-    def __init__(self, policy: LookaheadPolicy, costs: Mapping[str, float], *, stage_ms: float = 0.0) -> None:
-        super().__init__(costs)
-        self.policy: LookaheadPolicy = policy
-        self.stage_ms = stage_ms if len(policy.stages) > 1 else 0.0
+    policy: LookaheadPolicy
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
@@ -93,7 +82,7 @@ class FittedLookahead(FittedPolicy):
     def simulator(self, outcomes: Outcomes) -> Simulator:
         scores = self.scores(outcomes)
         right = outcomes.with_models(self.models).right
-        costs, rows = np.array(self.possible_costs_ms()), np.arange(len(right))
+        costs, rows = self.stop_costs(), np.arange(len(right))
 
         def at(threshold: float) -> Simulated:
             stop = follow(self.steps, scores, threshold, "price")
@@ -110,7 +99,3 @@ class FittedLookahead(FittedPolicy):
             name: (scores[:, 0], right[:, i])
             for i, (name, scores) in enumerate(zip(self.models, self.scores(outcomes), strict=True))
         }
-
-    def possible_costs_ms(self) -> list[float]:
-        total: list[float] = np.cumsum([self.costs[name] + self.stage_ms for name in self.models]).tolist()
-        return total

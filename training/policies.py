@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from selector.policy import (
     CascadePolicy,
     InputPolicy,
+    LookaheadPolicy,
     Policy,
     escalate,
     next_action,
@@ -201,8 +202,8 @@ class FittedInputPolicy(_Scored):
         return np.array([self.costs[name] for name in self.models]) + self.overhead_ms
 
 
-class FittedCascade(_Scored):
-    """A cascade on raw confidence.
+class ConfidenceChain(FittedPolicy):
+    """Models in a row, each of which runs where the raw confidence of those before it is too low.
 
     Parameters
     ----------
@@ -212,10 +213,26 @@ class FittedCascade(_Scored):
 
     kind = "cascade"
 
-    def __init__(self, policy: CascadePolicy, costs: Mapping[str, float], *, stage_ms: float = 0.0) -> None:
+    def __init__(
+        self, policy: CascadePolicy | LookaheadPolicy, costs: Mapping[str, float], *, stage_ms: float = 0.0
+    ) -> None:
         super().__init__(costs)
-        self.policy: CascadePolicy = policy
+        self.policy = policy
         self.stage_ms = stage_ms if len(policy.stages) > 1 else 0.0
+
+    def stop_costs(self) -> Floats:
+        """Milliseconds of stopping after each model ``[K]``."""
+        total: Floats = np.cumsum([self.costs[name] + self.stage_ms for name in self.models])
+        return total
+
+    def possible_costs_ms(self) -> list[float]:
+        return [float(cost) for cost in self.stop_costs()]
+
+
+class FittedCascade(ConfidenceChain, _Scored):
+    """A cascade on raw confidence."""
+
+    policy: CascadePolicy
 
     def probabilities(self, outcomes: Outcomes) -> Floats:
         return np.stack(
@@ -231,10 +248,6 @@ class FittedCascade(_Scored):
 
     def thresholds(self, outcomes: Outcomes, *, count: int = 200) -> Floats:
         return cascade_thresholds(self.probabilities(outcomes), count=count)
-
-    def stop_costs(self) -> Floats:
-        total: Floats = np.cumsum([self.costs[name] + self.stage_ms for name in self.models])
-        return total
 
 
 def threshold_grid(probabilities: Floats, *, count: int = 200) -> Floats:
