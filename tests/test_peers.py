@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks.peers import PEERS, Peer, ceiling, cheapest_meeting
-from benchmarks.peers.algorithm_selectors import PairwiseRegression, Sunny
+from benchmarks.peers.algorithm_selectors import PairwiseRegression, SatzillaRidge, Sunny
 from benchmarks.peers.cascades import (
     Chain,
     MaxSoftmaxCascade,
@@ -33,6 +34,14 @@ COSTS = {"tiny": 1.0, "small": 2.0, "full": 5.0}
 OVERHEAD = 0.25
 NEEDS = {"deslib": "deslib", "asf": "asf"}
 REAL = [name for name in PEERS if name != "oracle"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_prices() -> Iterator[None]:
+    """SATzilla is fitted anew for each price of an error, which takes long; fewer show as much."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SatzillaRidge, "prices", 8)
+        yield
 
 
 def made(count: int = 240, seed: int = 0, *, perfect: bool = False, copies: int = 1) -> Outcomes:
