@@ -7,7 +7,6 @@ import math
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selector.answers import Prediction, Selection, prediction, selection
-from selector.batches import Images, Pieces, pieces_of, run_pieces
+from selector.batches import Images, Pieces, pieces_of
 from selector.bundle import Bundle, Certificate, read_bundle
 from selector.constraint import ConstraintKind
 from selector.demand import Recalled
@@ -444,12 +443,7 @@ class Selector:
         while True:
             course = view.course(precision, asked)
             try:
-                outcomes = _outcomes(view, images, pieces, course, answer=answer)
-                drifted = answer and view.monitor is not None and _note(view, images, pieces, outcomes)
-                if drifted and course.certificate is not None:  # the alarm is new, and holds for these too
-                    course = course.void()
-                    outcomes = _outcomes(view, images, pieces, course, answer=answer)
-                return view, course, outcomes
+                return view, *view.run(images, pieces, course, answer=answer)
             except (DigestError, ModelNotFoundError):
                 newer = self._after_loss(view)
                 if newer is None:
@@ -483,36 +477,6 @@ class Selector:
             while self._left:
                 self._left.pop()
                 breathe()
-
-
-def _outcomes(
-    view: View, images: Images, pieces: Pieces | None, course: Course, *, answer: bool
-) -> list[Outcome]:
-    run = partial(view.engine.run, threshold=course.threshold, answer=answer)
-    if pieces is None:
-        assert isinstance(images, np.ndarray)
-        return run(images)
-    return run_pieces(run, images, pieces)
-
-
-def _note(view: View, images: Images, pieces: Pieces | None, outcomes: list[Outcome]) -> bool:
-    """Take note of what images look like and how sure the models were; True once there was an alarm."""
-    monitor = view.monitor
-    assert monitor is not None
-    alone = len(outcomes) == 1
-    if alone and monitor.passes():
-        return False
-    if pieces is None:
-        assert isinstance(images, np.ndarray)
-        features = [*view.engine.watched(images)]
-    else:
-        features = run_pieces(lambda batch: [*view.engine.watched(batch)], images, pieces)
-    for values, outcome in zip(features, outcomes, strict=True):
-        confidence = outcome.confidence
-        if not alone and monitor.passes():
-            continue
-        monitor.update(values, None if confidence is None else (outcome.path[0], confidence))
-    return monitor.alarm
 
 
 def _check_threads(threads: int) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
+import numpy as np
+
+from selector.batches import Images, Pieces, run_pieces
 from selector.bundle import Bundle, Certificate, covering, valid_certificates
 from selector.constraint import Constraint, constraint
 from selector.demand import Question, Recent
 from selector.drift import Monitor
-from selector.engine import Engine
+from selector.engine import Engine, Outcome
 from selector.follower import breathe
 from selector.policy import Policy
 from selector.source import Source, StoreSource
@@ -134,6 +138,48 @@ class View:
         """What to do for a constraint; raises :class:`PrecisionError` when it is none."""
         course = self._course(precision, asked)
         return course.void() if self.drifted else course
+
+    def run(
+        self, images: Images, pieces: Pieces | None, course: Course, *, answer: bool
+    ) -> tuple[Course, list[Outcome]]:
+        """Outcomes of images in pieces, or of one batch as it is, and the course that they followed.
+
+        Where these answers raise the alarm, no certificate counts for them either: they are made again.
+        """
+        outcomes = self._outcomes(images, pieces, course, answer=answer)
+        if answer and self.monitor is not None:
+            self._notice(self.monitor, images, pieces, outcomes)
+            if self.monitor.alarm and course.certificate is not None:
+                course = course.void()
+                outcomes = self._outcomes(images, pieces, course, answer=answer)
+        return course, outcomes
+
+    def _outcomes(
+        self, images: Images, pieces: Pieces | None, course: Course, *, answer: bool
+    ) -> list[Outcome]:
+        run = partial(self.engine.run, threshold=course.threshold, answer=answer)
+        if pieces is None:
+            assert isinstance(images, np.ndarray)
+            return run(images)
+        return run_pieces(run, images, pieces)
+
+    def _notice(
+        self, monitor: Monitor, images: Images, pieces: Pieces | None, outcomes: list[Outcome]
+    ) -> None:
+        """Tell the monitor what the images look like and how sure the models were."""
+        alone = len(outcomes) == 1
+        if alone and monitor.passes():
+            return
+        if pieces is None:
+            assert isinstance(images, np.ndarray)
+            features = [*self.engine.watched(images)]
+        else:
+            features = run_pieces(lambda batch: [*self.engine.watched(batch)], images, pieces)
+        for values, outcome in zip(features, outcomes, strict=True):
+            confidence = outcome.confidence
+            if not alone and monitor.passes():
+                continue
+            monitor.update(values, None if confidence is None else (outcome.path[0], confidence))
 
     def _course(self, precision: float | None, asked: Asked) -> Course:
         if not asked and (precision is None or isinstance(precision, float)):  # what most calls ask

@@ -18,7 +18,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import onnx
 import pytest
+from hypothesis import settings
 from onnx import TensorProto, helper, numpy_helper
+from small_device import device as device
+from small_device import publisher as publisher
+from small_device import server as server
 from small_scenario import small_scenario as small_scenario
 
 import training.consider
@@ -38,6 +42,10 @@ from training.splits import Splits
 from zoo import LatencyTable, Zoo
 from zoo.build.peak import Measured
 from zoo.latency import Machine, ModelLatency, summarise
+
+# The same examples in every run, however slow the machine; '--hypothesis-profile default' looks for others.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 COLOURS = ("red", "green", "blue")
 

@@ -19,6 +19,7 @@ from conftest import COLOURS, World, colour_images, colour_zoo, plain_image
 from PIL import Image
 
 from selector import cli
+from selector.commands import answer
 from zoo.latency import save_table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -459,7 +460,7 @@ def test_other_commands_say_which_extra_they_need(world: World, tmp_path: Path) 
 
 
 def test_numbers_of_other_types_are_shown_plainly() -> None:
-    assert cli._text(None) == "–"
-    assert cli._text(np.float64(0.5)) == "0.500"
-    assert cli._text(["a", "b"]) == "a → b"
-    cli._show([], as_json=False)
+    assert answer._text(None) == "–"
+    assert answer._text(np.float64(0.5)) == "0.500"
+    assert answer._text(["a", "b"]) == "a → b"
+    answer._show([], as_json=False)

@@ -12,7 +12,7 @@ import pytest
 from conftest import World, plain_image
 from small_publisher import Publisher, colour_publisher
 
-from benchmarks.network import SlowServer, serving
+from benchmarks.network import SlowServer
 from zoo.assigning import sign_assignments
 from zoo.client import Client
 from zoo.errors import (
@@ -38,12 +38,6 @@ from zoo.trust import Trust
 @pytest.fixture
 def publisher(tmp_path: Path, world: World) -> Publisher:
     return colour_publisher(tmp_path / "publisher", world.zoo, bundles={"colours": world.bundles["cascade"]})
-
-
-@pytest.fixture
-def server(publisher: Publisher) -> Iterator[SlowServer]:
-    with serving(publisher.folder) as running:
-        yield running
 
 
 def client_of(

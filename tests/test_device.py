@@ -6,47 +6,21 @@ import json
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import World, plain_image
-from small_publisher import Publisher, colour_publisher
+from conftest import plain_image
+from small_device import until
+from small_publisher import Publisher
 
 from benchmarks.network import SlowServer, serving
 from selector.device import CONFIG_FILE, MIN_ANSWERS, TOKEN_FILE, Device
 from zoo.errors import BundleError, CardError, TrustError
 
 
-@pytest.fixture(scope="module")
-def publisher(tmp_path_factory: pytest.TempPathFactory, world: World) -> Publisher:
-    folder = tmp_path_factory.mktemp("publisher")
-    return colour_publisher(folder / "p", world.zoo, bundles={"colours": world.bundles["cascade"]})
-
-
-@pytest.fixture
-def server(publisher: Publisher) -> Iterator[SlowServer]:
-    with serving(publisher.folder) as running:
-        yield running
-
-
-@pytest.fixture
-def device(tmp_path: Path, publisher: Publisher, server: SlowServer) -> Iterator[Device]:
-    made = Device.set_up(tmp_path / "device", server.url, publisher.root)
-    yield made
-    made.close()
-
-
 def ask(device: Device, count: int = MIN_ANSWERS) -> None:
     for i in range(count):
         device.predict(plain_image(("red", "green", "blue")[i % 3]))
-
-
-def until(claim: Callable[[], bool], seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not claim():
-        assert time.monotonic() < end, "it did not come true"
-        time.sleep(0.02)
 
 
 def test_a_device_answers_after_one_installation(device: Device) -> None:

@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import typer
-from conftest import World, plain_image
+from conftest import plain_image
 from PIL import Image
-from small_publisher import Publisher, colour_publisher
+from small_publisher import Publisher
 from typer.testing import CliRunner
 
 from benchmarks.network import SlowServer, serving
 from selector.commands.device import commands
 from selector.device import MIN_ANSWERS
 from zoo.errors import DataError, ModelNotFoundError, ZooError
-
-
-@pytest.fixture(scope="module")
-def publisher(tmp_path_factory: pytest.TempPathFactory, world: World) -> Publisher:
-    folder = tmp_path_factory.mktemp("publisher")
-    return colour_publisher(folder / "p", world.zoo, bundles={"colours": world.bundles["cascade"]})
-
-
-@pytest.fixture
-def server(publisher: Publisher) -> Iterator[SlowServer]:
-    with serving(publisher.folder) as running:
-        yield running
 
 
 @pytest.fixture

@@ -5,12 +5,11 @@ from __future__ import annotations
 import gc
 import os
 import threading
-import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from small_device import until
 
 from selector.follower import Follower
 
@@ -26,13 +25,6 @@ class Owner:
     def work(self) -> None:
         self.calls += 1
         self.called.set()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    patience = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < patience
-        time.sleep(0.002)
 
 
 def test_it_calls_its_owner_each_time_it_is_woken() -> None:

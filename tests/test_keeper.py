@@ -8,11 +8,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from conftest import World
-from small_publisher import Publisher, colour_publisher
+from small_publisher import Publisher
 from test_device import ask
 
-from benchmarks.network import SlowServer, serving
+from benchmarks.network import SlowServer
 from selector.demand import Recalled
 from selector.device import Device
 from selector.keeper import Keeper
@@ -20,18 +19,6 @@ from zoo.assigning import sign_assignments
 from zoo.errors import BudgetError, CardError, UnreachableError
 from zoo.keys import Keys
 from zoo.release import Assignment
-
-
-@pytest.fixture(scope="module")
-def publisher(tmp_path_factory: pytest.TempPathFactory, world: World) -> Publisher:
-    folder = tmp_path_factory.mktemp("publisher")
-    return colour_publisher(folder / "p", world.zoo, bundles={"colours": world.bundles["cascade"]})
-
-
-@pytest.fixture
-def server(publisher: Publisher) -> Iterator[SlowServer]:
-    with serving(publisher.folder) as running:
-        yield running
 
 
 @pytest.fixture

@@ -334,7 +334,7 @@ def test_the_table_fits_its_width(names: list[str], width: int) -> None:
     text = table(dataclasses.replace(EVALUATION, rows=rows), width)
     assert max(map(len, text.splitlines())) <= width
     squeezed = re.sub(r"\s", "", text)
-    assert all(name in squeezed or len(name) > 26 for name in names)
+    assert all(name in squeezed or len(name) > 20 for name in names)  # a longer one may take two lines
 
 
 def test_shares_are_never_rounded_to_all_or_nothing() -> None:

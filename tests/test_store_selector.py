@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import COLOURS, KINDS, Kind, World, edit_bundle, plain_image
+from small_device import until
 from small_store import Shelf
 from test_demand import some_images
 from test_packages import HEAVY, loaded_after
@@ -23,14 +23,6 @@ from zoo.errors import BundleError, ModelNotFoundError
 def shelf(world: World, tmp_path: Path) -> Shelf:
     """An empty store, and the cascade to install from."""
     return Shelf(world.bundles["cascade"], tmp_path / "store")
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that happens in the background."""
-    patience = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < patience
-        time.sleep(0.002)
 
 
 @pytest.mark.parametrize("kind", KINDS)

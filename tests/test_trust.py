@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta, timezone, tzinfo
 from pathlib import Path
@@ -18,7 +17,7 @@ import tuf.ngclient._internal.trusted_metadata_set as framework
 from small_publisher import Publisher, colour_publisher
 from tuf.api.metadata import TargetFile
 
-from benchmarks.network import SlowServer, serving
+from benchmarks.network import SlowServer
 from zoo import Zoo
 from zoo.errors import TrustError, UnreachableError
 from zoo.keys import Keys
@@ -29,12 +28,6 @@ from zoo.trust import Trust
 @pytest.fixture
 def publisher(tmp_path: Path, small_zoo: Zoo) -> Publisher:
     return colour_publisher(tmp_path / "publisher", small_zoo)
-
-
-@pytest.fixture
-def server(publisher: Publisher) -> Iterator[SlowServer]:
-    with serving(publisher.folder) as running:
-        yield running
 
 
 @pytest.fixture

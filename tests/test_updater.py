@@ -9,15 +9,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import onnx
 import pytest
-from conftest import World, add_colours, build_onnx, plain_image
+from conftest import add_colours, build_onnx, plain_image
 from onnx import numpy_helper
+from small_device import until
 from small_publisher import Publisher, colour_publisher
 
 from benchmarks.network import SlowServer, serving
@@ -42,25 +43,6 @@ time.sleep(60)
 """
 
 
-@pytest.fixture(scope="module")
-def publisher(tmp_path_factory: pytest.TempPathFactory, world: World) -> Publisher:
-    folder = tmp_path_factory.mktemp("publisher")
-    return colour_publisher(folder / "p", world.zoo, bundles={"colours": world.bundles["cascade"]})
-
-
-@pytest.fixture
-def server(publisher: Publisher) -> Iterator[SlowServer]:
-    with serving(publisher.folder) as running:
-        yield running
-
-
-@pytest.fixture
-def device(tmp_path: Path, publisher: Publisher, server: SlowServer) -> Iterator[Device]:
-    made = Device.set_up(tmp_path / "device", server.url, publisher.root)
-    yield made
-    made.close()
-
-
 def pid_of(device: Device) -> int:
     assert device._updater is not None
     until(lambda: device._updater is not None and device._updater.pid is not None)
@@ -73,13 +55,6 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
-
-
-def until(claim: Callable[[], bool], seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while not claim():
-        assert time.monotonic() < end, "it did not come true"
-        time.sleep(0.02)
 
 
 def recalled(answers: int, *, record: str = "a" * 64, model: str = "tiny") -> Recalled:

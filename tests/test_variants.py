@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +12,13 @@ import pytest
 from conftest import CANDIDATES, World, fit_colours
 from numpy.typing import NDArray
 from PIL import Image
+from small_device import until
 from small_publisher import Publisher, colour_publisher
 from small_service import running
 from test_runtime_drift import images
 from typer.testing import CliRunner
 
-from benchmarks.network import SlowServer, serving
+from benchmarks.network import SlowServer
 from selector.commands.device import commands
 from selector.device import Device
 from selector.variants import ACTIVE_FILE
@@ -41,12 +41,6 @@ def publisher(tmp_path_factory: pytest.TempPathFactory, world: World) -> Publish
 
 
 @pytest.fixture
-def server(publisher: Publisher) -> Iterator[SlowServer]:
-    with serving(publisher.folder) as started:
-        yield started
-
-
-@pytest.fixture
 def device(tmp_path: Path, publisher: Publisher, server: SlowServer) -> Iterator[Device]:
     made = Device.set_up(tmp_path / "device", server.url, publisher.root)
     made.install("colours")
@@ -57,13 +51,6 @@ def device(tmp_path: Path, publisher: Publisher, server: SlowServer) -> Iterator
 def ask(device: Device, inputs: Iterable[NDArray[np.uint8]]) -> None:
     for image in inputs:
         assert device.predict(image).label
-
-
-def until(claim: Callable[[], bool], seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while not claim():
-        assert time.monotonic() < end, "it did not come true"
-        time.sleep(0.02)
 
 
 def test_a_device_names_tasks_and_knows_their_variants(device: Device) -> None:

@@ -12,7 +12,7 @@ from conftest import COLOURS, plain_image
 from onnx import TensorProto, helper, numpy_helper
 from small_publisher import Publisher, colour_publisher
 
-from benchmarks.network import SlowServer, serving
+from benchmarks.network import SlowServer
 from zoo import Zoo
 from zoo.client import Client
 from zoo.release import ModelRelease
@@ -54,12 +54,6 @@ def many_tensors() -> bytes:
 def publisher(tmp_path: Path, small_zoo: Zoo) -> Publisher:
     small_zoo.add("many", many_tensors(), classes=COLOURS, resolution=(8, 8), parameters=12000, macs=12000)
     return colour_publisher(tmp_path / "publisher", small_zoo)
-
-
-@pytest.fixture
-def server(publisher: Publisher) -> Iterator[SlowServer]:
-    with serving(publisher.folder) as running:
-        yield running
 
 
 @pytest.fixture

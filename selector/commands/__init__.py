@@ -1,1 +1,1 @@
-"""The device commands that concern distribution, one module each; `selector.cli` registers them."""
+"""The device commands, a module for those that belong together; `selector.cli` registers them."""

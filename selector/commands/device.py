@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from selector.cli import (
+from selector.commands.answer import answer_images, asked_for, leave
+from selector.commands.options import (
     DEVICE_PANEL,
     CertifiedOption,
     EnvironmentOption,
@@ -20,9 +21,6 @@ from selector.cli import (
     PrecisionOption,
     SkipBadOption,
     ThreadsOption,
-    answer_images,
-    asked_for,
-    leave,
 )
 from zoo.errors import DataError
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selector.cli import DEVICE_PANEL, JsonOption
+from selector.commands.options import DEVICE_PANEL, JsonOption
 from zoo.errors import CardError, DataError
 
 if TYPE_CHECKING:

@@ -1,0 +1,81 @@
+"""The command bench: how long every model takes on this device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from selector.commands.images import image_files, read_images
+from selector.commands.options import DEVICE_PANEL, JsonOption, ThreadsOption
+from zoo.errors import DataError
+
+
+def bench(
+    path: Annotated[Path, typer.Argument(help="Folder of a zoo or of a bundle.")] = Path("my-zoo"),
+    device: Annotated[str, typer.Option(help="A name for this machine and setting.")] = "this-machine",
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of images like those the device will see.")
+    ] = None,
+    size: Annotated[str, typer.Option(help="Height x width of random images, without --images.")] = "32x32",
+    threads: ThreadsOption = 1,
+    runs: Annotated[int, typer.Option(min=20, help="Runs per model.")] = 300,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where to write the table. Default: my-profile/latency/DEVICE.json for a zoo."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the order and of random images.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how long every model takes on this device.
+
+    One image at a time, all models in turns, after a warm-up; gives p50 with its confidence interval, p95 and
+    mean. Example: zooselect bench my-zoo --size 224x224 --device kitchen-camera
+    """
+    import msgspec
+
+    from selector.bench import measure_folder
+    from zoo.latency import save_table
+
+    if images is not None:
+        pixels = [image for _, image in read_images(image_files([images]), skip_bad=True)][:64]
+    else:
+        pixels = _random_images(size, seed)
+    table = measure_folder(
+        path, pixels, device=device, threads=threads, runs=runs, seed=seed, progress=not as_json
+    )
+    is_zoo = (path / "zoo.json").is_file()
+    target = out or (Path("my-profile") / "latency" / f"{device}.json" if is_zoo else None)
+    if target is not None:
+        save_table(table, target)
+    if as_json:
+        typer.echo(msgspec.json.encode(table).decode())
+        return
+    typer.echo(f"{table.machine.processor}, {threads} thread(s), images {table.image[0]}x{table.image[1]}")
+    typer.echo(f"{'model':<28}{'p50 ms':>10}{'95 % interval':>20}{'p95 ms':>10}{'mean ms':>10}")
+    rows = {name: row.latency for name, row in table.models.items()}
+    if table.selector is not None:
+        rows["(features + scores)"] = table.selector.latency
+    for name, row in sorted(rows.items(), key=lambda item: item[1].mean_ms):
+        interval = f"{row.p50_low_ms:.3f} .. {row.p50_high_ms:.3f}"
+        typer.echo(f"{name:<28}{row.p50_ms:>10.3f}{interval:>20}{row.p95_ms:>10.3f}{row.mean_ms:>10.3f}")
+    if target is not None:
+        typer.echo(f"Written to {target}. Next: zooselect fit --latency {target}")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(rich_help_panel=DEVICE_PANEL)(bench)
+
+
+def _random_images(size: str, seed: int) -> list[Any]:
+    try:
+        height, width = (int(part) for part in size.lower().split("x"))
+    except ValueError:
+        height = width = 0
+    if height < 1 or width < 1 or height * width > 2**26:
+        raise DataError(f"expected a size such as 224x224, got {size!r}.")
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(8)]

@@ -1,0 +1,38 @@
+"""Arguments and options that several device commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DEVICE_PANEL = "On the device"
+
+BundleArgument = Annotated[Path, typer.Argument(help="Folder of a bundle, made by 'zooselect export'.")]
+ImagesArgument = Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")]
+PrecisionOption = Annotated[
+    float | None,
+    typer.Option(help="Required probability of a right answer, in (0, 1). Default: the bundle's own."),
+]
+MaxDropOption = Annotated[
+    float | None, typer.Option(help="Instead: by how much it may lie below the reference model's.")
+]
+MeanOption = Annotated[
+    float | None, typer.Option("--mean-ms", help="Instead: the most accurate answers within this mean time.")
+]
+P95Option = Annotated[
+    float | None, typer.Option("--p95-ms", help="Instead: with 95 of 100 answers within this time.")
+]
+EnvironmentOption = Annotated[
+    str | None, typer.Option(help="Where the images were taken: use the certificates of that environment.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for another program instead of text.")]
+ThreadsOption = Annotated[int, typer.Option(min=1, help="Threads of one inference.")]
+SkipBadOption = Annotated[bool, typer.Option(help="Leave unreadable images out and count them.")]
+WatchOption = Annotated[
+    bool, typer.Option(help="Notice images that are unlike those of the calibration, and say so.")
+]
+CertifiedOption = Annotated[
+    bool, typer.Option("--require-certified", help="Exit with code 3 where an answer is not certified.")
+]
