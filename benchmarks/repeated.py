@@ -151,7 +151,7 @@ def _one(
     order = by_cost(costs, zoo.names)
     accuracy = development.accuracy()
     best = max(point.accuracy for candidate in candidates for point in candidate.frontier)
-    levels = np.linspace(accuracy[order[0]], best - 0.002, LEVELS).round(4).tolist()
+    levels = (np.floor(np.linspace(accuracy[order[0]], best - 0.002, LEVELS) * 1e4) / 1e4).tolist()
     reference = max(order, key=lambda name: accuracy[name])
     found: dict[str, tuple[Point | None, ...]] = {}
     frontiers: dict[str, tuple[Point, ...]] = {}

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +203,34 @@ def test_killed_at_any_moment_the_same_call_continues(
         after = parts(folder)
         assert {path: after[path] for path in before} == before
     assert kept >= 4
+
+
+def test_a_profile_may_be_made_twice_at_once(world: World, tmp_path: Path, small_parts: None) -> None:
+    data = colour_images(60)
+    with ThreadPoolExecutor(4) as pool:
+        several = list(pool.map(lambda _: run(world.zoo, data, tmp_path), range(8)))
+    for outcomes in several:
+        assert_same(outcomes, several[0])
+
+
+def test_a_profile_that_another_process_finishes_meanwhile_is_no_error(
+    world: World, tmp_path: Path, small_parts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, read = colour_images(60), profiling.read_record
+    expected = run(world.zoo, data, tmp_path)
+    marker = tmp_path / profiling.UNFINISHED_FILE
+    shutil.copy(tmp_path / profiling.PROFILE_FILE, marker)
+
+    def finished_meanwhile(path: Path, *arguments: Any, **options: Any) -> Any:
+        marker.unlink(missing_ok=True)
+        return read(path, *arguments, **options)
+
+    monkeypatch.setattr(profiling, "_class_order", lambda folder, classes: expected.classes)
+    monkeypatch.setattr(profiling, "read_record", finished_meanwhile)
+    (tmp_path / profiling.PROFILE_FILE).rename(tmp_path / "away.json")
+    profile(world.zoo, data, tmp_path, splits=COLOUR_SPLITS, progress=False)
+    monkeypatch.undo()
+    assert_same(load_outcomes(tmp_path, zoo=world.zoo, splits=ALL_SPLITS), expected)
 
 
 def test_on_a_full_disk_what_was_finished_stays_and_the_same_call_continues(

@@ -27,7 +27,7 @@ from training.features import EARLIER, NAMES, POOL_VERSION, feature_graph, read_
 from training.splits import TEST, TRAIN, Splits, one_environment_per_group, without_training_images
 from zoo.card import Positive, Sha256, check_same_classes, match_classes
 from zoo.directory import Zoo
-from zoo.errors import DataError, ModelError, StaleError, ZooError
+from zoo.errors import CardError, DataError, ModelError, StaleError, ZooError
 from zoo.files import atomic_path, encode_record, read_record, sha256_bytes, write_atomic
 from zoo.model import open_session
 
@@ -240,7 +240,12 @@ def _prepare(folder: Path, record: ProfileRecord, *, restart: bool) -> None:
     for known in (path, marker):
         if not known.is_file():
             continue
-        before = read_record(known, ProfileRecord, schema_version=SCHEMA_VERSION)
+        try:
+            before = read_record(known, ProfileRecord, schema_version=SCHEMA_VERSION)
+        except CardError:
+            if known.is_file():
+                raise
+            continue  # another process has finished the same profile meanwhile
         if _basis(before) != _basis(record):
             if not restart:
                 what = "images" if before.data_sha256 != record.data_sha256 else "splits"
