@@ -50,6 +50,26 @@ def test_any_pattern_of_correctness_gives_scores_that_onnx_repeats(kind: str, pa
     assert score_difference(estimator, estimator.to_onnx(5).SerializeToString(), X[:1]) <= 1e-4
 
 
+def test_inputs_at_the_very_thresholds_of_a_forest_end_in_the_same_leaves() -> None:
+    inputs = X * np.float32(3) + np.float32(100)
+    estimator = CorrectnessEstimator("forest").fit(inputs, columns("usual"))
+    content = estimator.to_onnx(5).SerializeToString()
+    for feature in range(5):
+        low, high = inputs.copy(), inputs.copy()
+        high[:, feature] = inputs[::-1, feature]
+        start = estimator.scores(low)
+        changes = (estimator.scores(high) != start).any(axis=1)
+        low, high, start = low[changes], high[changes], start[changes]
+        for _ in range(40):  # until they are neighbours, on two sides of a threshold
+            middle = low.copy()
+            middle[:, feature] = (low[:, feature] + high[:, feature]) / 2
+            same = (estimator.scores(middle) == start).all(axis=1)
+            low[same], high[~same] = middle[same], middle[~same]
+        assert len(low) > 50
+        assert score_difference(estimator, content, low) <= 1e-5
+        assert score_difference(estimator, content, high) <= 1e-5
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_scores_tell_right_from_wrong(kind: str) -> None:
     estimator = CorrectnessEstimator(kind).fit(X[:300], columns("usual")[:300])

@@ -117,10 +117,14 @@ class CorrectnessEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc
             targets = right[:, self.varies_].astype(np.int64)
             if isinstance(estimator, MLPClassifier) and not _can_hold_out(targets):
                 estimator.set_params(early_stopping=False)
-            self.pipeline_ = make_pipeline(StandardScaler(), estimator)
+            forest = isinstance(estimator, RandomForestRegressor)
+            # trees need no scaling, which ONNX Runtime rounds otherwise than scikit-learn
+            self.pipeline_ = make_pipeline(*([] if forest else [StandardScaler()]), estimator)
             with quiet():  # a linear model that did not converge is judged by its quality like any other
                 self.pipeline_.fit(_rounded(features), targets)
-            if isinstance(self.pipeline_[-1], RandomForestRegressor):
+            if forest:
+                for tree in self.pipeline_[-1].estimators_:
+                    tree.tree_.threshold[:] = _float32_below(tree.tree_.threshold)
                 # threads add the trees up in any order: other last digits each time
                 self.pipeline_[-1].n_jobs = 1
         return self
@@ -260,6 +264,18 @@ def _can_hold_out(targets: NDArray[np.int64]) -> bool:
     """Whether a tenth of the samples can tell when to stop: of one target it needs both classes."""
     rarer = np.minimum(targets.sum(axis=0), (1 - targets).sum(axis=0))
     return len(targets) >= 40 and (targets.shape[1] > 1 or int(rarer[0]) >= 2)
+
+
+def _float32_below(thresholds: Floats) -> NDArray[np.float32]:
+    """The largest float32 that is not above each threshold: float32 features lie on the same side of it.
+
+    ONNX has float32 thresholds. Rounded to the nearest, one of two neighbours would change sides.
+    """
+    nearest = thresholds.astype(np.float32)
+    below: NDArray[np.float32] = np.where(
+        nearest > thresholds, np.nextafter(nearest, np.float32(-np.inf)), nearest
+    )
+    return below
 
 
 def _rounded(features: NDArray[np.float32]) -> NDArray[np.float32]:
