@@ -83,3 +83,12 @@ def test_room_above_the_aim_is_worth_what_it_saves_when_luck_is_bad() -> None:
     assert aim("precision", 0.9).rank(roomy) > aim("precision", 0.9).rank(tight)
     sure = aim("precision", needed, samples=10**9)
     assert sure.rank([point(needed, 2.0), point(needed + 0.01, 2.0)]) > sure.rank(roomy)
+
+
+def test_failing_once_in_twenty_times_counts() -> None:
+    needed, deviation = accuracy_to_certify(0.9, 400), np.sqrt(0.94 * 0.06 / 400)
+    tight, roomy = [point(needed + 1.65 * deviation, 2.0)], [point(needed + 4 * deviation, 2.1)]
+    dear = replace(aim("precision", 0.9), fallback_ms=20.0)
+    assert dear.rank(roomy) > dear.rank(tight)
+    cheap = replace(aim("precision", 0.9), fallback_ms=2.5)
+    assert cheap.rank(tight) > cheap.rank(roomy)

@@ -20,9 +20,12 @@ from zoo.errors import DataError
 # rule of Breiman et al. (1984), a gain counts as far as it exceeds so many of its standard errors.
 CAUTION = 1.5
 NOISE = 0.005  # of an accuracy: where nothing is good enough, less than this is not paid for
-# What certify samples show varies. Frontiers are compared at the middles of five equally likely parts of
-# that, in standard deviations; this also keeps one lucky point from deciding.
-LUCK: tuple[float, ...] = tuple(float(norm.ppf(0.1 + 0.2 * part)) for part in range(5))
+# What certify samples show varies, and so does what frontiers show. They are compared at the middles of
+# equally likely parts of both, in standard deviations. Many parts of the former, or a policy that fails to be
+# certified once in twenty times would seem as good as one that never does; few of the latter, only so that
+# one lucky point does not decide.
+LUCK: tuple[float, ...] = tuple(float(norm.ppf((part + 0.5) / 40)) for part in range(40))
+SMOOTHING: tuple[float, ...] = tuple(float(norm.ppf(0.1 + 0.2 * part)) for part in range(5))
 
 
 @lru_cache(maxsize=1000)
@@ -93,13 +96,15 @@ class Aim:
             return max((1.0, point.accuracy - CAUTION * point.doubt, -point.mean_ms) for point in enough)
         slacks = np.array([self.slack(point) - CAUTION * point.doubt for point in frontier])
         costs = np.array([point.mean_ms for point in frontier])
-        shifts = -max(self._spread(frontier), NOISE / 2) * np.array(LUCK)
-        found = [costs[slacks >= shift] for shift in shifts]
-        if not any(map(len, found)):
+        luck = np.add.outer(self._spread(frontier) * np.array(LUCK), NOISE / 2 * np.array(SMOOTHING)).ravel()
+        by_slack = np.argsort(-slacks)
+        cheapest = np.minimum.accumulate(costs[by_slack])
+        reaching = np.searchsorted(-slacks[by_slack], luck, side="right")  # points with a slack >= -luck
+        if not reaching.any():
             # a lead within the noise is not worth any time
             near = costs[slacks >= slacks.max() - NOISE].min()
             return (0.0, 100 * round(slacks.max() / NOISE) - float(np.log(near)))
-        expected = np.mean([within.min() if len(within) else self.fallback_ms for within in found])
+        expected = np.where(reaching > 0, cheapest[reaching - 1], self.fallback_ms).mean()
         return (1.0 if slacks.max() >= 0 else 0.5, -float(np.log(expected)))
 
     def _spread(self, frontier: Sequence[Simulated]) -> float:
