@@ -23,6 +23,9 @@ from onnx import TensorProto, helper, numpy_helper
 from small_device import device as device
 from small_device import publisher as publisher
 from small_device import server as server
+from small_repo import keys as keys
+from small_repo import quick_peak as quick_peak
+from small_repo import repo as repo
 from small_scenario import small_scenario as small_scenario
 
 import training.consider

@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import msgspec
@@ -17,14 +16,13 @@ import onnx
 import pytest
 from conftest import COLOURS, World, add_colours, build_onnx, edit_bundle, plain_image
 from onnx import helper
+from small_repo import blobs, files
 from standard_client import StandardClient, served
 
 import zoo.build.offer
 from zoo import Zoo
-from zoo.assigning import sign_assignments
 from zoo.build.peak import Measured, measure_peak, peak_bytes
 from zoo.catalogue import read_blob
-from zoo.cleaning import clean
 from zoo.errors import (
     CardError,
     DigestError,
@@ -39,49 +37,14 @@ from zoo.errors import (
 )
 from zoo.files import sha256_bytes, sha256_file
 from zoo.keys import Keys, create_keys
-from zoo.model import Model, open_session
+from zoo.model import Model
 from zoo.publish import publish, published, remove
-from zoo.release import Assignment, ModelRelease, fill
+from zoo.release import ModelRelease, fill
 from zoo.selftest import test_image as the_image
 from zoo.signing import Signing
 from zoo.targets import put, read_index
 
-DAY = 86400.0
-
-
-@pytest.fixture
-def keys(tmp_path: Path) -> Keys:
-    return create_keys(tmp_path / "keys")
-
-
-@pytest.fixture
-def repo(tmp_path: Path) -> Path:
-    return tmp_path / "repo"
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a process for every model; how that measures has claims of its own."""
-    monkeypatch.setattr(zoo.build.offer, "measure_peak", measure_here)
-
-
-def measure_here(graph: bytes, weights: Path, image: tuple[int, int], *, name: str) -> Measured:
-    session = open_session(graph, name=name, weights=weights)
-    logits = session.run(["logits"], {"image": the_image(*image)[None]})[0]
-    return Measured(10**8, tuple(map(float, logits[0])))
-
-
-def files(root: Path) -> dict[str, bytes]:
-    """Everything in a publisher's folder but its lock."""
-    return {
-        path.relative_to(root).as_posix(): path.read_bytes()
-        for path in root.rglob("*")
-        if path.is_file() and path.name != ".lock"
-    }
-
-
-def blobs(root: Path) -> set[str]:
-    return {path.name for path in (root / "blobs").rglob("*") if path.is_file()}
+pytestmark = pytest.mark.usefixtures("quick_peak")
 
 
 def opened(root: Path, release: ModelRelease, folder: Path) -> Model:
@@ -482,79 +445,6 @@ def test_killed_at_any_moment_the_previous_state_is_served(
         root = (folder / "metadata" / "1.root.json").read_bytes()
         with served(folder) as url:
             assert StandardClient(tmp_path / "device" / folder.name, root, url).model("full")
-
-
-def test_cleaning_keeps_what_is_or_was_lately_offered(small_zoo: Zoo, repo: Path, keys: Keys) -> None:
-    publish(repo, small_zoo, keys=keys)
-    gone = published(repo).models["full"]
-    add_colours(small_zoo, "full", build_onnx(noise=0.1))
-    publish(repo, small_zoo, keys=keys)
-    before = files(repo)
-    assert clean(repo).files == 0
-    assert files(repo) == before
-    planned = clean(repo, now=time.time() + 8 * DAY, dry_run=True)
-    assert files(repo) == before
-    assert clean(repo, now=time.time() + 8 * DAY) == planned
-    wanted = {digest for release in published(repo).models.values() for digest in release.blobs}
-    assert blobs(repo) == wanted
-    assert set(gone.blobs) - wanted
-    assert (repo / "metadata" / "1.root.json").exists()
-    assert not (repo / "metadata" / "1.targets.json").exists()
-
-
-def test_cleaning_goes_by_when_something_was_offered_last_not_by_its_age(
-    small_zoo: Zoo, repo: Path, keys: Keys
-) -> None:
-    publish(repo, small_zoo, keys=keys)
-    for path in repo.rglob("*"):
-        os.utime(path, (0, 0))
-    remove(repo, keys=keys, models=["tiny", "small"])
-    assert clean(repo).files == 0
-    assert clean(repo, now=time.time() + 8 * DAY).files > 0
-    assert set(published(repo).models) == {"full"}
-
-
-def test_a_device_goes_on_after_cleaning(small_zoo: Zoo, repo: Path, keys: Keys, tmp_path: Path) -> None:
-    publish(repo, small_zoo, keys=keys)
-    sign_assignments(
-        repo, keys, [Assignment(schema_version=1, version=1, group="g", bundles=(), models=("tiny",))]
-    )
-    root = (repo / "metadata" / "1.root.json").read_bytes()
-    with served(repo) as url:
-        device = StandardClient(tmp_path / "device", root, url)
-        assert device.model("tiny")
-        clean(repo, now=time.time() + 30 * DAY, grace_days=0)
-        assert device.model("full")
-        assert device.assignment("g")
-
-
-def test_leftovers_of_killed_publications_are_cleaned(small_zoo: Zoo, repo: Path, keys: Keys) -> None:
-    publish(repo, small_zoo, keys=keys)
-    before = files(repo)
-    for name in ("blobs/ab/" + "a" * 64, "metadata/.timestamp.json.x.tmp", "metadata/2.targets.json"):
-        (repo / name).parent.mkdir(exist_ok=True)
-        (repo / name).write_bytes(b"half")
-    (repo / ".staging-x").mkdir()
-    (repo / ".staging-x" / "blob").write_bytes(b"half")
-    os.utime(repo / ".staging-x", (0, 0))
-    clean(repo, now=time.time() + 8 * DAY)
-    assert files(repo) == before
-
-
-def test_cleaning_touches_nothing_that_it_does_not_understand(
-    small_zoo: Zoo, repo: Path, keys: Keys, tmp_path: Path
-) -> None:
-    with pytest.raises(PublishError):
-        clean(tmp_path)
-    publish(repo, small_zoo, keys=keys)
-    with pytest.raises(PublishError):
-        clean(repo, grace_days=-1)
-    path = repo / "metadata" / "1.targets.json"
-    path.write_bytes(path.read_bytes()[:-9])
-    before = files(repo)
-    with pytest.raises(CardError):
-        clean(repo, now=time.time() + 8 * DAY)
-    assert files(repo) == before
 
 
 def test_others_targets_are_not_taken_for_records(small_zoo: Zoo, repo: Path, keys: Keys) -> None:
