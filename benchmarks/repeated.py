@@ -202,6 +202,7 @@ class Choices:
         accuracy = compared.accuracy()
         self.reference = max(accuracy, key=lambda name: (accuracy[name], -costs[name]))
         self.fallback_ms = costs[self.reference]
+        self._failure_ms = max(costs[name] for name in compared.models)
         self._nothing = np.zeros(len(compared), dtype=np.bool_)  # no constraint here needs a reference
         self._built: dict[int, FittedPolicy] = {}
         self._simulators: dict[int, tuple[Outcomes, Simulator]] = {}
@@ -209,7 +210,7 @@ class Choices:
     def choice(self, level: float, samples: int = MANY) -> tuple[Candidate, Simulated]:
         """The best candidate for a precision, to be certified on so many samples, and its best point."""
         constraint = Constraint(kind="precision", level=min(max(level, 0.001), 0.999))
-        aim = Aim(constraint, samples, DELTA, self._nothing, self.fallback_ms)
+        aim = Aim(constraint, samples, DELTA, self._nothing, self._failure_ms)
         chosen = max(self.candidates, key=lambda candidate: standing(candidate, aim))
         return chosen, aim.nearest(chosen.frontier)
 

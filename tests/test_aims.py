@@ -20,7 +20,7 @@ def point(accuracy: float, mean_ms: float, *, spread: float = 0.0) -> Simulated:
 
 
 def aim(kind: ConstraintKind, level: float, samples: int = 400) -> Aim:
-    return Aim(Constraint(kind=kind, level=level), samples, 0.05, REFERENCE, fallback_ms=6.0)
+    return Aim(Constraint(kind=kind, level=level), samples, 0.05, REFERENCE, failure_ms=6.0)
 
 
 FRONTIER = [point(0.96, 5.0), point(0.93, 3.0), point(0.91, 2.0), point(0.85, 1.0)]
@@ -88,7 +88,7 @@ def test_room_above_the_aim_is_worth_what_it_saves_when_luck_is_bad() -> None:
 def test_failing_once_in_twenty_times_counts() -> None:
     needed, deviation = accuracy_to_certify(0.9, 400), np.sqrt(0.94 * 0.06 / 400)
     tight, roomy = [point(needed + 1.65 * deviation, 2.0)], [point(needed + 4 * deviation, 2.1)]
-    dear = replace(aim("precision", 0.9), fallback_ms=20.0)
+    dear = replace(aim("precision", 0.9), failure_ms=20.0)
     assert dear.rank(roomy) > dear.rank(tight)
-    cheap = replace(aim("precision", 0.9), fallback_ms=2.5)
+    cheap = replace(aim("precision", 0.9), failure_ms=2.5)
     assert cheap.rank(tight) > cheap.rank(roomy)

@@ -36,7 +36,7 @@ def candidate(models: str, accuracy: float, mean_ms: float) -> Candidate:
     return Candidate("cascade", models, tuple(models), frontier, build)  # type: ignore[arg-type]
 
 
-AIM = Aim(Constraint(kind="precision", level=0.9), 1000, 0.05, np.ones(ROWS, bool), fallback_ms=4.0)
+AIM = Aim(Constraint(kind="precision", level=0.9), 1000, 0.05, np.ones(ROWS, bool), failure_ms=4.0)
 
 
 def kept(*candidates: Candidate, most: int = 8) -> list[str]:
@@ -99,7 +99,7 @@ def test_what_is_built_is_what_was_compared(situation: Situation) -> None:
 
 def test_the_cheapest_raw_cascade_is_found(situation: Situation) -> None:
     aim = Aim(
-        Constraint(kind="precision", level=0.9), 10**6, 0.05, situation.outcomes.right[:, 2], fallback_ms=4.0
+        Constraint(kind="precision", level=0.9), 10**6, 0.05, situation.outcomes.right[:, 2], failure_ms=4.0
     )
     found = {item.models: aim.best(item.frontier) for item in cascade_candidates(situation, COSTS_MS)}
     best = min((point.mean_ms, models) for models, point in found.items() if point is not None)

@@ -45,15 +45,16 @@ class Aim:
     ----------
     reference
         Whether the reference model is right on each of the samples that frontiers are computed on.
-    fallback_ms
-        Milliseconds of the model that answers where nothing is certified.
+    failure_ms
+        What an outcome counts as that certifies nothing: the milliseconds of the dearest model. With less,
+        such as those of the reference model that answers then, failing would pay where that one is fast.
     """
 
     constraint: Constraint
     samples: int
     delta: float
     reference: NDArray[np.bool_]
-    fallback_ms: float
+    failure_ms: float
 
     def slack(self, point: Simulated) -> float:
         """By how much a point exceeds what is asked, in shares of answers or of the budget."""
@@ -104,7 +105,7 @@ class Aim:
             # a lead within the noise is not worth any time
             near = costs[slacks >= slacks.max() - NOISE].min()
             return (0.0, 100 * round(slacks.max() / NOISE) - float(np.log(near)))
-        expected = np.where(reaching > 0, cheapest[reaching - 1], self.fallback_ms).mean()
+        expected = np.where(reaching > 0, cheapest[reaching - 1], self.failure_ms).mean()
         return (1.0 if slacks.max() >= 0 else 0.5, -float(np.log(expected)))
 
     def _spread(self, frontier: Sequence[Simulated]) -> float:

@@ -128,7 +128,7 @@ def fit_outcomes(
         len(held),
         chosen.delta,
         compared.right[:, compared.models.index(by_accuracy[0])],
-        fallback_ms=costs[by_accuracy[0]],
+        failure_ms=max(costs.values()),
     )
     candidates = within_bytes(considered.candidates, zoo, chosen.max_bytes)
     kept = worth_keeping(candidates, aim)
