@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.peers import PEERS, cheapest_meeting
 from selector.constraint import Constraint
 from training.aims import CAUTION, Aim
-from training.candidates import Candidate, standing
+from training.candidates import Candidate, failure_ms, standing
 from training.certify import Tests
 from training.consider import consider
 from training.outcomes import ALL_SPLITS, Outcomes, load_outcomes, pixels_of
@@ -202,7 +202,7 @@ class Choices:
         accuracy = compared.accuracy()
         self.reference = max(accuracy, key=lambda name: (accuracy[name], -costs[name]))
         self.fallback_ms = costs[self.reference]
-        self._failure_ms = max(costs[name] for name in compared.models)
+        self._failure_ms = failure_ms(candidates, {name: costs[name] for name in compared.models})
         self._nothing = np.zeros(len(compared), dtype=np.bool_)  # no constraint here needs a reference
         self._built: dict[int, FittedPolicy] = {}
         self._simulators: dict[int, tuple[Outcomes, Simulator]] = {}

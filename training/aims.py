@@ -46,8 +46,8 @@ class Aim:
     reference
         Whether the reference model is right on each of the samples that frontiers are computed on.
     failure_ms
-        What an outcome counts as that certifies nothing: the milliseconds of the dearest model. With less,
-        such as those of the reference model that answers then, failing would pay where that one is fast.
+        What an outcome counts as that certifies nothing: see :func:`training.candidates.failure_ms`. With
+        less, such as the time of the reference model that answers then, failing would pay where that one is fast.
     """
 
     constraint: Constraint

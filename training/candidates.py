@@ -187,6 +187,12 @@ def useful_models(outcomes: Outcomes, costs: Mapping[str, float], most: int = MA
     return by_cost(costs, layers[:most])
 
 
+def failure_ms(candidates: Sequence[Candidate], costs: Mapping[str, float]) -> float:
+    """What certifying nothing counts as: the dearest model, features included where any are looked at."""
+    looking = [point.mean_ms for one in candidates if one.kind == "input" for point in one.frontier]
+    return max([*costs.values(), *looking])
+
+
 def standing(candidate: Candidate, aim: Aim) -> tuple[float, ...]:
     """How well a candidate serves an aim; greater is better. Of nearly equal ones, fewer models win."""
     reached, worth, *rest = aim.rank(candidate.frontier)

@@ -19,7 +19,7 @@ from selector.bundle import (
     subject,
 )
 from training.aims import Aim
-from training.candidates import worth_keeping
+from training.candidates import failure_ms, worth_keeping
 from training.certificates import certificates_of
 from training.comparisons import by_storage, comparisons, within_bytes
 from training.consider import consider
@@ -128,7 +128,7 @@ def fit_outcomes(
         len(held),
         chosen.delta,
         compared.right[:, compared.models.index(by_accuracy[0])],
-        failure_ms=max(costs.values()),
+        failure_ms=failure_ms(considered.candidates, costs),
     )
     candidates = within_bytes(considered.candidates, zoo, chosen.max_bytes)
     kept = worth_keeping(candidates, aim)

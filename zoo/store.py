@@ -209,12 +209,13 @@ class Store(Blobs):
             When a blob is missing or damaged, or ONNX Runtime cannot open the graph.
         """
         while True:
+            state = self._state()
             release = self._release(name)
             try:
                 # Answers wait while a graph is looked through: that was done before it was committed.
                 model = Model(release.card, self._filled(release), threads=threads, weights=self.blobs)
             except ZooError:
-                if self._release(name) == release:
+                if self._state() == state:  # nobody evicted it meanwhile, and perhaps installed it again
                     raise
             else:
                 self.touch(name)
