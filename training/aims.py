@@ -47,7 +47,8 @@ class Aim:
         Whether the reference model is right on each of the samples that frontiers are computed on.
     failure_ms
         What an outcome counts as that certifies nothing: see :func:`training.candidates.failure_ms`. With
-        less, such as the time of the reference model that answers then, failing would pay where that one is fast.
+        less, such as the time of the reference model, which answers then, failing would pay where that one
+        is fast.
     """
 
     constraint: Constraint
