@@ -89,4 +89,4 @@ def test_environments_are_named_once(small_scenario: SmallScenario) -> None:
     material = small_scenario.published.material
     for names in ((), ("dark", "dark")):
         with pytest.raises(DataError, match="expected distinct environments"):
-            make_specialists(small_scenario.root, small_scenario.zoo, material, names, precision=0.65)
+            make_specialists(small_scenario.root, small_scenario.zoo, material, names, precision=0.6)

@@ -41,6 +41,7 @@ from zoo.errors import (
 )
 from zoo.installed import INSTALLED_FILE, Installed, InstalledModel
 from zoo.model import Model
+from zoo.release import Blob
 from zoo.store import Store
 from zoo.usage import USAGE_FILE
 
@@ -400,6 +401,26 @@ def test_two_processes_install_and_evict_while_a_third_answers(
     assert not store.verify()
     assert not store.lost()
     assert opened > 10
+
+
+def test_a_model_that_was_evicted_and_installed_again_meanwhile_is_opened(
+    store: Store, full: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(store, full)
+    read, failed = store.read, []
+
+    def meanwhile(blob: Blob) -> bytes:
+        if not failed:
+            failed.append(blob)
+            before = store.installed
+            store.commit(msgspec.structs.replace(before, models=()))
+            install(store, full)
+            raise DigestError("it was not there for a moment")
+        return read(blob)
+
+    monkeypatch.setattr(store, "read", meanwhile)
+    assert answers(store.model("full")) == list(COLOURS)
+    assert failed
 
 
 def test_an_open_model_answers_after_it_was_evicted(store: Store, full: Made, red: Made) -> None:
