@@ -16,6 +16,7 @@ from training.candidates import (
     all_candidates,
     cascade_candidates,
     chain_frontier,
+    failure_ms,
     standing,
     useful_models,
     worth_keeping,
@@ -117,3 +118,13 @@ def test_many_models_are_narrowed_down_to_the_frontier_and_what_lies_next_to_it(
     assert useful_models(situation.outcomes, COSTS_MS, most=2) == ("tiny", "small")
     dear = {"tiny": 2.0, "small": 0.3, "full": 1.0}
     assert useful_models(situation.outcomes, dear, most=2) == ("small", "full")
+
+
+def test_certifying_nothing_counts_as_the_dearest_model_and_its_features() -> None:
+    def one(kind: str, mean_ms: float) -> Candidate:
+        point = Simulated(0.5, np.zeros(4, np.intp), np.ones(4, bool), np.full(4, mean_ms))
+        return Candidate(kind, "", ("small",), [point], lambda: pytest.fail("not built"))
+
+    costs = {"small": 1.0, "full": 4.0}
+    assert failure_ms([one("cascade", 9.0)], costs) == 4.0
+    assert failure_ms([one("cascade", 9.0), one("input", 4.5)], costs) == 4.5
