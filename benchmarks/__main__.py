@@ -56,8 +56,8 @@ def _add_suite(name: str, about: str) -> None:
         results: ResultsOption = Path("results"),
     ) -> None:
         from benchmarks.peers import PEERS
-        from benchmarks.suite import run_suite
-        from benchmarks.zoos import Given
+        from benchmarks.selection.suite import run_suite
+        from benchmarks.selection.zoos import Given
 
         chosen = [] if peers == "none" else [part.strip() for part in peers.split(",") if part.strip()]
         unknown = sorted(set(chosen) - set(PEERS))
@@ -99,8 +99,8 @@ def scale(
     results: ResultsOption = Path("results"),
 ) -> None:
     """Time and peak memory of fitting, by default on 50,000 and 1,000,000 samples of eight models."""
-    from benchmarks.scale import SAMPLES, run_scale
-    from benchmarks.zoos import Given
+    from benchmarks.selection.scale import SAMPLES, run_scale
+    from benchmarks.selection.zoos import Given
 
     run_scale(Given(work, data, weights, seed), samples=samples or SAMPLES, results=results)
 
@@ -114,8 +114,8 @@ def speed(
     results: ResultsOption = Path("results"),
 ) -> None:
     """The selector's own time per image, parity with torch and scikit-learn, and profiling throughput."""
-    from benchmarks.speed import run_speed
-    from benchmarks.zoos import Given
+    from benchmarks.selection.speed import run_speed
+    from benchmarks.selection.zoos import Given
 
     run_speed(Given(work, data, weights, seed), results=results)
 
@@ -132,8 +132,8 @@ def drift(
     results: ResultsOption = Path("results"),
 ) -> None:
     """False alarms of the drift monitor, how soon it notices each environment, and its time per input."""
-    from benchmarks.drift import SUITES, run_drift
-    from benchmarks.zoos import Given
+    from benchmarks.selection.drift import SUITES, run_drift
+    from benchmarks.selection.zoos import Given
 
     chosen = [part.strip() for part in suites.split(",") if part.strip()]
     unknown = sorted(set(chosen) - set(SUITES))
@@ -151,7 +151,7 @@ def distribution(
     results: ResultsOption = Path("results"),
 ) -> None:
     """Bytes and times of publishing, fetching, updating and reporting, on a loopback network."""
-    from benchmarks.distribution import run_distribution
+    from benchmarks.distribution.traffic import run_distribution
 
     run_distribution(weights=weights, devices=devices, seed=seed, results=results)
 
@@ -165,7 +165,7 @@ def answering(
     results: ResultsOption = Path("results"),
 ) -> None:
     """Answers of a device while models come and go: calm, with an installing neighbour, installing itself."""
-    from benchmarks.answering import run_answering_suite
+    from benchmarks.distribution.answering import run_answering_suite
 
     run_answering_suite(weights=weights, cores=_cores(cores), phases=phases, seed=seed, results=results)
 

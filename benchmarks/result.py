@@ -15,9 +15,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from training.evaluation import MethodRow
+from training.evaluation.records import MethodRow
 from zoo.files import write_atomic
-from zoo.latency import machine
+from zoo.models.latency import machine
 
 PACKAGES = (
     "zooselect",

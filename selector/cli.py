@@ -21,7 +21,7 @@ from zoo.errors import ZooError
 
 INTERRUPTED = 130
 GROUP = "zooselect.commands"
-COMMANDS = ("answer", "bench", "device", "plan")  # modules of selector.commands
+COMMANDS = ("answer", "bench", "device", "plan", "publish", "serve")  # modules of selector.commands
 
 _ORDER = (
     "demo",

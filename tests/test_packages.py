@@ -11,27 +11,12 @@ import types
 from pathlib import Path
 
 import pytest
-from conftest import Kind, World
 
+from tests.support.fresh_interpreter import HEAVY, ROOT, loaded_after
+from tests.support.world import Kind, World
 from zoo import Zoo
 
-ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("selector", "zoo", "training", "benchmarks")
-HEAVY = (
-    "torch",
-    "torchvision",
-    "sklearn",
-    "skl2onnx",
-    "onnx",
-    "onnxscript",
-    "pyarrow",
-    "matplotlib",
-    "scipy",
-    "jinja2",
-    "training",
-    "benchmarks",
-    "zoo.build",
-)
 ANSWER = """
 import sys, numpy as np
 from zoo import Zoo, load_image
@@ -46,14 +31,6 @@ image = np.zeros((8, 8, 3), np.uint8)
 assert selector.select(image).certified
 assert selector.predict(image).label == selector.predict_batch([image, image])[1].label
 """
-
-
-def loaded_after(program: str, *arguments: str) -> set[str]:
-    program += "\nimport sys; print(*sorted(sys.modules), sep='\\n')"
-    command = [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{program}"]
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return set(done.stdout.split())
 
 
 def sources() -> list[Path]:
@@ -78,8 +55,8 @@ def test_all_is_sorted_and_exact(name: str) -> None:
         "import zoo",
         "import selector",
         "import selector, zoo; from zoo import *; from selector import *",
-        "import zoo.store, zoo.selftest",
-        "import zoo.fetch; zoo.fetch.Fetcher('https://example.org')",
+        "import zoo.store.store, zoo.client.selftest",
+        "import zoo.client.fetch; zoo.client.fetch.Fetcher('https://example.org')",
     ],
 )
 def test_the_device_side_imports_nothing_heavy(program: str) -> None:

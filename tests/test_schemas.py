@@ -8,12 +8,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from selector.bundle import bundle_json_schema
-from zoo.card import manifest_json_schema
-from zoo.release import release_json_schemas
-from zoo.reports import Report
+from selector.bundle.bundle import bundle_json_schema
+from selector.telemetry.report import Report
+from zoo.models.card import manifest_json_schema
+from zoo.releases.release import release_json_schemas
 
-SCHEMAS = Path(__file__).parent.parent / "docs" / "schemas"
+SCHEMAS = Path(__file__).parents[1] / "docs" / "schemas"
 
 
 def published(name: str) -> object:

@@ -1,11 +1,11 @@
 """The zoo: models of different sizes behind one contract, their facts and their speed on this device."""
 
-from zoo.card import Adapted, Manifest, ModelCard, TrainedOn
-from zoo.directory import Zoo
 from zoo.errors import ZooError
-from zoo.image import load_image
-from zoo.latency import Latency, LatencyTable
-from zoo.model import Model
+from zoo.models.card import Adapted, Manifest, ModelCard, TrainedOn
+from zoo.models.image import load_image
+from zoo.models.latency import Latency, LatencyTable
+from zoo.models.model import Model
+from zoo.models.zoo import Zoo
 
 __all__ = [
     "Adapted",

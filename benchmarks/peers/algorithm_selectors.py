@@ -9,8 +9,8 @@ import numpy as np
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
 from benchmarks.peers.peer import SETTINGS, Peer, Scaling, error_prices, optional, some_rows, useful_models
-from training.outcomes import Outcomes
-from training.policies import Floats, Indices, Simulated
+from training.outcomes.outcomes import Outcomes
+from training.policies.frontier import Floats, Indices, Simulated
 
 MAX_ROWS = 1500
 FOREST_ROWS = 800  # pairs of models times prices of an error are many forests

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.peers.peer import SETTINGS, Peer, error_prices, some_rows, useful_models
-from training.outcomes import Outcomes
-from training.policies import Floats, Indices, Simulated
+from training.outcomes.outcomes import Outcomes
+from training.policies.frontier import Floats, Indices, Simulated
 
 MAX_STAGES = 4
 MAX_MODELS = 12  # chains of three and four models are tried among so many

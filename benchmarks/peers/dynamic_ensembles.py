@@ -13,9 +13,9 @@ from sklearn.preprocessing import LabelEncoder
 from sklearn.utils.validation import validate_data
 
 from benchmarks.peers.peer import NOBODY, Peer, Scaling, optional, some_rows
-from selector.policy import softmax
-from training.outcomes import Outcomes
-from training.policies import Floats, Simulated
+from selector.policies.rules import softmax
+from training.outcomes.outcomes import Outcomes
+from training.policies.frontier import Floats, Simulated
 
 MAX_ROWS = 4000
 NEIGHBOURS = 7  # DESlib's own default

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks.peers.peer import SETTINGS, Peer, some_rows
-from training.outcomes import Outcomes
-from training.policies import Floats, Simulated
+from training.outcomes.outcomes import Outcomes
+from training.policies.frontier import Floats, Simulated
 
 MAX_ROWS = 8000
 HIGHEST_SHARE = 1.08  # of the reference's accuracy; above 1, most pools cannot answer everything

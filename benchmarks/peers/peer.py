@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.outcomes import Outcomes
-from training.policies import Floats, Indices, Simulated, by_cost
+from training.outcomes.outcomes import Outcomes
+from training.policies.frontier import Floats, Indices, Simulated, by_cost
 from zoo.errors import DataError, MissingExtraError
 
 SETTINGS = 40  # points of a frontier, where a method has a number to turn

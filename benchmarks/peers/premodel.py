@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from benchmarks.peers.peer import Peer, Scaling, some_rows
-from training.outcomes import Outcomes
-from training.policies import Floats, Indices, Simulated
+from training.outcomes.outcomes import Outcomes
+from training.policies.frontier import Floats, Indices, Simulated
 
 NEIGHBOURS = 5
 MAX_CORRELATION = 0.75

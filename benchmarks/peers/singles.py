@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmarks.peers.peer import SETTINGS, Peer
-from training.outcomes import Outcomes
-from training.policies import Simulated
-from training.singles import upper_hull
+from training.outcomes.outcomes import Outcomes
+from training.policies.frontier import Simulated
+from training.policies.singles import upper_hull
 
 
 class AlwaysLargest(Peer):

@@ -46,7 +46,7 @@ def select(
 
     Example: zooselect select my-bundle photo.jpg --precision 0.95
     """
-    from selector.runtime import Selector
+    from selector.answering.selector import Selector
 
     chooser = Selector.load(bundle, threads=threads)
     asked = asked_for(precision, max_drop, mean_ms, p95_ms, environment)
@@ -85,7 +85,7 @@ def predict(
 
     Example: zooselect predict my-bundle photos/ --precision 0.95 --json
     """
-    from selector.runtime import Selector
+    from selector.answering.selector import Selector
 
     chooser = Selector.load(bundle, threads=threads, watch=watch)
     asked = asked_for(precision, max_drop, mean_ms, p95_ms, environment)
@@ -160,7 +160,7 @@ def asked_for(
 def _announce(chooser: Any, asked: dict[str, Any]) -> None:
     if chooser.certificate(**asked) is not None:
         return
-    from selector.constraint import constraint
+    from selector.policies.constraint import constraint
 
     environment = asked.get("environment")
     wanted = constraint(**{k: v for k, v in asked.items() if k != "environment"}) or chooser.bundle.default

@@ -36,8 +36,8 @@ def bench(
     """
     import msgspec
 
-    from selector.bench import measure_folder
-    from zoo.latency import save_table
+    from selector.answering.bench import measure_folder
+    from zoo.models.latency import save_table
 
     if images is not None:
         pixels = [image for _, image in read_images(image_files([images]), skip_bad=True)][:64]

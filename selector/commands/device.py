@@ -25,9 +25,9 @@ from selector.commands.options import (
 from zoo.errors import DataError
 
 if TYPE_CHECKING:
-    from selector.device import Device
-    from selector.keeper import Round
-    from zoo.client import Change, Progress
+    from selector.device.device import Device
+    from selector.device.reconciler import Round
+    from zoo.client.client import Change, Progress
 
 StoreArgument = Annotated[Path, typer.Argument(help="Folder of the device's store.")]
 TaskOption = Annotated[str | None, typer.Option(help="Which installed task. Default: the only one.")]
@@ -72,7 +72,7 @@ def init(
 
     Example: zooselect device init my-device --url http://127.0.0.1:8000 --root repo/metadata/1.root.json
     """
-    from selector.device import Device
+    from selector.device.device import Device
 
     try:
         content = root.read_bytes()
@@ -123,7 +123,7 @@ def predict(
 
     Example: zooselect device predict my-device photos/ --precision 0.95
     """
-    from selector.device import Device
+    from selector.device.device import Device
 
     device = Device.open(store, threads=threads)
     if device.config.mode == "latest":
@@ -140,7 +140,7 @@ def predict(
 @commands.command()
 def update(store: StoreArgument) -> None:
     """Bring everything to its newest version, or do what the group's assignment says."""
-    from selector.device import Device
+    from selector.device.device import Device
 
     device = Device.open(store)
     _tell(device.update(progress=_bar()))
@@ -154,7 +154,7 @@ def run(
     rounds: Annotated[int, typer.Option(min=0, help="End after so many looks; 0: go on.")] = 0,
 ) -> None:
     """Keep the store up to date until interrupted, for devices whose application does not do it itself."""
-    from selector.device import Device
+    from selector.device.device import Device
 
     device = Device.open(store)
     done = 0
@@ -170,7 +170,7 @@ def run(
 @commands.command()
 def status(store: StoreArgument, as_json: JsonOption = False) -> None:
     """Show what is installed, how much it takes and what the device was set up with."""
-    from selector.device import Device
+    from selector.device.device import Device
 
     _status(Device.open(store), as_json=as_json)
 
@@ -187,7 +187,7 @@ def use(
 
     Example: zooselect device use my-device objects --environment dark
     """
-    from selector.device import Device
+    from selector.device.device import Device
 
     device = Device.open(store)
     device.use(task, environment)
@@ -200,7 +200,7 @@ def verify(store: StoreArgument) -> None:
 
     What does not fit is moved out of the way, so that the next update fetches it again.
     """
-    from selector.device import Device
+    from selector.device.device import Device
 
     device = Device.open(store)
     bad = device.store.verify()
@@ -215,7 +215,7 @@ def verify(store: StoreArgument) -> None:
 @commands.command()
 def remove(store: StoreArgument, names: NamesArgument) -> None:
     """Take models or tasks off the device, with all bytes that nothing else needs."""
-    from selector.device import Device
+    from selector.device.device import Device
 
     device = Device.open(store)
     change = device.client.remove(names)
@@ -232,7 +232,7 @@ def pin(
     off: Annotated[bool, typer.Option("--off", help="Let them be evicted again.")] = False,
 ) -> None:
     """Keep models or tasks whatever happens, or let them go again with --off."""
-    from selector.device import Device
+    from selector.device.device import Device
 
     device = Device.open(store)
     device.client.pin(names, pinned=not off)

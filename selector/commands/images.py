@@ -13,7 +13,7 @@ from zoo.errors import DataError, ImageError
 
 def image_files(paths: list[Path]) -> list[Path]:
     """Image files, and those inside folders."""
-    from zoo.image import SUFFIXES
+    from zoo.models.image import SUFFIXES
 
     files: list[Path] = []
     for path in paths:
@@ -31,7 +31,7 @@ def image_files(paths: list[Path]) -> list[Path]:
 
 def read_images(files: list[Path], skip_bad: bool) -> Iterator[tuple[Path, Any]]:
     """Paths and pixels; what cannot be read is an error, or left out and counted."""
-    from zoo.image import load_image
+    from zoo.models.image import load_image
 
     skipped = 0
     for path in files:

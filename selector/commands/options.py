@@ -1,4 +1,4 @@
-"""Arguments and options that several device commands have."""
+"""Arguments and options that several commands have, so that they read and behave the same everywhere."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 DEVICE_PANEL = "On the device"
+TRAINING_PANEL = "Making a selector"
 
 BundleArgument = Annotated[Path, typer.Argument(help="Folder of a bundle, made by 'zooselect export'.")]
 ImagesArgument = Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")]
@@ -36,3 +37,37 @@ WatchOption = Annotated[
 CertifiedOption = Annotated[
     bool, typer.Option("--require-certified", help="Exit with code 3 where an answer is not certified.")
 ]
+
+ZooOption = Annotated[Path, typer.Option("--zoo", help="Folder of the zoo.")]
+ProfileOption = Annotated[Path, typer.Option("--profile", help="Folder of the profile.")]
+FitOption = Annotated[Path, typer.Option("--fit", help="Folder of the fitted selector.")]
+DataOption = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        help="'digits', a folder of class folders, or a torchvision name such as cifar10 or cifar10:test.",
+    ),
+]
+EnvironmentsOption = Annotated[
+    str,
+    typer.Option(
+        "--environments",
+        help="Show every image under these conditions: 'all', or names such as clear,dark,noise,blur,"
+        "occlusion,rotation,jpeg. Default: as it is.",
+    ),
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+NameOption = Annotated[
+    str | None, typer.Option("--name", help="What the zoo calls the model. Default: after its origin.")
+]
+
+MY_ZOO = Path("my-zoo")
+MY_PROFILE = Path("my-profile")
+MY_FIT = Path("my-selector")
+MY_BUNDLE = Path("my-bundle")
+THIS_MACHINE = MY_PROFILE / "latency" / "this-machine.json"
+
+
+def given(**values: float | None) -> dict[str, float]:
+    """Only the options that were given."""
+    return {name: value for name, value in values.items() if value is not None}

@@ -12,11 +12,11 @@ from selector.commands.options import DEVICE_PANEL, JsonOption
 from zoo.errors import CardError, DataError
 
 if TYPE_CHECKING:
-    from zoo.installed import Installed
-    from zoo.plan import Plan
-    from zoo.rates import RateRow
-    from zoo.release import Index
-    from zoo.worth import Task, Worth
+    from selector.worth.best_set import Task, Worth
+    from zoo.client.plan import Plan
+    from zoo.client.rates import RateRow
+    from zoo.releases.release import Index
+    from zoo.store.installed import Installed
 
 EMPTY = "-"
 
@@ -52,10 +52,10 @@ def plan(
     """
     import msgspec
 
-    from zoo.catalogue import index_from_folder
-    from zoo.plan import plan as planned
-    from zoo.rates import rate_table
-    from zoo.worth import worth
+    from selector.worth.best_set import worth
+    from zoo.client.plan import plan as planned
+    from zoo.client.rates import rate_table
+    from zoo.releases.catalogue import index_from_folder
 
     limits = _numbers(deadlines)
     index = index_from_folder(repo)
@@ -93,8 +93,8 @@ def plan(
 
 
 def _device(store: str) -> tuple[Installed, dict[str, float], float | None]:
-    from zoo.installed import INSTALLED_FILE, SCHEMA_VERSION, Installed
-    from zoo.store import Store
+    from zoo.store.installed import INSTALLED_FILE, SCHEMA_VERSION, Installed
+    from zoo.store.store import Store
 
     if store == EMPTY:
         return Installed(schema_version=SCHEMA_VERSION), {}, None
@@ -108,10 +108,10 @@ def _device(store: str) -> tuple[Installed, dict[str, float], float | None]:
 
 
 def _tasks(repo: Path, index: Index) -> list[Task]:
-    from selector.bundle import SCHEMA_VERSION, Bundle
-    from selector.value import task_of
-    from zoo.catalogue import read_blob
+    from selector.bundle.bundle import SCHEMA_VERSION, Bundle
+    from selector.worth.value import task_of
     from zoo.files import decode_record
+    from zoo.releases.catalogue import read_blob
 
     tasks = []
     known = {name: one.accuracy for name, one in index.models.items() if one.accuracy is not None}
@@ -123,7 +123,7 @@ def _tasks(repo: Path, index: Index) -> list[Task]:
 
 
 def _show_plan(found: Plan) -> None:
-    from zoo.rates import rate_text
+    from zoo.client.rates import rate_text
 
     rows = [
         [

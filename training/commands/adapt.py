@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from training.commands.options import (
+from selector.commands.options import (
     MY_ZOO,
     DataOption,
     EnvironmentsOption,
@@ -15,15 +15,15 @@ from training.commands.options import (
     NameOption,
     SkipBadOption,
     ZooOption,
-    load_data,
 )
+from training.commands.parsing import load_data
 from zoo.errors import DataError
 
 if TYPE_CHECKING:
-    from training.adapt import Adaptation
-    from training.data import LabelledImages
-    from zoo.card import Changed, ModelCard
-    from zoo.directory import Zoo
+    from training.data.images import LabelledImages
+    from training.networks.adapt import Adaptation
+    from zoo.models.card import Changed, ModelCard
+    from zoo.models.zoo import Zoo
 
 
 def adapt(
@@ -97,8 +97,8 @@ def adapt(
     """
     import msgspec
 
-    from training.adapt import adapt as adapt_model
-    from zoo.directory import Zoo
+    from training.networks.adapt import adapt as adapt_model
+    from zoo.models.zoo import Zoo
 
     target = Zoo.open(zoo)
     target.card(parent)  # before the images are read, which may take a while
@@ -138,7 +138,7 @@ def _parse_what(text: str) -> tuple[Changed, ...] | None:
 def _images(
     zoo: Zoo, spec: str, labels_from: str | None, *, environments: str, skip_bad: bool, seed: int
 ) -> LabelledImages:
-    from training.folder import is_loose, loose
+    from training.data.folder import is_loose, loose
 
     if not is_loose(Path(spec)):
         return load_data(spec, environments=environments, skip_bad=skip_bad, seed=seed)
@@ -151,7 +151,7 @@ def _images(
 
 
 def _add_int8(zoo: Zoo, made: Adaptation, data: LabelledImages, *, progress: bool) -> ModelCard:
-    from training.adapt import add_adapted_int8
+    from training.networks.adapt import add_adapted_int8
 
     return add_adapted_int8(zoo, made.card.name, data, progress=progress)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from training.commands.options import (
+from selector.commands.options import (
     MY_ZOO,
     DataOption,
     EnvironmentsOption,
@@ -14,15 +14,14 @@ from training.commands.options import (
     NameOption,
     SeedOption,
     ZooOption,
-    load_data,
-    tell,
 )
+from training.commands.parsing import load_data, tell
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from zoo.card import ModelCard
+    from zoo.models.card import ModelCard
 
 
 def compress(
@@ -64,12 +63,12 @@ def compress(
     Examples: zooselect zoo compress resnet56 --data photos/train --method int8; zooselect zoo compress
     resnet56 --data photos/train --method distill --student small --share 1
     """
-    from zoo.directory import Zoo
+    from zoo.models.zoo import Zoo
 
     target = Zoo.open(zoo)
     parent = target.card(model)
     if method == "distill":
-        from training.distill import distill
+        from training.networks.distill import distill
 
         card = distill(
             target,
@@ -83,7 +82,7 @@ def compress(
         )
         tell(card, zoo, as_json)
         return
-    from zoo.build.add import add_int8
+    from zoo.convert.add import add_int8
 
     chosen = _calibration_images(
         parent, data, images, environments=environments, seed=seed, progress=not as_json
@@ -99,7 +98,7 @@ def _calibration_images(
     import numpy as np
     from tqdm import tqdm
 
-    from training.splits import TRAIN, Splits
+    from training.data.splits import TRAIN, Splits
 
     data = load_data(spec, environments=environments, seed=seed)
     allowed = np.arange(len(data.ids))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from training.commands.options import JsonOption, SeedOption
+from selector.commands.options import JsonOption, SeedOption
 
 
 def demo(
@@ -30,8 +30,8 @@ def demo(
     """
     import msgspec
 
-    from training.demo import run_demo
-    from training.report import table
+    from training.reports.page import table
+    from training.scenarios.demo import run_demo
 
     result = run_demo(
         out,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from training.commands.options import (
+from selector.commands.options import (
     MY_FIT,
     MY_PROFILE,
     TRAINING_PANEL,
@@ -18,14 +18,14 @@ from training.commands.options import (
     ProfileOption,
     SeedOption,
     given,
-    load_data,
 )
+from training.commands.parsing import load_data
 from zoo.errors import DataError
 
 if TYPE_CHECKING:
-    from selector.constraint import Constraint
-    from training.evaluation import Evaluation
-    from training.fitted import Fitted
+    from selector.policies.constraint import Constraint
+    from training.evaluation.records import Evaluation
+    from training.fitting.fitted import Fitted
 
 MY_REPORT = Path("my-report.html")
 TITLE = "Zooselect report"
@@ -67,9 +67,9 @@ def report(
     """
     import json
 
-    from selector.constraint import constraint
-    from training.fitted import load_fit
-    from training.report import render
+    from selector.policies.constraint import constraint
+    from training.fitting.fitted import load_fit
+    from training.reports.page import render
 
     if out.is_dir():  # said before the images are timed, which can take minutes
         raise DataError(
@@ -131,10 +131,10 @@ def judged(
     DataError
         When only one of `bundle` and `data` is given, or `data` are not the images of the profile.
     """
-    from selector.runtime import Selector
-    from training.evaluate import evaluate, our_name
-    from training.profile import held_out_images
-    from training.wallclock import Timed, run_wall_clock, single_models
+    from selector.answering.selector import Selector
+    from training.evaluation.evaluate import evaluate, our_name
+    from training.evaluation.wallclock import Timed, run_wall_clock, single_models
+    from training.outcomes.profile import held_out_images
 
     wanted = asked or fitted.record.bundle.default
     timed: list[Timed] = []

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from training.commands.options import JsonOption, SeedOption
+from selector.commands.options import JsonOption, SeedOption
 
 UNKNOWN = "rotation"
 
@@ -56,11 +56,11 @@ def scenario(
     """
     import msgspec
 
-    from training.materials import cifar10, digit_networks
-    from training.scenario import Settings, run_scenario
-    from training.specialists import make_specialists
-    from training.timeline import timeline_table
-    from training.timeline_page import render_timeline
+    from training.evaluation.timeline import timeline_table
+    from training.reports.timeline_page import render_timeline
+    from training.scenarios.materials import cifar10, digit_networks
+    from training.scenarios.scenario import Settings, run_scenario
+    from training.scenarios.specialists import make_specialists
     from zoo.errors import DataError
 
     def say(line: str) -> None:

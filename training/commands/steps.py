@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from training.commands.options import (
+from selector.commands.options import (
     MY_BUNDLE,
     MY_FIT,
     MY_PROFILE,
@@ -23,9 +23,8 @@ from training.commands.options import (
     SkipBadOption,
     ZooOption,
     given,
-    load_data,
-    parse_splits,
 )
+from training.commands.parsing import load_data, parse_splits
 
 UNCERTIFIED = 3
 
@@ -55,9 +54,9 @@ def profile(
     """
     import msgspec
 
-    from training.profile import profile as run
-    from training.splits import Splits
-    from zoo.directory import Zoo
+    from training.data.splits import Splits
+    from training.outcomes.profile import profile as run
+    from zoo.models.zoo import Zoo
 
     opened = Zoo.open(zoo)
     images = load_data(data, environments=environments, skip_bad=skip_bad, seed=seed)
@@ -138,11 +137,11 @@ def fit(
     """
     import msgspec
 
-    from training.findings import explain_uncertified
-    from training.fit import fit as run
-    from training.fitted import save_fit
-    from zoo.directory import Zoo
-    from zoo.latency import load_table
+    from training.evaluation.findings import explain_uncertified
+    from training.fitting.fit import fit as run
+    from training.fitting.fitted import save_fit
+    from zoo.models.latency import load_table
+    from zoo.models.zoo import Zoo
 
     asked = given(precision=precision, max_drop=max_drop, mean_ms=mean_ms, p95_ms=p95_ms)
     chosen = [name.strip() for name in models.split(",") if name.strip()]
@@ -213,10 +212,10 @@ def evaluate(
     """
     import msgspec
 
-    from selector.constraint import constraint
+    from selector.policies.constraint import constraint
     from training.commands.report import judged
-    from training.fitted import load_fit
-    from training.report import render, table
+    from training.fitting.fitted import load_fit
+    from training.reports.page import render, table
 
     evaluation = judged(
         load_fit(fit),
@@ -253,10 +252,10 @@ def export(
     """
     import json
 
-    from selector.runtime import Selector
-    from training.export import export_bundle
-    from training.fitted import load_fit
-    from zoo.directory import Zoo
+    from selector.answering.selector import Selector
+    from training.fitting.export import export_bundle
+    from training.fitting.fitted import load_fit
+    from zoo.models.zoo import Zoo
 
     chosen = [name.strip() for name in models.split(",") if name.strip()] or None
     export_bundle(load_fit(fit), Zoo.open(zoo), out, models=chosen)

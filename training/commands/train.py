@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from training.commands.options import (
+from selector.commands.options import (
     MY_ZOO,
     DataOption,
     EnvironmentsOption,
@@ -14,8 +14,8 @@ from training.commands.options import (
     SeedOption,
     SkipBadOption,
     ZooOption,
-    load_data,
 )
+from training.commands.parsing import load_data
 
 
 def train(
@@ -49,8 +49,8 @@ def train(
     """
     import msgspec
 
-    from training.models import train_family
-    from zoo.directory import Zoo
+    from training.networks.family import train_family
+    from zoo.models.zoo import Zoo
 
     images = load_data(data, environments=environments, skip_bad=skip_bad, seed=seed)
     cards = train_family(

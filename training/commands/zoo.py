@@ -7,21 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from selector.commands.options import MY_ZOO, TRAINING_PANEL, JsonOption, NameOption, ZooOption
 from training.commands.adapt import adapt
 from training.commands.compress import compress
-from training.commands.options import (
-    MY_ZOO,
-    TRAINING_PANEL,
-    JsonOption,
-    NameOption,
-    ZooOption,
-    tell,
-)
+from training.commands.parsing import tell
 from training.commands.train import train
 from zoo.errors import CardError, DataError, ModelError
 
 if TYPE_CHECKING:
-    from zoo.card import ModelCard
+    from zoo.models.card import ModelCard
 
 _KINDS = "--cifar-resnet, --torchvision, --efficientnet-lite, --onnx"
 
@@ -126,9 +120,9 @@ def add(
     names = _read_classes(classes) if classes else ()
     typer.echo("Loading, exporting and checking; this takes some seconds.", err=True)
 
-    from zoo.build import add as building
-    from zoo.build.preprocessing import Preprocessing
-    from zoo.directory import Zoo
+    from zoo.architectures.preprocessing import Preprocessing
+    from zoo.convert import add as building
+    from zoo.models.zoo import Zoo
 
     target = Zoo.create(zoo)
     card: ModelCard
@@ -182,7 +176,7 @@ def list_models(zoo: ZooOption = MY_ZOO, as_json: JsonOption = False) -> None:
     """
     import msgspec
 
-    from zoo.directory import Zoo
+    from zoo.models.zoo import Zoo
 
     cards = Zoo.open(zoo).cards
     if as_json:

@@ -1,0 +1,1 @@
+"""Figures of publishing, fetching, answering and polling."""

@@ -1,0 +1,1 @@
+"""Figures of selectors on real data, beside the methods of others."""

@@ -1,0 +1,93 @@
+"""Adapted models for the suites: children of the zoo's models, and a small first model that they teach."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from training.data.images import LabelledImages
+from training.networks.adapt import adapt, add_adapted_int8
+from training.networks.distill import distill
+from training.networks.loop import Recipe, pick_device
+from zoo.architectures.convnet import ConvNet
+from zoo.architectures.preprocessing import Preprocessing
+from zoo.convert.add import add_int8
+from zoo.models.zoo import Zoo, add_again
+
+IMAGES = 10_000  # that each model is adapted with
+FIRST_SHAPE = (24, 48, 96), (0, 0, 1)  # widths and residual pairs: 4 million multiply-accumulates
+FIRST_EPOCHS = {"cpu": 10, "cuda": 40}  # minutes on two processor cores; a minute on a graphics card
+FIRST_RECIPE = Recipe(
+    epochs=FIRST_EPOCHS[pick_device("auto")],
+    batch_size=128,
+    lr=1e-2,
+    label_smoothing=0.0,
+    shift=1 / 8,
+    flip=True,
+    temperature=4.0,
+    alpha=0.9,
+)
+
+
+def add_children(
+    zoo: Zoo, parents: Sequence[str], data: LabelledImages, environment: str, *, seed: int
+) -> list[str]:
+    """Adapt models of `zoo`, unless it holds their children already; the names of these and of their int8."""
+    names = []
+    for parent in parents:
+        name = f"{parent}-{environment}"
+        names += [name, f"{name}-int8"]
+        if names[-1] in zoo.names:
+            continue
+        made = adapt(
+            zoo,
+            parent,
+            data,
+            environment,
+            share=1.0,
+            seed=seed,
+            images=IMAGES,
+            epochs=1,
+            flip=True,
+            keep=True,
+            force=True,
+        )
+        small = add_adapted_int8(zoo, name, data)
+        assert small.adapted is not None
+        print(
+            f"{name}: {made.before:.1%} → {made.after:.1%} on {made.held_out:,} held-out training images, "
+            f"{made.difference.share:.2%} of the weights changed; int8: {small.adapted.changed_bytes:,} bytes"
+        )
+    return names
+
+
+def add_first(
+    zoo: Zoo,
+    teacher: str,
+    data: LabelledImages,
+    calibration: Sequence[NDArray[np.uint8]],
+    *,
+    name: str,
+    seed: int,
+) -> list[str]:
+    """Teach a small network that looks at every input first; its name and that of its int8 version."""
+    side = data.image(0).shape[0]
+    preprocessing = Preprocessing((side, side), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    if f"{name}-int8" not in zoo.names:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            student = ConvNet(*FIRST_SHAPE, len(data.classes)), preprocessing
+        distill(zoo, teacher, data, student=student, name=name, share=1.0, seed=seed, recipe=FIRST_RECIPE)
+        add_int8(zoo, name, calibration)
+    return [name, f"{name}-int8"]
+
+
+def copy_models(source: Zoo, target: Zoo, names: Sequence[str]) -> None:
+    """Add models to a zoo that does not hold them yet, as they are in another one."""
+    for name in names:
+        if name not in target.names:
+            card = source.card(name)
+            add_again(target, card, (source.folder / card.file).read_bytes())

@@ -1,0 +1,252 @@
+"""Suite drift: how often the monitor is wrong on inputs that do not change, and how soon it sees a change."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.result import finish
+from benchmarks.selection.zoos import Given, Prepared, prepare_cifar10_drift, prepare_digits
+from selector.drift.monitor import Monitor
+from selector.drift.reference import DriftReference
+from training.evaluation.records import wilson_interval
+from training.fitting.drift_reference import ALPHA, WATCHED, drift_feature, drift_graph
+from training.outcomes.outcomes import ALL_SPLITS, Outcomes, load_outcomes
+from zoo.models.model import open_session
+
+ALPHAS = (ALPHA, 0.1)
+MIX = "mix"  # every original in an environment of its own, as certify samples are
+LOOK_AT = 100  # inputs within which a change should show
+TIMED = 1500  # inputs of a round
+ROUNDS = 7
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many originals of a suite play which part."""
+
+    known: int  # edges of the bins
+    calibration: int
+    quiet: int  # of a stream in which nothing changes
+    changed: int  # most inputs that a change is waited for
+
+
+SUITES: dict[str, tuple[Callable[[Given], Prepared], str, Sizes]] = {
+    "cifar10": (
+        prepare_cifar10_drift,
+        "resnet20",
+        Sizes(known=1500, calibration=1000, quiet=1000, changed=500),
+    ),
+    "digits": (prepare_digits, "tiny", Sizes(known=400, calibration=250, quiet=300, changed=300)),
+}
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What is watched of every original in every environment, the confidence of one model last."""
+
+    names: tuple[str, ...]
+    values: Mapping[str, NDArray[np.float32]]  # environment → [originals, F + 1]
+    model: str
+
+    @classmethod
+    def of(cls, outcomes: Outcomes, model: str) -> Pool:
+        """The pool of all outcomes of a profile with every original in every environment."""
+        names = tuple(name for name in WATCHED if name in outcomes.feature_names)
+        odds = outcomes.log_odds[:, [outcomes.models.index(model)]].astype(np.float32)
+        every = np.concatenate([outcomes.feature_columns(names), odds], axis=1)
+        values = {}
+        for environment in dict.fromkeys(outcomes.environments.tolist()):
+            rows = np.flatnonzero(outcomes.environments == environment)
+            values[environment] = every[rows[np.argsort(outcomes.groups[rows])]]
+        return cls(names, values, model)
+
+    def drawn(self, environment: str, rng: np.random.Generator) -> NDArray[np.float32]:
+        """All originals in random order, in one environment, or each in a random one."""
+        if environment != MIX:
+            return rng.permutation(self.values[environment])
+        every = np.stack(list(self.values.values()))
+        order = rng.permutation(every.shape[1])
+        mixed: NDArray[np.float32] = every[rng.integers(0, len(every), len(order)), order]
+        return mixed
+
+    def monitor(
+        self, known: NDArray[np.float32], calibration: NDArray[np.float32], seed: int, alpha: float = ALPHA
+    ) -> Monitor:
+        """A monitor that was calibrated on these samples."""
+        every = [
+            drift_feature(name, known[:, i], calibration[:, i])
+            for i, name in enumerate([*self.names, self.model])
+        ]
+        reference = DriftReference(
+            alpha=alpha,
+            features=tuple(every[:-1]),
+            confidence={self.model: every[-1]},
+            file="drift.onnx",
+            sha256="0" * 64,
+            size_bytes=1,
+        )
+        return Monitor(reference, seed)
+
+    def delay(self, monitor: Monitor, stream: NDArray[np.float32]) -> int:
+        """Inputs until the alarm; one more than there are without one."""
+        for i, row in enumerate(stream):
+            if not monitor.passes() and monitor.update(row[:-1], (self.model, float(row[-1]))):
+                return i + 1
+        return len(stream) + 1
+
+
+def stationary(pool: Pool, sizes: Sizes, calibrated: str, streams: int, seed: int) -> dict[str, Any]:
+    """False alarms over streams in which nothing changes, each with a calibration set of its own."""
+    highest = np.empty(streams)
+    for s in range(streams):
+        rng = np.random.default_rng([seed, s])
+        drawn = pool.drawn(calibrated, rng)
+        known, calibration, stream = _parts(drawn, sizes)
+        monitor = pool.monitor(known, calibration, s, alpha=min(ALPHAS))
+        pool.delay(monitor, stream[: sizes.quiet])
+        highest[s] = monitor.log_evidence
+    row: dict[str, Any] = {"calibrated": calibrated, "streams": streams, "inputs": sizes.quiet}
+    for alpha in ALPHAS:
+        alarms = int((highest >= np.log(1 / alpha)).sum())
+        low, high = wilson_interval(alarms, streams)
+        row[f"alpha_{alpha:g}"] = {"alarms": alarms, "share": alarms / streams, "low": low, "high": high}
+    return row
+
+
+def change(
+    pool: Pool, sizes: Sizes, calibrated: str, environment: str, quiet: int, runs: int, seed: int
+) -> dict[str, Any]:
+    """How soon a change to another environment shows, after so many inputs without one."""
+    delays = np.empty(runs, dtype=np.intp)
+    moved: Counter[str] = Counter()
+    early = 0
+    for r in range(runs):
+        rng = np.random.default_rng([seed, r])
+        known, calibration, stream = _parts(pool.drawn(calibrated, rng), sizes)
+        monitor = pool.monitor(known, calibration, r)
+        early += pool.delay(monitor, stream[:quiet]) <= quiet
+        delays[r] = pool.delay(monitor, pool.drawn(environment, rng)[: sizes.changed])
+        moved.update(monitor.moved[:3])
+    return {
+        "calibrated": calibrated,
+        "environment": environment,
+        "quiet": quiet,
+        "runs": runs,
+        "median": float(np.median(delays)),
+        "p90": float(np.quantile(delays, 0.9)),
+        "within_100": float((delays <= LOOK_AT).mean()),
+        "never": float((delays > sizes.changed).mean()),
+        "false_before": early,
+        "moved": [name for name, _ in moved.most_common(3)],
+    }
+
+
+def run_drift(
+    given: Given, *, suites: Sequence[str], streams: int, runs: int, results: Path
+) -> dict[str, Any]:
+    """Run the suite, print tables and write the result file."""
+    figures: dict[str, Any] = {"alpha": ALPHA, "suites": {}}
+    for name in suites:
+        prepare, model, sizes = SUITES[name]
+        prepared = prepare(given)
+        outcomes = load_outcomes(prepared.profile, zoo=prepared.zoo, splits=ALL_SPLITS)
+        pool = Pool.of(outcomes, model)
+        print(f"{prepared.title}; {sizes.calibration} calibration samples, confidence of {model}")
+        calibrations = (next(iter(pool.values)), MIX)
+        quiet = [stationary(pool, sizes, one, streams, given.seed) for one in calibrations]
+        _print_quiet(quiet)
+        changes = [
+            change(pool, sizes, one, environment, before, runs, given.seed)
+            for one in calibrations
+            for before in (0, sizes.quiet)
+            for environment in pool.values
+            if environment != one
+        ]
+        _print_changes(changes)
+        figures["suites"][name] = {"title": prepared.title, "stationary": quiet, "changes": changes}
+    figures["us"] = {f"{size}x{size}": time_us(size, given.seed) for size in (32, 224)}
+    for size, row in figures["us"].items():
+        print(
+            f"{size}: features {row['features']:.1f} µs, monitor {row['monitor']:.1f} µs an input, "
+            f"each in a row; {row['both']:.1f} µs in turns; {row['stream']:.1f} µs with those that pass "
+            "(means of the quietest round, one thread)"
+        )
+    return finish("drift", figures, seed=given.seed, folder=results)
+
+
+def time_us(size: int, seed: int, *, inputs: int = TIMED) -> dict[str, float]:
+    """Mean microseconds of one input: its features, the monitor with one model's confidence, and both.
+
+    In a row, a call finds the caches filled by its like, in turns by the other. The last is the mean over
+    inputs like those that the monitor was calibrated on, of which some pass without being looked at. Of
+    several rounds the quietest counts, as other processes may be at work.
+    """
+    rng = np.random.default_rng(seed)
+    graph = open_session(drift_graph(WATCHED, 32), name="drift")
+    images = rng.integers(0, 256, (16, 1, size, size, 3), dtype=np.uint8)
+    values = rng.normal(size=(inputs, len(WATCHED) + 1)).astype(np.float32)
+    monitor = Pool(WATCHED, {}, "first").monitor(values, values, seed)
+
+    def features(i: int) -> None:
+        graph.run(["features"], {"image": images[i % len(images)]})
+
+    def watched(i: int) -> None:
+        monitor.update(values[i, :-1], ("first", float(values[i, -1])))
+
+    def both(i: int) -> None:
+        features(i)
+        watched(i)
+
+    def stream(i: int) -> None:
+        if not monitor.passes():
+            both(i)
+
+    found = {}
+    for name, call in (("features", features), ("monitor", watched), ("both", both), ("stream", stream)):
+        means = []
+        for _ in range(ROUNDS):
+            monitor.reset()
+            start = time.perf_counter()
+            for i in range(inputs):
+                call(i)
+            means.append((time.perf_counter() - start) / inputs * 1e6)
+        found[name] = round(min(means), 2)
+    return found
+
+
+def _parts(drawn: NDArray[np.float32], sizes: Sizes) -> list[NDArray[np.float32]]:
+    """Samples for the edges, for the counts, and the others."""
+    return np.split(drawn, [sizes.known, sizes.known + sizes.calibration])
+
+
+def _print_quiet(rows: Sequence[Mapping[str, Any]]) -> None:
+    print(
+        f"{'calibrated on':<16}{'streams':>9}{'inputs':>8}" + "".join(f"{f'α = {a:g}':>26}" for a in ALPHAS)
+    )
+    for row in rows:
+        shares = [row[f"alpha_{alpha:g}"] for alpha in ALPHAS]
+        cells = [f"{s['share']:.2%} ({s['low']:.2%} .. {s['high']:.2%})" for s in shares]
+        print(
+            f"{row['calibrated']:<16}{row['streams']:>9}{row['inputs']:>8}"
+            + "".join(f"{c:>26}" for c in cells)
+        )
+
+
+def _print_changes(rows: Sequence[Mapping[str, Any]]) -> None:
+    print(
+        f"{'calibrated on':<16}{'then':<12}{'after':>7}{'median':>9}{'p90':>7}{'within 100':>12}{'never':>8}"
+        "  changed"
+    )
+    for row in rows:
+        print(
+            f"{row['calibrated']:<16}{row['environment']:<12}{row['quiet']:>7}{row['median']:>9.0f}"
+            f"{row['p90']:>7.0f}{row['within_100']:>12.1%}{row['never']:>8.1%}  {', '.join(row['moved'])}"
+        )

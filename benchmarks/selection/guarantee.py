@@ -1,0 +1,146 @@
+"""Does the guarantee hold, and what does it cost? Many draws of certify samples for one fitted policy.
+
+The samples that no choice was made on (certify and test together) are taken for the whole world: what is true
+of a threshold is then known exactly, and certify samples drawn from them with replacement are independent
+draws, as the theorem wants. A certificate is violated when the threshold's accuracy in that world is below
+the precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.stats import binom
+
+from benchmarks.selection.repeated import DELTA, Choices
+from selector.policies.constraint import Constraint
+from training.certificates.certify import Tests
+from training.data.splits import CERTIFY, FIT, TEST, TUNE
+from training.outcomes.outcomes import Outcomes
+from training.policies.base import FittedPolicy
+from training.policies.frontier import Simulated
+
+BELOW_BEST = (
+    0.02,
+    0.03,
+    0.04,
+    0.06,
+)  # of the best cross-validated accuracy: the precisions that are asked for
+DRAWS = 200
+
+
+@dataclass(frozen=True)
+class Guarantee:
+    """What became of the certificates for one precision on so many samples."""
+
+    precision: float
+    below_best: float  # by how much it lies below the policy's best accuracy in the world of samples
+    samples: int
+    draws: int
+    certified: int  # draws with a certificate
+    violated: int  # certificates that are not true
+    below_on_test: int  # random halves: certified on one half, accuracy on the other half below the precision
+    # mean time over that of the cheapest threshold that is truly good enough; without a certificate, the
+    # reference model answers
+    price: float
+    # the same if only one threshold were tested, the best one for that, known in hindsight: what the number
+    # of samples leaves possible
+    floor: float
+
+
+def study(choices: Choices, outcomes: Outcomes, *, seed: int = 0) -> list[Guarantee]:
+    """One row for every precision and number of certify samples."""
+    development, world = outcomes.split(FIT, TUNE), outcomes.split(CERTIFY, TEST)
+    best = max(point.accuracy for candidate in choices.candidates for point in candidate.frontier)
+    usual = len(outcomes.split(CERTIFY))
+    sizes = [size for size in (usual // 4, usual // 2, usual, 2 * usual, 4 * usual, 8 * usual) if size >= 50]
+    rows = []
+    for below in BELOW_BEST:
+        level = round(best - below, 3)
+        candidate, _ = choices.choice(level, usual)
+        policy = choices.policy(candidate)
+        frontier = policy.frontier(world, policy.sequence(development))
+        right = world.right[:, world.models.index(choices.reference)]
+        fallback = choices.fallback_ms
+        for size in sizes:
+            rows.append(_row(policy, frontier, right, level, size, usual, fallback, seed))
+    return rows
+
+
+def _row(
+    policy: FittedPolicy,
+    frontier: Sequence[Simulated],
+    reference: np.ndarray,
+    level: float,
+    size: int,
+    usual: int,
+    fallback_ms: float,
+    seed: int,
+) -> Guarantee:
+    rng = np.random.default_rng([seed, size, round(level * 1000)])
+    top_ms = max(policy.possible_costs_ms())
+    asked = Constraint(kind="precision", level=level)
+    truth = {point.threshold: point for point in frontier}
+    enough = [point.mean_ms for point in frontier if point.accuracy >= level]
+    hindsight = min(enough, default=fallback_ms)
+    certified = violated = below = 0
+    times = []
+    for drawn in _draws(rng, len(reference), size):
+        found = Tests(_rows(frontier, drawn), reference=reference[drawn], top_ms=top_ms).certify(
+            asked, delta=DELTA
+        )
+        if found is None:
+            times.append(fallback_ms)
+            continue
+        certified += 1
+        point = truth[found.threshold]
+        violated += point.accuracy < level
+        times.append(point.mean_ms)
+    if size == usual:
+        for _ in range(DRAWS):
+            mixed = rng.permutation(len(reference))
+            half, other = mixed[: len(mixed) // 2], mixed[len(mixed) // 2 :]
+            found = Tests(_rows(frontier, half), reference=reference[half], top_ms=top_ms).certify(
+                asked, delta=DELTA
+            )
+            below += found is not None and float(truth[found.threshold].right[other].mean()) < level
+    return Guarantee(
+        precision=level,
+        below_best=max(point.accuracy for point in frontier) - level,
+        samples=size,
+        draws=DRAWS,
+        certified=certified,
+        violated=violated,
+        below_on_test=below,
+        price=float(np.mean(times)) / hindsight,
+        floor=_one_test(frontier, level, size, fallback_ms) / hindsight,
+    )
+
+
+def _one_test(frontier: Sequence[Simulated], level: float, size: int, fallback_ms: float) -> float:
+    """Expected mean time when the best single threshold is tested, by an exact binomial test."""
+    least = binom.isf(DELTA, size, level)  # right answers that are not yet enough
+    chances = [float(binom.sf(least, size, point.accuracy)) for point in frontier]
+    return min(
+        chance * point.mean_ms + (1 - chance) * fallback_ms
+        for chance, point in zip(chances, frontier, strict=True)
+    )
+
+
+def _draws(rng: np.random.Generator, world: int, size: int) -> Iterator[np.ndarray]:
+    for _ in range(DRAWS):
+        yield rng.integers(0, world, size)
+
+
+def _rows(frontier: Sequence[Simulated], rows: np.ndarray) -> list[Simulated]:
+    return [
+        replace(
+            point,
+            answered_by=point.answered_by[rows],
+            right=point.right[rows],
+            cost_ms=point.cost_ms[rows],
+        )
+        for point in frontier
+    ]

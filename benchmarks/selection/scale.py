@@ -1,0 +1,106 @@
+"""Suite scale: time and peak memory of fitting on many samples."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.result import finish
+from benchmarks.selection.repeated import deal
+from benchmarks.selection.zoos import SUITES, Given, Prepared
+from training.data.splits import CERTIFY, FIT, TUNE
+from training.fitting.fit import fit_outcomes
+from training.fitting.options import fit_options
+from training.outcomes.outcomes import ALL_SPLITS, Outcomes, load_outcomes, load_pixels
+from training.outcomes.parts import read_profile_record
+from zoo.models.latency import LatencyTable, measure
+
+SAMPLES = (50_000, 1_000_000)
+NOISE = 0.05  # of the logits' spread, so that no two samples are the same
+
+
+def run_scale(
+    given: Given, *, samples: Sequence[int] = SAMPLES, results: Path = Path("results")
+) -> dict[str, Any]:
+    """Fit ``auto`` on samples drawn from CIFAR-10 outcomes with replacement, each in its own process."""
+    prepared = SUITES["cifar10"](given)
+    images = [prepared.data.image(i) for i in range(16)]
+    latency = measure(prepared.zoo, images, device="this-machine", runs=100, seed=given.seed)
+    rows = []
+    for count in samples:
+        ours, theirs = get_context("spawn").Pipe(duplex=False)
+        process = get_context("spawn").Process(
+            target=_measure, args=(theirs, prepared.profile, prepared.zoo.folder, latency, count, given)
+        )
+        process.start()
+        theirs.close()
+        rows.append(ours.recv())
+        process.join()
+        row = rows[-1]
+        print(
+            f"{row['samples']:>9,} samples × {row['models']} models: fit {row['seconds']:.1f} s, "
+            f"peak memory {row['peak_gb']:.2f} GB (outcomes alone {row['outcomes_gb']:.2f} GB)"
+        )
+    return finish("scale", {"fits": rows}, seed=given.seed, folder=results)
+
+
+def _measure(
+    pipe: Connection, profile: Path, folder: Path, latency: LatencyTable, count: int, given: Given
+) -> None:
+    prepared: Prepared = SUITES["cifar10"](given)
+    few = deal(load_outcomes(profile, zoo=prepared.zoo, splits=ALL_SPLITS), given.seed)
+    many, origin = _enlarged(few.split(FIT, TUNE, CERTIFY), count, given.seed)
+    pixels = load_pixels(profile, ids=few.ids)
+    row_of = {name: i for i, name in enumerate(few.ids.tolist())}
+    rows = np.array([row_of[name] for name in few.split(FIT, TUNE, CERTIFY).ids.tolist()])[origin]
+    del few
+
+    def pixels_of(ids: NDArray[np.str_]) -> NDArray[np.uint8]:
+        chosen: NDArray[np.uint8] = pixels[rows[ids.astype(np.int64)]]
+        return chosen
+
+    before = _peak_gb()
+    start = time.perf_counter()
+    fitted = fit_outcomes(
+        many,
+        prepared.zoo,
+        latency,
+        fit_options({"precision": 0.82, "seed": given.seed}),
+        grid=read_profile_record(profile).grid,
+        data_sha256="0" * 64,
+        inputs_sha256="0" * 64,
+        pixels=pixels_of,
+    )
+    pipe.send(
+        {
+            "samples": len(many),
+            "models": len(many.models),
+            "seconds": round(time.perf_counter() - start, 2),
+            "peak_gb": round(_peak_gb(), 3),
+            "outcomes_gb": round(before, 3),
+            "policy": fitted.record.comparisons[0].label,
+        }
+    )
+
+
+def _enlarged(outcomes: Outcomes, count: int, seed: int) -> tuple[Outcomes, NDArray[np.intp]]:
+    rng = np.random.default_rng(seed)
+    origin = rng.integers(0, len(outcomes), count)
+    many = outcomes.rows(origin)
+    logits = many.logits
+    logits += rng.normal(0, NOISE * float(logits.std()), logits.shape).astype(np.float32)
+    names = np.char.mod("%d", np.arange(count))
+    return replace(many, ids=names, groups=names), origin
+
+
+def _peak_gb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6

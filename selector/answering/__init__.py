@@ -1,0 +1,1 @@
+"""Answers: views of installed models, the engine that runs them, the Selector."""

@@ -1,0 +1,450 @@
+"""The Selector: opens a bundle, picks a model for every image and answers with it."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selector.answering.answers import Prediction, Selection, prediction, selection
+from selector.answering.batches import Images, Pieces, pieces_of
+from selector.answering.engine import Engine, Outcome
+from selector.answering.follower import Follower, breathe
+from selector.answering.recent import Recalled
+from selector.answering.view import Asked, Course, View
+from selector.bundle.bundle import Bundle, read_bundle
+from selector.bundle.certificate import Certificate
+from selector.bundle.source import FolderSource, StoreSource, state_of
+from selector.drift.monitor import DriftStatus
+from selector.policies.constraint import ConstraintKind
+from selector.policies.policy import Policy
+from zoo.errors import BundleError, DigestError, ModelNotFoundError, ZooError
+from zoo.models.image import check_batch, check_image
+
+if TYPE_CHECKING:
+    from zoo.store.store import Store
+
+__all__ = ["Prediction", "Selection", "Selector"]
+
+LOOK_S = 1.0  # how often answers have it looked whether the store has changed
+LEAVE_S = 1.0  # until no answer uses what was replaced any more
+
+
+class Selector:
+    """Answers images with the cheapest model that meets a precision.
+
+    Safe to use from several threads at once. Model files are verified and opened when first needed.
+
+    Use :meth:`load`; ``selector.predict(image, precision=0.95)`` then answers one image.
+    """
+
+    def __init__(
+        self, view: View, folder: Path, *, threads: int, device: str | None, watch: bool = True
+    ) -> None:
+        self.folder = folder
+        self.threads = threads
+        self._watch = watch
+        self._view = view
+        self._device = device
+        self._store: Store | None = None
+        self._task = ""
+        self._seen: object = None  # the store's state that the view was made from
+        self._look_at = math.inf  # when to look at the store again, in seconds of the performance counter
+        self._switching = threading.Lock()
+        self._left: list[View] = []  # replaced, kept while answers may still use them
+        self._follower: Follower | None = None
+        self._problem: ZooError | None = None
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        threads: int = 1,
+        models: Sequence[str] | None = None,
+        device: str | None = None,
+        watch: bool = True,
+    ) -> Selector:
+        """Open the bundle in the folder `path`.
+
+        Parameters
+        ----------
+        threads
+            Threads of one inference.
+        models
+            Use only these of the models in the bundle; by default all whose files are there.
+            The best policy that needs no others is followed.
+        device
+            Whose costs to report; by default the first device in the bundle.
+        watch
+            Notice when images are not like those of the calibration any more, where the bundle can tell; see
+            :attr:`drift`. Turn it off where images come in no natural order, such as one image over and over.
+
+        Raises
+        ------
+        BundleError
+            When there is no bundle, or no model file in it.
+        CardError
+            When ``bundle.json`` does not validate.
+        SchemaVersionError
+            When a newer zooselect wrote it.
+        ModelNotFoundError
+            When one of `models` is not there.
+        """
+        _check_threads(threads)
+        folder = Path(path)
+        bundle = read_bundle(folder)
+        source = FolderSource(folder)
+        held = source.held(bundle)
+        if models is not None:
+            missing = [bundle.card(name).name for name in models if name not in held]
+            if missing:
+                raise ModelNotFoundError(
+                    f"the files of {', '.join(missing)} are not in {folder}. "
+                    f"It holds: {', '.join(held) or 'none'}."
+                )
+            held = tuple(name for name in held if name in models)
+        if not held:
+            raise BundleError(
+                f"expected the file of at least one model in {folder / 'models'}, got none. "
+                "Export with the models, or copy the files that bundle.json names."
+            )
+        view = View(bundle, source, held, threads=threads, device=device, watch=watch)
+        return cls(view, folder, threads=threads, device=device, watch=watch)
+
+    @classmethod
+    def over(
+        cls, store: Store, task: str, *, threads: int = 1, device: str | None = None, watch: bool = True
+    ) -> Selector:
+        """Answer with what is installed in a device's store, and follow what is installed and evicted.
+
+        The store is looked at when :meth:`update` is called, and from time to time while images are answered.
+
+        Parameters
+        ----------
+        task
+            Name of the installed bundle.
+        threads, device, watch
+            As for :meth:`load`.
+
+        Raises
+        ------
+        BundleError
+            When the bundle is not installed, or none of its models is.
+        DigestError, CardError, SchemaVersionError
+            When the bundle's record is damaged or of another version.
+        """
+        _check_threads(threads)
+        seen = state_of(store)
+        selector = cls(
+            View.over(store, task, threads=threads, device=device, watch=watch),
+            store.folder,
+            threads=threads,
+            device=device,
+            watch=watch,
+        )
+        selector._store, selector._task, selector._seen = store, task, seen
+        selector._look_at = time.perf_counter() + LOOK_S
+        selector._follower = Follower(selector._follow)
+        return selector
+
+    @property
+    def task_name(self) -> str:
+        """Name of the installed bundle; empty for one in a folder."""
+        return self._task
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle that is followed."""
+        return self._view.bundle
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, in the order of ``Prediction.probabilities``."""
+        return self._view.bundle.classes
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the installed models."""
+        return self._view.installed
+
+    @property
+    def reference(self) -> str:
+        """The most accurate installed model: it answers when nothing is certified."""
+        return self._engine.fallback
+
+    @property
+    def policy(self) -> Policy | None:
+        """The policy that is followed with the installed models; None where there is none for them."""
+        return self._engine.policy
+
+    @property
+    def certificates(self) -> tuple[Certificate, ...]:
+        """Certificates that are valid for the installed models; none once inputs have drifted."""
+        return () if self._view.drifted else tuple(self._view.certificates)
+
+    @property
+    def certified_precisions(self) -> tuple[float, ...]:
+        """Precisions that are certified for the installed models, ascending."""
+        return self.certified_levels("precision")
+
+    def certified_levels(self, kind: ConstraintKind, environment: str | None = None) -> tuple[float, ...]:
+        """Levels of one kind of constraint that are certified for the installed models, ascending."""
+        return tuple(
+            sorted(
+                certificate.constraint.level
+                for certificate in self.certificates
+                if certificate.constraint.kind == kind
+                and certificate.environment == self._view.proven_for(environment)
+            )
+        )
+
+    def certificate(self, precision: float | None = None, **asked: Unpack[Asked]) -> Certificate | None:
+        """The certificate that covers the constraint (by default the bundle's own), or None.
+
+        A certificate for a stricter constraint covers all laxer ones; the laxest that does is used.
+        """
+        return self._view.course(precision, asked).certificate
+
+    def warm_up(self, height: int = 32, width: int = 32) -> None:
+        """Open everything now and run it once, so that the first answer is as fast as the others."""
+        view = self._view
+        view.engine.warm_up(np.zeros((1, height, width, 3), dtype=np.uint8), view.installed)
+
+    def open(self) -> None:
+        """Open everything that answers need now, without running it."""
+        view = self._view
+        view.engine.open(view.needed)
+
+    @property
+    def drift(self) -> DriftStatus | None:
+        """Whether the images are still like those of the calibration, and what has changed.
+
+        Every image that is answered counts. After an alarm the reference model answers and nothing is
+        certified, until :meth:`reset_drift`. None where the bundle has no drift reference, or none is
+        watched.
+        """
+        monitor = self._view.monitor
+        return None if monitor is None else monitor.status()
+
+    @property
+    def drifted(self) -> bool:
+        """Whether there was an alarm; costs nothing to ask after every answer."""
+        return self._view.drifted
+
+    @property
+    def inputs_seen(self) -> int:
+        """Images since watching began or began anew; 0 where none is watched."""
+        monitor = self._view.monitor
+        return 0 if monitor is None else monitor.seen
+
+    def reset_drift(self) -> None:
+        """Watch anew, and believe the certificates again: once the cause of an alarm is gone."""
+        monitor = self._view.monitor
+        if monitor is not None:
+            monitor.reset()
+
+    @property
+    def problem(self) -> ZooError | None:
+        """Why the latest state of the store could not be followed; None where it is followed."""
+        return self._problem
+
+    def update(self) -> bool:
+        """Switch to the models and the bundle that the store holds now; True when that changed anything.
+
+        Costs one look at a file when nothing was installed or evicted. Other threads answer with the models
+        that they have until the new ones are open, and every answer ends with those it began with.
+
+        Raises
+        ------
+        ZooError
+            When the new state cannot be followed. The Selector goes on with the old one, as far as its
+            models are open or still there, and tries again when the store has changed.
+        """
+        if self._store is None:
+            return False
+        with self._switching:
+            seen = state_of(self._store)
+            if seen == self._seen:
+                return False
+            self._seen = seen
+            try:
+                view = View.over(
+                    self._store,
+                    self._task,
+                    threads=self.threads,
+                    device=self._device,
+                    watch=self._watch,
+                    before=self._view,
+                )
+                if self._view.engine.in_use:
+                    view.engine.open(view.needed)
+            except ZooError as error:
+                self._problem = error
+                raise
+            if self._follower is not None:
+                self._left.append(self._view)  # or the answer that leaves it last would close its sessions
+                self._follower.wake()
+            self._view = view
+            self._problem = None
+            return True
+
+    def recalled(self) -> Recalled | None:
+        """The latest answers, for another process to work out what they ask for; None without a store."""
+        view = self._view
+        source = view.engine.source
+        if not isinstance(source, StoreSource):
+            return None
+        return view.recent.recalled(self._task, source.release.record.sha256, self.drift)
+
+    def scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Scores ``[N, M]`` of images ``[N, H, W, 3]``: per model of the policy, how likely it is right.
+
+        Raises
+        ------
+        BundleError
+            When the policy of this bundle needs no selector graph.
+        """
+        if self.bundle.selector is None:
+            raise BundleError("expected a bundle with a selector graph, got one whose policy needs none.")
+        return self._engine.scores(check_batch(images))
+
+    def select(
+        self, image: NDArray[np.uint8], precision: float | None = None, **asked: Unpack[Asked]
+    ) -> Selection:
+        """Pick the model that is enough for one image.
+
+        An input policy looks at the image alone. A cascade has to run models to know; :meth:`predict` costs
+        no more than this then.
+
+        Parameters
+        ----------
+        image
+            uint8 ``[H, W, 3]``, RGB.
+        precision
+            Required probability of a right answer, in (0, 1); by default the bundle's own constraint.
+        **asked
+            Instead a constraint of another kind, and the environment; see :class:`Asked`.
+
+        Raises
+        ------
+        ImageError, PrecisionError
+            For bad arguments.
+        """
+        view, course, outcomes = self._run(check_image(image), None, precision, asked, answer=False)
+        return selection(outcomes[0], course, view)
+
+    def select_batch(
+        self,
+        images: Images,
+        precision: float | None = None,
+        **asked: Unpack[Asked],
+    ) -> list[Selection]:
+        """:meth:`select` for ``[N, H, W, 3]`` or a sequence of images of any sizes."""
+        view, course, outcomes = self._run(images, pieces_of(images), precision, asked, answer=False)
+        return [selection(outcome, course, view) for outcome in outcomes]
+
+    def predict(
+        self, image: NDArray[np.uint8], precision: float | None = None, **asked: Unpack[Asked]
+    ) -> Prediction:
+        """Answer one image with the cheapest model that meets `precision`.
+
+        Where the precision is not certified for the installed models, the reference model answers and
+        ``certified`` is False.
+
+        Parameters
+        ----------
+        image
+            uint8 ``[H, W, 3]``, RGB.
+        precision
+            Required probability of a right answer, in (0, 1); by default the bundle's own constraint.
+        **asked
+            Instead a constraint of another kind, and the environment; see :class:`Asked`.
+
+        Raises
+        ------
+        ImageError, PrecisionError
+            For bad arguments.
+        DigestError, ModelError
+            When a model file is not the recorded one or fails.
+        """
+        start = time.perf_counter()
+        if start > self._look_at:
+            self._look()
+        view, course, outcomes = self._run(check_image(image), None, precision, asked, answer=True)
+        view.recent.note(course.asked, course.certificate is not None, outcomes[0])
+        return prediction(outcomes[0], course, view, start, 1)
+
+    def predict_batch(
+        self,
+        images: Images,
+        precision: float | None = None,
+        **asked: Unpack[Asked],
+    ) -> list[Prediction]:
+        """:meth:`predict` for ``[N, H, W, 3]`` or a sequence of images of any sizes."""
+        start = time.perf_counter()
+        if start > self._look_at:
+            self._look()
+        view, course, outcomes = self._run(images, pieces_of(images), precision, asked, answer=True)
+        for outcome in outcomes:
+            view.recent.note(course.asked, course.certificate is not None, outcome)
+        return [prediction(outcome, course, view, start, len(outcomes)) for outcome in outcomes]
+
+    @property
+    def _engine(self) -> Engine:
+        return self._view.engine
+
+    def _run(
+        self, images: Images, pieces: Pieces | None, precision: float | None, asked: Asked, *, answer: bool
+    ) -> tuple[View, Course, list[Outcome]]:
+        """Outcomes of images in pieces, or of one batch as it is; all from the same view."""
+        view = self._view
+        while True:
+            course = view.course(precision, asked)
+            try:
+                return view, *view.run(images, pieces, course, answer=answer)
+            except (DigestError, ModelNotFoundError):
+                newer = self._after_loss(view)
+                if newer is None:
+                    raise
+                view = newer
+
+    def _after_loss(self, view: View) -> View | None:
+        """The view to go on with when a model of `view` is not there any more, if there is another."""
+        while self._view is view:
+            with contextlib.suppress(ZooError):
+                self.update()
+            if self._store is None or state_of(self._store) == self._seen:
+                break
+        return None if self._view is view else self._view
+
+    def _look(self) -> None:
+        """Have the store looked at in the background."""
+        self._look_at = time.perf_counter() + LOOK_S
+        assert self._follower is not None
+        self._follower.wake()
+
+    def _follow(self) -> None:
+        """Tell the store what was used, follow it, and close what was replaced."""
+        assert self._store is not None
+        for name in self._view.recent.used():
+            self._store.touch(name)
+        with contextlib.suppress(ZooError):  # kept as `problem`; what is installed goes on answering
+            self.update()
+        if self._left:
+            time.sleep(LEAVE_S)
+            while self._left:
+                self._left.pop()
+                breathe()
+
+
+def _check_threads(threads: int) -> None:
+    if threads < 1:
+        raise BundleError(f"expected at least one thread, got {threads}.")

@@ -1,0 +1,206 @@
+"""What a Selector follows: the installed models and all that comes from them, replaced as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import numpy as np
+
+from selector.answering.batches import Images, Pieces, run_pieces
+from selector.answering.engine import Engine, Outcome
+from selector.answering.follower import breathe
+from selector.answering.recent import Question, Recent
+from selector.bundle.bundle import Bundle, valid_certificates
+from selector.bundle.certificate import Certificate, covering
+from selector.bundle.source import Source, StoreSource
+from selector.drift.monitor import Monitor
+from selector.policies.constraint import Constraint, constraint
+from selector.policies.policy import Policy
+from zoo.errors import BundleError
+
+if TYPE_CHECKING:
+    from zoo.store.store import Store
+
+_MOST_COURSES = 1000  # a caller that varies the constraint must not grow memory for ever
+
+
+class Asked(TypedDict, total=False):
+    """What may be asked of an answer instead of a precision; at most one constraint."""
+
+    max_drop: float  # by how much the precision may lie below the reference model's
+    mean_ms: float  # budget of mean time; the most accurate way of answering that keeps it is used
+    p95_ms: float  # budget for 95 of 100 answers
+    environment: str  # where the image was taken, if certificates of environments are to be used
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What to do for one question; without a certificate, the fallback model answers."""
+
+    asked: Question
+    certificate: Certificate | None
+    threshold: float | None
+
+    def void(self) -> Course:
+        """The same question where no certificate counts."""
+        return Course(self.asked, None, None)
+
+
+class View:
+    """A bundle with some of its models: which policy is followed, what is certified, the open sessions.
+
+    Never changed once it is in use, except for sessions and courses that are added when first needed. An
+    answer uses one view from beginning to end.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        source: Source,
+        installed: Sequence[str],
+        *,
+        threads: int,
+        device: str | None = None,
+        watch: bool = True,
+        before: View | None = None,
+    ) -> None:
+        if not installed:
+            names = ", ".join(card.name for card in bundle.models)
+            raise BundleError(
+                f"expected at least one of the models {names} to be installed, got none of them."
+            )
+        self.bundle = bundle
+        self.installed = tuple(installed)
+        self.costs = bundle.costs_ms(device)
+        index = bundle.policy_for(self.installed)
+        fallback = next(name for name in bundle.by_accuracy if name in self.installed)
+        self.index = index
+        self.engine = Engine(
+            bundle,
+            source,
+            None if index is None else bundle.policies[index],
+            fallback,
+            threads=threads,
+            watch=watch,
+        )
+        self.certificates = [] if index is None else valid_certificates(bundle, index)
+        self.courses: dict[tuple[Constraint, str | None] | float | None, Course] = {}
+        self.recent = Recent()
+        self.monitor = Monitor(bundle.drift) if watch and bundle.drift is not None else None
+        if before is not None:
+            self.engine.inherit(before.engine, self.installed)
+            if before.bundle == bundle:  # scores of another bundle would say nothing here
+                self.recent = before.recent
+                self.monitor = before.monitor
+
+    @classmethod
+    def over(
+        cls,
+        store: Store,
+        task: str,
+        *,
+        threads: int,
+        device: str | None,
+        watch: bool = True,
+        before: View | None = None,
+    ) -> View:
+        """The view of what a store holds now; raises :class:`ZooError` where that cannot answer."""
+        source = StoreSource.of(store, task)
+        breathe()
+        bundle = source.bundle()
+        breathe()
+        held = source.held(bundle)
+        return cls(bundle, source, held, threads=threads, device=device, watch=watch, before=before)
+
+    @property
+    def policy(self) -> Policy | None:
+        """The best policy that needs no other models than the installed ones."""
+        return self.engine.policy
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The models that answers may come from: the policy's and the fallback."""
+        followed = () if self.policy is None else self.policy.models
+        return tuple(dict.fromkeys((*followed, self.engine.fallback)))
+
+    def proven_for(self, environment: str | None) -> str | None:
+        """How certificates name an environment: not at all, where they were all made in it."""
+        return None if environment == self.bundle.calibration.environment else environment
+
+    @property
+    def drifted(self) -> bool:
+        """Whether inputs are not like those of the certificates any more."""
+        return self.monitor is not None and self.monitor.alarm
+
+    def course(self, precision: float | None, asked: Asked) -> Course:
+        """What to do for a constraint; raises :class:`PrecisionError` when it is none."""
+        course = self._course(precision, asked)
+        return course.void() if self.drifted else course
+
+    def run(
+        self, images: Images, pieces: Pieces | None, course: Course, *, answer: bool
+    ) -> tuple[Course, list[Outcome]]:
+        """Outcomes of images in pieces, or of one batch as it is, and the course that they followed.
+
+        Where these answers raise the alarm, no certificate counts for them either: they are made again.
+        """
+        outcomes = self._outcomes(images, pieces, course, answer=answer)
+        if answer and self.monitor is not None:
+            self._notice(self.monitor, images, pieces, outcomes)
+            if self.monitor.alarm and course.certificate is not None:
+                course = course.void()
+                outcomes = self._outcomes(images, pieces, course, answer=answer)
+        return course, outcomes
+
+    def _outcomes(
+        self, images: Images, pieces: Pieces | None, course: Course, *, answer: bool
+    ) -> list[Outcome]:
+        run = partial(self.engine.run, threshold=course.threshold, answer=answer)
+        if pieces is None:
+            assert isinstance(images, np.ndarray)
+            return run(images)
+        return run_pieces(run, images, pieces)
+
+    def _notice(
+        self, monitor: Monitor, images: Images, pieces: Pieces | None, outcomes: list[Outcome]
+    ) -> None:
+        """Tell the monitor what the images look like and how sure the models were."""
+        alone = len(outcomes) == 1
+        if alone and monitor.passes():
+            return
+        if pieces is None:
+            assert isinstance(images, np.ndarray)
+            features = [*self.engine.watched(images)]
+        else:
+            features = run_pieces(lambda batch: [*self.engine.watched(batch)], images, pieces)
+        for values, outcome in zip(features, outcomes, strict=True):
+            confidence = outcome.confidence
+            if not alone and monitor.passes():
+                continue
+            monitor.update(values, None if confidence is None else (outcome.path[0], confidence))
+
+    def _course(self, precision: float | None, asked: Asked) -> Course:
+        if not asked and (precision is None or isinstance(precision, float)):  # what most calls ask
+            known = self.courses.get(precision)
+            if known is not None:
+                return known
+        return self._new_course(precision, asked)
+
+    def _new_course(self, precision: float | None, asked: Asked) -> Course:
+        environment = self.proven_for(asked.get("environment"))
+        levels: Any = {name: level for name, level in asked.items() if name != "environment"}
+        wanted = constraint(precision, **levels) or self.bundle.default
+        course = self.courses.get((wanted, environment))
+        if course is None:
+            best = None
+            if self.index is not None:
+                best = covering(self.certificates, wanted, policy=self.index, environment=environment)
+            course = Course(Question(wanted, environment), best, best.threshold if best else None)
+            if len(self.courses) < _MOST_COURSES:
+                self.courses[wanted, environment] = course
+                if not asked and environment is None:
+                    self.courses[precision] = course
+        return course

@@ -1,0 +1,1 @@
+"""The exported folder: certificates, policies, graphs and where the files come from."""

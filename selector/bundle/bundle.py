@@ -1,0 +1,213 @@
+"""The bundle on disk: ``bundle.json``, the selector graph and the models, read and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from selector.bundle.certificate import Certificate
+from selector.drift.reference import DriftReference
+from selector.policies.cascade import CascadePolicy, LookaheadPolicy
+from selector.policies.constraint import Constraint
+from selector.policies.input import InputPolicy
+from selector.policies.policy import Policy
+from selector.policies.staged import StagedPolicy
+from zoo.errors import BundleError, ModelNotFoundError
+from zoo.files import read_record, sha256_bytes
+from zoo.models.card import ModelCard, check_same_classes
+from zoo.models.latency import Milliseconds
+from zoo.types import Name, Positive, Sha256, check_relative
+
+SCHEMA_VERSION = 4
+OLDEST_VERSION = 2  # has no drift reference, and as version 3 no look-ahead cascades
+BUNDLE_FILE = "bundle.json"
+
+
+class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The data that policy and certificates come from."""
+
+    data_sha256: Sha256
+    fit: Positive  # samples per split
+    tune: Positive
+    certify: Positive
+    top_k: Positive = 1  # an answer counts as right when the label is among its k most probable classes
+    agree_with: Name | None = None  # right is what this model says; None: the label
+    environment: str | None = None  # samples of this environment only; None: of all
+
+
+class SelectorGraph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The graph ``image`` → ``features`` float32 ``[N, F]``, ``scores`` float32 ``[N, M]``."""
+
+    file: str
+    sha256: Sha256
+    size_bytes: Positive
+    features: tuple[str, ...]
+    estimator: str  # kind of the classifier, in words
+
+    def __post_init__(self) -> None:
+        check_relative(self.file)
+
+
+class DeviceCosts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Typical (median) wall-clock milliseconds of one image on one device."""
+
+    device: Name
+    threads: Positive
+    image: tuple[Positive, Positive]  # height, width in pixels
+    models: dict[str, Milliseconds]
+    selector_ms: Annotated[float, Meta(ge=0)] = 0.0  # features and scores; 0 where no policy needs them
+    stage_ms: Annotated[float, Meta(ge=0)] = 0.0  # the graph of a state, after a model ran
+    confidence_ms: Annotated[float, Meta(ge=0)] = 0.0  # looking at a model's raw confidence instead
+
+
+class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Everything a device needs to choose and answer, except the model files themselves."""
+
+    schema_version: Positive
+    task: str
+    classes: Annotated[tuple[str, ...], Meta(min_length=2)]
+    models: Annotated[tuple[ModelCard, ...], Meta(min_length=1)]
+    by_accuracy: tuple[Name, ...]  # most accurate model first (fit and tune data); the reference leads
+    policies: Annotated[
+        tuple[InputPolicy | CascadePolicy | LookaheadPolicy | StagedPolicy, ...], Meta(min_length=1)
+    ]  # best first
+    default: Constraint
+    certificates: tuple[Certificate, ...]
+    costs: Annotated[tuple[DeviceCosts, ...], Meta(min_length=1)]
+    calibration: Calibration
+    selector: SelectorGraph | None = None
+    drift: DriftReference | None = None  # what inputs are held against; None: nothing notices a change
+
+    def __post_init__(self) -> None:
+        names = [card.name for card in self.models]
+        if len(set(names)) != len(names):
+            raise ValueError("models: names must be distinct")
+        if sorted(self.by_accuracy) != sorted(names):
+            raise ValueError(f"by_accuracy: expected each of {sorted(names)} once")
+        for i, policy in enumerate(self.policies):
+            unknown = set(policy.models) - set(names)
+            if unknown or len(set(policy.models)) != len(policy.models):
+                raise ValueError(
+                    f"policies[{i}]: expected distinct models of this bundle, got {list(policy.models)}"
+                )
+            if needs_graph(policy) and self.selector is None:
+                raise ValueError(f"policies[{i}]: expected a selector graph for its features, got none")
+            if isinstance(policy, StagedPolicy) and policy.features:
+                assert self.selector is not None
+                if policy.features != self.selector.features:
+                    raise ValueError(f"policies[{i}].features: expected those of the selector graph")
+        for certificate in self.certificates:
+            if certificate.policy >= len(self.policies):
+                raise ValueError(
+                    f"certificates: expected one of {len(self.policies)} policies, got {certificate.policy}"
+                )
+        for costs in self.costs:
+            if set(costs.models) != set(names):
+                raise ValueError(f"costs of {costs.device!r}: expected each of {sorted(names)} once")
+        if self.drift is not None and not set(self.drift.confidence) <= set(names):
+            raise ValueError(
+                f"drift.confidence: expected models of this bundle, got {sorted(self.drift.confidence)}"
+            )
+        if set(check_same_classes(self.models)) != set(self.classes):
+            raise ValueError("classes: expected the classes of the models")
+
+    @property
+    def reference(self) -> str:
+        """The most accurate single model: what answers when nothing is certified."""
+        return self.by_accuracy[0]
+
+    def card(self, name: str) -> ModelCard:
+        """The card of one model; raises :class:`ModelNotFoundError`."""
+        for card in self.models:
+            if card.name == name:
+                return card
+        raise ModelNotFoundError(
+            f"no model {name!r} in this bundle. It names: {', '.join(card.name for card in self.models)}."
+        )
+
+    def subject(self, policy: int) -> str:
+        """Digest of all that a certificate for the policy with this index depends on.
+
+        A certificate whose ``subject_sha256`` differs was made for something else and does not count.
+        """
+        chosen = self.policies[policy]
+        return subject(chosen, self.selector, self.classes, [self.card(name) for name in chosen.models])
+
+    def policy_for(self, installed: Iterable[str]) -> int | None:
+        """Index of the best policy that needs no other models than the `installed` ones, or None."""
+        held = set(installed)
+        return next((i for i, policy in enumerate(self.policies) if set(policy.models) <= held), None)
+
+    def costs_ms(self, device: str | None = None) -> DeviceCosts:
+        """Costs on `device`, by default the first device that was measured.
+
+        Raises
+        ------
+        BundleError
+            When that device was not measured.
+        """
+        for costs in self.costs:
+            if device in (None, costs.device):
+                return costs
+        raise BundleError(
+            f"expected costs of device {device!r}, got only: {', '.join(c.device for c in self.costs)}. "
+            "Name one of these, or measure on the device: zooselect bench"
+        )
+
+
+def needs_graph(policy: Policy) -> bool:
+    """Whether the policy needs the selector graph, for its scores or its features."""
+    return isinstance(policy, InputPolicy) or (isinstance(policy, StagedPolicy) and bool(policy.features))
+
+
+def valid_certificates(bundle: Bundle, policy: int) -> list[Certificate]:
+    """Certificates of the policy with this index that were made for exactly what the bundle holds."""
+    digest = bundle.subject(policy)
+    return [
+        certificate
+        for certificate in bundle.certificates
+        if certificate.policy == policy and certificate.subject_sha256 == digest
+    ]
+
+
+def subject(
+    policy: Policy, graph: SelectorGraph | None, classes: tuple[str, ...], models: Iterable[ModelCard]
+) -> str:
+    """SHA-256 of policy, graphs, classes and model digests, in an order-free canonical form."""
+    parts = {
+        "policy": policy,
+        "selector": graph.sha256 if graph and needs_graph(policy) else None,
+        "classes": classes,
+        "models": {card.name: card.sha256 for card in models},
+    }
+    return sha256_bytes(msgspec.json.encode(parts, order="deterministic"))
+
+
+def read_bundle(folder: str | Path) -> Bundle:
+    """Read and validate ``bundle.json`` in `folder`.
+
+    Raises
+    ------
+    BundleError
+        When there is none.
+    CardError
+        When a field is missing, unknown, of the wrong type or inconsistent; the message has its path.
+    SchemaVersionError
+        When a newer zooselect wrote it, or an older one with another format.
+    """
+    path = Path(folder) / BUNDLE_FILE
+    if not path.is_file():
+        raise BundleError(
+            f"expected a bundle in {folder}, got no {BUNDLE_FILE} there. "
+            "Make one with 'zooselect export', or check the path."
+        )
+    return read_record(path, Bundle, schema_version=SCHEMA_VERSION, oldest=OLDEST_VERSION)
+
+
+def bundle_json_schema() -> dict[str, Any]:
+    """JSON Schema of ``bundle.json``."""
+    return msgspec.json.schema(Bundle)

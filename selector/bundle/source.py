@@ -1,0 +1,132 @@
+"""Where a Selector's files come from: the folder of a bundle, or the store of a device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from selector.bundle.bundle import OLDEST_VERSION, SCHEMA_VERSION, Bundle
+from zoo.errors import BundleError, DigestError
+from zoo.files import decode_record, read_verified
+from zoo.models.card import ModelCard
+from zoo.models.model import Model
+from zoo.releases.release import BundleRelease
+from zoo.store.installed import INSTALLED_FILE
+
+if TYPE_CHECKING:
+    from zoo.store.store import Store
+
+
+class Source(Protocol):
+    """Finds what a bundle names. Everything is verified before it is handed out."""
+
+    def held(self, bundle: Bundle) -> tuple[str, ...]:
+        """Names of the bundle's models that are there, in the bundle's order."""
+        ...
+
+    def model(self, card: ModelCard, *, threads: int) -> Model:
+        """Open the model with exactly this card."""
+        ...
+
+    def read(self, file: str, sha256: str, size_bytes: int) -> bytes:
+        """Content of a graph of the bundle."""
+        ...
+
+
+class FolderSource:
+    """A bundle's folder, as ``zooselect export`` writes it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def held(self, bundle: Bundle) -> tuple[str, ...]:
+        """Names of the models whose files are there."""
+        return tuple(card.name for card in bundle.models if (self.folder / card.file).is_file())
+
+    def model(self, card: ModelCard, *, threads: int) -> Model:
+        """Open a model file; raises :class:`DigestError` when it is not the recorded one."""
+        return Model.open(card, self.folder, threads=threads)
+
+    def read(self, file: str, sha256: str, size_bytes: int) -> bytes:
+        """Read a graph; raises :class:`DigestError` when it is not the recorded one."""
+        return read_verified(self.folder / file, sha256, size_bytes)
+
+
+class StoreSource:
+    """One installed bundle of a device's store, and the models that are installed beside it."""
+
+    def __init__(self, store: Store, release: BundleRelease) -> None:
+        self.store = store
+        self.release = release
+
+    @classmethod
+    def of(cls, store: Store, task: str) -> StoreSource:
+        """The source of the installed bundle `task`; raises :class:`BundleError` when there is none."""
+        releases = {item.release.name: item.release for item in store.installed.bundles}
+        if task not in releases:
+            raise BundleError(
+                f"expected the bundle {task!r} in the store {store.folder}, got: "
+                f"{', '.join(sorted(releases)) or 'no bundle'}. Install it, or name one of these."
+            )
+        return cls(store, releases[task])
+
+    def bundle(self) -> Bundle:
+        """The bundle's record.
+
+        Raises
+        ------
+        DigestError
+            When its file is not the released one.
+        CardError, SchemaVersionError
+            When it does not validate.
+        """
+        content = self.store.read(self.release.record)
+        name = f"bundle {self.release.name!r}"
+        return decode_record(content, Bundle, name=name, schema_version=SCHEMA_VERSION, oldest=OLDEST_VERSION)
+
+    def held(self, bundle: Bundle) -> tuple[str, ...]:
+        """Names of the models that are installed as the bundle knows them.
+
+        One of the same name but another digest does not count: nothing is proven for it.
+        """
+        installed = {item.release.name: item.release.card.sha256 for item in self.store.installed.models}
+        return tuple(card.name for card in bundle.models if installed.get(card.name) == card.sha256)
+
+    def model(self, card: ModelCard, *, threads: int) -> Model:
+        """Open an installed model.
+
+        Raises
+        ------
+        ModelNotFoundError
+            When it is not installed any more.
+        DigestError
+            When another version of it is installed by now.
+        """
+        model = self.store.model(card.name, threads=threads)
+        if model.card.sha256 != card.sha256:
+            raise DigestError(
+                f"model {card.name!r}: expected the version {card.sha256[:16]}…, got "
+                f"{model.card.sha256[:16]}… from the store. "
+                "Call update(), so that the Selector follows what is installed now."
+            )
+        return model
+
+    def read(self, file: str, sha256: str, size_bytes: int) -> bytes:
+        """Read a graph; raises :class:`DigestError` when the release has another one, or none."""
+        blob = self.release.files.get(file)
+        if blob is None or (blob.sha256, blob.size_bytes) != (sha256, size_bytes):
+            found = "none" if blob is None else f"{blob.sha256[:16]}… of {blob.size_bytes:,} bytes"
+            raise DigestError(
+                f"bundle {self.release.name!r}: expected {file} {sha256[:16]}… of {size_bytes:,} bytes, got "
+                f"{found}. It was published wrongly; publish it again."
+            )
+        return self.store.read(blob)
+
+
+def state_of(store: Store) -> tuple[int, int, int]:
+    """Something that differs as soon as anything was installed or evicted; costs one look at a file."""
+    try:
+        found = (store.folder / INSTALLED_FILE).stat()
+    except OSError:
+        return (0, 0, 0)
+    return (found.st_mtime_ns, found.st_ino, found.st_size)

@@ -1,0 +1,1 @@
+"""A device: tasks, variants, and the background work that keeps its models current."""

@@ -1,0 +1,278 @@
+"""The updater: the process in which a device keeps its store in line, so that answers never wait for that.
+
+It reads orders from standard input, one JSON line each, and writes one line for each to standard output. It
+ends when its input does, as it does when the device's process dies in whatever way. A download that it was
+at is gone on with the next time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+import zoo.errors
+from selector.answering.recent import Recalled
+from selector.device.reconciler import Keeper, Round
+from zoo.client.client import Change, Freshness
+from zoo.errors import FetchError, UpdaterError, ZooError
+
+MAX_ORDER_BYTES = 64 * 2**20
+MAX_REPLY_BYTES = 2**20
+MOST_TASKS = 256
+GRACE_S = 0.5  # for the end of a download; then the process ends as it stands
+PATIENCE_S = 1.0  # what the device waits for that
+LOOK_S = 1.0  # how often the process looks for its parent
+NICENESS = 10
+PIECE = 128  # answers that are encoded at a time, in a fraction of a millisecond
+_MOST_TEXT = 4000  # characters of a problem
+_START = (
+    "import json, sys; task = json.loads(sys.stdin.buffer.readline()); sys.path[:] = task['path']; "
+    "from selector.device.background import work; work(task)"
+)
+_ADVICE = "Answers go on with what is installed; the process is started again with the next round."
+
+
+class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Do one round, for these answers."""
+
+    lately: Annotated[tuple[Recalled, ...], Meta(max_length=MOST_TASKS)]
+
+
+class Problem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A :class:`ZooError` on its way."""
+
+    kind: Annotated[str, Meta(max_length=100)]
+    text: str
+
+    @classmethod
+    def of(cls, error: ZooError) -> Problem:
+        """What is sent of an error."""
+        return cls(type(error).__name__, str(error)[:_MOST_TEXT])
+
+    def error(self) -> ZooError:
+        """The error again; one that is more than its text becomes a plain :class:`ZooError`."""
+        kind = getattr(zoo.errors, self.kind, None)
+        plain = isinstance(kind, type) and issubclass(kind, ZooError) and kind is not FetchError
+        return kind(self.text) if kind is not None and plain else ZooError(self.text)
+
+
+class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a round brought."""
+
+    change: Change | None
+    freshness: Freshness
+    problem: Problem | None
+    unknown: tuple[str, ...] = ()
+
+
+class Updater:
+    """The device's side of the process, which is started with the first round."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._replies: io.BufferedReader | None = None
+        self._said: IO[bytes] | None = None
+        self._starting = threading.Lock()
+        self._stopped = False
+        self._checked: float | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Number of the process; None where there is none."""
+        process = self._process
+        return None if process is None else process.pid
+
+    def round(self, lately: Sequence[Recalled]) -> Round:
+        """Have one round done and wait for it; what goes wrong is in the result."""
+        try:
+            reply = self._ask(lately)
+        except UpdaterError as error:
+            return Round(None, Freshness(True, str(error), self._checked), error)
+        self._checked = reply.freshness.checked
+        problem = None if reply.problem is None else reply.problem.error()
+        return Round(reply.change, reply.freshness, problem, reply.unknown)
+
+    def stop(self) -> None:
+        """End the process, also in the middle of a round; it is not started again."""
+        with self._starting:
+            self._stopped = True
+            self._end()
+
+    def _ask(self, lately: Sequence[Recalled]) -> Reply:
+        parts = [_encoded(item) for item in lately[:MOST_TASKS]]
+        with self._starting:
+            if self._stopped:
+                raise _failed("it was stopped")
+            if self._process is None:
+                self._start()
+            process, replies = self._process, self._replies
+        assert process is not None
+        assert process.stdin is not None
+        assert replies is not None
+        line = b""
+        with contextlib.suppress(OSError, ValueError):  # it has ended; the empty answer says so
+            _write(process.stdin, b'{"lately":[' + b",".join(parts) + b"]}\n")
+            line = replies.readline(MAX_REPLY_BYTES)
+        try:
+            if line.endswith(b"\n"):
+                return msgspec.json.decode(line, type=Reply)
+            reason = "more than a reply" if line else None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            reason = f"no reply: {error}"
+        with self._starting:
+            stopped = self._stopped
+            ended = self._end()
+        raise _failed("it was stopped" if stopped else reason or ended)
+
+    def _start(self) -> None:
+        task = {
+            "path": [str(Path(__file__).resolve().parents[1]), *filter(None, sys.path)],
+            "folder": str(self.folder),
+            "parent": os.getpid(),
+        }
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  # closed in _end
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _START],
+                bufsize=0,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._said,
+                env=environment,
+                start_new_session=True,  # an interrupt from the keyboard is for the device's process
+            )
+        except OSError as error:
+            self._said.close()
+            raise _failed(f"it cannot be started: {error.strerror}") from error
+        assert self._process.stdin is not None
+        assert isinstance(self._process.stdout, io.RawIOBase)
+        self._replies = io.BufferedReader(self._process.stdout)
+        with contextlib.suppress(OSError):
+            _write(self._process.stdin, json.dumps(task).encode() + b"\n")
+
+    def _end(self) -> str:
+        """End the process and say how it ended; the lock is held."""
+        process, replies, said = self._process, self._replies, self._said
+        if process is None or replies is None or said is None:
+            return "it had ended"
+        self._process = None
+        assert process.stdin is not None
+        process.stdin.close()
+        try:
+            code = process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            _kill(process)
+            code = process.wait()
+        replies.close()
+        with said:
+            said.seek(max(0, said.seek(0, os.SEEK_END) - 300))
+            words = said.read().decode("utf-8", "replace").strip().splitlines()
+        how = signal.Signals(-code).name if code < 0 else f"status {code}"
+        return f"it ended ({how})" + (f", with the words {words[-1]!r}" if words else "")
+
+
+def work(task: dict[str, Any]) -> None:
+    """The process itself: rounds until its input ends."""
+    with contextlib.suppress(OSError, AttributeError):
+        os.nice(NICENESS)
+    replies = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # whatever prints, prints there
+    threading.Thread(target=_watch, args=(task["parent"],), daemon=True).start()
+    serve(Path(task["folder"]), sys.stdin.buffer, replies)
+
+
+def serve(folder: Path, orders: IO[bytes], replies: IO[bytes], *, leave: Any = None) -> None:
+    """Answer each line of `orders` with one of `replies`.
+
+    Parameters
+    ----------
+    leave
+        What to do when a round is still going on some time after the end of `orders`; by default, to end the
+        process and those that it started.
+    """
+    waiting: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+    cancel = threading.Event()
+
+    def read() -> None:
+        while (line := orders.readline(MAX_ORDER_BYTES)).endswith(b"\n"):
+            waiting.put(line)
+        cancel.set()
+        waiting.put(None)
+        time.sleep(GRACE_S)
+        (leave or _leave)()
+
+    threading.Thread(target=read, name="zooselect orders", daemon=True).start()
+    keeper: Keeper | None = None
+    while (line := waiting.get()) is not None and not cancel.is_set():
+        try:
+            lately = msgspec.json.decode(line, type=Order).lately
+            keeper = keeper or Keeper.open(folder)
+            keeper.touch(lately)
+            found = keeper.look(lately, cancel=cancel)
+        except Exception as error:  # whatever it is, the next round may do better
+            problem = error if isinstance(error, ZooError) else _failed(f"{type(error).__name__}: {error}")
+            found = Round(None, Freshness(True, str(problem), None), problem)
+        told = None if found.problem is None else Problem.of(found.problem)
+        reply = Reply(found.change, found.freshness, told, found.unknown)
+        with contextlib.suppress(OSError):  # nobody is there any more, as the end of the input will tell
+            replies.write(msgspec.json.encode(reply) + b"\n")
+    if keeper is not None:
+        keeper.close()
+
+
+def _encoded(item: Recalled) -> bytes:
+    """The answers as JSON; piece by piece, so that answers in other threads get their turns."""
+    pieces = []
+    for i in range(0, len(item.noted), PIECE):
+        pieces.append(msgspec.json.encode(item.noted[i : i + PIECE], enc_hook=float)[1:-1])
+        time.sleep(0.001)
+    head = msgspec.json.encode(msgspec.structs.replace(item, noted=[]))
+    return head[:-2] + b",".join(pieces) + b"]}"
+
+
+def _watch(parent: int) -> None:
+    """End the process when its parent is gone; another process may hold its input open."""
+    while os.getppid() == parent:
+        time.sleep(LOOK_S)
+    _leave()
+
+
+def _leave() -> None:
+    with contextlib.suppress(AttributeError, OSError):
+        if os.getpgrp() == os.getpid():
+            os.killpg(os.getpid(), signal.SIGKILL)  # a self-test under way ends too
+    os._exit(0)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (AttributeError, OSError):
+        process.kill()
+
+
+def _write(pipe: IO[bytes], content: bytes) -> None:
+    left = memoryview(content)
+    while left:
+        left = left[pipe.write(left) :]
+
+
+def _failed(what: str) -> UpdaterError:
+    return UpdaterError(f"expected a reply of the device's background process, got: {what}. {_ADVICE}")

@@ -1,0 +1,371 @@
+"""A device: answers from its store, and keeps the store in line with what its inputs or a server ask for."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Unpack
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from selector.answering.follower import Follower
+from selector.answering.recent import Recalled
+from selector.answering.selector import Prediction, Selector
+from selector.answering.view import Asked
+from selector.device.background import Updater
+from selector.device.reconciler import MIN_ANSWERS, Keeper, Round
+from selector.device.settings import (
+    CONFIG_FILE,
+    PRICE_PER_MB,
+    SCHEMA_VERSION,
+    TOKEN_FILE,
+    DeviceConfig,
+    Mode,
+    read_config,
+    write_token,
+)
+from selector.device.variants import Variant, Variants
+from selector.drift.monitor import DriftStatus
+from selector.drift.recognition import LEAST
+from zoo.client.client import Change, Client, Progress
+from zoo.client.trust import Trust
+from zoo.errors import BundleError, CardError, DigestError, ModelNotFoundError, ZooError
+from zoo.files import encode_record, write_atomic
+from zoo.store.store import Store
+
+__all__ = [
+    "CONFIG_FILE",
+    "EVERY_S",
+    "MIN_ANSWERS",
+    "PRICE_PER_MB",
+    "TOKEN_FILE",
+    "Device",
+    "DeviceConfig",
+    "Mode",
+    "Round",
+    "Variant",
+]
+
+EVERY_S = 60.0
+
+
+class Device:
+    """A store, its client and a selector for each installed task.
+
+    A task may have variants, each certified for an environment. When the inputs no longer look like those
+    that a variant was certified on, the device goes on with the one that they look like, as soon as it has
+    it, and until then with the most accurate model.
+
+    Nothing of this is needed to answer from a bundle in a folder: see :class:`selector.Selector`.
+
+    Modes: ``local`` never looks at the publisher by itself; ``local_then_update`` answers with what is there
+    and updates in the background; ``latest`` updates before the first answer, where that is possible.
+
+    What goes on in the background goes on in a process of its own, which takes no time from the answers; this
+    one opens the models that have come.
+    """
+
+    def __init__(self, folder: Path, config: DeviceConfig, *, threads: int = 1) -> None:
+        self.folder = folder
+        self.config = config
+        self.threads = threads
+        self.store = Store.open(folder, budget_bytes=config.budget_bytes)
+        self._keeper = Keeper(self.store, config)
+        self._variants = Variants(self.store, threads=threads)
+        self._due: dict[
+            str, tuple[Selector, int, int]
+        ] = {}  # task → after which inputs to look, then how many
+        self._noticer = Follower(self._recognise)
+        self._working = threading.Lock()
+        self._stop = threading.Event()
+        self._wake = threading.Event()  # the next round need not wait any longer
+        self._thread: threading.Thread | None = None
+        self._updater: Updater | None = None
+        self.last: Round | None = None
+
+    @classmethod
+    def set_up(
+        cls,
+        folder: str | Path,
+        url: str,
+        root: bytes,
+        *,
+        group: str | None = None,
+        budget_bytes: int | None = None,
+        mode: Mode = "local_then_update",
+        service: str | None = None,
+        token: str | None = None,
+        price_per_mb: float = PRICE_PER_MB,
+        threads: int = 1,
+    ) -> Device:
+        """Make a device of a folder, or change the settings of one.
+
+        Parameters
+        ----------
+        url
+            Root of the published files.
+        root
+            The publisher's ``metadata/1.root.json``, obtained over a way that is trusted.
+        group
+            Of devices that a server controls together.
+        budget_bytes
+            Storage for models and bundles.
+        service, token
+            Whom to tell what was asked, counts only, and the token of the group for it.
+
+        Raises
+        ------
+        TrustError
+            When `root` is not a root, or the device trusts another one.
+        CardError
+            When a setting is out of range.
+        """
+        path = Path(folder)
+        try:
+            config = msgspec.convert(
+                {
+                    "schema_version": SCHEMA_VERSION,
+                    "url": url,
+                    "group": group,
+                    "budget_bytes": budget_bytes,
+                    "mode": mode,
+                    "service": service,
+                    "price_per_mb": price_per_mb,
+                },
+                DeviceConfig,
+            )
+        except msgspec.ValidationError as error:
+            raise CardError(f"the device cannot be set up: {error}. Correct the setting.") from error
+        if service is not None and (token is None or group is None):
+            raise CardError(
+                "expected the group and its token with the service to report to, got one of them."
+            )
+        Trust.pin(path / "tuf", root)
+        if token is not None:
+            write_token(path, token)
+        write_atomic(path / CONFIG_FILE, encode_record(config))
+        return cls(path, config, threads=threads)
+
+    @classmethod
+    def open(cls, folder: str | Path, *, threads: int = 1) -> Device:
+        """Open a device that was set up; raises :class:`CardError` where there is none."""
+        return cls(Path(folder), read_config(Path(folder)), threads=threads)
+
+    @property
+    def client(self) -> Client:
+        """The client of the store, opened when first needed."""
+        return self._keeper.client
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the installed tasks."""
+        return self._variants.tasks
+
+    def selector(self, task: str | None = None) -> Selector:
+        """The selector of the variant that answers for a task now; without a name, of the only task.
+
+        Raises
+        ------
+        BundleError
+            When it is not installed, or there are several and none is named.
+        """
+        return self._variants.selector(self._named(task))
+
+    def predict(
+        self,
+        image: NDArray[np.uint8],
+        precision: float | None = None,
+        *,
+        task: str | None = None,
+        **asked: Unpack[Asked],
+    ) -> Prediction:
+        """Answer one image with what is installed; see :meth:`selector.Selector.predict`.
+
+        When inputs have drifted, the variant that they look like is looked for beside the answers.
+        """
+        name = self._named(task)
+        selector = self._variants.selector(name)
+        try:
+            answer = selector.predict(image, precision, **asked)
+        except (BundleError, DigestError, ModelNotFoundError):
+            other = self._variants.rescue(name)  # what the variant had was evicted for another one
+            if other is None or other is selector:
+                raise
+            return other.predict(image, precision, **asked)
+        if selector.drifted:
+            self._notice(name, selector)
+        return answer
+
+    def variant(self, task: str | None = None) -> Variant:
+        """Which bundle answers for a task now; raises like :meth:`selector`."""
+        release = self._variants.active(self._named(task))
+        return Variant(release.task, release.name, release.environment)
+
+    def variants(self, task: str | None = None) -> tuple[Variant, ...]:
+        """All installed bundles of a task; raises like :meth:`selector`."""
+        releases = self._variants.of(self._named(task))
+        return tuple(Variant(one.task, one.name, one.environment) for one in releases)
+
+    def use(self, task: str, environment: str | None = None) -> Variant:
+        """Go on with the installed variant for an environment, or with the task's own for None.
+
+        It is remembered, until inputs say otherwise or this is called again.
+
+        Raises
+        ------
+        BundleError
+            When it is not installed.
+        """
+        return self._variants.use(task, environment)
+
+    def drift(self, task: str | None = None) -> DriftStatus | None:
+        """Whether the inputs of a task have drifted; None where its bundle cannot tell."""
+        return self.selector(task).drift
+
+    def _named(self, task: str | None) -> str:
+        if task is not None:
+            return task
+        tasks = self.tasks
+        if len(tasks) != 1:
+            raise BundleError(
+                f"expected the name of a task, got none; installed: {', '.join(tasks) or 'none'}. "
+                "Name one, or install one first."
+            )
+        return tasks[0]
+
+    def install(self, task: str, *, progress: Progress | None = None) -> Change:
+        """Install a task, or a variant of one, with the model to start with.
+
+        Raises like :meth:`zoo.client.client.Client.install`.
+        """
+        with self._working:
+            change = self.client.install(bundles=(task,), progress=progress)
+        self._variants.follow()
+        return change
+
+    def update(self, *, progress: Progress | None = None) -> Change:
+        """Do once what the device does in the background; raises like :meth:`.Client.install`.
+
+        In a group, the signed assignment is followed. Otherwise installed things are brought to their newest
+        version, and then the models are fetched that pay for what was asked lately; of a task whose inputs
+        have drifted, the variant that they look like.
+        """
+        with self._working:
+            change = self._keeper.update(self._lately(), progress=progress)
+        self._follow()
+        return change
+
+    def wanted_models(self) -> tuple[str, ...]:
+        """What pays for what was asked lately; see :meth:`.Keeper.wanted_models`."""
+        return self._keeper.wanted_models(self._lately())
+
+    def start(self, every_s: float = EVERY_S) -> None:
+        """Keep the store up to date in the background until :meth:`stop`; failures are in :attr:`last`."""
+        if self._thread is not None or self.config.mode == "local":
+            return
+        self._stop.clear()
+        self._wake.clear()
+        updater = self._updater = Updater(self.folder)
+        latest = self.config.mode == "latest"
+        if latest:
+            self._round(updater)
+        self._thread = threading.Thread(
+            target=self._run, args=(updater, every_s, latest), name="zooselect device", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the work in the background; a download under way is kept for the next time."""
+        self._stop.set()
+        self._wake.set()
+        if self._updater is not None:
+            self._updater.stop()
+            self._updater = None
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def look(self) -> Round:
+        """:meth:`update`, then :meth:`report`, here and now; errors are in the result, not raised."""
+        lately = self._lately()
+        with self._working:
+            found = self._keeper.look(lately)
+        return self._finish(found, lately)
+
+    def report(self) -> None:
+        """Tell the service what was asked lately; see :meth:`selector.device.reconciler.Keeper.report`."""
+        self._keeper.report(self._lately())
+
+    def close(self) -> None:
+        """Stop the work in the background and close all connections."""
+        self.stop()
+        self._keeper.close()
+
+    def _run(self, updater: Updater, every_s: float, wait: bool) -> None:
+        if wait:
+            self._wake.wait(every_s)
+        while not self._stop.is_set():
+            self._wake.clear()
+            self._round(updater)
+            self._wake.wait(every_s)
+
+    def _round(self, updater: Updater) -> None:
+        while not self._working.acquire(timeout=0.1):  # the application installs something itself
+            if self._stop.is_set():
+                return
+        try:
+            lately = self._lately()
+            found = updater.round(lately)
+        finally:
+            self._working.release()
+        if not self._stop.is_set():
+            self._finish(found, lately)
+
+    def _finish(self, found: Round, lately: list[Recalled]) -> Round:
+        """Follow what a round brought, and remember it."""
+        if found.problem is None:
+            self._variants.told(lately)
+        try:
+            self._follow()
+        except ZooError as error:
+            found = replace(found, problem=found.problem or error)
+        self.last = found
+        return found
+
+    def _lately(self) -> list[Recalled]:
+        return self._variants.lately()
+
+    def _follow(self) -> None:
+        """Have all selectors follow the store, and tasks whose inputs have drifted go on with what fits."""
+        try:
+            self._variants.follow()
+        finally:
+            self._go_on()
+
+    def _notice(self, task: str, selector: Selector) -> None:
+        """After an alarm, look what inputs look like, once that can be told, then less and less often."""
+        seen = selector.inputs_seen
+        watched, due, wait = self._due.get(task, (None, 0, 0))
+        if watched is not selector:
+            due, wait = seen + LEAST, LEAST
+            self._due[task] = (selector, due, wait)
+        if seen >= due:
+            self._due[task] = (selector, seen + wait, 2 * wait)
+            self._noticer.wake()
+
+    def _recognise(self) -> None:
+        """Go on with installed variants that fit, and in any case have a round begin now."""
+        with contextlib.suppress(ZooError):  # the next round tries again, and keeps what is wrong
+            self._go_on()
+        self._wake.set()
+
+    def _go_on(self) -> None:
+        """Have tasks whose inputs have drifted go on with the installed variant that they look like."""
+        for task, selector in self._variants.selectors.items():
+            if selector.drifted and self._variants.recognise(task) is not None:
+                self._due.pop(task, None)
+                self._wake.set()  # for what there was no room for beside the variant before

@@ -1,0 +1,334 @@
+"""The keeper: brings a device's store in line with what is published, assigned or worth fetching.
+
+It needs the latest answers and no open model, so that it works in another process as well as in this one.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from selector.answering.recent import Recalled, questions
+from selector.bundle.bundle import Bundle
+from selector.bundle.source import StoreSource
+from selector.device.reporter import Reporter
+from selector.device.settings import DeviceConfig, read_config, read_token
+from selector.drift.monitor import DriftStatus
+from selector.drift.recognition import LEAST, likenesses, recognised
+from selector.telemetry.report import MOST_NUMBERS, Drift, DriftNumber
+from selector.worth.best_set import Task, worth
+from selector.worth.missed import demand_of
+from selector.worth.value import task_of
+from zoo.client.client import Change, Client, Freshness, Progress
+from zoo.errors import BudgetError, ZooError
+from zoo.releases.input_reference import DriftFeature as DriftFeature
+from zoo.releases.release import BundleRelease, Index
+from zoo.store.store import Store
+
+MIN_ANSWERS = 50  # before that, what was asked says too little to fetch anything for it
+REPORT_S = 10.0  # between two reports, unless an alarm is new
+MOST_LIKE = 4  # variants of which a report says how much the inputs are like theirs
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one look at the publisher brought."""
+
+    change: Change | None  # None where nothing was tried or it failed
+    freshness: Freshness
+    problem: ZooError | None  # why something failed; the device goes on answering
+    unknown: tuple[str, ...] = ()  # tasks whose inputs have drifted and look like no published variant
+
+
+class Keeper:
+    """The client and the reporter of one store, opened when first needed."""
+
+    def __init__(self, store: Store, config: DeviceConfig) -> None:
+        self.store = store
+        self.config = config
+        self._client: Client | None = None
+        self._reporter: Reporter | None = None
+        self._opening = threading.Lock()
+        self._unknown: tuple[str, ...] = ()
+        self._report_at = 0.0
+        self._alarms: set[str] = set()  # bundles whose inputs had drifted in the last report
+        self._told: dict[str, int] = {}  # task → number of the latest answer whose models were noted as used
+
+    @classmethod
+    def open(cls, folder: Path) -> Keeper:
+        """The keeper of a device that was set up; raises :class:`CardError` where there is none."""
+        config = read_config(folder)
+        return cls(Store.open(folder, budget_bytes=config.budget_bytes), config)
+
+    @property
+    def client(self) -> Client:
+        """The client of the store."""
+        with self._opening:
+            if self._client is None:
+                self._client = Client(self.store, self.config.url, group=self.config.group)
+            return self._client
+
+    def look(self, lately: Sequence[Recalled], *, cancel: threading.Event | None = None) -> Round:
+        """:meth:`update`, then :meth:`report`; errors of ours are in the result, not raised."""
+        change: Change | None = None
+        problem: ZooError | None = None
+        try:
+            change = self.update(lately, cancel=cancel)
+        except ZooError as error:
+            problem = error
+        try:
+            alarms = {item.task for item in lately if item.drift is not None and item.drift.alarm}
+            due = time.monotonic() >= self._report_at or not alarms <= self._alarms
+            if due and (cancel is None or not cancel.is_set()):
+                self.report(lately)
+                self._report_at = time.monotonic() + REPORT_S
+                self._alarms = alarms
+        except ZooError as error:
+            problem = problem or error
+        if self._client is None:
+            return Round(change, Freshness(True, str(problem), None), problem)
+        return Round(change, self._client.freshness, problem, self._unknown)
+
+    def update(
+        self,
+        lately: Sequence[Recalled],
+        *,
+        progress: Progress | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Change:
+        """Follow the group's assignment; without one, fetch what is newer, then what pays.
+
+        Of a task whose inputs have drifted, the published variant that they look like comes, with the models
+        that pay for what was asked of the variant before it. The device then goes on with it.
+
+        Raises like :meth:`zoo.client.client.Client.install`.
+        """
+        change = self.client.follow(progress=progress, cancel=cancel)
+        specialists = self._specialists(lately)
+        if self.client.assigned:
+            return change
+        there = {item.release.name for item in self.store.installed.bundles}
+        missing = tuple(one.name for one in specialists.values() if one.name not in there)
+        if missing:
+            more = self.client.install(bundles=missing, start=False, progress=progress, cancel=cancel)
+            change = _both(change, more)
+        problem: BudgetError | None = None
+        for models in self._choices(lately, specialists):
+            try:
+                more = self.client.install(models=models, progress=progress, cancel=cancel)
+            except BudgetError as error:  # no room beside what has to answer meanwhile
+                problem = problem or error
+            else:
+                return _both(change, more)
+        if problem is not None:
+            raise problem
+        return change
+
+    def wanted_models(self, lately: Sequence[Recalled]) -> tuple[str, ...]:
+        """Published models that are not installed and pay for what was asked lately, with all that they need.
+
+        A model pays when the set that it belongs to gains more than what is installed, after the price of the
+        bytes that it takes to fetch it. Nothing is wanted on the strength of a few answers, or for inputs
+        that have drifted.
+        """
+        return next(iter(self._choices(lately, {})), ())
+
+    def _specialists(self, lately: Sequence[Recalled]) -> dict[str, BundleRelease]:
+        """Bundle whose inputs have drifted → the published variant that they look like."""
+        index = self.client.index
+        found: dict[str, BundleRelease] = {}
+        unknown = []
+        for item in lately:
+            if index is None or item.drift is None or not item.drift.alarm or item.left:
+                continue
+            best = recognised(
+                item.drift,
+                _variants(item.task, index),
+                active=item.task,
+                accuracy=partial(_accuracy, index=index),
+            )
+            if best is None and item.drift.since >= LEAST:
+                unknown.append(item.task)
+            elif best is not None and best.name != item.task:
+                found[item.task] = best
+        self._unknown = tuple(unknown)
+        return found
+
+    def _choices(
+        self, lately: Sequence[Recalled], specialists: dict[str, BundleRelease]
+    ) -> list[tuple[str, ...]]:
+        """What to install, best first; more than one choice where a specialist has no model yet."""
+        index = self.client.index
+        if index is None:
+            return []
+        known = {name: one.accuracy for name, one in index.models.items() if one.accuracy is not None}
+        tasks: list[Task] = []
+        new: list[Bundle] = []
+        asked_before = {_task(item.task, index): item.answers for item in lately if item.left}
+        for item, _, bundle in self._current(lately):
+            answers = item.answers
+            if len(answers) < MIN_ANSWERS:
+                answers = questions(asked_before.get(_task(item.task, index), answers))
+            name = item.task
+            if item.left or name not in index.bundles:
+                continue
+            if name in specialists:
+                name = specialists[name].name
+                bundle = StoreSource.of(self.store, name).bundle()
+                new.append(bundle)
+                answers = questions(answers)
+            elif len(answers) < MIN_ANSWERS or (item.drift is not None and item.drift.alarm):
+                continue
+            tasks.append(task_of(bundle, answers, name=name, costs=bundle.costs_ms(), known=known))
+        if not tasks:
+            return []
+        installed = self.store.installed
+        there = {item.release.name for item in installed.models}
+        budget = self.config.budget_bytes
+        best = worth(
+            tasks,
+            index,
+            budget_bytes=_all_bytes(index) if budget is None else budget - self._spent(tasks),
+            held=installed.blobs,
+            price_per_mb=self.config.price_per_mb,
+        )
+        now = sum(task.answers * task.gain(there) for task in tasks)
+        pays = best.gain > now + 1e-9 and not set(best.models) <= there
+        choices = [best.models] if pays else []
+        for bundle in new:
+            if not there & set(bundle.by_accuracy):
+                choices += [(name,) for name in bundle.by_accuracy if name in index.models]
+        return choices
+
+    def report(self, lately: Sequence[Recalled]) -> None:
+        """Tell the service what was asked lately; does nothing without one. Counts only, never an input.
+
+        Raises
+        ------
+        UnreachableError
+            When the service cannot be reached or refuses the report.
+        CardError
+            When its token cannot be read.
+        """
+        config = self.config
+        if config.service is None or config.group is None:
+            return
+        if self._reporter is None:
+            token = read_token(self.store.folder)
+            self._reporter = Reporter(self.store, config.service, token, group=config.group)
+        self._reporter.send(
+            [
+                demand_of(item.answers, bundle, source.held(bundle), name=item.task, since=item.since)
+                for item, source, bundle in self._current(lately)
+            ],
+            [self._drift(item) for item in lately if item.drift is not None],
+        )
+
+    def _drift(self, item: Recalled) -> Drift:
+        """How far the inputs of a bundle have drifted and, after an alarm, which variants they are like."""
+        assert item.drift is not None
+        index = self.client.index
+        like: tuple[DriftNumber, ...] = ()
+        if item.drift.alarm and index is not None:
+            found = likenesses(item.drift, _variants(item.task, index))[:MOST_LIKE]
+            like = tuple(
+                DriftNumber(name=f"like {one.release.name}"[:64], statistic=one.log_evidence, alarm=False)
+                for one in found
+            )
+        return Drift(bundle=item.task, numbers=(*numbers(item.drift)[: MOST_NUMBERS - len(like)], *like))
+
+    def touch(self, lately: Sequence[Recalled]) -> None:
+        """Note as used what has answered since this was called last, so that it is not evicted first."""
+        for item in lately:
+            answers = item.answers
+            told = self._told.get(item.task, 0)
+            if answers and answers[-1].number < told:  # counted anew, for another bundle
+                told = 0
+            for name in {name for one in answers if one.number > told for name in one.path}:
+                self.store.touch(name)
+            self._told[item.task] = answers[-1].number if answers else told
+
+    def close(self) -> None:
+        """Close all connections; they are opened again when needed."""
+        with self._opening:
+            if self._client is not None:
+                self._client.close()
+                self._client = None
+
+    def _current(self, lately: Sequence[Recalled]) -> list[tuple[Recalled, StoreSource, Bundle]]:
+        """The answers that came from bundles as they are installed now; those of others say nothing here."""
+        records = {item.release.name: item.release.record.sha256 for item in self.store.installed.bundles}
+        current = [item for item in lately if records.get(item.task) == item.record]
+        sources = [(item, StoreSource.of(self.store, item.task)) for item in current]
+        return [(item, source, source.bundle()) for item, source in sources]
+
+    def _spent(self, tasks: Sequence[Task]) -> int:
+        """Bytes of the budget that are no matter of these tasks, pinned models and other bundles; all of it
+        at most."""
+        assert self.config.budget_bytes is not None
+        named = {task.name for task in tasks}
+        bundles = self.store.installed.bundles
+        ours = {item.release.task for item in bundles if item.release.name in named}
+        models = {name for task in tasks for name in task.models}
+        others: dict[str, int] = {}
+        for item in self.store.installed.models:
+            if item.pinned and item.release.name not in models:
+                others |= item.release.blobs
+        for bundle in bundles:
+            release = bundle.release
+            if release.name not in named and (bundle.pinned or release.task not in ours):
+                others |= release.blobs
+        return min(self.config.budget_bytes, sum(others.values()))
+
+
+def _task(name: str, index: Index) -> str:
+    """The task that a bundle is for."""
+    return index.bundles[name].task if name in index.bundles else name
+
+
+def _variants(name: str, index: Index) -> list[BundleRelease]:
+    """The published variants of the task that a bundle is for."""
+    task = _task(name, index)
+    return [one for one in index.bundles.values() if one.task == task]
+
+
+def _accuracy(release: BundleRelease, index: Index) -> float:
+    """Of its best model, where that is published."""
+    models = (index.models[name] for name in release.models if name in index.models)
+    return max((one.accuracy or 0.0 for one in models), default=0.0)
+
+
+def _all_bytes(index: Index) -> int:
+    return sum(one.size_bytes for one in index.models.values()) + sum(
+        one.size_bytes for one in index.bundles.values()
+    )
+
+
+def _both(first: Change, second: Change) -> Change:
+    return Change(
+        installed=tuple(dict.fromkeys((*first.installed, *second.installed))),
+        removed=tuple(dict.fromkeys((*first.removed, *second.removed))),
+        evicted=tuple(dict.fromkeys((*first.evicted, *second.evicted))),
+        bytes_on_wire=first.bytes_on_wire + second.bytes_on_wire,
+        requests=first.requests + second.requests,
+        seconds=first.seconds + second.seconds,
+    )
+
+
+ALL = "inputs"  # name of the evidence over everything, in reports
+
+
+def numbers(status: DriftStatus) -> tuple[DriftNumber, ...]:
+    """What a report says of drift: the evidence over all inputs, then of what has changed most."""
+    ranked = sorted(status.evidence.items(), key=lambda item: -item[1])
+    return (
+        DriftNumber(name=ALL, statistic=status.log_evidence, alarm=status.alarm),
+        *(
+            DriftNumber(name=name, statistic=value, alarm=name in status.moved)
+            for name, value in ranked[: MOST_NUMBERS - 1]
+        ),
+    )

@@ -1,0 +1,250 @@
+"""Reporting: a device tells the service of its group what it was asked, beside its answers, never in them."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import ipaddress
+import random
+import secrets
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta
+
+from selector.telemetry.demand import Demand
+from selector.telemetry.report import MOST_COUNT, SCHEMA_VERSION, DeviceId, Drift, Held, Report, encode_report
+from zoo.errors import CardError, MissingExtraError, UnreachableError, ZooError
+from zoo.files import encode_record, read_record, write_atomic
+from zoo.types import Positive
+
+if TYPE_CHECKING:
+    from zoo.store.store import Store
+
+IDENTITY_FILE = "reporting.json"
+LONGEST_WAIT_S = 60.0
+FIRST_WAIT_S = 0.5
+
+Source = Callable[[], Sequence[Demand]]
+
+
+class _Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    schema_version: Positive
+    device: DeviceId
+    sequence: Annotated[int, Meta(ge=0, le=MOST_COUNT)]  # of the last report
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A report that the service has kept."""
+
+    report: Report
+    new: bool  # False: the service had it already, from an attempt that seemed to fail
+    attempts: int
+    seconds: float
+
+
+class Reporter:
+    """Sends what a store holds and what its bundles were asked.
+
+    Parameters
+    ----------
+    store
+        Of the device. Its folder also keeps a random identifier, which says nothing about the device.
+    url
+        Of the service; ``https``, because the token travels with every report. ``http`` is for this machine.
+    token
+        Of the group, made by ``zooselect serve token``.
+    timeout_s
+        Longest wait for a connection or an answer.
+    attempts
+        Where the service cannot be reached or is busy.
+
+    Raises
+    ------
+    UnreachableError
+        When the address is not one that a token may be sent to.
+    MissingExtraError
+        When ``urllib3`` is not installed.
+    """
+
+    def __init__(
+        self, store: Store, url: str, token: str, *, group: str, timeout_s: float = 10.0, attempts: int = 3
+    ) -> None:
+        try:
+            import urllib3
+        except ImportError as error:
+            raise MissingExtraError("reporting needs urllib3: pip install 'zooselect[fetch]'") from error
+        _check_address(url)
+        if not token or not token.isascii() or not token.isprintable():
+            raise UnreachableError(
+                "expected a token of printable characters, got something else. "
+                "Make one with 'zooselect serve token'."
+            )
+        self.url = url.rstrip("/") + "/v1/reports"
+        self.last: Sent | None = None
+        self.error: str | None = None  # why the last report did not arrive; None: it did
+        self._store = store
+        self._group = group
+        self._attempts = max(attempts, 1)
+        self._headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
+        self._pool = urllib3.PoolManager(1, retries=False, timeout=urllib3.Timeout(timeout_s))
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._sending = threading.Lock()
+
+    def send(self, demand: Sequence[Demand] = (), drift: Sequence[Drift] = ()) -> Sent:
+        """Report once and wait until the service has it.
+
+        Raises
+        ------
+        UnreachableError
+            When the service cannot be reached, stays busy, or refuses the report.
+        ZooError
+            When the store cannot be read or written.
+        """
+        with self._sending:
+            try:
+                report = self._report(demand, drift)
+                self.last = self._post(report, encode_report(report))
+                self.error = None
+            except ZooError as error:
+                self.error = str(error)
+                raise
+        return self.last
+
+    def start(self, source: Source, *, every_s: float = 300.0) -> None:
+        """Report again and again in a thread of its own, what `source` says at that time.
+
+        Nothing that goes wrong there is raised; see :attr:`error`. Devices that start together do not report
+        together: the pauses are `every_s` on average, at random.
+        """
+        if self._thread is not None:
+            return
+        self._stopped.clear()
+        self._thread = threading.Thread(
+            target=self._run, args=(source, every_s), name="zooselect reports", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self, *, timeout_s: float = 1.0) -> None:
+        """End the thread; a report that is under way is given `timeout_s`."""
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+        self._thread = None
+        self._pool.clear()
+
+    def _run(self, source: Source, every_s: float) -> None:
+        while not self._stopped.wait(every_s * random.uniform(0.5, 1.5)):
+            try:
+                self.send(source())
+            except Exception as error:  # whatever it is, answers must go on
+                self.error = str(error)
+
+    def _report(self, demand: Sequence[Demand], drift: Sequence[Drift]) -> Report:
+        from zoo.store.usage import USAGE_FILE, Usage
+
+        identity = _next_identity(self._store.folder / IDENTITY_FILE)
+        installed = self._store.installed
+        models = [(item.release.name, item.release.version) for item in installed.models]
+        bundles = [(item.release.name, item.release.version) for item in installed.bundles]
+        report = Report(
+            schema_version=SCHEMA_VERSION,
+            device=identity.device,
+            sequence=identity.sequence,
+            group=self._group,
+            models=tuple(Held(name=name, version=version) for name, version in models[:64]),
+            bundles=tuple(Held(name=name, version=version) for name, version in bundles[:16]),
+            demand=tuple(demand)[:16],
+            drift=tuple(drift)[:16],
+            stored_bytes=self._store.used_bytes(),
+            budget_bytes=self._store.budget_bytes,
+            rate_bytes_per_s=Usage(self._store.folder / USAGE_FILE).rate_bytes_per_s(),
+            zooselect=importlib.metadata.version("zooselect"),
+        )
+        return shortened(report)
+
+    def _post(self, report: Report, body: bytes) -> Sent:
+        from urllib3.exceptions import HTTPError
+
+        start = time.monotonic()
+        reason = ""
+        for attempt in range(1, self._attempts + 1):
+            wait = FIRST_WAIT_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.5)
+            try:
+                answer = self._pool.request(
+                    "POST", self.url, body=body, headers=self._headers, redirect=False, preload_content=False
+                )
+                try:
+                    said = answer.read(4096)
+                finally:
+                    answer.close()
+            except (HTTPError, OSError) as error:
+                reason = str(error)
+            else:
+                if answer.status == 202:
+                    new = _field(said, "new") is not False
+                    return Sent(report, new, attempt, time.monotonic() - start)
+                reason = f"status {answer.status}: {said[:300].decode('utf-8', 'replace')}"
+                if answer.status not in (408, 429) and answer.status < 500:
+                    break
+                wait = max(wait, min(_seconds(answer.headers.get("retry-after")), LONGEST_WAIT_S))
+            if attempt < self._attempts and self._stopped.wait(wait):
+                break
+        raise UnreachableError(
+            f"expected the service at {self.url} to accept a report, got: {reason}. "
+            "Check address, token and group; answers go on, and the next report holds what this one did."
+        )
+
+
+def shortened(report: Report) -> Report:
+    """The report with as many kinds of question as fit; the rarest are left out first."""
+    most = max((len(demand.asked) for demand in report.demand), default=0)
+    for count in range(most, -1, -1):
+        demand = tuple(msgspec.structs.replace(one, asked=one.asked[:count]) for one in report.demand)
+        shorter = msgspec.structs.replace(report, demand=demand)
+        with contextlib.suppress(ZooError):
+            encode_report(shorter)
+            return shorter
+    return msgspec.structs.replace(report, demand=(), drift=())
+
+
+def _next_identity(path: Path) -> _Identity:
+    """Who the device is, with the number of its next report, which is kept first."""
+    try:
+        last = read_record(path, _Identity, schema_version=1)
+    except CardError:  # a device without an identity gets another; nothing depends on it
+        last = _Identity(schema_version=1, device=secrets.token_hex(16), sequence=0)
+    following = msgspec.structs.replace(last, sequence=last.sequence + 1)
+    write_atomic(path, encode_record(following))
+    return following
+
+
+def _check_address(url: str) -> None:
+    parts = urlsplit(url)
+    here = parts.hostname == "localhost"
+    with contextlib.suppress(ValueError):
+        here = here or ipaddress.ip_address(parts.hostname or "").is_loopback
+    if parts.scheme != "https" and not (parts.scheme == "http" and here):
+        raise UnreachableError(
+            f"expected an https address to send the token to, got {url!r}. "
+            "Put TLS in front of the service, see docs/nginx.conf; http is for 127.0.0.1 only."
+        )
+
+
+def _field(content: bytes, name: str) -> Any:
+    try:
+        return msgspec.json.decode(content, type=dict[str, Any]).get(name)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _seconds(header: str | None) -> float:
+    return float(header) if header and header.isascii() and header.isdigit() and len(header) < 9 else 0.0

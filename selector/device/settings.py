@@ -1,0 +1,62 @@
+"""What a device was set up with, as it is kept in its folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from zoo.errors import CardError
+from zoo.files import read_record
+from zoo.types import Name, Positive
+
+CONFIG_FILE = "device.json"
+TOKEN_FILE = "service-token"
+SCHEMA_VERSION = 1
+PRICE_PER_MB = 0.001  # gain that each million bytes to fetch must bring; an answer gains up to 2
+
+Mode = Literal["local", "local_then_update", "latest"]
+
+
+class DeviceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a device was set up with."""
+
+    schema_version: Positive
+    url: str  # root of the published files
+    group: Name | None = None  # of devices that a server controls; None: the device asks for what it needs
+    budget_bytes: Positive | None = None
+    mode: Mode = "local_then_update"
+    service: str | None = None  # that is told what was asked; None: nobody is
+    price_per_mb: Annotated[float, Meta(ge=0)] = PRICE_PER_MB
+
+
+def read_config(folder: Path) -> DeviceConfig:
+    """The settings of the device in `folder`; raises :class:`CardError` where there are none."""
+    if not (folder / CONFIG_FILE).is_file():
+        raise CardError(
+            f"expected a device in {folder}, got no {CONFIG_FILE} there. "
+            "Set one up with 'zooselect device init', or check the path."
+        )
+    return read_record(folder / CONFIG_FILE, DeviceConfig, schema_version=SCHEMA_VERSION)
+
+
+def write_token(folder: Path, token: str) -> None:
+    """Keep the token of the group's service, for the owner of the folder only."""
+    path = folder / TOKEN_FILE
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+        stream.write(token)
+
+
+def read_token(folder: Path) -> str:
+    """The token; raises :class:`CardError` where it cannot be read."""
+    try:
+        return (folder / TOKEN_FILE).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CardError(
+            f"expected the token of a service in {folder / TOKEN_FILE}, got: {error}. "
+            "Set the device up again, with the token."
+        ) from error

@@ -1,0 +1,1 @@
+"""Noticing that inputs are not like the certify samples any more."""

@@ -1,0 +1,247 @@
+"""Drift: whether recent inputs could have come in any order with those that certificates were made on.
+
+Every feature of an input is binned. Its place among the calibration samples and the inputs so far, ties
+broken at random, is a conformal p-value; while all of them are exchangeable, these are independent and
+uniform, however few calibration samples there are. Bets on them make martingales (conformal test
+martingales: Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005; Vovk and others,
+Retrain or not retrain, 2021), and by Ville's inequality (1939) a martingale that begins with 1 ever reaches
+1 / alpha with probability alpha at most. Nothing grows with the number of inputs.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+from selector.drift.martingale import MOST, Martingales, State
+from selector.drift.reference import DriftReference
+from zoo.errors import BundleError
+from zoo.releases.input_reference import MOST_FEATURES, InputReference, Number
+from zoo.releases.input_reference import DriftFeature as DriftFeature
+
+RECENT = 128  # inputs whose features are kept
+
+_MOST_LOG = math.log(MOST)
+_LOWEST = float(np.finfo(np.float32).min)
+_MOST_ODDS = 1e30
+_STAKES = 2.11  # a little more than the sum of 1 / (n ln² n) from n = 2 on
+_LONGEST = 64  # letters of a name in a report
+
+Floats = NDArray[np.float32]
+Evidence = Annotated[float, Meta(ge=-_MOST_LOG, le=_MOST_LOG)]
+
+
+class DriftStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a monitor has seen, in a form that travels between processes."""
+
+    seen: Annotated[int, Meta(ge=0)]  # inputs since the beginning or the last reset
+    alarm: bool
+    since: Annotated[int, Meta(ge=0)] = 0  # inputs after the one that raised the alarm
+    log_evidence: Evidence  # the largest so far; an alarm from log(1 / alpha) on
+    moved: tuple[str, ...]  # what has changed, strongest first; names of features, or "confidence <model>"
+    evidence: Annotated[dict[str, Evidence], Meta(max_length=MOST_FEATURES + 1)]  # of each alone
+    names: Annotated[tuple[str, ...], Meta(max_length=MOST_FEATURES)]
+    recent: Annotated[
+        tuple[Annotated[tuple[Number, ...], Meta(max_length=MOST_FEATURES)], ...], Meta(max_length=RECENT)
+    ]  # features of the latest inputs that were looked at, oldest first; columns as in names
+
+
+class Monitor:
+    """Watches a stream of inputs. Safe to use from several threads.
+
+    Parameters
+    ----------
+    reference
+        What to hold inputs against.
+    seed
+        Of the random order of ties.
+    """
+
+    def __init__(self, reference: DriftReference, seed: int = 0) -> None:
+        self.reference = reference
+        self._seed = seed
+        self._lock = threading.Lock()
+        self._limit = 1 / reference.alpha
+        self._start()
+
+    def _start(self) -> None:
+        features, models = self.reference.features, self.reference.confidence
+        self._model = next(iter(models), "")  # whose confidence is in the last row
+        rows = [*features, models[self._model]] if models else features
+        self._bets = Martingales([(row.edges, row.counts) for row in rows], seed=self._seed)
+        self._aside: dict[str, State] = {}  # confidences of other models
+        self._aside_capital = 0.0
+        self._reserve = 1.0
+        self._highest = 1.0  # capital, over all rows and in each, when it was largest
+        self._each = np.ones(len(rows))
+        self._seen = 0
+        self._passed = 0  # of them, those that were not looked at
+        self._may_pass = False
+        self._total = 0.0  # capital of all rows together
+        self._alarm_at = 0  # inputs seen when the alarm was raised
+        self._values = np.empty(len(rows), np.float32)
+        self._known = self._values[: len(features)]
+        self._ring = np.zeros((RECENT, len(features)), np.float32)
+
+    def reset(self) -> None:
+        """Forget all inputs, and an alarm with them; the probability of a false alarm counts anew."""
+        with self._lock:
+            self._start()
+
+    def passes(self) -> bool:
+        """Whether the next input need not be looked at; if so, it counts as seen.
+
+        After an input that spoke against a change, the next one passes. As this is decided before anything
+        is known of that input, exchangeable inputs remain exchangeable (predictable sampling: Kallenberg
+        1988), and false alarms stay as rare; and a change makes almost every input speak for it. After an
+        alarm, none passes.
+        """
+        with self._lock:
+            passes = self._may_pass
+            self._may_pass = False
+            self._passed += passes
+            self._seen += passes
+            return passes
+
+    def update(self, values: Floats, confidence: tuple[str, float] | None = None) -> bool:
+        """Take note of one input; True once there was an alarm.
+
+        Parameters
+        ----------
+        values
+            Features float32 ``[F]``, in the order of the reference. What is no number counts as very small.
+        confidence
+            A model and the log-odds of its answer, where that model runs on every input whatever it shows.
+
+        Raises
+        ------
+        BundleError
+            When there are more or fewer features than in the reference.
+        """
+        if values.shape != self._known.shape:
+            raise BundleError(
+                f"expected {len(self._known)} features of one input, got shape {list(values.shape)}. "
+                "Export the bundle again."
+            )
+        with self._lock:
+            known = self._known
+            np.fmax(values, _LOWEST, out=known)
+            looked = self._seen - self._passed
+            self._ring[looked % RECENT] = values
+            if confidence is not None and confidence[0] in self.reference.confidence:
+                known = self._values
+                known[-1] = confidence[1] if abs(confidence[1]) < _MOST_ODDS else _LOWEST
+                if confidence[0] != self._model:
+                    self._turn_to(confidence[0])
+            # Most is staked early, but never all of it: whenever the change comes, something is left to bet.
+            stake = 1 / ((looked + 2) * math.log(looked + 2) ** 2 * _STAKES)
+            self._reserve -= stake
+            self._seen += 1
+            before = self._total + stake * len(known)
+            self._total = self._bets.update(known, stake) + self._aside_capital
+            highest = self._total / len(self._each) + self._reserve
+            if highest > self._highest:
+                if self._highest < self._limit <= highest:
+                    self._alarm_at = self._seen
+                self._highest = highest
+                self._each = self._bets.capital + self._reserve
+            alarm = self._highest >= self._limit
+            self._may_pass = not alarm and self._total <= before
+            return alarm
+
+    def _turn_to(self, model: str) -> None:
+        """Bet on the confidence of another model in the last row; what was bet on the others waits."""
+        feature = self.reference.confidence[model]
+        other = self._aside.pop(model, None) or (feature.edges, feature.counts)
+        self._aside[self._model] = self._bets.exchange(len(self._each) - 1, other)
+        self._model = model
+        self._aside_capital = sum(float(state.capital.sum()) for state in self._aside.values())
+
+    @property
+    def alarm(self) -> bool:
+        """Whether inputs have drifted since the beginning or the last reset."""
+        return self._highest >= self._limit
+
+    @property
+    def log_evidence(self) -> float:
+        """Natural logarithm of the largest capital so far; an alarm from log(1 / alpha) on."""
+        return math.log(self._highest)
+
+    @property
+    def seen(self) -> int:
+        """Inputs since the beginning or the last reset."""
+        return self._seen
+
+    @property
+    def moved(self) -> tuple[str, ...]:
+        """What would have raised the alarm by itself, strongest first; empty without an alarm."""
+        if not self.alarm:
+            return ()
+        ranked = sorted(self._evidence().items(), key=lambda item: -item[1])
+        return tuple(name for name, value in ranked if value >= math.log(self._limit)) or (ranked[0][0],)
+
+    @property
+    def recent(self) -> Floats:
+        """Features float32 ``[n, F]`` of the latest inputs that were looked at, oldest first.
+
+        Without those that lack one.
+        """
+        with self._lock:
+            looked = self._seen - self._passed
+            held = self._ring[:looked] if looked < RECENT else np.roll(self._ring, -(looked % RECENT), 0)
+            return held[np.isfinite(held).all(axis=1)]
+
+    def status(self) -> DriftStatus:
+        """All of this, for another process."""
+        return DriftStatus(
+            seen=self.seen,
+            alarm=self.alarm,
+            since=self.seen - self._alarm_at if self.alarm else 0,
+            log_evidence=self.log_evidence,
+            moved=self.moved,
+            evidence=self._evidence(),
+            names=self.reference.names,
+            recent=tuple(map(tuple, self.recent.tolist())),
+        )
+
+    def _evidence(self) -> dict[str, float]:
+        """Logarithm of the capital of each row when that of all together was largest."""
+        names = [*self.reference.names, f"confidence {self._model}"[:_LONGEST]]
+        return {name: math.log(value) for name, value in zip(names, self._each.tolist(), strict=False)}
+
+
+def evidence(reference: DriftReference | InputReference, names: Sequence[str], values: Floats) -> float:
+    """Natural logarithm of the evidence that a window of inputs is unlike those of a reference.
+
+    Where they are alike it is below ``log(1 / alpha)`` with probability 1 - alpha; the smallest belongs to
+    the reference that they are most like. The same for the same window, whatever was seen before.
+
+    Parameters
+    ----------
+    names
+        Of the columns of `values`; those that the reference does not have do not count.
+    values
+        Features float32 ``[n, F]``, oldest first.
+
+    Returns
+    -------
+    float
+        Infinity where the reference has none of the names: nothing speaks for it.
+    """
+    shared = [feature for feature in reference.features if feature.name in names]
+    if not shared:
+        return math.inf
+    bets = Martingales([(feature.edges, feature.counts) for feature in shared])
+    columns = [list(names).index(feature.name) for feature in shared]
+    rows = np.fmax(np.ascontiguousarray(values[:, columns]), _LOWEST)
+    total = float(len(shared))
+    for i, row in enumerate(rows):
+        total = bets.update(row, 0.0 if i else 1.0)
+    return math.log(total / len(shared))

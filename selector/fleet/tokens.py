@@ -1,0 +1,136 @@
+"""Tokens: who may report for a group, and who may look. Only their digests are kept."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hmac
+import os
+import secrets
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from zoo.errors import CardError, ServiceError
+from zoo.files import encode_record, read_record, sha256_bytes
+from zoo.types import Name, Positive, Sha256
+
+SCHEMA_VERSION = 1
+PREFIX = {"device": "zd_", "operator": "zo_"}
+MAX_TOKEN_CHARACTERS = 128
+
+Role = Literal["device", "operator"]
+
+
+class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One token, without the token itself."""
+
+    sha256: Sha256
+    role: Role
+    group: Name | None = None  # whose devices may report with it; None for an operator
+    made: Annotated[float, Meta(ge=0)]  # seconds since 1970
+
+    def __post_init__(self) -> None:
+        if (self.role == "device") != (self.group is not None):
+            raise ValueError("expected a group for the token of devices, and none for that of an operator")
+
+
+class TokenFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the file holds; delete an entry to withdraw a token."""
+
+    schema_version: Positive
+    tokens: tuple[Token, ...]
+
+
+class Tokens:
+    """The tokens in a file, read again when it changes.
+
+    Raises
+    ------
+    ServiceError
+        When others than its owner may read or write the file.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._seen: tuple[int, int, int] | None = None
+        self._tokens: tuple[Token, ...] = ()
+        self._refresh()
+
+    def find(self, token: str) -> Token | None:
+        """The entry of a token that was presented; the time that this takes does not depend on the token."""
+        self._refresh()
+        digest = sha256_bytes(token[:MAX_TOKEN_CHARACTERS].encode("utf-8", "replace"))
+        found = None
+        for entry in self._tokens:
+            if hmac.compare_digest(entry.sha256, digest):
+                found = entry
+        return found
+
+    def add(self, role: Role, group: str | None = None) -> str:
+        """Make a token, add its digest to the file, and return the token, which is kept nowhere.
+
+        Raises
+        ------
+        CardError
+            When the name of the group is none, or the file is damaged.
+        """
+        token = PREFIX[role] + secrets.token_urlsafe(32)
+        facts = {"sha256": sha256_bytes(token.encode()), "role": role, "group": group, "made": time.time()}
+        try:
+            made = msgspec.convert(facts, Token)
+        except msgspec.ValidationError as error:
+            raise CardError(
+                f"expected a group for devices and none for operators, got {group!r}: {error}. "
+                "Names of groups are lower case, digits, . _ -"
+            ) from error
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with _locked(self.path):
+            self._seen = None
+            self._refresh()
+            tokens = (*self._tokens, made)
+            _write_private(self.path, encode_record(TokenFile(schema_version=SCHEMA_VERSION, tokens=tokens)))
+        return token
+
+    def _refresh(self) -> None:
+        try:
+            status = self.path.stat()
+        except FileNotFoundError:
+            self._seen, self._tokens = None, ()
+            return
+        seen = (status.st_mtime_ns, status.st_size, status.st_ino)
+        if seen == self._seen:
+            return
+        if stat.S_IMODE(status.st_mode) & 0o077:
+            raise ServiceError(
+                f"{self.path}: expected a file that only its owner may read, got mode "
+                f"{stat.S_IMODE(status.st_mode):04o}. Run: chmod 600 {self.path}"
+            )
+        self._tokens = read_record(self.path, TokenFile, schema_version=SCHEMA_VERSION).tokens
+        self._seen = seen
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.with_name(f".{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)  # mode 0600
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

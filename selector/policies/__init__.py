@@ -1,0 +1,1 @@
+"""Policies as stored records with their pure rules."""

@@ -1,0 +1,9 @@
+"""Every kind of policy as one type."""
+
+from __future__ import annotations
+
+from selector.policies.cascade import CascadePolicy, LookaheadPolicy
+from selector.policies.input import InputPolicy
+from selector.policies.staged import StagedPolicy
+
+Policy = InputPolicy | CascadePolicy | LookaheadPolicy | StagedPolicy

@@ -1,0 +1,1 @@
+"""What devices tell a service: counts of bounded size, never inputs."""

@@ -1,0 +1,59 @@
+"""Demand: what a device was asked and which models it lacked for it. Counts only, never an input.
+
+This is what a device may tell a server, so the record is small whatever the device was asked.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from zoo.types import Name, NonNegative, Positive
+
+SCHEMA_VERSION = 1
+MOST_ASKED = 16  # kinds of question that are told apart; the rarer ones are counted only in the totals
+
+Finite = Annotated[float, Meta(ge=-1e12, le=1e12)]
+
+
+class AskedDemand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How often one constraint was asked for, and how often a model was missed for it."""
+
+    kind: Literal["precision", "max_drop", "mean_ms", "p95_ms"]
+    level: Finite
+    environment: Annotated[str, Meta(max_length=200)] | None = None
+    answers: Positive
+    unmet: NonNegative
+
+    def __post_init__(self) -> None:
+        if self.unmet > self.answers:
+            raise ValueError(f"unmet: expected at most {self.answers}, one an answer, got {self.unmet}")
+
+
+class Demand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What was asked of one bundle on a device.
+
+    An answer is *unmet* when, with all of the bundle's models installed, it would have taken a model that
+    is not. It counts once for every such model.
+    """
+
+    schema_version: Positive
+    bundle: Name  # name of the task on devices
+    since: Annotated[float, Meta(ge=0, le=1e11)]  # seconds since 1970
+    answers: NonNegative  # since then
+    window: NonNegative  # how many of the latest answers all that follows is about
+    unmet: NonNegative  # of these
+    uncertified: NonNegative  # of these; the reference model answered
+    models: dict[Name, Positive] = {}  # model that is not installed → answers that would have taken it
+    shortfall: Annotated[float, Meta(ge=0, le=1)] = (
+        0.0  # of the probability of being right, mean of the unmet
+    )
+    asked: Annotated[tuple[AskedDemand, ...], Meta(max_length=MOST_ASKED)] = ()  # most frequent first
+
+    def __post_init__(self) -> None:
+        if not self.unmet <= self.window <= self.answers or self.uncertified > self.window:
+            raise ValueError("expected unmet and uncertified <= window <= answers")
+        if any(count > self.unmet for count in self.models.values()):
+            raise ValueError(f"models: expected at most {self.unmet} each, got {self.models}")

@@ -1,0 +1,1 @@
+"""What sets of models are worth for what is asked."""

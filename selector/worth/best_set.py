@@ -1,0 +1,236 @@
+"""Which models are worth their bytes: the set of a byte budget that gains most, over one task or several."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from zoo.errors import ModelNotFoundError
+from zoo.releases.release import Index
+from zoo.types import Name, NonNegative
+
+MOST_MODELS = 12  # up to so many models and so many tasks, every set is tried
+MOST_TASKS = 4
+
+Gain = Annotated[float, Meta(ge=0, le=1e9)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+
+
+class Way(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A way of answering that needs some models."""
+
+    models: Annotated[tuple[Name, ...], Meta(min_length=1)]
+    gain: Gain  # of an answer, in what it serves
+    unserved: Share = 0.0  # share of the answers that it cannot serve; the best single model gives them
+
+
+class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the models of one bundle gain. A device follows the first way whose models are all installed."""
+
+    name: Name  # of the bundle
+    ways: tuple[Way, ...]
+    singles: dict[Name, Gain]  # best first: what an answer of a model on its own gains where no way serves it
+    answers: Annotated[float, Meta(gt=0)] = 1.0  # weight among the tasks: how often it is asked
+
+    def gain(self, models: Iterable[str]) -> float:
+        """What an answer gains with these models, on average."""
+        held = set(models)
+        single = next((gain for name, gain in self.singles.items() if name in held), 0.0)
+        way = next((way for way in self.ways if held.issuperset(way.models)), None)
+        return single if way is None else way.gain + way.unserved * single
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """All models that are of any use."""
+        named = itertools.chain(*(way.models for way in self.ways), self.singles)
+        return tuple(dict.fromkeys(named))
+
+
+class Worth(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The models that are worth their bytes."""
+
+    models: tuple[str, ...]
+    bundles: tuple[str, ...]
+    size_bytes: NonNegative  # of all their blobs, each once
+    missing_bytes: NonNegative  # of these, what is not held yet
+    gain: float  # sum over the tasks, answers times gain of an answer; the price of bytes is taken off
+    bound: float  # no other set within the budget gains more than this
+    exact: bool  # whether no other set can be better
+
+    @property
+    def gain_per_mb(self) -> float:
+        """Gain for each million bytes that are held."""
+        return self.gain / (self.size_bytes / 1e6) if self.size_bytes else 0.0
+
+
+def worth(
+    tasks: Sequence[Task],
+    index: Index,
+    *,
+    budget_bytes: int,
+    held: Mapping[str, int] | None = None,
+    price_per_mb: float = 0.0,
+    most_models: int = MOST_MODELS,
+) -> Worth:
+    """Choose models within a byte budget, so that answers gain most.
+
+    A task needs its bundle's files as soon as it has a model. Blobs that several models share count once. Of
+    sets that gain the same, the one with fewer bytes to fetch wins, then the one with fewer bytes, then the
+    first in alphabetical order.
+
+    Parameters
+    ----------
+    tasks
+        Of different names, each a bundle in `index`. Models that `index` lacks are left out.
+    budget_bytes
+        Storage for all blobs.
+    held
+        Digest → bytes of what is on the device.
+    price_per_mb
+        How much each million bytes to fetch have to gain, for them to be worth it.
+    most_models
+        Up to so many models, all sets are tried. With more, sets grow by the way that gains most a byte, and
+        `bound` says what is possible at most.
+
+    Raises
+    ------
+    ModelNotFoundError
+        When `index` lacks a task's bundle.
+    """
+    choice = _Choice(tasks, index, budget_bytes, held or {}, price_per_mb)
+    if len(choice.models) <= most_models and len(tasks) <= MOST_TASKS:
+        best = min(filter(choice.fits, range(1 << len(choice.items))), key=choice.rank, default=0)
+        bound = choice.gain(best)
+    else:
+        best = choice.grown()
+        bound = max(choice.bound(), choice.gain(best))
+    return Worth(
+        models=tuple(name for i, name in enumerate(choice.models) if best >> i & 1),
+        bundles=choice.bundles(best),
+        size_bytes=choice.size(best),
+        missing_bytes=choice.missing(best),
+        gain=choice.gain(best),
+        bound=bound,
+        exact=choice.gain(best) == bound,
+    )
+
+
+class _Choice:
+    """Sets of models and bundles as bits of one number; the models come first."""
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        index: Index,
+        budget_bytes: int,
+        held: Mapping[str, int],
+        price_per_mb: float,
+    ) -> None:
+        for task in tasks:
+            if task.name not in index.bundles:
+                raise ModelNotFoundError(
+                    f"expected the bundle {task.name!r} among those that are published, got: "
+                    f"{', '.join(sorted(index.bundles)) or 'none'}."
+                )
+        self.models = sorted({name for task in tasks for name in task.models if name in index.models})
+        self.items = [index.models[name].blobs for name in self.models]
+        self.items += [index.bundles[task.name].blobs for task in tasks]
+        self._tasks = [_Bits(task, self.models, 1 << len(self.models) + i) for i, task in enumerate(tasks)]
+        self._names = [task.name for task in tasks]
+        self._budget = budget_bytes
+        self._price = price_per_mb / 1e6
+        owners: dict[str, int] = {}
+        sizes: dict[str, int] = {}
+        for i, blobs in enumerate(self.items):
+            for digest, size in blobs.items():
+                owners[digest] = owners.get(digest, 0) | 1 << i
+                sizes[digest] = size
+        self._all: dict[int, int] = {}  # set of items → bytes that exactly these share
+        self._missing: dict[int, int] = {}
+        for digest, shared_by in owners.items():
+            self._all[shared_by] = self._all.get(shared_by, 0) + sizes[digest]
+            if digest not in held:
+                self._missing[shared_by] = self._missing.get(shared_by, 0) + sizes[digest]
+
+    def size(self, chosen: int) -> int:
+        return sum(size for shared_by, size in self._all.items() if shared_by & chosen)
+
+    def missing(self, chosen: int) -> int:
+        return sum(size for shared_by, size in self._missing.items() if shared_by & chosen)
+
+    def fits(self, chosen: int) -> bool:
+        return self.size(chosen) <= self._budget
+
+    def gain(self, chosen: int) -> float:
+        earned = sum(task.gain(chosen) for task in self._tasks)
+        return round(earned - self._price * self.missing(chosen), 12)  # sums in another order are equal
+
+    def rank(self, chosen: int) -> tuple[float, int, int, list[str]]:
+        names = [name for i, name in enumerate(self.models) if chosen >> i & 1]
+        return (-self.gain(chosen), self.missing(chosen), self.size(chosen), [*names, *self.bundles(chosen)])
+
+    def bundles(self, chosen: int) -> tuple[str, ...]:
+        chosen >>= len(self.models)
+        return tuple(sorted(name for i, name in enumerate(self._names) if chosen >> i & 1))
+
+    def grown(self) -> int:
+        """A good set: again and again the step that gains most a byte, or the best single step.
+
+        A step brings what serves one task well, for this task or for all that can use it.
+        """
+        every = sum(task.bundle for task in self._tasks)
+        steps = [both for task in self._tasks for step in task.steps() for both in (step, step | every)]
+        chosen = 0
+        while True:
+            gain, size = self.gain(chosen), self.size(chosen)
+            paying: list[tuple[float, int, int]] = []
+            for both in {chosen | step for step in steps}:
+                gained, added = self.gain(both) - gain, self.size(both) - size
+                if gained > 0 and self.fits(both):
+                    paying.append((-gained / max(added, 1), added, both))
+            if not paying:
+                break
+            chosen = min(paying)[2]
+        best = min((chosen, *filter(self.fits, steps)), key=self.rank)
+        for i in range(len(self.items)):  # what a later step made useless goes
+            best = min(best, best & ~(1 << i), key=self.rank)
+        return best
+
+    def bound(self) -> float:
+        """As if every task had the whole budget for itself, and bytes had no price."""
+        most = (max(map(task.gain, filter(self.fits, task.steps())), default=0.0) for task in self._tasks)
+        return round(sum(most), 12)
+
+
+class _Bits:
+    """A task whose models are bits."""
+
+    def __init__(self, task: Task, models: Sequence[str], bundle: int) -> None:
+        bit = {name: 1 << i for i, name in enumerate(models)}
+        self.bundle = bundle
+        self._answers = task.answers
+        self._singles = [(bit[name], gain) for name, gain in task.singles.items() if name in bit]
+        self._ways = [
+            (sum(bit[name] for name in set(way.models)), way.gain, way.unserved)
+            for way in task.ways
+            if all(name in bit for name in way.models)
+        ]
+
+    def gain(self, chosen: int) -> float:
+        if not chosen & self.bundle:
+            return 0.0
+        single = next((gain for bit, gain in self._singles if bit & chosen), 0.0)
+        for needed, gain, unserved in self._ways:
+            if needed & chosen == needed:
+                return self._answers * (gain + unserved * single)
+        return self._answers * single
+
+    def steps(self) -> list[int]:
+        """The sets that may serve the task best: a way, a single model, or both."""
+        singles = [0, *(bit for bit, _ in self._singles)]
+        ways = [0, *(needed for needed, _, _ in self._ways)]
+        return [self.bundle | needed | bit for needed in ways for bit in singles if needed | bit]

@@ -1,0 +1,1 @@
+"""Claims about behaviour, on small real things. What they share is in :mod:`tests.support`."""

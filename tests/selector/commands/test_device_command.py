@@ -1,0 +1,119 @@
+"""Claims about the device commands: from an empty folder to certified answers, and every mistake in words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from PIL import Image
+from typer.testing import CliRunner
+
+from benchmarks.distribution.network import SlowServer, serving
+from selector.commands.device import commands
+from selector.device.device import MIN_ANSWERS
+from tests.support.small_models import plain_image
+from tests.support.small_publisher import Publisher
+from zoo.errors import DataError, ModelNotFoundError, ZooError
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i in range(MIN_ANSWERS + 4):
+        Image.fromarray(plain_image(("red", "green", "blue")[i % 3])).save(folder / f"{i:03d}.png")
+    return folder
+
+
+def run(*arguments: object) -> str:
+    """What a command prints; errors of ours come as they are."""
+    done = CliRunner().invoke(commands, [str(part) for part in arguments])
+    if isinstance(done.exception, ZooError):
+        raise done.exception
+    assert done.exit_code == 0, (done.output, done.exception)
+    return done.output
+
+
+def init(device: Path, publisher: Publisher, server: SlowServer, *more: object) -> str:
+    root = publisher.folder / "metadata" / "1.root.json"
+    return run("init", device, "--url", server.url, "--root", root, *more)
+
+
+def test_from_an_empty_folder_to_the_models_that_pay(
+    tmp_path: Path, publisher: Publisher, server: SlowServer, images: Path
+) -> None:
+    device = tmp_path / "device"
+    assert "task colours, version 1" in init(device, publisher, server)
+    before = json.loads(run("status", device, "--json"))
+    assert len(before["models"]) == 1
+    output = run("predict", device, images, "--json")
+    assert '"label":"green"' in output.replace(" ", "")
+    after = json.loads(run("status", device, "--json"))
+    assert set(after["models"]) > set(before["models"]) or after["models"] != before["models"]
+    assert "Everything is up to date" in run("update", device)
+    assert "as they were published" in run("verify", device)
+
+
+def test_pins_are_shown_and_names_that_are_not_there_refused(
+    tmp_path: Path, publisher: Publisher, server: SlowServer
+) -> None:
+    device = tmp_path / "device"
+    init(device, publisher, server)
+    (model,) = json.loads(run("status", device, "--json"))["models"]
+    assert "pinned" in run("pin", device, model)
+    assert "pinned" not in run("pin", device, model, "--off")
+    with pytest.raises(ModelNotFoundError, match="not installed: owl"):
+        run("pin", device, "owl")
+    with pytest.raises(DataError, match="not installed: owl"):
+        run("remove", device, "owl")
+    assert model not in run("remove", device, model)
+
+
+def test_damaged_files_are_named_and_fetched_again(
+    tmp_path: Path, publisher: Publisher, server: SlowServer
+) -> None:
+    device = tmp_path / "device"
+    init(device, publisher, server)
+    path = max((device / "blobs").iterdir(), key=lambda item: item.stat().st_size)
+    path.chmod(0o644)
+    path.write_bytes(b"rotten")
+    with pytest.raises(DataError, match=rf"1 files were damaged.*{path.name}.*device update"):
+        run("verify", device)
+    run("update", device)
+    assert "as they were published" in run("verify", device)
+
+
+def test_a_group_without_an_assignment_is_told_what_to_do(
+    tmp_path: Path, publisher: Publisher, server: SlowServer
+) -> None:
+    with pytest.raises(DataError, match=r"expected an assignment for the group 'park'.*--task"):
+        init(tmp_path / "device", publisher, server, "--group", "park")
+    output = init(tmp_path / "device", publisher, server, "--group", "park", "--task", "colours")
+    assert "task colours" in output
+
+
+def test_a_root_that_is_not_there_is_named(tmp_path: Path, server: SlowServer) -> None:
+    with pytest.raises(DataError, match=r"nowhere\.json: expected the publisher's root metadata"):
+        run("init", tmp_path / "d", "--url", server.url, "--root", tmp_path / "nowhere.json")
+
+
+def test_without_its_publisher_a_device_answers_and_says_why_it_is_stale(
+    tmp_path: Path, publisher: Publisher, images: Path
+) -> None:
+    device = tmp_path / "device"
+    with serving(publisher.folder) as server:
+        init(device, publisher, server)
+    output = run("predict", device, images)
+    assert "green" in output
+    assert "stale: expected the published metadata" in output
+    assert "stale:" in run("run", device, "--rounds", 1)
+
+
+def test_the_commands_are_part_of_the_command_line() -> None:
+    from selector.commands.device import register
+
+    app = typer.Typer()
+    register(app)
+    assert [group.typer_instance for group in app.registered_groups] == [commands]

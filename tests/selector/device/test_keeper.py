@@ -1,0 +1,131 @@
+"""Claims about the keeper: it fetches what pays, as far as the budget and the group's assignment allow."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from benchmarks.distribution.network import SlowServer
+from selector.answering.recent import Recalled
+from selector.device.device import Device
+from selector.device.reconciler import Keeper
+from tests.support.small_device import ask
+from tests.support.small_publisher import Publisher
+from zoo.errors import BudgetError, CardError, UnreachableError
+from zoo.publisher.assignments import sign_assignments
+from zoo.publisher.keys import Keys
+from zoo.releases.release import Assignment
+
+
+@pytest.fixture
+def device(tmp_path: Path, publisher: Publisher, server: SlowServer) -> Iterator[Device]:
+    """A device of a group, with the least model of the task."""
+    made = Device.set_up(tmp_path / "device", server.url, publisher.root, group="park")
+    made.client.install(models=["tiny"], bundles=["colours"])
+    yield made
+    made.close()
+
+
+def lately(device: Device) -> list[Recalled]:
+    """What the device was asked: more than its model is certified for."""
+    ask(device)
+    recalled = device.selector().recalled()
+    assert recalled is not None
+    return [recalled]
+
+
+def held(keeper: Keeper) -> set[str]:
+    return {item.release.name for item in keeper.store.installed.models}
+
+
+def test_without_an_assignment_a_device_of_a_group_follows_its_own_inputs(device: Device) -> None:
+    keeper = Keeper.open(device.folder)
+    keeper.update(lately(device))
+    assert held(keeper) > {"tiny"}
+    keeper.close()
+
+
+def test_an_assignment_overrides_the_inputs_until_it_is_withdrawn(
+    device: Device, publisher: Publisher
+) -> None:
+    keys = Keys.open(publisher.keys)
+    assigned = Assignment(schema_version=1, version=1, group="park", bundles=("colours",), models=("tiny",))
+    sign_assignments(publisher.folder, keys, [assigned])
+    keeper, asked = Keeper.open(device.folder), lately(device)
+    assert keeper.update(asked).nothing
+    sign_assignments(publisher.folder, keys, [], remove=["park"])
+    assert keeper.update(asked).installed
+    keeper.close()
+
+
+def test_answers_of_another_version_of_the_bundle_say_nothing(device: Device) -> None:
+    keeper = Keeper.open(device.folder)
+    other = msgspec.structs.replace(lately(device)[0], record="0" * 64)
+    assert keeper.update([other]).nothing
+    assert keeper.wanted_models([other]) == ()
+    keeper.close()
+
+
+def test_before_the_publisher_was_looked_at_nothing_is_wanted(device: Device) -> None:
+    assert Keeper.open(device.folder).wanted_models(lately(device)) == ()
+
+
+def test_only_models_that_answered_since_count_as_used(device: Device) -> None:
+    keeper, asked = Keeper.open(device.folder), lately(device)
+    keeper.touch(asked)
+    first = keeper.store.usage()["tiny"]
+    time.sleep(0.01)
+    keeper.touch(asked)
+    assert keeper.store.usage()["tiny"] == first
+    keeper.touch(lately(device))
+    later = keeper.store.usage()["tiny"]
+    assert later > first
+    counted_anew = msgspec.structs.replace(asked[0], noted=[(1, *asked[0].noted[0][1:])])
+    time.sleep(0.01)
+    keeper.touch([counted_anew])
+    assert keeper.store.usage()["tiny"] > later
+
+
+def test_what_other_tasks_need_is_no_budget_for_this_one(device: Device) -> None:
+    """A pinned model takes its bytes from what there is to gain with."""
+    device.client.install(models=["small"])
+    device.client.pin(["tiny", "small", "colours"])
+    installed = device.store.installed
+    config = msgspec.structs.replace(device.config, group=None, budget_bytes=device.store.used_bytes())
+    keeper = Keeper(device.store, config)
+    keeper.client.refresh()
+    assert "full" not in keeper.wanted_models(lately(device))
+    assert device.store.installed == installed
+    keeper.close()
+
+
+def test_a_round_tells_the_first_of_its_problems_and_goes_on(
+    device: Device, server: SlowServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = Keeper.open(device.folder)
+    asked = lately(device)
+
+    def fail(*_: object, **__: object) -> None:
+        raise UnreachableError("no service")
+
+    monkeypatch.setattr(keeper, "report", fail)
+    found = keeper.look(asked)
+    assert isinstance(found.problem, UnreachableError)
+    assert found.change is not None
+    monkeypatch.setattr(keeper.store, "budget_bytes", 1)
+    monkeypatch.setattr(keeper, "update", lambda *_, **__: (_ for _ in ()).throw(BudgetError("no room")))
+    assert isinstance(keeper.look(asked).problem, BudgetError)
+    keeper.close()
+
+
+def test_a_token_that_is_gone_is_told_and_nothing_else_is_kept_from_working(device: Device) -> None:
+    config = msgspec.structs.replace(device.config, service="http://127.0.0.1:9", group="park")
+    keeper = Keeper(device.store, config)
+    found = keeper.look(lately(device))
+    assert isinstance(found.problem, CardError)
+    assert found.change is not None
+    keeper.close()

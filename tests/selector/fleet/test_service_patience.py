@@ -1,0 +1,106 @@
+"""Claims about patience: a slow or silent client keeps nobody else out."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from selector.fleet import patience
+from tests.support.small_service import Client, running
+
+HALF = b"GET /v1/health HTTP/1.1\r\nHost: here\r\nX-Slow: "
+
+
+@contextlib.contextmanager
+def connections(url: str, count: int) -> Iterator[list[socket.socket]]:
+    parts = urlsplit(url)
+    with contextlib.ExitStack() as stack:
+        yield [
+            stack.enter_context(socket.create_connection((parts.hostname or "", parts.port or 0), timeout=20))
+            for _ in range(count)
+        ]
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[Client]:
+    (tmp_path / "published" / "blobs").mkdir(parents=True)
+    with running(tmp_path) as (client, _):
+        yield client
+
+
+def ended(stream: socket.socket) -> bool:
+    """Whether the server has closed the connection; waits for it."""
+    try:
+        while stream.recv(65536):
+            pass
+    except ConnectionError:
+        pass
+    return True
+
+
+@pytest.mark.parametrize("sent", [b"", HALF, b"POST /x HTTP/1.1\r\nHost: here\r\nContent-Length: 9\r\n\r\n1"])
+def test_a_request_that_does_not_come_whole_is_given_up(
+    client: Client, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    monkeypatch.setattr(patience, "ARRIVE_S", 0.3)
+    with connections(client.url, 1) as (stream,):
+        stream.sendall(sent)
+        assert ended(stream)
+
+
+def test_a_byte_now_and_then_does_not_buy_time(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "ARRIVE_S", 0.5)
+    start = time.monotonic()
+    with connections(client.url, 1) as (stream,), contextlib.suppress(ConnectionError):
+        stream.sendall(HALF)
+        while time.monotonic() < start + 20:
+            stream.sendall(b"x")
+            time.sleep(0.05)
+    assert time.monotonic() < start + 20
+
+
+def test_an_idle_connection_may_ask_again(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "ARRIVE_S", 0.2)
+    with connections(client.url, 1) as (stream,):
+        for _ in range(2):
+            stream.sendall(b"GET /v1/health HTTP/1.1\r\nHost: here\r\n\r\n")
+            answer = b""
+            while not answer.endswith(b"}"):
+                answer += stream.recv(65536)
+            assert answer.startswith(b"HTTP/1.1 200")
+            time.sleep(0.4)
+
+
+def test_an_answer_that_nobody_reads_is_given_up(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "STALL_S", 0.3)
+    (tmp_path / "published" / "metadata").mkdir()
+    (tmp_path / "published" / "metadata" / "timestamp.json").write_bytes(b"x" * 2**25)
+    with connections(client.url, 1) as (stream,):
+        stream.sendall(b"GET /metadata/timestamp.json HTTP/1.1\r\nHost: here\r\n\r\n")
+        time.sleep(1.0)
+        got = 0
+        with contextlib.suppress(ConnectionError):
+            while chunk := stream.recv(2**20):
+                got += len(chunk)
+    assert got < 2**25
+
+
+def test_silent_connections_make_room_for_those_that_ask(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "FULL", 20)
+    with connections(client.url, 60) as streams:
+        for stream in streams[:30]:
+            with contextlib.suppress(ConnectionError):
+                stream.sendall(HALF)
+        assert client.ask("GET", "/v1/health").status == 200
+        assert ended(streams[0])
+    assert len(patience.PatientProtocol.quiet) < 30

@@ -1,0 +1,115 @@
+"""Small things for tests of the service: reports, a publisher's folder without signatures, plain HTTP."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import urllib3
+
+from selector.fleet.app import Limits, Service, make_app
+from selector.fleet.ledger import Ledger
+from selector.fleet.server import serving
+from selector.fleet.tokens import Tokens
+from selector.telemetry.demand import AskedDemand, Demand
+from selector.telemetry.report import Held, Report, encode_report
+
+
+def demand(bundle: str = "birds", answers: int = 10, unmet: int = 4, **more: Any) -> Demand:
+    """What a device was asked: `unmet` of the answers would have taken the model ``big``."""
+    facts: dict[str, Any] = {
+        "schema_version": 1,
+        "bundle": bundle,
+        "since": 1.7e9,
+        "answers": answers,
+        "window": answers,
+        "unmet": unmet,
+        "uncertified": 0,
+        "models": {"big": unmet} if unmet else {},
+        "asked": (AskedDemand(kind="precision", level=0.9, answers=answers, unmet=unmet),),
+    }
+    return Demand(**(facts | more))
+
+
+def report(device: int = 1, sequence: int = 1, group: str = "cameras", **more: Any) -> Report:
+    """A report of the device with this number."""
+    facts: dict[str, Any] = {
+        "schema_version": 1,
+        "device": f"{device:032x}",
+        "sequence": sequence,
+        "group": group,
+        "models": (Held(name="small", version=1),),
+        "bundles": (Held(name="birds", version=1),),
+        "demand": (demand(),),
+        "stored_bytes": 1000,
+        "budget_bytes": 5000,
+        "zooselect": "0.1.0",
+    }
+    return Report(**(facts | more))
+
+
+@dataclass
+class Answer:
+    """An answer over HTTP."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+    @property
+    def json(self) -> Any:
+        """The content as JSON."""
+        return json.loads(self.content)
+
+
+@dataclass
+class Client:
+    """Speaks to a service under test."""
+
+    url: str
+    token: str = ""
+    operator: str = ""
+
+    def ask(self, method: str, path: str, *, body: bytes | None = None, **headers: str) -> Answer:
+        """One request on a connection of its own; underscores in names of headers stand for hyphens."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        with urllib3.PoolManager(retries=False, timeout=20) as pool:
+            got = pool.request(
+                method, self.url + path, body=body, headers=named, redirect=False, decode_content=False
+            )
+            return Answer(got.status, got.headers, got.data)
+
+    def post(self, content: bytes | Report, **headers: str) -> Answer:
+        """Send a report, as it should be unless `headers` say otherwise."""
+        body = content if isinstance(content, bytes) else encode_report(content)
+        usual = {"authorization": f"Bearer {self.token}", "content_type": "application/json"}
+        return self.ask("POST", "/v1/reports", body=body, **(usual | headers))
+
+
+@contextlib.contextmanager
+def running(folder: Path, limits: Limits | None = None) -> Iterator[tuple[Client, Service]]:
+    """A service over a real socket, with a token for the group ``cameras`` and one for an operator."""
+    tokens = Tokens(folder / "tokens.json")
+    client = Client("", tokens.add("device", "cameras"), tokens.add("operator"))
+    ledger = Ledger(folder / "data")
+    service = Service(tokens, ledger, limits)
+    try:
+        with serving(make_app(folder / "published", service)) as url:
+            client.url = url
+            yield client, service
+    finally:
+        ledger.close()
+
+
+def put_blob(root: Path, content: bytes) -> str:
+    """Write a blob as a publisher does; returns its path."""
+    digest = hashlib.sha256(content).hexdigest()
+    path = root / "blobs" / digest[:2] / digest
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return f"/blobs/{digest[:2]}/{digest}"

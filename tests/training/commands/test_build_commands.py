@@ -1,0 +1,79 @@
+"""The commands zoo add, zoo compress and zoo list, run as the command line runs them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.zoo_commands import add_onnx, make_folder, run
+from zoo.errors import ZooError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return make_folder(tmp_path)
+
+
+def test_adds_compresses_and_lists(folder: Path) -> None:
+    added = add_onnx(folder, "--mean", "0.5,0.5,0.5", "--crop", "0.9")
+    assert added.exit_code == 0, added.output
+    compressed = run("compress", "net", "--data", folder / "images", "--zoo", folder / "zoo", "--images", 10)
+    assert compressed.exit_code == 0, compressed.output
+    cards = json.loads(run("list", "--zoo", folder / "zoo", "--json").stdout)
+    assert [card["name"] for card in cards] == ["net", "net-int8"]
+    assert cards[1]["parent"] == "net"
+    assert "net-int8" in run("list", "--zoo", folder / "zoo").stdout
+
+
+def test_prints_the_card_as_json(folder: Path) -> None:
+    result = run(
+        *("add", "--cifar-resnet", 8, "--weights", folder / "resnet8.npz"),
+        *("--name", "eight", "--zoo", folder / "zoo", "--json"),
+    )
+    assert json.loads(result.stdout)["name"] == "eight"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["add"], "expected one of --cifar-resnet"),
+        (["add", "--cifar-resnet", "20", "--torchvision", "resnet18"], "got --cifar-resnet, --torchvision"),
+        (["add", "--cifar-resnet", "20"], "--weights"),
+        (["add", "--torchvision", "resnet18"], "either --pretrained or --weights"),
+        (["add", "--efficientnet-lite", "0"], "--classes"),
+        (["add", "--onnx", "net.onnx"], "--classes"),
+        (["add", "--onnx", "net.onnx", "--classes", "none.txt"], "one class name a line"),
+        (["list", "--zoo", "nowhere"], "expected a zoo"),
+    ],
+)
+def test_says_what_is_missing(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ZooError, match=message):
+        run(*arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_refuses_numbers_that_are_none(folder: Path) -> None:
+    with pytest.raises(ZooError, match="--mean: expected three numbers"):
+        add_onnx(folder, "--mean", "0.5,0.5")
+    with pytest.raises(ZooError, match="--size"):
+        add_onnx(folder, "--size", "big")
+
+
+def test_refuses_too_few_calibration_images(folder: Path) -> None:
+    add_onnx(folder)
+    for path in sorted((folder / "images").rglob("*.png"))[3:]:
+        path.unlink()
+    with pytest.raises(ZooError, match="expected"):
+        run("compress", "net", "--data", folder / "images", "--zoo", folder / "zoo")
+
+
+@pytest.mark.parametrize("command", ["add", "compress", "list"])
+def test_help_shows_an_example(command: str) -> None:
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert "zooselect zoo" in " ".join(result.stdout.split())

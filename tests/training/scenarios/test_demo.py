@@ -1,0 +1,104 @@
+"""Claims about the demo: it runs from training to timed answers, and a second run makes nothing again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from selector import Selector
+from training.data.sources import digits
+from training.scenarios import demo
+from training.scenarios.demo import DemoResult, run_demo
+from zoo import load_image
+
+STEPS = ("train", "compress", "profile", "bench", "fit", "export", "answer", "report")
+
+
+def run(folder: Path, lines: list[str], **options: bool) -> DemoResult:
+    return run_demo(
+        folder,
+        precision=0.6,
+        sizes=("tiny", "small"),
+        epochs=3,
+        rounds=1,
+        progress=False,
+        say=lines.append,
+        **options,
+    )
+
+
+def state(folder: Path) -> dict[str, tuple[bytes, int]]:
+    kept = ("zoo", "profile", "fit")
+    files = [path for name in kept for path in sorted((folder / name).rglob("*")) if path.is_file()]
+    return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DemoResult, list[str]]:
+    folder, lines = tmp_path_factory.mktemp("demo") / "out", list[str]()
+    return folder, run(folder, lines), lines
+
+
+Made = tuple[Path, DemoResult, list[str]]
+
+
+def test_the_demo_goes_from_training_to_timed_answers(made: Made) -> None:
+    folder, result, lines = made
+    assert [line.split(" s  ")[1].split()[0].rstrip(":") for line in lines] == list(STEPS)
+    rows = {row.name: row for row in result.evaluation.rows}
+    assert set(rows) == {"tiny", "small", "tiny-int8", "small-int8", "zooselect 0.6", "oracle"}
+    assert all(row.wall_clock for row in rows.values() if row.kind != "oracle")
+    ours = rows["zooselect 0.6"]
+    assert rows["small"].accuracy > rows["tiny"].accuracy
+    if ours.certified:
+        assert ours.accuracy > 0.55
+    else:
+        assert ours.shares == {Selector.load(result.bundle).reference: 1.0}
+    assert "data:image/" in (folder / "report.html").read_text("utf-8")
+
+
+def test_the_bundle_of_the_demo_answers_alone(made: Made) -> None:
+    selector = Selector.load(made[1].bundle)
+    assert len(selector.models) == 4
+    images = digits()
+    right = sum(
+        selector.predict(images.image(i)).label == images.classes[images.labels[i]] for i in range(60)
+    )
+    assert right > 24
+
+
+def test_there_are_pictures_to_try_commands_on(made: Made) -> None:
+    folder, result, _ = made
+    selector = Selector.load(result.bundle)
+    files = sorted((folder / "images").rglob("*.png"))
+    assert len(files) >= 100
+    assert {path.parent.name for path in files} == set(selector.classes)
+    right = [selector.predict(load_image(path)).label == path.parent.name for path in files]
+    assert sum(right) > 0.3 * len(files)
+
+
+def test_the_next_commands_name_what_was_made(made: Made) -> None:
+    folder, result, _ = made
+    text = " ".join(result.evaluation.next_commands)
+    assert str(folder) in text
+    assert all(command.startswith("zooselect ") for command in result.evaluation.next_commands)
+
+
+def test_a_second_run_uses_what_is_valid(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, first, _ = made
+    before = state(folder)
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("measured or fitted again")
+
+    monkeypatch.setattr(demo, "measure", never)
+    monkeypatch.setattr(demo, "fit", never)
+    again = run(folder, [])
+    after = state(folder)
+    same = {path for path in before if after[path][0] == before[path][0]}
+    assert same == set(before) == set(after)
+    touched = {Path(path).name for path in before if after[path][1] != before[path][1]}
+    assert touched <= {"samples.parquet", "profile.json"}
+    accuracies = [{row.name: row.accuracy for row in result.evaluation.rows} for result in (first, again)]
+    assert accuracies[0] == accuracies[1]

@@ -1,0 +1,130 @@
+"""Claims about candidates: nothing useful is left out, nothing useless is kept."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from selector.policies.constraint import Constraint
+from tests.support.world import CONFIDENCE_MS, COSTS_MS, STAGE_MS, World
+from training.certificates.aim import Aim
+from training.outcomes.folds import grouped_folds
+from training.policies.frontier import Simulated
+from training.search.candidates import (
+    Candidate,
+    Situation,
+    all_candidates,
+    cascade_candidates,
+    chain_frontier,
+    failure_ms,
+    standing,
+    useful_models,
+    worth_keeping,
+)
+
+ROWS = 1000
+
+
+def candidate(models: str, accuracy: float, mean_ms: float) -> Candidate:
+    right = np.arange(ROWS) < ROWS * accuracy
+    frontier = [Simulated(0.5, np.zeros(ROWS, np.intp), right, np.full(ROWS, mean_ms))]
+
+    def build() -> None:
+        raise AssertionError
+
+    return Candidate("cascade", models, tuple(models), frontier, build)  # type: ignore[arg-type]
+
+
+AIM = Aim(Constraint(kind="precision", level=0.9), 1000, 0.05, np.ones(ROWS, bool), failure_ms=4.0)
+
+
+def kept(*candidates: Candidate, most: int = 8) -> list[str]:
+    return [item.label for item in worth_keeping(candidates, AIM, most)]
+
+
+def test_what_needs_more_models_for_less_is_dropped() -> None:
+    found = kept(candidate("ab", 0.95, 2.0), candidate("abc", 0.95, 3.0), candidate("ac", 0.95, 2.5))
+    assert found == ["ab", "ac"]
+
+
+def test_single_models_are_kept_beyond_the_limit() -> None:
+    pairs = [
+        candidate("".join(pair), 0.95, 1.0 + i) for i, pair in enumerate(itertools.combinations("abcd", 2))
+    ]
+    singles = [candidate(name, 0.85, 5.0) for name in "abcd"]
+    found = kept(*pairs, *singles, most=2)
+    assert found[:2] == ["ab", "ac"]
+    assert sorted(found[2:]) == ["a", "b", "c", "d"]
+
+
+def test_a_single_model_that_is_better_than_all_else_leaves_nothing_for_larger_sets() -> None:
+    assert kept(candidate("a", 0.97, 1.0), candidate("ab", 0.97, 1.5), candidate("b", 0.8, 0.5)) == ["a", "b"]
+
+
+def test_of_nearly_equal_candidates_the_one_with_fewer_models_is_better() -> None:
+    few, many = candidate("a", 0.95, 2.0), candidate("abc", 0.95, 1.995)
+    assert standing(few, AIM) > standing(many, AIM)
+    assert standing(candidate("abc", 0.95, 1.5), AIM) > standing(few, AIM)
+
+
+@pytest.fixture(scope="module")
+def situation(world: World) -> Situation:
+    development = world.outcomes.split("fit", "tune")
+    return Situation(development, development, grouped_folds(development), COSTS_MS, STAGE_MS, CONFIDENCE_MS)
+
+
+def test_every_chain_and_every_single_model_is_a_candidate(situation: Situation) -> None:
+    found = all_candidates(situation, ("cascade",))
+    labels = {item.label for item in found}
+    assert labels == {
+        "one model", "cascade on raw confidence", "cascade on raw confidence, look-ahead", "learned cascade",
+        "learned cascade, committee",
+    }  # fmt: skip
+    chains = {("tiny",), ("small",), ("full",), ("tiny", "small"), ("tiny", "full"), ("small", "full")}
+    assert {item.models for item in found} == chains | {("tiny", "small", "full")}
+    probes = all_candidates(situation, ("probe",))
+    assert {item.models for item in probes if item.kind == "probe"} == {("tiny", "small", "full")}
+
+
+def test_what_is_built_is_what_was_compared(situation: Situation) -> None:
+    for item in all_candidates(situation, ("cascade", "probe"))[::3]:
+        built = item.build()
+        assert (built.models, built.kind) == (item.models, item.kind)
+        threshold = item.frontier[len(item.frontier) // 2].threshold
+        found = built.simulate(situation.outcomes, threshold)
+        promised = item.frontier[len(item.frontier) // 2]
+        assert found.accuracy == pytest.approx(promised.accuracy, abs=0.06)
+
+
+def test_the_cheapest_raw_cascade_is_found(situation: Situation) -> None:
+    aim = Aim(
+        Constraint(kind="precision", level=0.9), 10**6, 0.05, situation.outcomes.right[:, 2], failure_ms=4.0
+    )
+    found = {item.models: aim.best(item.frontier) for item in cascade_candidates(situation, COSTS_MS)}
+    best = min((point.mean_ms, models) for models, point in found.items() if point is not None)
+    assert best[0] < COSTS_MS["small"]
+
+
+def test_a_threshold_above_everything_costs_the_whole_chain() -> None:
+    points = chain_frontier(np.full((4, 2), 0.5), np.ones((4, 2), bool), np.array([1.0, 3.0]))
+    assert points[0].mean_ms == 3.0
+    assert points[-1].mean_ms == 1.0
+
+
+def test_many_models_are_narrowed_down_to_the_frontier_and_what_lies_next_to_it(situation: Situation) -> None:
+    assert useful_models(situation.outcomes, COSTS_MS) == ("tiny", "small", "full")
+    assert useful_models(situation.outcomes, COSTS_MS, most=2) == ("tiny", "small")
+    dear = {"tiny": 2.0, "small": 0.3, "full": 1.0}
+    assert useful_models(situation.outcomes, dear, most=2) == ("small", "full")
+
+
+def test_certifying_nothing_counts_as_the_dearest_model_and_its_features() -> None:
+    def one(kind: str, mean_ms: float) -> Candidate:
+        point = Simulated(0.5, np.zeros(4, np.intp), np.ones(4, bool), np.full(4, mean_ms))
+        return Candidate(kind, "", ("small",), [point], lambda: pytest.fail("not built"))
+
+    costs = {"small": 1.0, "full": 4.0}
+    assert failure_ms([one("cascade", 9.0)], costs) == 4.0
+    assert failure_ms([one("cascade", 9.0), one("input", 4.5)], costs) == 4.5

@@ -1,0 +1,1 @@
+"""Proofs: exact tests, thresholds with a certificate, and which certificates are worth having."""

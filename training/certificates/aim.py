@@ -1,0 +1,125 @@
+"""Aims: which point of a frontier serves a constraint best, allowing for what a certificate will ask for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binom, norm
+
+from selector.policies.constraint import Constraint
+from training.certificates.certify import TAIL
+from training.policies.frontier import Simulated
+from zoo.errors import DataError
+
+# Of hundreds of candidates some look good by luck, with few samples above all. As in the one-standard-error
+# rule of Breiman et al. (1984), a gain counts as far as it exceeds so many of its standard errors.
+CAUTION = 1.5
+NOISE = 0.005  # of an accuracy: where nothing is good enough, less than this is not paid for
+# What certify samples show varies, and so does what frontiers show. They are compared at the middles of
+# equally likely parts of both, in standard deviations. Many parts of the former, or a policy that fails to be
+# certified once in twenty times would seem as good as one that never does; few of the latter, only so that
+# one lucky point does not decide.
+LUCK: tuple[float, ...] = tuple(float(norm.ppf((part + 0.5) / 40)) for part in range(40))
+SMOOTHING: tuple[float, ...] = tuple(float(norm.ppf(0.1 + 0.2 * part)) for part in range(5))
+
+
+@lru_cache(maxsize=1000)
+def accuracy_to_certify(precision: float, samples: int, *, delta: float = 0.05) -> float:
+    """Accuracy that `samples` certify samples have to show for `precision` to be certified."""
+    if samples < 1:
+        raise DataError("expected certify samples, got none. Give the certify split a larger share.")
+    right = int(binom.isf(delta, samples, precision)) + 1
+    return min(1.0, right / samples)
+
+
+@dataclass(frozen=True)
+class Aim:
+    """A constraint, and what must be seen elsewhere for it to be provable on `samples` certify samples.
+
+    Parameters
+    ----------
+    reference
+        Whether the reference model is right on each of the samples that frontiers are computed on.
+    failure_ms
+        What an outcome counts as that certifies nothing: see
+        :func:`training.search.candidates.failure_ms`. With less, such as the time of the reference model,
+        which answers then, failing would pay where that one is fast.
+    """
+
+    constraint: Constraint
+    samples: int
+    delta: float
+    reference: NDArray[np.bool_]
+    failure_ms: float
+
+    def slack(self, point: Simulated) -> float:
+        """By how much a point exceeds what is asked, in shares of answers or of the budget."""
+        level = self.constraint.level
+        if self.constraint.kind == "precision":
+            return point.accuracy - accuracy_to_certify(level, self.samples, delta=self.delta)
+        if self.constraint.kind == "p95_ms":
+            kept = float((point.cost_ms <= level * (1 + 1e-9)).mean())
+            return kept - accuracy_to_certify(TAIL, self.samples, delta=self.delta)
+        if self.constraint.kind == "max_drop":
+            lead = point.right.astype(np.float64) - self.reference
+            return float(lead.mean()) + level - self._margin(float(lead.std()))
+        return (level - point.mean_ms - self._margin(point.spread_ms)) / level
+
+    def best(self, frontier: Sequence[Simulated], shift: float = 0.0) -> Simulated | None:
+        """The cheapest point that meets a bound on accuracy, or the most accurate one within a budget."""
+        enough = [point for point in frontier if self.slack(point) >= shift]
+        if not enough:
+            return None
+        if self.constraint.on_time:
+            return max(enough, key=lambda point: (point.accuracy, -point.mean_ms))
+        return min(enough, key=lambda point: (point.mean_ms, -point.accuracy))
+
+    def nearest(self, frontier: Sequence[Simulated]) -> Simulated:
+        """:meth:`best`, or where no point is good enough the cheapest of those that come closest."""
+        best = self.best(frontier)
+        if best is not None:
+            return best
+        enough = max(self.slack(point) for point in frontier) - NOISE
+        return min(
+            (point for point in frontier if self.slack(point) >= enough), key=lambda point: point.mean_ms
+        )
+
+    def rank(self, frontier: Sequence[Simulated]) -> tuple[float, ...]:
+        """Greater is better. What a frontier gains over single models counts less the more doubtful it is."""
+        if self.constraint.on_time:
+            enough = [point for point in frontier if self.slack(point) >= 0]
+            if not enough:
+                return (0.0, max(self.slack(p) for p in frontier))
+            return max((1.0, point.accuracy - CAUTION * point.doubt, -point.mean_ms) for point in enough)
+        slacks = np.array([self.slack(point) - CAUTION * point.doubt for point in frontier])
+        costs = np.array([point.mean_ms for point in frontier])
+        luck = np.add.outer(self._spread(frontier) * np.array(LUCK), NOISE / 2 * np.array(SMOOTHING)).ravel()
+        by_slack = np.argsort(-slacks)
+        cheapest = np.minimum.accumulate(costs[by_slack])
+        reaching = np.searchsorted(-slacks[by_slack], luck, side="right")  # points with a slack >= -luck
+        if not reaching.any():
+            # a lead within the noise is not worth any time
+            near = costs[slacks >= slacks.max() - NOISE].min()
+            return (0.0, 100 * round(slacks.max() / NOISE) - float(np.log(near)))
+        expected = np.where(reaching > 0, cheapest[reaching - 1], self.failure_ms).mean()
+        return (1.0 if slacks.max() >= 0 else 0.5, -float(np.log(expected)))
+
+    def _spread(self, frontier: Sequence[Simulated]) -> float:
+        """Standard deviation of what the certify samples show of the frontier's most accurate point."""
+        lead = max(frontier, key=lambda point: point.accuracy).right.astype(np.float64)
+        if self.constraint.kind == "max_drop":
+            lead -= self.reference
+        return float(lead.std() / np.sqrt(max(1, self.samples)))
+
+    def _margin(self, deviation: float) -> float:
+        return self._sureness * deviation / math.sqrt(max(1, self.samples))
+
+    @cached_property
+    def _sureness(self) -> float:
+        """Standard deviations that a normal variable exceeds with probability delta."""
+        return float(norm.isf(self.delta))

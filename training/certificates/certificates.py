@@ -1,0 +1,56 @@
+"""The certificates of a fitted policy: which are worth having, and what the certify samples prove."""
+
+from __future__ import annotations
+
+from selector.bundle.certificate import Certificate
+from selector.policies.constraint import Constraint
+from training.certificates.certify import Tests, usual_constraints
+from training.outcomes.outcomes import Outcomes
+from training.policies.base import FittedPolicy
+
+ENVIRONMENT_POLICIES = 2  # so many of the best policies get certificates for single environments
+
+
+def certificates_of(
+    index: int,
+    policy: FittedPolicy,
+    development: Outcomes,
+    held: Outcomes,
+    reference: str,
+    constraint: Constraint,
+    delta: float,
+    digest: str,
+) -> list[Certificate]:
+    thresholds = policy.sequence(development)
+    column = held.models.index(reference)
+    environments: list[str | None] = [None]
+    if index < ENVIRONMENT_POLICIES and len(set(held.environments.tolist())) > 1:
+        environments += sorted(set(held.environments.tolist()))
+    certificates = []
+    for environment in environments:
+        samples = held if environment is None else held.rows(held.environments == environment)
+        wanted = usual_constraints(policy.possible_costs_ms(), constraint)
+        if environment is not None:
+            wanted = [item for item in wanted if not item.on_time]
+        tests = Tests(
+            policy.frontier(samples, thresholds),
+            reference=samples.right[:, column],
+            top_ms=max(policy.possible_costs_ms()),
+        )
+        found = tests.certify_all(wanted, delta=delta)
+        certificates += [
+            Certificate(
+                constraint=item.constraint,
+                confidence=1 - delta,
+                policy=index,
+                threshold=item.threshold,
+                samples=item.samples,
+                accuracy=item.accuracy,
+                mean_ms=item.mean_ms,
+                p_value=item.p_value,
+                subject_sha256=digest,
+                environment=environment,
+            )
+            for item in found
+        ]
+    return certificates

@@ -1,0 +1,158 @@
+"""Certificates: thresholds that are proven to meet a constraint, from held-out samples.
+
+Learn-then-Test (Angelopoulos, Bates, Candès, Jordan and Lei 2021) with fixed-sequence testing: thresholds
+are tested from the most conservative one on, each by a test of "the constraint is not met" at level delta,
+and the testing stops at the first that is not rejected. The last rejected threshold then meets the constraint
+with probability at least 1 - delta over the draw of the certify samples, for any distribution, with no
+correction
+for the number of thresholds. The tests themselves are in :mod:`training.certificates.pvalues`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selector.policies.constraint import Constraint
+from training.certificates.pvalues import Costs, binomial, paired, paired_at_most
+from training.policies.frontier import Simulated
+from zoo.errors import DataError
+
+LEVELS: tuple[float, ...] = tuple(round(0.5 + 0.005 * i, 3) for i in range(100))
+DROPS: tuple[float, ...] = (0.0, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05)
+BUDGETS = 16  # time budgets that are certified between the cheapest and the dearest way of answering
+TAIL = 0.95  # share of the answers that keep a p95 budget
+
+
+@dataclass(frozen=True)
+class Certified:
+    """A threshold for which a constraint was proven."""
+
+    constraint: Constraint
+    threshold: float
+    samples: int
+    accuracy: float  # on the certify samples
+    mean_ms: float
+    p_value: float
+
+
+class Tests:
+    """What the certify samples say about a sequence of thresholds.
+
+    Parameters
+    ----------
+    frontier
+        What the policy does with the certify samples at thresholds that were fixed before these were looked
+        at, most conservative (most accurate) first. The samples must be independent draws that nothing
+        else was chosen on.
+    reference
+        Whether the reference model is right on each of the n samples; for ``max_drop``.
+    top_ms
+        The most that an answer of the policy can cost; for ``mean_ms``.
+
+    Raises
+    ------
+    DataError
+        When there is no sample.
+    """
+
+    def __init__(self, frontier: Sequence[Simulated], *, reference: NDArray[np.bool_], top_ms: float) -> None:
+        if not len(reference):
+            raise DataError("expected certify samples, got none. Give the certify split a larger share.")
+        self.frontier = frontier
+        self.samples = len(reference)
+        self.top_ms = top_ms
+        self._right = [int(point.right.sum()) for point in frontier]
+        self._better = [int((point.right & ~reference).sum()) for point in frontier]
+        self._worse = [int((~point.right & reference).sum()) for point in frontier]
+        self._costs = lru_cache(maxsize=1)(self._costs_of)  # budgets are tested threshold by threshold
+
+    def p_value(self, i: int, constraint: Constraint) -> float:
+        """How surprising the samples would be if the i-th threshold only just failed the constraint."""
+        level = constraint.level
+        if constraint.kind == "precision":
+            return binomial(self._right[i], self.samples, level)
+        if constraint.kind == "max_drop":
+            return paired(self._better[i], self._worse[i], self.samples, level)
+        if constraint.kind == "p95_ms":
+            within = self.frontier[i].cost_ms <= level * (1 + 1e-9)
+            return binomial(int(within.sum()), self.samples, TAIL)
+        return self._costs(i).p_value(level)
+
+    def _costs_of(self, i: int) -> Costs:
+        return Costs(self.frontier[i].cost_ms, top_ms=self.top_ms)
+
+    def rejects(self, i: int, constraint: Constraint, delta: float) -> bool:
+        """Whether the i-th threshold provably meets the constraint: its p-value is at most `delta`."""
+        if constraint.kind == "max_drop":
+            counts = self._better[i], self._worse[i], self.samples
+            if paired_at_most(*counts, constraint.level) <= delta:
+                return True
+        return self.p_value(i, constraint) <= delta
+
+    def certify(self, constraint: Constraint, *, delta: float = 0.05) -> Certified | None:
+        """The least conservative threshold that provably meets `constraint`, or None.
+
+        Bounds on accuracy are tested from the most accurate threshold on, budgets of time from the cheapest.
+        """
+        found = self.certify_all([constraint], delta=delta)
+        return found[0] if found else None
+
+    def certify_all(self, constraints: Sequence[Constraint], *, delta: float = 0.05) -> list[Certified]:
+        """Certificates for many constraints; of those of one kind with one threshold, the strictest stays.
+
+        Each is valid on its own for whoever decides on the constraint beforehand; they are not valid all at
+        once.
+        """
+        last: dict[Constraint, int] = {}
+        places = range(len(self.frontier))
+        for on_time, order in ((False, places), (True, places[::-1])):
+            left = [item for item in constraints if item.on_time is on_time]
+            for i in order:
+                left = [item for item in left if self.rejects(i, item, delta)]
+                last |= dict.fromkeys(left, i)
+        kept: dict[tuple[str, float], Certified] = {}
+        for item in sorted(last, key=_strictest_first):
+            point, value = self.frontier[last[item]], self.p_value(last[item], item)
+            found = Certified(item, point.threshold, self.samples, point.accuracy, point.mean_ms, value)
+            kept.setdefault((item.kind, found.threshold), found)
+        return list(kept.values())
+
+
+def _strictest_first(item: Constraint) -> tuple[str, float]:
+    return item.kind, -item.level if item.kind == "precision" else item.level
+
+
+def usual_constraints(costs_ms: Sequence[float], extra: Constraint | None = None) -> list[Constraint]:
+    """Constraints worth certifying for a policy whose answers can take `costs_ms`."""
+    low, high = min(costs_ms), max(costs_ms)
+    levels = [Constraint(kind="precision", level=level) for level in LEVELS]
+    levels += [Constraint(kind="max_drop", level=level) for level in DROPS]
+    budgets = np.geomspace(low, high, BUDGETS + 1)[1:] if high > low else [high]
+    levels += [Constraint(kind="mean_ms", level=float(level)) for level in budgets]
+    levels += [Constraint(kind="p95_ms", level=level) for level in sorted(set(costs_ms))]
+    if extra is not None and extra not in levels:
+        levels.append(extra)
+    return levels
+
+
+def samples_needed(
+    accuracy: float, precision: float, *, delta: float = 0.05, most: int = 10**6
+) -> int | None:
+    """Certify samples at which a policy of this true accuracy is certified in half of the cases, or None."""
+    if accuracy <= precision:
+        return None
+    low, high = 1, most
+    if binomial(int(np.floor(accuracy * high)), high, precision) > delta:
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        if binomial(int(np.floor(accuracy * middle)), middle, precision) <= delta:
+            high = middle
+        else:
+            low = middle + 1
+    return low

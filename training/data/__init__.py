@@ -1,0 +1,1 @@
+"""Labelled images, their environments and their splits."""

@@ -1,0 +1,252 @@
+"""Labelled images in a folder of class folders."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path, PurePath
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from training.data.images import LabelledImages, digest_of
+from zoo.errors import DataError, ImageError
+from zoo.files import sha256_file
+from zoo.models.image import SUFFIXES, load_image
+
+Grouping = str | Callable[[str], str]
+
+T = TypeVar("T")
+
+
+class FolderImages(LabelledImages):
+    """Images in class folders, decoded when asked for; ids are the paths below the folder."""
+
+    def __init__(
+        self, root: Path, classes: list[str], ids: list[str], labels: list[int], groups: list[str]
+    ) -> None:
+        super().__init__(classes, ids, labels, groups=groups)
+        self.root = root
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """One image, uint8 ``[H, W, 3]``; raises :class:`DataError` that names an unreadable file."""
+        try:
+            return load_image(self.root / self.ids[index])
+        except ImageError as error:
+            raise DataError(
+                f"{error} Remove or replace the file, or leave out all unreadable ones with skip_bad "
+                "(--skip-bad on the command line)."
+            ) from error
+
+    def _digest(self) -> str:
+        digest = digest_of("folder", *self.classes, *self.groups)
+        paths = (self.root / name for name in self.ids)
+        progress = tqdm(self.ids, desc="fingerprint of the images", unit="file", delay=2)
+        with ThreadPoolExecutor() as pool, progress:
+            for name, content in zip(progress, _ordered(pool, _file_digest, paths), strict=True):
+                digest.update(digest_of(name, content).digest())
+        return digest.hexdigest()
+
+
+def folder(
+    path: str | Path, *, skip_bad: bool = False, groups: Grouping | None = None, progress: bool = True
+) -> LabelledImages:
+    """A folder of class folders: every sub-folder is a class, every image file in it a sample.
+
+    Only names are read here, so a million files take seconds; an unreadable image raises when it is asked
+    for. With `skip_bad` every file is decoded once now, and those that cannot be are left out.
+
+    Parameters
+    ----------
+    path
+        The folder. Hidden files and files that are no images by their name are ignored.
+    skip_bad
+        Leave unreadable images out; their paths are in ``skipped``.
+    groups
+        How to find the original of an image from its path below the folder (``class/name.jpg``): a function,
+        or a regular expression whose first group (or whole match) is the original. By default every image
+        is an original.
+    progress
+        Show a progress bar when checking takes longer than two seconds.
+
+    Raises
+    ------
+    DataError
+        When there is no folder, fewer than two classes, a class without images, or a path that `groups`
+        does not match.
+    """
+    root = Path(path)
+    if not root.is_dir():
+        raise DataError(f"{root}: expected a folder of class folders, got {_kind(root)}. Check the path.")
+    classes, ids, labels = _list(root)
+    data: LabelledImages = FolderImages(root, classes, ids, labels, _groups(ids, groups))
+    if not skip_bad:
+        return data
+    with ThreadPoolExecutor() as pool:
+        readable = np.fromiter(
+            tqdm(
+                _ordered(pool, _is_readable, (root / name for name in ids)),
+                desc="checking images",
+                total=len(ids),
+                unit="img",
+                delay=2,
+                disable=not progress,
+            ),
+            dtype=np.bool_,
+            count=len(ids),
+        )
+    if readable.all():
+        return data
+    gone = sorted(set(classes) - {classes[labels[i]] for i in np.flatnonzero(readable)})
+    if gone:
+        raise DataError(
+            f"{root}: expected a readable image of every class, got none of {', '.join(map(repr, gone))}. "
+            "Add images or remove those folders."
+        )
+    kept = [name for name, good in zip(ids, readable, strict=True) if good]
+    data = FolderImages(
+        root,
+        classes,
+        kept,
+        [label for label, good in zip(labels, readable, strict=True) if good],
+        _groups(kept, groups),
+    )
+    data.skipped = [str(root / ids[i]) for i in np.flatnonzero(~readable)]
+    return data
+
+
+def loose(path: Path, classes: Sequence[str], *, skip_bad: bool = False) -> LabelledImages:
+    """The images that lie in a folder itself, of which nobody has said what they show.
+
+    Their labels stand for nothing; `classes` are those of the model that will be asked.
+
+    Raises
+    ------
+    DataError
+        When there is none.
+    """
+    ids = sorted(item.name for item in path.iterdir() if _is_image_name(item.name))
+    kept = [name for name in ids if not skip_bad or _is_readable(path / name)]
+    if not kept:
+        raise DataError(f"{path}: expected images, got {len(ids)} that can be read. Check the path.")
+    data = FolderImages(path, list(classes), kept, [0] * len(kept), kept)
+    data.skipped = [str(path / name) for name in ids if name not in set(kept)]
+    return data
+
+
+def is_loose(path: Path) -> bool:
+    """Whether a folder holds images, and no folders that could be classes."""
+    if not path.is_dir():
+        return False
+    inside = [item for item in path.iterdir() if not item.name.startswith(".")]
+    return any(_is_image_name(item.name) for item in inside) and not any(item.is_dir() for item in inside)
+
+
+def _list(root: Path) -> tuple[list[str], list[str], list[int]]:
+    classes = sorted(item.name for item in root.iterdir() if item.is_dir() and not item.name.startswith("."))
+    if not classes:
+        loose = sum(1 for item in root.iterdir() if _is_image_name(item.name))
+        got = f"{loose} images outside of class folders" if loose else "an empty folder"
+        raise DataError(f"{root}: expected a folder for every class, got {got}. Sort images into folders.")
+    ids: list[str] = []
+    labels: list[int] = []
+    for label, name in enumerate(classes):
+        files = sorted(item.name for item in (root / name).iterdir() if _is_image_name(item.name))
+        if not files:
+            raise DataError(
+                f"{root / name}: expected images ({', '.join(sorted(SUFFIXES))}), "
+                f"got {_held(root / name)}. "
+                "Add images, remove the folder, or give the folder that holds the class folders."
+            )
+        ids += [f"{name}/{file}" for file in files]
+        labels += [label] * len(files)
+    if len(classes) < 2:
+        raise DataError(
+            f"{root}: expected at least two class folders, got only {classes[0]!r}. "
+            "Give the folder that holds the class folders."
+        )
+    for name in ids:
+        if any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise DataError(f"{root}: expected file names in Unicode, got {name!a}. Rename the file.")
+    return classes, ids, labels
+
+
+def _groups(ids: list[str], grouping: Grouping | None) -> list[str]:
+    if grouping is None:
+        return ids
+    if callable(grouping):
+        return [grouping(name) for name in ids]
+    try:
+        pattern = re.compile(grouping)
+    except re.error as error:
+        raise DataError(f"expected a regular expression, got {grouping!r}: {error}. Correct it.") from error
+    found = [pattern.search(name) for name in ids]
+    if None in found:
+        raise DataError(
+            f"expected that {grouping!r} finds the original of every image, got no match in "
+            f"{ids[found.index(None)]!r}. Correct the expression."
+        )
+    return [match[min(1, pattern.groups)] or match[0] for match in found if match]
+
+
+def _held(path: Path) -> str:
+    inner = sorted(item.name for item in path.iterdir() if item.is_dir())
+    return f"only folders ({', '.join(inner[:3])}{', …' if len(inner) > 3 else ''})" if inner else "none"
+
+
+def _kind(path: Path) -> str:
+    return "a file" if path.is_file() else "nothing there"
+
+
+def _is_image_name(name: str) -> bool:
+    return not name.startswith(".") and PurePath(name).suffix.lower() in SUFFIXES
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        load_image(path)
+    except ImageError:
+        return False
+    return True
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        return sha256_file(path)
+    except OSError as error:
+        raise DataError(
+            f"{path}: expected a readable file, got: {error.strerror}. Restore or remove it."
+        ) from error
+
+
+def _ordered(pool: ThreadPoolExecutor, work: Callable[[Path], T], paths: Iterable[Path]) -> Iterator[T]:
+    # Executor.map would hold a million pending results at once.
+    waiting = iter(paths)
+    while batch := list(islice(waiting, 1024)):
+        yield from pool.map(work, batch)
+
+
+def unpacked(data: Path, archive: str, name: str, work: Path) -> Path:
+    """The folder `name` that an archive in `data` holds, unpacked into `work` when it is in neither.
+
+    Raises
+    ------
+    DataError
+        When there is neither the folder nor the archive.
+    """
+    for there in (data / name, work / name):
+        if there.is_dir():
+            return there
+    path = data / archive
+    if not path.is_file():
+        raise DataError(f"expected {path} or a folder {data / name}, got neither. Check --data.")
+    unpacking = work / "unpacking"
+    with zipfile.ZipFile(path) as opened:
+        opened.extractall(unpacking)  # the standard library refuses absolute and parent paths
+    (unpacking / name).rename(work / name)
+    return work / name

@@ -1,0 +1,200 @@
+"""Labelled images: one small interface, whatever the source of the images is."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from zoo.errors import DataError
+
+CLEAR = "clear"
+
+
+class LabelledImages(ABC):
+    """Images with a class each; pixels are read when asked for, everything else is in memory.
+
+    Attributes
+    ----------
+    classes
+        Class names; ``labels`` are indices into them.
+    ids
+        One unique, stable name for every sample.
+    labels
+        int64 ``[n]``.
+    environments
+        The condition each image shows: ``"clear"`` unless one was applied.
+    groups
+        The id of the original: all variants of one original share it, so that splits keep them together.
+    skipped
+        Files that were left out because they cannot be read; empty unless that was asked for.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        ids: Sequence[str],
+        labels: ArrayLike,
+        *,
+        groups: Sequence[str] | None = None,
+        environments: Sequence[str] | None = None,
+    ) -> None:
+        self.classes = tuple(classes)
+        self.ids = list(ids)
+        self.labels: NDArray[np.int64] = np.asarray(labels, dtype=np.int64).reshape(-1)
+        self.groups = list(self.ids if groups is None else groups)
+        self.environments = [CLEAR] * len(self.ids) if environments is None else list(environments)
+        self.skipped: list[str] = []
+        lengths = {len(self.ids), len(self.labels), len(self.groups), len(self.environments)}
+        if lengths != {len(self.ids)} or not self.ids:
+            raise DataError(
+                "expected at least one image, each with a label, group and environment, got "
+                f"{len(self.ids)} ids, {len(self.labels)} labels, {len(self.groups)} groups and "
+                f"{len(self.environments)} environments. Check where the images come from."
+            )
+        if len(set(self.ids)) != len(self.ids):
+            raise DataError("expected distinct ids, got some twice. Name every sample differently.")
+        if self.labels.min() < 0 or self.labels.max() >= len(self.classes):
+            raise DataError(
+                f"expected labels 0..{len(self.classes) - 1}, got {self.labels.min()}..{self.labels.max()}. "
+                "Check the labels and the class names."
+            )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @abstractmethod
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """One image, uint8 ``[H, W, 3]`` RGB; the array may be read-only.
+
+        Raises
+        ------
+        DataError
+            When it cannot be read; the file is named.
+        """
+
+    @abstractmethod
+    def _digest(self) -> str: ...
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of all images, labels, ids and settings; computed at the first use."""
+        return self._digest()
+
+    @property
+    def originals_sha256(self) -> str:
+        """Digest of the data set that all samples were derived from; subsets and environments keep it."""
+        return self.sha256
+
+    def subset(self, indices: ArrayLike) -> LabelledImages:
+        """The samples at `indices` (integers, or a boolean mask over all samples), in that order."""
+        chosen = np.asarray(indices)
+        if chosen.dtype == np.bool_:
+            if chosen.shape != (len(self),):
+                raise DataError(f"expected a mask over {len(self)} samples, got shape {list(chosen.shape)}.")
+            chosen = np.flatnonzero(chosen)
+        if chosen.size == 0:
+            raise DataError(f"expected at least one of the {len(self)} samples, got none. Choose more.")
+        return _Subset(self, chosen.astype(np.int64))
+
+    def stack(self, size: tuple[int, int] | None = None, *, progress: bool = False) -> NDArray[np.uint8]:
+        """All images as one array uint8 ``[n, H, W, 3]``.
+
+        Parameters
+        ----------
+        size
+            Height and width in pixels; images of another size are resized (antialiased bilinear). Without
+            it, the first image's size.
+        progress
+            Show a progress bar when it takes longer than two seconds.
+        """
+        height, width = size or self.image(0).shape[:2]
+        stacked = np.empty((len(self), height, width, 3), dtype=np.uint8)
+        for i in tqdm(range(len(self)), desc="reading images", unit="img", delay=2, disable=not progress):
+            stacked[i] = _resized(self.image(i), height, width)
+        return stacked
+
+
+class ArrayImages(LabelledImages):
+    """Labelled images that are in memory already.
+
+    Parameters
+    ----------
+    images
+        uint8 ``[n, H, W, 3]`` RGB.
+    """
+
+    def __init__(
+        self,
+        images: NDArray[np.uint8],
+        classes: Sequence[str],
+        ids: Sequence[str],
+        labels: ArrayLike,
+        *,
+        groups: Sequence[str] | None = None,
+        environments: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(classes, ids, labels, groups=groups, environments=environments)
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not images.size:
+            raise DataError(
+                f"expected images uint8 [n, H, W, 3], got {images.dtype} {list(images.shape)}. Convert them."
+            )
+        if len(images) != len(self):
+            raise DataError(f"expected {len(self)} images, one for each label, got {len(images)}.")
+        self.images = images.view()
+        self.images.flags.writeable = False
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """One image, uint8 ``[H, W, 3]``, a read-only view."""
+        image: NDArray[np.uint8] = self.images[index]
+        return image
+
+    def _digest(self) -> str:
+        digest = digest_of(str(self.images.shape), *self.classes, *self.ids, *self.groups, *self.environments)
+        digest.update(self.labels.tobytes())
+        digest.update(np.ascontiguousarray(self.images).data)
+        return digest.hexdigest()
+
+
+class _Subset(LabelledImages):
+    def __init__(self, whole: LabelledImages, indices: NDArray[np.int64]) -> None:
+        super().__init__(
+            whole.classes,
+            [whole.ids[i] for i in indices],
+            whole.labels[indices],
+            groups=[whole.groups[i] for i in indices],
+            environments=[whole.environments[i] for i in indices],
+        )
+        self._whole, self._indices = whole, indices
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        return self._whole.image(int(self._indices[index]))
+
+    @property
+    def originals_sha256(self) -> str:
+        return self._whole.originals_sha256
+
+    def _digest(self) -> str:
+        return digest_of("subset", self._whole.sha256, *self.ids).hexdigest()
+
+
+def digest_of(*parts: str) -> hashlib._Hash:
+    """A SHA-256 object over `parts`, each with its length, so that no two lists of parts look alike."""
+    digest = hashlib.sha256()
+    for part in parts:
+        content = part.encode()
+        digest.update(len(content).to_bytes(8, "little"))
+        digest.update(content)
+    return digest
+
+
+def _resized(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    if image.shape[:2] == (height, width):
+        return image
+    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR), dtype=np.uint8)

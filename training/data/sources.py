@@ -1,0 +1,70 @@
+"""Data by name: the embedded digits, folders, torchvision data sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from training.data.downloads import TORCHVISION_NAMES
+from training.data.images import ArrayImages, LabelledImages
+from zoo.errors import DataError, MissingExtraError
+
+
+def digits(size: int = 32) -> LabelledImages:
+    """Scikit-learn's embedded handwritten digits: 1,797 images, classes "0" to "9", no download.
+
+    Parameters
+    ----------
+    size
+        Height and width in pixels that the 8×8 originals are enlarged to (bicubic).
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise MissingExtraError("digits need scikit-learn: pip install 'zooselect[train]'") from error
+    if size < 1:
+        raise DataError(f"expected a size of at least 1 pixel, got {size}.")
+    found = load_digits()
+    grey = np.rint(found.images * (255 / 16)).astype(np.uint8)
+    images = np.empty((len(grey), size, size, 3), dtype=np.uint8)
+    for i, small in enumerate(grey):
+        large = Image.fromarray(small).resize((size, size), Image.Resampling.BICUBIC)
+        images[i] = np.asarray(large)[:, :, np.newaxis]
+    ids = [f"digit-{i:04d}" for i in range(len(images))]
+    return ArrayImages(images, [str(i) for i in range(10)], ids, found.target)
+
+
+def load(spec: str, **options: Any) -> LabelledImages:
+    """The data set that a command line names.
+
+    Parameters
+    ----------
+    spec
+        ``digits``; the path of a folder of class folders; or a torchvision name such as ``cifar10`` (its
+        training part) or ``cifar10:test``. A folder that is called like a data set is written ``./digits``.
+    options
+        Passed on to :func:`digits`, :func:`training.data.folder.folder` or
+        :func:`training.data.downloads.torchvision_dataset`.
+
+    Raises
+    ------
+    DataError
+        When `spec` is none of these, or the data cannot be read.
+    """
+    from training.data.downloads import torchvision_dataset
+    from training.data.folder import folder
+
+    name, _, part = spec.partition(":")
+    if spec == "digits":
+        return digits(**options)
+    if name in TORCHVISION_NAMES and part in ("", "train", "test"):
+        return torchvision_dataset(name, train=part != "test", **options)
+    if Path(spec).exists():
+        return folder(Path(spec), **options)
+    raise DataError(
+        f"expected 'digits', a folder of class folders, or one of {', '.join(TORCHVISION_NAMES)} "
+        f"(with ':test' for the test part), got {spec!r}. Check the spelling of the path."
+    )

@@ -1,0 +1,139 @@
+"""Findings in words: what an evaluation says, for reports and terminals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from selector.policies.constraint import Constraint
+from training.certificates.aim import accuracy_to_certify
+from training.certificates.certify import samples_needed
+from training.evaluation.records import MethodRow
+from training.fitting.fitted import Fitted
+
+
+def subtitle(fitted: Fitted, samples: int, asked: Constraint) -> str:
+    """One line under the title."""
+    bundle = fitted.record.bundle
+    device = bundle.costs_ms()
+    return (
+        f"{samples:,} test images nobody looked at before, {len(bundle.models)} models, "
+        f"device {device.device} ({device.threads} thread{'s' if device.threads > 1 else ''}), "
+        f"asked: {asked}"
+    )
+
+
+def facts(fitted: Fitted, samples: int, asked: Constraint, *, wall_clock: bool) -> list[tuple[str, str]]:
+    """Label and value of what a reader wants to know about the run."""
+    bundle = fitted.record.bundle
+    certificate = fitted.certificate(asked)
+    costs = bundle.costs_ms()
+    lines = [
+        ("Policy", f"{fitted.policy.kind}: {' → '.join(fitted.policy.models)}"),
+        ("Reference model", bundle.reference),
+        (
+            "Test / certify / fit + tune samples",
+            f"{samples:,} / {bundle.calibration.certify:,} / "
+            f"{bundle.calibration.fit + bundle.calibration.tune:,}",
+        ),
+        (
+            "Times",
+            "wall-clock, interleaved; the line in the plot is added up from the latency table"
+            if wall_clock
+            else f"added up from the latency table of {costs.device}",
+        ),
+    ]
+    if certificate is None:
+        lines.append(("Certificate", f"none for {asked}: the reference model answers"))
+    else:
+        lines.append(
+            (
+                "Certificate",
+                f"{certificate.constraint} at {certificate.confidence:.0%} confidence "
+                f"({certificate.samples:,} samples: {certificate.accuracy:.1%} right, "
+                f"{certificate.mean_ms:.3g} ms; p = {certificate.p_value:.2g})",
+            )
+        )
+    calibration = bundle.calibration
+    if calibration.environment is not None:
+        lines.append(("Environment", f"{calibration.environment}: no other was fitted or judged"))
+    if calibration.agree_with is not None:
+        lines.append(("A right answer", f"is what {calibration.agree_with} says"))
+    elif calibration.top_k > 1:
+        lines.append(("A right answer", f"has the label among its {calibration.top_k} most probable classes"))
+    if costs.selector_ms:
+        lines.append(("Features + scores", f"{costs.selector_ms * 1e3:.0f} µs an image"))
+    return lines
+
+
+def notes(fitted: Fitted, rows: Sequence[MethodRow], asked: Constraint) -> list[str]:
+    """What the rows mean, in sentences."""
+    sentences = []
+    if fitted.certificate(asked) is None:
+        sentences.append(explain_uncertified(fitted, asked))
+    ours = next(row for row in rows if row.kind == "ours")
+    singles = [row for row in rows if row.kind == "single"]
+    if asked.on_time:
+        within = [
+            row for row in singles if (row.mean_ms if asked.kind == "mean_ms" else row.p95_ms) <= asked.level
+        ]
+        best = max(within, key=lambda row: row.accuracy, default=None)
+        if best is None:
+            sentences.append(f"No single model keeps {asked} on these test images.")
+        else:
+            sentences.append(
+                f"The selector is right on {ours.accuracy:.1%}; {best.name}, the most accurate single model "
+                f"that keeps {asked}, on {best.accuracy:.1%}."
+            )
+        return sentences
+    goal = asked.level
+    if asked.kind == "max_drop":
+        goal = (
+            next(row.accuracy for row in singles if row.name == fitted.record.bundle.reference) - asked.level
+        )
+    enough = [row for row in singles if row.accuracy >= goal]
+    cheapest = min(enough, key=lambda row: row.mean_ms, default=None)
+    if cheapest is None:
+        sentences.append(f"No single model reaches {goal:.3g} on these test images.")
+    elif ours.mean_ms < cheapest.mean_ms:
+        sentences.append(
+            f"The selector takes {ours.mean_ms / cheapest.mean_ms:.0%} of the time of {cheapest.name}, "
+            f"the cheapest single model that reaches {goal:.3g} here."
+        )
+    else:
+        sentences.append(
+            f"The selector is no faster than {cheapest.name}, the cheapest single model that reaches "
+            f"{goal:.3g} here ({ours.mean_ms:.3g} against {cheapest.mean_ms:.3g} ms). The single "
+            "model has no certificate; more certify samples would let the selector be less careful."
+        )
+    return sentences
+
+
+def explain_uncertified(fitted: Fitted, asked: Constraint) -> str:
+    """Why a constraint is not certified, and what can be."""
+    bundle = fitted.record.bundle
+    samples = bundle.calibration.certify
+    can = fitted.certified_levels(asked.kind)
+    text = f"Not certified with {samples:,} certify samples: {asked}. "
+    if asked.kind == "precision":
+        needed = accuracy_to_certify(asked.level, samples, delta=fitted.record.delta)
+        text += f"{needed:.1%} of them would have to be right; " + (
+            f"the highest precision that can be certified is {can[-1]:g}. "
+            if can
+            else "no precision above 0.5 can. "
+        )
+    elif can:
+        text += f"The nearest that is: {Constraint(kind=asked.kind, level=can[0])}. "
+    else:
+        text += "Nothing of that kind is. "
+    text += f"The reference model {bundle.reference} answers instead, uncertified."
+    if asked.kind != "precision":
+        return text
+    best = max((item.accuracy for item in fitted.record.comparisons), default=0.0)
+    more = samples_needed(best, asked.level, delta=fitted.record.delta)
+    if more is not None and more > samples:
+        text += (
+            f" At the accuracy seen in cross-validation ({best:.1%}) about {more:,} certify samples would do."
+        )
+    elif more is None:
+        text += f" The best accuracy seen in cross-validation is {best:.1%}: a better model is needed."
+    return text

@@ -1,0 +1,129 @@
+"""Wall-clock: real answers of bundles, timed image by image, in turns with single models."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from selector.answering.selector import Prediction, Selector
+from selector.policies.constraint import Constraint
+from selector.policies.rules import softmax
+from training.data.images import LabelledImages
+from zoo.models.card import match_classes
+from zoo.models.latency import BURST, Latency, summarise, time_interleaved
+from zoo.models.model import Model
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One method on all test images: right answers and times of single calls."""
+
+    name: str
+    right: NDArray[np.bool_]  # [n]
+    times_ms: NDArray[np.float64]  # [n], the mean over the rounds of each image
+    all_times_ms: NDArray[np.float64]  # [rounds * n]
+    answered_by: dict[str, float]  # model → share of images
+    certified: bool | None  # whether every answer was certified; None for a single model
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers over all images."""
+        return float(self.right.mean())
+
+    @property
+    def latency(self) -> Latency:
+        """Summary of all single calls."""
+        return summarise(self.all_times_ms)
+
+
+def run_wall_clock(
+    selectors: Mapping[str, tuple[Selector, Constraint]],
+    data: LabelledImages,
+    *,
+    singles: Mapping[str, Model],
+    rounds: int = 1,
+    seed: int = 0,
+    progress: bool = True,
+) -> list[Timed]:
+    """Answer every image of `data` with selectors and with single models, and time each call.
+
+    Everything an application waits for is inside the measured time: checks, features, scores, all models that
+    run, softmax and the label. The methods take turns, in a new random order each time, with a few images in
+    a row: an application uses one of them, and its caches are not those that another one left. One more
+    image at the start of a turn does not count.
+
+    Parameters
+    ----------
+    selectors
+        Name of the row → selector and the constraint to ask of it.
+    singles
+        Name → model to compare with.
+    rounds
+        How often each image is answered; accuracy does not depend on it.
+    """
+    for name, (selector, _) in selectors.items():
+        match_classes(data.classes, selector.classes, model=name)
+    truth = np.array([data.classes[label] for label in data.labels])
+    images = [np.ascontiguousarray(data.image(i)) for i in range(len(data))]
+    calls: dict[str, Callable[[NDArray[np.uint8]], object]] = {
+        **{name: partial(_predict, selector, asked) for name, (selector, asked) in selectors.items()},
+        **{name: partial(_answer, model) for name, model in singles.items()},
+    }
+    answers: dict[str, list[tuple[str, str, bool | None]]] = {name: [] for name in calls}
+    for name, call in tqdm(calls.items(), desc="answering", unit="method", disable=not progress, delay=2):
+        for image in images:
+            result = call(image)
+            if isinstance(result, Prediction):
+                answers[name].append((result.label, result.model, result.certified))
+            else:
+                answers[name].append((str(result), name, None))
+    times = time_interleaved(
+        calls,
+        images,
+        runs=len(images) * rounds,
+        warm_up=min(20, len(images)),
+        burst=BURST,
+        seed=seed,
+        progress=progress,
+    )
+    timed = []
+    for name in calls:
+        labels = np.array([label for label, _, _ in answers[name]])
+        shares = Counter(model for _, model, _ in answers[name])
+        flags = [certified for _, _, certified in answers[name]]
+        timed.append(
+            Timed(
+                name=name,
+                right=labels == truth,
+                times_ms=times[name].reshape(rounds, -1).mean(axis=0),
+                all_times_ms=times[name],
+                answered_by={model: count / len(images) for model, count in shares.items()},
+                certified=None if flags[0] is None else all(flags),
+            )
+        )
+    return timed
+
+
+def single_models(selector: Selector, names: Sequence[str] | None = None) -> dict[str, Model]:
+    """Models of a bundle to compare with, by default all installed ones, opened on their own."""
+    return {
+        name: Model.open(selector.bundle.card(name), selector.folder, threads=selector.threads)
+        for name in (selector.models if names is None else names)
+    }
+
+
+def _predict(selector: Selector, asked: Constraint, image: NDArray[np.uint8]) -> Prediction:
+    options: Any = {asked.kind: asked.level}
+    return selector.predict(image, **options)
+
+
+def _answer(model: Model, image: NDArray[np.uint8]) -> str:
+    probabilities = softmax(model.logits(image[np.newaxis]))[0]
+    return model.card.classes[int(probabilities.argmax())]

@@ -1,0 +1,1 @@
+"""Cheap numbers computed from an image alone, in numpy, torch and ONNX."""

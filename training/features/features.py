@@ -1,0 +1,146 @@
+"""Input features: cheap numbers computed from the image alone, before any model runs.
+
+Only the pixels of a fixed grid are read; of these, only the components that the chosen features need are
+computed (see :mod:`training.features.components`), and one matrix product makes the features of them. A
+scout, a tiny network that read the same pixels in training, adds features of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+from torch import Tensor, nn
+
+from training.features.component_graph import ComponentGraph
+from training.features.components import COMPONENTS, SIZES
+from training.features.operators import OperatorList
+from training.features.pool import EARLIER, FEATURES, NAMES, POOL_VERSION
+from training.features.scout import Scout
+from zoo.errors import DataError
+
+__all__ = [
+    "COMPONENTS",
+    "EARLIER",
+    "FEATURES",
+    "NAMES",
+    "POOL_VERSION",
+    "InputFeatures",
+    "feature_graph",
+    "read_pixels",
+]
+
+
+class InputFeatures(nn.Module):
+    """Features of uint8 images as one module; the same operators as in :func:`feature_graph`, run by torch.
+
+    Parameters
+    ----------
+    names
+        Which features, in which order; by default all of the pool.
+    grid
+        Pixels read per axis; a multiple of 16.
+    scout
+        Where features named ``scout_<model>`` come from.
+
+    Raises
+    ------
+    DataError
+        For an unknown feature name or an unsuitable grid.
+    """
+
+    def __init__(self, names: Sequence[str] = NAMES, *, grid: int = 32, scout: Scout | None = None) -> None:
+        super().__init__()
+        self.names = tuple(names)
+        self.grid = grid
+        self._operators, self._output = _operators(names, grid, scout)
+        for name, value in self._operators.constants.items():
+            self.register_buffer(name, torch.from_numpy(np.array(value)))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Features float32 ``[N, F]`` of images uint8 ``[N, H, W, 3]``."""
+        return self._operators.run(dict(self.named_buffers()), image=image)[self._output]
+
+
+def feature_graph(names: Sequence[str], *, grid: int, scout: Scout | None = None) -> onnx.ModelProto:
+    """The graph ``image`` uint8 ``[N, H, W, 3]`` → ``features`` float32 ``[N, F]``.
+
+    Raises
+    ------
+    DataError
+        For an unknown feature name or an unsuitable grid.
+    """
+    operators, output = _operators(names, grid, scout)
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", "H", "W", 3])
+    return operators.to_onnx([image], {"features": (output, len(names))})
+
+
+def read_pixels(images: NDArray[np.uint8], grid: int) -> NDArray[np.uint8]:
+    """The pixels ``[N, grid, grid, 3]`` that features of images uint8 ``[N, H, W, 3]`` depend on."""
+    rows, columns = (
+        np.minimum(_odd(grid) * (size - 1) // grid + np.arange(grid) % 2, size - 1)
+        for size in images.shape[1:3]
+    )
+    return images[:, rows][:, :, columns]
+
+
+def _operators(names: Sequence[str], grid: int, scout: Scout | None) -> tuple[OperatorList, str]:
+    known = {*FEATURES, *(scout.names if scout else ())}
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        hint = "" if scout else "; features of a scout need it"
+        raise DataError(f"expected features among {', '.join(NAMES)}{hint}; got {unknown or 'none'}.")
+    if grid < 16 or grid % 16:
+        raise DataError(f"expected a grid that is a multiple of 16, got {grid}.")
+    if scout and scout.grid != grid:
+        raise DataError(f"expected a scout for a grid of {grid} pixels, got one for {scout.grid}. Fit again.")
+    weights = [FEATURES.get(name, {name: 1.0}) for name in names]
+    wanted = {component for row in weights for component in row}
+    g = OperatorList()
+    sizes = g.add("Shape", "image", start=1, end=3)
+    pixels = _read(g, sizes, grid)
+    of_pixels = wanted & set(COMPONENTS) - set(SIZES)
+    if not wanted - set(SIZES):
+        of_pixels = {"mean_luma"}  # something must carry the number of images; its weights are zero
+    parts = ComponentGraph(g, pixels, of_pixels, grid).parts()
+    if scout and wanted & set(scout.names):
+        parts.append((scout.names, scout.append_to(g, pixels)))
+    together = parts[0][1] if len(parts) == 1 else g.add("Concat", *(value for _, value in parts), axis=1)
+    order = [name for part, _ in parts for name in part]
+    output = g.add("MatMul", together, g.constant(_matrix(order, weights)))
+    if wanted & set(SIZES):
+        logs = g.add("Log", g.add("Cast", sizes, to=TensorProto.FLOAT))
+        of_size = g.add("MatMul", logs, g.constant(_matrix(SIZES, weights)))
+        output = g.add("Add", output, of_size)
+    return g, output
+
+
+def _read(g: OperatorList, sizes: str, grid: int) -> str:
+    """Pixels as float32 ``[N, 1, grid, 3 * grid]``."""
+    # counted from the end, so that the second pixel of a cell exists where there is but one: -size + place
+    factor, offset = grid - _odd(grid), _odd(grid) + grid - 1 - grid * (np.arange(grid) % 2)
+    scaled = g.add("Mul", g.constant(factor[:, np.newaxis]), sizes)
+    both = g.add("Div", g.add("Add", scaled, g.constant(offset[:, np.newaxis])), g.constant([-grid]))
+    rows, columns = (g.add("Slice", both, *(g.constant([i]) for i in (axis, axis + 1, 1))) for axis in (0, 1))
+    pixels = g.add("Gather", g.add("Gather", "image", rows, axis=1), columns, axis=3)
+    flat = g.add("Reshape", pixels, g.constant([0, 1, grid, 3 * grid]))
+    return g.add("Cast", flat, to=TensorProto.FLOAT)
+
+
+def _odd(grid: int) -> NDArray[np.int64]:
+    """Where the cell of each pixel begins ``[grid]``, in units of (size - 1) / grid; evenly spaced."""
+    return (2 * np.arange(grid // 2) + 1).repeat(2)
+
+
+def _matrix(components: Sequence[str], weights: Sequence[dict[str, float]]) -> NDArray[np.float64]:
+    rows = {component: row for row, component in enumerate(components)}
+    matrix = np.zeros((len(components), len(weights)))
+    for column, of_feature in enumerate(weights):
+        for component, weight in of_feature.items():
+            if component in rows:
+                matrix[rows[component], column] = weight
+    return matrix

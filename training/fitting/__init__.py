@@ -1,0 +1,1 @@
+"""From outcomes to a fitted selector and its bundle: search, prove, assemble."""

@@ -1,0 +1,188 @@
+"""A fitted selector: the bundle to be and how it came about, in memory and in a folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from selector.bundle.bundle import Bundle, SelectorGraph
+from selector.bundle.certificate import Certificate, covering
+from selector.policies.cascade import CascadePolicy, LookaheadPolicy
+from selector.policies.constraint import Constraint, ConstraintKind
+from selector.policies.policy import Policy
+from selector.policies.staged import StagedPolicy
+from training.features.scout import Scout
+from training.outcomes.outcomes import Outcomes, with_features
+from training.policies.base import FittedPolicy
+from training.policies.cascade import FittedCascade
+from training.policies.input import FittedInputPolicy
+from training.policies.lookahead import FittedLookahead
+from training.policies.staged import FittedStaged
+from training.search.comparisons import Comparison, StorageRow
+from training.search.input_fit import PixelsOf
+from training.search.plans import GRAPHS
+from zoo.errors import DataError
+from zoo.files import encode_record, read_record, read_verified, write_atomic
+from zoo.types import Positive, Sha256
+
+SCHEMA_VERSION = 4
+OLDEST_VERSION = 2  # of a bundle without a drift reference
+FIT_FILE = "fit.json"
+
+
+class FeatureRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Whether an input feature was kept, and why."""
+
+    name: str
+    kept: bool
+    reason: str
+    cost_us: float  # microseconds of this feature alone
+
+
+class ScoutFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The scout network whose log-odds are among the features, for simulation on stored pixels."""
+
+    file: str
+    sha256: Sha256
+    size_bytes: Positive
+
+
+class FitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A fitted selector: the bundle to be, and how it came about."""
+
+    schema_version: Positive
+    inputs_sha256: Sha256  # see fit_inputs_sha256
+    bundle: Bundle
+    scores: SelectorGraph | None  # features → scores, for simulation on stored features
+    grid: Positive
+    delta: float
+    comparisons: tuple[Comparison, ...]  # best first
+    storage: tuple[StorageRow, ...]  # smallest first
+    features: tuple[FeatureRecord, ...]
+    gain: tuple[float, float] | None  # frontier quality over no features: mean, standard error
+    estimators: dict[str, tuple[float, float]]  # frontier quality: mean, standard error
+    scout: ScoutFile | None = None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted selector in memory, ready to be simulated, written and exported."""
+
+    record: FitRecord
+    policies: tuple[FittedPolicy, ...]  # as in the bundle
+    graph: bytes | None
+    scores: bytes | None
+    scout: bytes | None = None
+    drift: bytes | None = None
+
+    @property
+    def policy(self) -> FittedPolicy:
+        """The best policy with all models there."""
+        return self.policies[0]
+
+    def certificate(
+        self, asked: Constraint | None = None, *, policy: int = 0, environment: str | None = None
+    ) -> Certificate | None:
+        """The certificate of a policy that covers a constraint (by default the fitted one), or None."""
+        wanted = self.record.bundle.default if asked is None else asked
+        return covering(self.record.bundle.certificates, wanted, policy=policy, environment=environment)
+
+    def informed(self, outcomes: Outcomes, pixels: PixelsOf) -> Outcomes:
+        """`outcomes` with the scout's log-odds, where the policies use them."""
+        if self.scout is None:
+            return outcomes
+        scout = Scout.from_onnx(self.scout)
+        return with_features(outcomes, scout.names, scout.log_odds(pixels(outcomes.ids)))
+
+    def stage_graphs(self) -> dict[str, bytes]:
+        """File → content of the graphs of all staged policies."""
+        return {
+            file: content
+            for policy in self.policies
+            if isinstance(policy, FittedStaged)
+            for file, content in policy.graphs.items()
+        }
+
+    def certified_levels(self, kind: ConstraintKind, *, policy: int = 0) -> list[float]:
+        """Levels of one kind of constraint that are certified for a policy, ascending."""
+        return sorted(
+            c.constraint.level
+            for c in self.record.bundle.certificates
+            if c.constraint.kind == kind and c.policy == policy and c.environment is None
+        )
+
+
+def save_fit(fitted: Fitted, folder: str | Path) -> None:
+    """Write a fitted selector; ``fit.json`` is written last and names the other files by their digests."""
+    target = Path(folder)
+    record = fitted.record
+    for graph, content in (
+        (record.bundle.selector, fitted.graph),
+        (record.scores, fitted.scores),
+        (record.scout, fitted.scout),
+        (record.bundle.drift, fitted.drift),
+    ):
+        if graph is not None and content is not None:
+            write_atomic(target / graph.file, content)
+    for file, content in fitted.stage_graphs().items():
+        write_atomic(target / file, content)
+    write_atomic(target / FIT_FILE, encode_record(record))
+    graphs = (record.bundle.selector, record.scores, record.scout, record.bundle.drift)
+    named = {graph.file for graph in graphs if graph is not None}
+    remove_others(target, named | set(fitted.stage_graphs()))
+
+
+def remove_others(folder: Path, named: set[str]) -> None:
+    """Remove graphs from a folder that nothing there names any more."""
+    kinds = ("selector", "scores", "scout", "drift", f"{GRAPHS}/stage")
+    for pattern in (f"{kind}-*.onnx" for kind in kinds):
+        for path in folder.glob(pattern):
+            if path.relative_to(folder).as_posix() not in named:
+                path.unlink(missing_ok=True)
+
+
+def load_fit(folder: str | Path) -> Fitted:
+    """Read a fitted selector.
+
+    Raises
+    ------
+    DataError
+        When there is none.
+    CardError, DigestError
+        When a file does not validate or is not the recorded one.
+    """
+    source = Path(folder)
+    path = source / FIT_FILE
+    if not path.is_file():
+        raise DataError(
+            f"expected a fitted selector in {folder}, got no {FIT_FILE} there. Run 'zooselect fit'."
+        )
+    record = read_record(path, FitRecord, schema_version=SCHEMA_VERSION, oldest=OLDEST_VERSION)
+    graph, scores, scout, drift = (
+        read_verified(source / item.file, item.sha256, item.size_bytes) if item is not None else None
+        for item in (record.bundle.selector, record.scores, record.scout, record.bundle.drift)
+    )
+    policies = tuple(_restore(record, policy, scores, source) for policy in record.bundle.policies)
+    return Fitted(record, policies, graph, scores, scout, drift)
+
+
+def _restore(record: FitRecord, policy: Policy, scores: bytes | None, folder: Path) -> FittedPolicy:
+    costs = record.bundle.costs_ms()
+    if isinstance(policy, CascadePolicy):
+        return FittedCascade(policy, costs.models, stage_ms=costs.confidence_ms)
+    if isinstance(policy, LookaheadPolicy):
+        return FittedLookahead(policy, costs.models, stage_ms=costs.confidence_ms)
+    if isinstance(policy, StagedPolicy):
+        graphs = {
+            state.file: read_verified(folder / state.file, state.sha256, state.size_bytes)
+            for state in policy.states
+        }
+        overhead = costs.selector_ms if policy.features else 0.0
+        return FittedStaged(policy, graphs, costs.models, overhead_ms=overhead, stage_ms=costs.stage_ms)
+    if scores is None or record.scores is None:
+        raise DataError("fit.json: an input policy needs its score graph. Run 'zooselect fit' again.")
+    return FittedInputPolicy(
+        policy, scores, record.scores.features, costs.models, overhead_ms=costs.selector_ms
+    )

@@ -1,0 +1,1 @@
+"""What every model says of every image, stored once."""

@@ -1,0 +1,358 @@
+"""Outcomes: for every sample and model what was answered, whether it is right, and how sure the model was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from selector.policies.rules import top_log_odds
+from training.data.splits import CERTIFY, FIT, TEST, TUNE
+from training.features.features import NAMES
+from training.outcomes.parts import (
+    PIXELS,
+    SAMPLES_FILE,
+    ProfileRecord,
+    is_complete,
+    part_path,
+    parts_folder,
+    read_profile_record,
+    stored_features,
+)
+from zoo.errors import DataError, StaleError
+from zoo.models.zoo import Zoo
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Outcomes of n samples and M models with C classes."""
+
+    classes: tuple[str, ...]
+    models: tuple[str, ...]
+    ids: NDArray[np.str_]  # [n]
+    labels: NDArray[np.int64]  # [n], indices into classes
+    environments: NDArray[np.str_]  # [n]
+    groups: NDArray[np.str_]  # [n]
+    splits: NDArray[np.str_]  # [n]
+    logits: NDArray[np.float32]  # [n, M, C]
+    features: NDArray[np.float32]  # [n, F]
+    feature_names: tuple[str, ...] = NAMES
+    top_k: int = 1  # an answer is right when the label is among its k most probable classes
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def _tops(self) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        pairs = [top_log_odds(self.logits[:, j]) for j in range(len(self.models))]
+        return np.stack([top for top, _ in pairs], 1), np.stack([odds for _, odds in pairs], 1)
+
+    @property
+    def predicted(self) -> NDArray[np.intp]:
+        """Predicted class ``[n, M]``."""
+        return self._tops[0]
+
+    @property
+    def log_odds(self) -> NDArray[np.float64]:
+        """Log-odds of the predicted class ``[n, M]``; see :func:`selector.policies.rules.top_log_odds`."""
+        return self._tops[1]
+
+    @cached_property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether the answer is right ``[n, M]``."""
+        if self.top_k == 1:
+            right: NDArray[np.bool_] = self.predicted == self.labels[:, np.newaxis]
+            return right
+        return np.stack([self.right_of(self.logits[:, j]) for j in range(len(self.models))], axis=1)
+
+    def right_of(self, answer: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Whether answers ``[n, C]`` (probabilities or logits) are right ``[n]``."""
+        if self.top_k == 1:
+            top: NDArray[np.bool_] = answer.argmax(axis=1) == self.labels
+            return top
+        ranked = np.argsort(-answer, axis=1, kind="stable")[:, : self.top_k]
+        among: NDArray[np.bool_] = (ranked == self.labels[:, np.newaxis]).any(axis=1)
+        return among
+
+    def judged(self, *, top_k: int = 1, agree_with: str | None = None) -> Outcomes:
+        """The same outcomes with another notion of a right answer.
+
+        Parameters
+        ----------
+        top_k
+            Right is an answer with the label among its `top_k` most probable classes.
+        agree_with
+            Right is what this model says, whatever the label: for samples without trustworthy labels.
+
+        Raises
+        ------
+        DataError
+            When `top_k` is not between 1 and the number of classes - 1, or the model is unknown.
+        """
+        if not 1 <= top_k < len(self.classes):
+            raise DataError(
+                f"expected top-k with k from 1 to {len(self.classes) - 1}, got {top_k} "
+                f"with {len(self.classes)} classes."
+            )
+        if agree_with is None:
+            return replace(self, top_k=top_k)
+        if agree_with not in self.models:
+            raise DataError(f"expected a model among {', '.join(self.models)}, got {agree_with!r}.")
+        labels = self.predicted[:, self.models.index(agree_with)].astype(np.int64)
+        return replace(self, top_k=top_k, labels=labels)
+
+    def rows(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Outcomes:
+        """The samples of a mask or of indices."""
+        return replace(
+            self,
+            ids=self.ids[chosen],
+            labels=self.labels[chosen],
+            environments=self.environments[chosen],
+            groups=self.groups[chosen],
+            splits=self.splits[chosen],
+            logits=self.logits[chosen],
+            features=self.features[chosen],
+        )
+
+    def split(self, *names: str) -> Outcomes:
+        """The samples of the named splits; raises :class:`DataError` when there is none."""
+        mask = np.isin(self.splits, names)
+        if not mask.any():
+            raise DataError(f"expected samples in split {' or '.join(names)}, got none. Profile more images.")
+        return self.rows(mask)
+
+    def environment(self, name: str) -> Outcomes:
+        """The samples of one environment; raises :class:`DataError` when there is none."""
+        mask = self.environments == name
+        if not mask.any():
+            raise DataError(
+                f"expected an environment of the profile, got {name!r}. It has: "
+                f"{', '.join(sorted(set(self.environments.tolist())))}. Name one of these, or profile more."
+            )
+        return self.rows(mask)
+
+    def check_finite(self) -> None:
+        """Raise :class:`DataError` where a logit or a feature is NaN or infinite."""
+        for what, values in (("logits", self.logits), ("features", self.features)):
+            bad = ~np.isfinite(values).reshape(len(self), -1).all(axis=1)
+            if bad.any():
+                raise DataError(
+                    f"expected finite {what}, got NaN or infinity for {int(bad.sum()):,} samples, the first "
+                    f"of them {str(self.ids[bad.argmax()])!r}. Profile again, or leave the model out."
+                )
+
+    def with_models(self, names: Sequence[str]) -> Outcomes:
+        """Only the named models, in that order."""
+        columns = [self.models.index(name) for name in names]
+        return replace(self, models=tuple(names), logits=self.logits[:, columns])
+
+    def feature_columns(self, names: Sequence[str]) -> NDArray[np.float32]:
+        """The named features ``[n, F]``, in that order."""
+        columns = [self.feature_names.index(name) for name in names]
+        return np.ascontiguousarray(self.features[:, columns])
+
+    def accuracy(self) -> dict[str, float]:
+        """Share of right answers over all samples, per model."""
+        return dict(zip(self.models, self.right.mean(axis=0).tolist(), strict=True))
+
+
+def load_outcomes(
+    folder: str | Path, *, zoo: Zoo | None = None, splits: Sequence[str] = (FIT, TUNE, CERTIFY)
+) -> Outcomes:
+    """Read outcomes from a finished profile.
+
+    Parameters
+    ----------
+    zoo
+        When given, only its models are read, and they must be the ones that were profiled.
+    splits
+        Which samples to read. The test split is read only when it is named: choices are made without it.
+
+    Raises
+    ------
+    StaleError
+        When a model of `zoo` has changed since, or was added.
+    DataError
+        When there is no finished profile, or a part is missing or damaged.
+    """
+    path = Path(folder)
+    record = read_profile_record(path)
+    if zoo is not None:
+        _check_fresh(record, zoo, path)
+    samples = _read_table(path / SAMPLES_FILE, record.samples)
+    columns = {
+        name: np.array(samples[name].to_pylist()) for name in ("id", "label", "environment", "group", "split")
+    }
+    chosen = np.isin(columns["split"], splits)
+    if not chosen.any():
+        raise DataError(
+            f"{path}: expected samples in split {' or '.join(splits)}, got none. Profile more images."
+        )
+    index = {name: i for i, name in enumerate(record.classes)}
+    try:
+        labels = np.array([index[name] for name in columns["label"][chosen]], dtype=np.int64)
+    except KeyError as error:
+        raise DataError(
+            f"{path / SAMPLES_FILE}: unknown label {str(error.args[0])!r}. Profile again with --restart."
+        ) from None
+    models = tuple(record.models) if zoo is None else zoo.names
+    logits = np.stack(
+        [
+            _read_parts(parts_folder(path, name, record), record, columns["id"], len(record.classes), chosen)
+            for name in models
+        ],
+        axis=1,
+    )
+    features_folder, feature_names = stored_features(path, record)
+    return Outcomes(
+        classes=record.classes,
+        models=models,
+        ids=columns["id"][chosen],
+        labels=labels,
+        environments=columns["environment"][chosen],
+        groups=columns["group"][chosen],
+        splits=columns["split"][chosen],
+        logits=logits,
+        features=_read_parts(features_folder, record, columns["id"], len(feature_names), chosen),
+        feature_names=feature_names,
+    )
+
+
+def has_pixels(folder: str | Path) -> bool:
+    """Whether a finished profile holds the pixels that features read; those of earlier versions do not."""
+    path = Path(folder)
+    record = read_profile_record(path)
+    return is_complete(parts_folder(path, PIXELS, record), record)
+
+
+def load_pixels(
+    folder: str | Path, *, ids: Sequence[str] | NDArray[np.str_] | None = None,
+    splits: Sequence[str] = (FIT, TUNE, CERTIFY),
+) -> NDArray[np.uint8]:  # fmt: skip
+    """Pixels uint8 ``[n, grid, grid, 3]`` that the features of a profile were computed from.
+
+    Parameters
+    ----------
+    ids
+        Which samples, in which order; by default all of `splits`, in the order of :func:`load_outcomes`.
+    splits
+        Which samples to read without `ids`. The test split is read only when it is named.
+
+    Raises
+    ------
+    DataError
+        When the profile holds no pixels, a sample is unknown, or a part is damaged.
+    """
+    path = Path(folder)
+    record = read_profile_record(path)
+    parts = parts_folder(path, PIXELS, record)
+    if not is_complete(parts, record):
+        raise DataError(
+            f"expected pixels in the profile {folder}, got none: an earlier version made it. "
+            "Run 'zooselect profile' again: only what is missing is computed."
+        )
+    samples = _read_table(path / SAMPLES_FILE, record.samples)
+    known = np.array(samples["id"].to_pylist())
+    wanted = np.isin(np.array(samples["split"].to_pylist()), splits) if ids is None else np.isin(known, ids)
+    rows = _read_parts(parts, record, known, 3 * record.grid**2, wanted, np.uint8)
+    pixels = rows.reshape(-1, record.grid, record.grid, 3)
+    if ids is None:
+        return pixels
+    places = {name: place for place, name in enumerate(known[wanted].tolist())}
+    unknown = [name for name in map(str, ids) if name not in places]
+    if unknown:
+        raise DataError(f"expected samples of the profile {folder}, got {unknown[0]!r}. Name others.")
+    return pixels[[places[name] for name in map(str, ids)]]
+
+
+def pixels_of(folder: str | Path, ids: NDArray[np.str_]) -> NDArray[np.uint8]:
+    """:func:`load_pixels` of the named samples."""
+    return load_pixels(folder, ids=ids)
+
+
+def with_features(outcomes: Outcomes, names: Sequence[str], values: NDArray[np.float32]) -> Outcomes:
+    """The same outcomes with further features ``[n, K]``, such as a scout's, after those of the profile."""
+    if values.shape != (len(outcomes), len(names)) or set(names) & set(outcomes.feature_names):
+        raise DataError(
+            f"expected new features [{len(outcomes)}, {len(names)}] with names of their own, "
+            f"got {list(values.shape)} named {', '.join(names)}."
+        )
+    return replace(
+        outcomes,
+        features=np.concatenate([outcomes.features, values.astype(np.float32)], axis=1),
+        feature_names=(*outcomes.feature_names, *names),
+    )
+
+
+ALL_SPLITS = (FIT, TUNE, CERTIFY, TEST)
+
+
+def _check_fresh(record: ProfileRecord, zoo: Zoo, folder: Path) -> None:
+    current = {card.name: card.sha256 for card in zoo.cards}
+    changed = sorted(name for name in current if record.models.get(name) not in (None, current[name]))
+    added = sorted(set(current) - set(record.models))
+    if changed or added:
+        parts = [
+            f"{what}: {', '.join(names)}" for what, names in (("changed", changed), ("added", added)) if names
+        ]
+        raise StaleError(
+            f"the profile in {folder} is stale; models {'; '.join(parts)}. "
+            "Run 'zooselect profile' again: only what is missing is computed."
+        )
+
+
+def _read_parts(
+    parts: Path,
+    record: ProfileRecord,
+    ids: NDArray[np.str_],
+    width: int,
+    chosen: NDArray[np.bool_],
+    kind: type[np.float32] | type[np.uint8] = np.float32,
+) -> NDArray[Any]:
+    """The `chosen` rows of one folder of parts ``[n, width]``; the others are read, but not kept."""
+    values = np.empty((int(chosen.sum()), width), dtype=kind)
+    place = 0
+    for part, first in enumerate(range(0, record.samples, record.part_rows)):
+        last = min(first + record.part_rows, record.samples)
+        path = part_path(parts, part)
+        table = _read_table(path, last - first)
+        flat = table["values"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        if (
+            table["id"].to_pylist() != ids[first:last].tolist()
+            or flat.size != (last - first) * width
+            or flat.dtype != kind
+        ):
+            raise DataError(f"{path}: rows do not belong to {SAMPLES_FILE}. Delete it and profile again.")
+        rows = flat.reshape(last - first, width)[chosen[first:last]]
+        if not np.isfinite(rows).all():
+            raise DataError(
+                f"{path}: expected finite numbers, got NaN or infinity. Delete it and profile again."
+            )
+        values[place : place + len(rows)] = rows
+        place += len(rows)
+    return values
+
+
+def _read_table(path: Path, rows: int) -> pa.Table:
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(
+            f"{path}: expected a Parquet file of a profile, got: {str(error)[:200]}. "
+            "Delete it if it is there, and run 'zooselect profile' again."
+        ) from error
+    if table.num_rows != rows:
+        raise DataError(f"{path}: expected {rows} rows, got {table.num_rows}. Delete it and profile again.")
+    return table
+
+
+def accuracy_on_test(folder: Path, zoo: Zoo) -> dict[str, float]:
+    """Share of right answers of every model on the test split of a profile; what ``publish`` asks for."""
+    return load_outcomes(folder, zoo=zoo, splits=(TEST,)).accuracy()

@@ -1,0 +1,107 @@
+"""The files of a profile: parts, records and where they lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from training.features.features import EARLIER, NAMES, POOL_VERSION
+from zoo.errors import DataError
+from zoo.files import read_record, sha256_bytes
+from zoo.types import Positive, Sha256
+
+SCHEMA_VERSION = 1
+
+
+PROFILE_FILE = "profile.json"
+
+
+UNFINISHED_FILE = "unfinished.json"  # there from the first written part to the last
+
+
+SAMPLES_FILE = "samples.parquet"
+
+
+FEATURES = "input-features"
+
+
+PIXELS = "input-pixels"  # what the features read: a scout learns from them, and fitting needs no images
+
+
+PART_ROWS = 1024
+
+
+SplitShare = Annotated[float, Meta(ge=0, le=1)]
+
+
+class SplitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The splits that the samples were assigned by; see :class:`training.data.splits.Splits`."""
+
+    seed: int
+    train: SplitShare
+    fit: SplitShare
+    tune: SplitShare
+    certify: SplitShare
+    test: SplitShare
+
+
+class ProfileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a profile was made from; anything that does not match it is stale."""
+
+    schema_version: Positive
+    data_sha256: Sha256
+    classes: tuple[str, ...]  # of the models; labels are names of them
+    splits: SplitRecord
+    samples: Positive
+    part_rows: Positive
+    grid: Positive  # of the input features
+    models: dict[str, Sha256]  # name → digest of the ONNX file
+    skipped: int = 0  # images that could not be read and were left out
+
+
+def read_profile_record(folder: str | Path) -> ProfileRecord:
+    """The record of a finished profile; raises :class:`DataError` where there is none."""
+    path = Path(folder) / PROFILE_FILE
+    if not path.is_file():
+        raise DataError(
+            f"expected a profile in {folder}, got no {PROFILE_FILE} there. "
+            "Make one, or finish one that was interrupted, with 'zooselect profile'."
+        )
+    return read_record(path, ProfileRecord, schema_version=SCHEMA_VERSION)
+
+
+def parts_folder(folder: Path, name: str, record: ProfileRecord) -> Path:
+    """Where the parts of one model, of :data:`FEATURES` or of :data:`PIXELS`, lie."""
+    if name == FEATURES:
+        return _features_folder(folder, record, POOL_VERSION, NAMES)
+    if name == PIXELS:
+        return folder / "outputs" / f"{PIXELS}-{sha256_bytes(f'1 {record.grid}'.encode())[:12]}"
+    return folder / "outputs" / f"{name}-{record.models[name][:12]}"
+
+
+def stored_features(folder: Path, record: ProfileRecord) -> tuple[Path, tuple[str, ...]]:
+    """Where the features of a profile lie, and their names: all of the pool, or those of an earlier pool."""
+    pools = {POOL_VERSION: NAMES, **EARLIER}
+    for version in sorted(pools, reverse=True):
+        found = _features_folder(folder, record, version, pools[version])
+        if is_complete(found, record):
+            return found, pools[version]
+    return parts_folder(folder, FEATURES, record), NAMES
+
+
+def is_complete(parts: Path, record: ProfileRecord) -> bool:
+    """Whether all parts lie in the folder `parts`."""
+    return all(part_path(parts, part).is_file() for part in range(-(-record.samples // record.part_rows)))
+
+
+def _features_folder(folder: Path, record: ProfileRecord, version: int, names: tuple[str, ...]) -> Path:
+    content = f"{version} {record.grid} {' '.join(names)}".encode()
+    return folder / "outputs" / f"{FEATURES}-{sha256_bytes(content)[:12]}"
+
+
+def part_path(folder: Path, part: int) -> Path:
+    """File of one part."""
+    return folder / f"part-{part:05d}.parquet"

@@ -1,0 +1,338 @@
+"""Profiling: run the zoo over labelled images once, and keep what every model said and what the features are.
+
+The folder holds ``profile.json``, ``samples.parquet`` and, for every model, for the input features and for
+the pixels that these read, ``outputs/<name>-<digest>/part-*.parquet``. A part is written whole or not at all,
+so a run that was killed goes on where it stopped, and a model that was replaced is the only one to run again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from training.data.images import LabelledImages
+from training.data.splits import TEST, TRAIN, Splits, one_environment_per_group, without_training_images
+from training.features.features import NAMES, feature_graph, read_pixels
+from training.outcomes.parts import (
+    FEATURES,
+    PART_ROWS,
+    PIXELS,
+    PROFILE_FILE,
+    SAMPLES_FILE,
+    SCHEMA_VERSION,
+    UNFINISHED_FILE,
+    ProfileRecord,
+    SplitRecord,
+    part_path,
+    parts_folder,
+    read_profile_record,
+)
+from zoo.errors import CardError, DataError, ModelError, StaleError, ZooError
+from zoo.files import atomic_path, encode_record, read_record, write_atomic
+from zoo.models.card import check_same_classes, match_classes
+from zoo.models.model import open_session
+from zoo.models.zoo import Zoo
+
+LARGE_SIDE = 96  # from this median side on, features read a finer grid
+
+
+def profile(
+    zoo: Zoo,
+    data: LabelledImages,
+    folder: str | Path,
+    *,
+    splits: Splits | None = None,
+    batch_size: int = 64,
+    threads: int | None = None,
+    restart: bool = False,
+    progress: bool = True,
+) -> ProfileRecord:
+    """Run all models and the input features over `data` and keep the results in `folder`.
+
+    Only what is missing runs: killed half-way, the same call continues; after a model was added or replaced,
+    only that one runs.
+
+    Parameters
+    ----------
+    data
+        Labelled images. What models of the zoo were trained on is left out.
+    splits
+        Shares of the splits; see :class:`training.data.splits.Splits`.
+    batch_size
+        Images per inference.
+    threads
+        Threads of one inference; by default all cores.
+    restart
+        Throw away a profile of other data or splits instead of refusing.
+
+    Raises
+    ------
+    StaleError
+        When `folder` holds a profile of other data or other splits.
+    ClassMismatchError
+        When a class of the data is unknown to a model.
+    DataError, ModelError
+        When an image cannot be read or a model fails on one.
+    ZooError
+        When the disk is full; what was finished stays and the same call continues.
+    """
+    target = Path(folder)
+    classes = _class_order(target, check_same_classes(zoo.cards))
+    match_classes(data.classes, classes, model=zoo.names[0])
+    chosen_splits = without_training_images(splits or Splits(), zoo.cards, data)
+    if chosen_splits.train == 1:
+        raise DataError(
+            "expected images that no model was trained on, got only training images: the models were "
+            "trained on all of them. Profile other images, or train with a smaller --share."
+        )
+    names = chosen_splits.divide(data)
+    used = (names != TRAIN) & one_environment_per_group(
+        data.groups, data.environments, names, seed=chosen_splits.seed
+    )
+    rows = np.flatnonzero(used)
+    record = ProfileRecord(
+        schema_version=SCHEMA_VERSION,
+        data_sha256=data.sha256,
+        classes=classes,
+        splits=SplitRecord(**vars(chosen_splits)),
+        samples=len(rows),
+        part_rows=PART_ROWS,
+        grid=_grid(data, rows),
+        models={card.name: card.sha256 for card in zoo.cards},
+        skipped=len(data.skipped),
+    )
+    _prepare(target, record, restart=restart)
+    write_samples(target, data, rows, names)
+    _run_missing(zoo, data, rows, target, record, batch_size, threads or os.cpu_count() or 1, progress)
+    write_atomic(target / PROFILE_FILE, encode_record(record))
+    _remove_others(target, record)
+    return record
+
+
+def write_samples(
+    folder: Path, data: LabelledImages, rows: NDArray[np.intp], names: NDArray[np.str_]
+) -> None:
+    """Write ``samples.parquet``: id, label (class name), environment, group and split of every sample."""
+    table = pa.table(
+        {
+            "id": [data.ids[i] for i in rows],
+            "label": [data.classes[data.labels[i]] for i in rows],
+            "environment": [data.environments[i] for i in rows],
+            "group": [data.groups[i] for i in rows],
+            "split": names[rows].tolist(),
+        }
+    )
+    _write_table(table, folder / SAMPLES_FILE)
+
+
+def held_out_images(folder: str | Path, data: LabelledImages) -> LabelledImages:
+    """The images of a profile's test split, in the order of the profile.
+
+    Raises
+    ------
+    StaleError
+        When `data` is not what the profile was made from.
+    """
+    record = read_profile_record(folder)
+    if record.data_sha256 != data.sha256:
+        raise StaleError(
+            f"the profile in {folder} was made from other images. "
+            "Name the same --data, --environments and --seed."
+        )
+    samples = pq.read_table(Path(folder) / SAMPLES_FILE, columns=["id", "split"]).to_pydict()
+    index = {name: i for i, name in enumerate(data.ids)}
+    chosen = [
+        index[name] for name, split in zip(samples["id"], samples["split"], strict=True) if split == TEST
+    ]
+    return data.subset(chosen)
+
+
+def _class_order(folder: Path, classes: tuple[str, ...]) -> tuple[str, ...]:
+    """The order that finished parts have already: replacing a model may change which one comes first."""
+    for path in (folder / PROFILE_FILE, folder / UNFINISHED_FILE):
+        if path.is_file():
+            before = read_record(path, ProfileRecord, schema_version=SCHEMA_VERSION).classes
+            if set(before) == set(classes):
+                return before
+    return classes
+
+
+def _prepare(folder: Path, record: ProfileRecord, *, restart: bool) -> None:
+    path = folder / PROFILE_FILE
+    marker = folder / UNFINISHED_FILE
+    for known in (path, marker):
+        if not known.is_file():
+            continue
+        try:
+            before = read_record(known, ProfileRecord, schema_version=SCHEMA_VERSION)
+        except CardError:
+            if known.is_file():
+                raise
+            continue  # another process has finished the same profile meanwhile
+        if _basis(before) != _basis(record):
+            if not restart:
+                what = "images" if before.data_sha256 != record.data_sha256 else "splits"
+                raise StaleError(
+                    f"{folder} holds a profile of other {what}. Choose another folder, or start over there "
+                    "with --restart (in Python: restart=True)."
+                )
+            shutil.rmtree(folder / "outputs", ignore_errors=True)
+            path.unlink(missing_ok=True)
+    write_atomic(marker, encode_record(record))
+
+
+def _basis(record: ProfileRecord) -> ProfileRecord:
+    return msgspec.structs.replace(record, models={})
+
+
+def _run_missing(
+    zoo: Zoo,
+    data: LabelledImages,
+    rows: NDArray[np.intp],
+    folder: Path,
+    record: ProfileRecord,
+    batch_size: int,
+    threads: int,
+    progress: bool,
+) -> None:
+    parts = -(-len(rows) // PART_ROWS)
+    missing = {
+        part: [
+            name
+            for name in (*zoo.names, FEATURES, PIXELS)
+            if not part_path(parts_folder(folder, name, record), part).is_file()
+        ]
+        for part in range(parts)
+    }
+    wanted = {name for names in missing.values() for name in names}
+    if not wanted:
+        return
+    models = {name: zoo.model(name, threads=threads) for name in zoo.names if name in wanted}
+    orders = {
+        name: np.array(match_classes(record.classes, zoo.card(name).classes, model=name)) for name in models
+    }
+    features = open_session(feature_graph(NAMES, grid=record.grid).SerializeToString(), name=FEATURES)
+
+    def measure(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        values: NDArray[np.float32] = features.run(["features"], {"image": images})[0]
+        return values
+
+    def read(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return read_pixels(images, record.grid).reshape(len(images), -1)
+
+    of_images: dict[str, _Call] = {FEATURES: measure, PIXELS: read}
+
+    total = sum(min(PART_ROWS, len(rows) - part * PART_ROWS) for part, names in missing.items() if names)
+    with tqdm(total=total, desc="profiling", unit="img", disable=not progress, delay=1) as bar:
+        for part, names in missing.items():
+            if not names:
+                continue
+            members = rows[part * PART_ROWS : (part + 1) * PART_ROWS]
+            outputs: dict[str, list[_Values]] = {name: [] for name in names}
+            wanted_of_images = {name: call for name, call in of_images.items() if name in names}
+            for batch in _batches(data, members, batch_size, wanted_of_images):
+                for name in names:
+                    values: _Values
+                    if name in of_images:
+                        values = batch.of_images[name]
+                    else:
+                        values = _in_order(batch.stacks, models[name].logits)[:, orders[name]]
+                    bad = ~np.isfinite(values).all(axis=1)
+                    if bad.any():
+                        sample = data.ids[members[batch.first + int(bad.argmax())]]
+                        raise ModelError(
+                            f"{name!r} returned NaN or infinite values for sample {sample!r}. "
+                            "Repair or remove the model."
+                        )
+                    outputs[name].append(values)
+                bar.update(batch.size)
+            ids = [data.ids[i] for i in members]
+            for name in names:
+                whole = np.concatenate(outputs[name])
+                column = pa.FixedSizeListArray.from_arrays(pa.array(whole.ravel()), whole.shape[1])
+                target = part_path(parts_folder(folder, name, record), part)
+                _write_table(pa.table({"id": ids, "values": column}), target)
+
+
+_Values = NDArray[np.float32] | NDArray[np.uint8]
+_Call = Callable[[NDArray[np.uint8]], _Values]
+
+
+class _Batch(NamedTuple):
+    first: int  # place of its first image in the part
+    size: int
+    stacks: list[tuple[list[int], NDArray[np.uint8]]]  # per image size: places in the batch, [n, H, W, 3]
+    of_images: dict[str, _Values]  # features and pixels, where wanted
+
+
+def _batches(
+    data: LabelledImages,
+    members: NDArray[np.intp],
+    batch_size: int,
+    of_images: dict[str, _Call],
+) -> Iterator[_Batch]:
+    """Batches of decoded images; the next one is prepared while the models work on this one."""
+
+    def prepare(first: int) -> _Batch:
+        images = [data.image(int(i)) for i in members[first : first + batch_size]]
+        by_size: dict[tuple[int, ...], list[int]] = {}
+        for i, image in enumerate(images):
+            by_size.setdefault(image.shape, []).append(i)
+        stacks = [(places, np.stack([images[i] for i in places])) for places in by_size.values()]
+        made = {name: _in_order(stacks, call) for name, call in of_images.items()}
+        return _Batch(first, len(images), stacks, made)
+
+    with ThreadPoolExecutor(1) as reader:
+        upcoming = reader.submit(prepare, 0)
+        for first in range(0, len(members), batch_size):
+            batch = upcoming.result()
+            if first + batch_size < len(members):
+                upcoming = reader.submit(prepare, first + batch_size)
+            yield batch
+
+
+def _in_order(
+    stacks: list[tuple[list[int], NDArray[np.uint8]]],
+    call: _Call,
+) -> _Values:
+    """Call once for every image size and put the rows back in the order of the batch."""
+    rows: dict[int, NDArray[Any]] = {}
+    for places, images in stacks:
+        rows.update(zip(places, call(images), strict=True))
+    return np.stack([rows[place] for place in sorted(rows)])
+
+
+def _grid(data: LabelledImages, rows: NDArray[np.intp]) -> int:
+    sample = rows[:: max(1, len(rows) // 15)][:15]
+    sides = [min(data.image(int(i)).shape[:2]) for i in sample]
+    return 64 if np.median(sides) >= LARGE_SIDE else 32
+
+
+def _write_table(table: pa.Table, path: Path) -> None:
+    try:
+        with atomic_path(path) as temporary:
+            pq.write_table(table, temporary, compression="zstd")
+    except OSError as error:
+        raise ZooError(
+            f"cannot write {path}: {error.strerror or error}. What was finished before is kept; "
+            "free some space and run the same command again, it continues."
+        ) from error
+
+
+def _remove_others(folder: Path, record: ProfileRecord) -> None:
+    kept = {parts_folder(folder, name, record) for name in (*record.models, FEATURES, PIXELS)}
+    for path in (folder / "outputs").iterdir():
+        if path not in kept:
+            shutil.rmtree(path, ignore_errors=True)
+    (folder / UNFINISHED_FILE).unlink(missing_ok=True)

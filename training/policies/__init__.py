@@ -1,0 +1,1 @@
+"""Every kind of policy, fitted and simulated on outcomes."""

@@ -1,0 +1,115 @@
+"""Fitted policies: one interface from outcomes to answers, costs and frontiers, for every kind of policy."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selector.policies.policy import Policy
+from training.outcomes.outcomes import Outcomes
+from training.policies.frontier import Floats, Indices, Simulated, pareto, threshold_grid
+
+Simulator = Callable[[float], Simulated]  # threshold → what the policy does
+
+
+class FittedPolicy(ABC):
+    """A policy with what it needs to be simulated on outcomes.
+
+    Parameters
+    ----------
+    costs
+        Milliseconds of every model.
+    overhead_ms
+        Milliseconds of features and scores, paid for every input.
+    """
+
+    policy: Policy
+    kind: str  # input, cascade or probe
+
+    def __init__(self, costs: Mapping[str, float], *, overhead_ms: float = 0.0) -> None:
+        self.costs = dict(costs)
+        self.overhead_ms = overhead_ms
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Models of the policy, cheapest first."""
+        return self.policy.models
+
+    @abstractmethod
+    def simulator(self, outcomes: Outcomes) -> Simulator:
+        """Everything that does not depend on the threshold, computed once for these outcomes."""
+
+    @abstractmethod
+    def thresholds(self, outcomes: Outcomes, *, count: int = 200) -> Floats:
+        """Thresholds at which choices change, most conservative first; never from certify or test samples."""
+
+    def sequence(self, outcomes: Outcomes) -> list[float]:
+        """Thresholds worth certifying, most accurate first, from fit and tune samples.
+
+        Only those remain that no other beats in both accuracy and time: more caution than pays is left out.
+        """
+        return [point.threshold for point in pareto(self.frontier(outcomes, self.thresholds(outcomes)))]
+
+    @abstractmethod
+    def estimates(self, outcomes: Outcomes) -> dict[str, tuple[Floats, NDArray[np.bool_]]]:
+        """Per answer that can be given: estimated probability of being right ``[n]``, and whether it is."""
+
+    @abstractmethod
+    def possible_costs_ms(self) -> list[float]:
+        """What an answer can cost, one value for each way in which the policy can end."""
+
+    def simulate(self, outcomes: Outcomes, threshold: float) -> Simulated:
+        """What the policy does at `threshold`."""
+        return self.simulator(outcomes)(threshold)
+
+    def frontier(self, outcomes: Outcomes, thresholds: Sequence[float] | Floats) -> list[Simulated]:
+        """Simulations at all `thresholds`."""
+        at = self.simulator(outcomes)
+        return [at(float(threshold)) for threshold in thresholds]
+
+
+class _Scored(FittedPolicy):
+    """A policy with one probability per model and sample."""
+
+    @abstractmethod
+    def probabilities(self, outcomes: Outcomes) -> Floats:
+        """Estimated probability of being right ``[n, K]``, columns as :attr:`models`."""
+
+    @abstractmethod
+    def decide(self, probabilities: Floats, threshold: float) -> Indices:
+        """For every sample the column at which it stops and that answers."""
+
+    @abstractmethod
+    def stop_costs(self) -> Floats:
+        """Milliseconds of stopping at each column ``[K]``, everything included."""
+
+    def simulator(self, outcomes: Outcomes) -> Simulator:
+        probabilities = self.probabilities(outcomes)
+        right = outcomes.with_models(self.models).right
+        costs, rows = self.stop_costs(), np.arange(len(right))
+
+        def at(threshold: float) -> Simulated:
+            stop = self.decide(probabilities, threshold)
+            return Simulated(threshold, stop, right[rows, stop], costs[stop])
+
+        return at
+
+    def thresholds(self, outcomes: Outcomes, *, count: int = 200) -> Floats:
+        return threshold_grid(self.probabilities(outcomes), count=count)
+
+    def possible_costs_ms(self) -> list[float]:
+        return [float(cost) for cost in self.stop_costs()]
+
+    def estimates(self, outcomes: Outcomes) -> dict[str, tuple[Floats, NDArray[np.bool_]]]:
+        probabilities = self.probabilities(outcomes)
+        right = outcomes.with_models(self.models).right
+        return {name: (probabilities[:, j], right[:, j]) for j, name in enumerate(self.models)}
+
+
+def cheapest_reaching(frontier: Sequence[Simulated], precision: float) -> Simulated | None:
+    """The cheapest simulation whose accuracy reaches `precision`, or None."""
+    enough = [point for point in frontier if point.accuracy >= precision]
+    return min(enough, key=lambda point: point.mean_ms) if enough else None

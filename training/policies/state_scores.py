@@ -1,0 +1,224 @@
+"""Stage estimators: from what some models answered to the probability that stopping, or going on, is right.
+
+The statistics of a stage are few and cheap: how sure the answer is, which class it names, how its probability
+is spread over the classes, and how much each model that ran believes in it. The class matters most
+where data differ from what the models were trained on: some answers are then given too often.
+Each probability is a logistic regression on these statistics, so a stage is a dozen tiny ONNX operators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from selector.policies.cascade import Stage, right_probability_of
+from selector.policies.rules import log_odds_of, softmax
+from training.policies.logistic import fit_logistic, log_odds, sigmoid
+from zoo.models.latency import LatencyTable, time_interleaved
+from zoo.models.model import open_session
+from zoo.models.zoo import Zoo
+
+Floats = NDArray[np.float64]
+
+MOST_CLASSES = 100  # beyond, single classes are too rare in the samples to be worth a weight
+OPSET = 20
+UNDISTURBED = 0.25  # quantile of times that other programs on the machine hardly touch
+_FLOOR = 1e-4  # of a probability, before its logarithm
+_TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class StageEstimator:
+    """Weights of one stage: probability of being right when stopping, then after each action.
+
+    Parameters
+    ----------
+    classes, models
+        Number of classes and of models that ran.
+    committee
+        Whether the answer is the mean of their probabilities, else the last one's.
+    weights
+        ``[d + 1, 1 + A]``, intercepts last; rows in the order of :func:`statistics`, then the features.
+    features
+        Number of input features.
+    """
+
+    classes: int
+    models: int
+    committee: bool
+    weights: Floats
+    features: int = 0
+
+    def scores(self, logits: NDArray[np.floating], features: Floats | None = None) -> Floats:
+        """Probabilities ``[n, 1 + A]`` from logits ``[n, K, C]``; the reference for :meth:`to_onnx`."""
+        return sigmoid(log_odds(self.weights, _inputs(logits, self.committee, features)))
+
+    def to_onnx(self) -> bytes:
+        """The graph ``logits`` (and ``features``) → ``answer``, ``scores``; see :class:`.State`."""
+        return _graph(self)
+
+
+def answers(logits: NDArray[np.floating], *, committee: bool) -> Floats:
+    """Class probabilities ``[n, C]`` of the answer of models with logits ``[n, K, C]``."""
+    count, models, classes = logits.shape
+    if not committee:
+        return softmax(logits[:, -1])
+    shares: Floats = softmax(logits.reshape(-1, classes)).reshape(count, models, classes).mean(axis=1)
+    return shares
+
+
+def fit_stage(
+    logits: NDArray[np.floating],
+    targets: NDArray[np.bool_],
+    *,
+    committee: bool,
+    features: Floats | None = None,
+    penalty: float = 10.0,
+) -> StageEstimator:
+    """Fit on logits ``[n, K, C]`` of the models that ran.
+
+    Parameters
+    ----------
+    targets
+        ``[n, 1 + A]``: right when stopping, right after each action.
+    features
+        Input features ``[n, F]`` that are known as well.
+    penalty
+        See :func:`training.policies.logistic.fit_logistic`.
+    """
+    weights = fit_logistic(_inputs(logits, committee, features), targets, penalty=penalty)
+    width = 0 if features is None else features.shape[1]
+    return StageEstimator(logits.shape[2], logits.shape[1], committee, weights, width)
+
+
+def statistics(logits: NDArray[np.floating], *, committee: bool) -> Floats:
+    """What a stage knows: ``[n, d]`` of logits ``[n, K, C]``.
+
+    Columns: log-odds of the answer's top class; for several models, log of the probability that each gives
+    to it; for up to 100 classes the log of every class's probability, then which class is on top.
+    """
+    answer = answers(logits, committee=committee)
+    rows = np.arange(len(answer))
+    top = answer.argmax(axis=1)
+    best = answer[rows, top]
+    others = answer.copy()
+    others[rows, top] = 0.0
+    parts = [(np.log(best + _TINY) - np.log(others.sum(axis=1) + _TINY))[:, np.newaxis]]
+    if logits.shape[1] > 1:
+        each = softmax(logits.reshape(-1, logits.shape[2])).reshape(logits.shape)
+        parts.append(np.log(each[rows, :, top] + _FLOOR))
+    if answer.shape[1] <= MOST_CLASSES:
+        parts += [np.log(answer + _FLOOR), top[:, np.newaxis] == np.arange(answer.shape[1])]
+    return np.concatenate(parts, axis=1)
+
+
+def decision_costs_ms(zoo: Zoo, table: LatencyTable, classes: int, *, runs: int = 300) -> tuple[float, float]:
+    """Milliseconds of deciding after a model ran, on the device of a latency table.
+
+    They are measured here, interleaved with the cheapest model of the zoo, and scaled by that model's time in
+    the table: the ratio carries over to another device far better than the time does.
+
+    Returns
+    -------
+    tuple
+        Of a stage's graph, and of looking at a model's raw confidence instead.
+    """
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(1, 2, classes)).astype(np.float32)
+    width = statistics(logits, committee=True).shape[1]
+    estimator = StageEstimator(classes, 2, True, np.zeros((width + 1, 2)))
+    graph = open_session(estimator.to_onnx(), name="stage")
+    confidence = Stage(model="any", scale=1.0, offset=0.0)
+    cheapest = min(zoo.names, key=lambda name: table.models[name].latency.p50_ms)
+    model = zoo.model(cheapest, threads=table.threads)
+    times = time_interleaved(
+        {
+            "stage": lambda _: graph.run(["answer", "scores"], {"logits": logits}),
+            "confidence": lambda _: right_probability_of(confidence, log_odds_of(logits[0, 0])),
+            "model": model.logits,
+        },
+        [rng.integers(0, 256, (1, *table.image, 3), dtype=np.uint8) for _ in range(8)],
+        runs=runs,
+    )
+    quick = {name: float(np.quantile(some, UNDISTURBED)) for name, some in times.items()}
+    scale = table.models[cheapest].latency.p50_ms / quick["model"]
+    return quick["stage"] * scale, quick["confidence"] * scale
+
+
+def _inputs(logits: NDArray[np.floating], committee: bool, features: Floats | None) -> Floats:
+    known = statistics(logits, committee=committee)
+    return known if features is None else np.concatenate([known, features.astype(np.float64)], axis=1)
+
+
+def _graph(stage: StageEstimator) -> bytes:
+    outputs = stage.weights.shape[1]
+    nodes: list[onnx.NodeProto] = []
+    constants: dict[str, NDArray[np.generic]] = {
+        "tiny": np.array(_TINY, np.float32),
+        "floor": np.array(_FLOOR, np.float32),
+        "zero": np.array(0.0, np.float32),
+        "classes": np.array([1], np.int64),
+    }
+
+    def add(op: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        nodes.append(helper.make_node(op, list(inputs), [output], **attributes))
+        return output
+
+    add("Softmax", ["logits"], "each", axis=2)
+    if stage.committee:
+        constants["models"] = np.array([1], np.int64)
+        add("ReduceMean", ["each", "models"], "answer", keepdims=0)
+    else:
+        constants["last"] = np.array(stage.models - 1, np.int64)
+        add("Gather", ["each", "last"], "answer", axis=1)
+    add("ReduceMax", ["answer", "classes"], "best", keepdims=1)
+    # the top class itself, not all that equal it: of equals the first, as argmax has it
+    add("ArgMax", ["answer"], "top", axis=1, keepdims=1)
+    constants["numbers"] = np.arange(stage.classes, dtype=np.int64)[np.newaxis]
+    add("Equal", ["numbers", "top"], "is_top")
+    add("Where", ["is_top", "zero", "answer"], "others")
+    add("ReduceSum", ["others", "classes"], "rest", keepdims=1)
+    parts = []
+    for name in ("best", "rest"):
+        add("Log", [add("Add", [name, "tiny"], f"{name}_safe")], f"log_{name}")
+    parts.append(add("Sub", ["log_best", "log_rest"], "sureness"))
+    if stage.models > 1:
+        constants["middle"] = np.array([1], np.int64)
+        add("Unsqueeze", ["is_top", "middle"], "is_top_each")
+        add("Where", ["is_top_each", "each", "zero"], "top_each")
+        constants["classes_each"] = np.array([2], np.int64)
+        add("ReduceSum", ["top_each", "classes_each"], "believed", keepdims=0)
+        parts.append(add("Log", [add("Add", ["believed", "floor"], "believed_safe")], "log_believed"))
+    if stage.classes <= MOST_CLASSES:
+        parts.append(add("Log", [add("Add", ["answer", "floor"], "answer_safe")], "log_answer"))
+        parts.append(add("Cast", ["is_top"], "class", to=TensorProto.FLOAT))
+    sources = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", stage.models, stage.classes])]
+    if stage.features:
+        sources.append(helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", stage.features]))
+        parts.append("features")
+    constants["weights"] = stage.weights[:-1].astype(np.float32)
+    constants["offset"] = stage.weights[-1].astype(np.float32)
+    known = add("Concat", parts, "known", axis=1) if len(parts) > 1 else parts[0]
+    add("Gemm", [known, "weights", "offset"], "log_odds")
+    add("Sigmoid", ["log_odds"], "scores")
+    graph = helper.make_graph(
+        nodes,
+        "stage",
+        sources,
+        [
+            helper.make_tensor_value_info("answer", TensorProto.FLOAT, ["N", stage.classes]),
+            helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", outputs]),
+        ],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
+    model.ir_version, model.producer_name = 10, "zooselect"
+    onnx.checker.check_model(model)
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content

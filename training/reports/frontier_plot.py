@@ -1,0 +1,214 @@
+"""The plot of all methods: accuracy against mean time, legible with many of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from training.evaluation.records import Evaluation, FrontierCurve, MethodRow
+from training.reports.callouts import Callout, place_callouts
+from training.reports.plots import (
+    FAINT,
+    GRID,
+    INK,
+    MUTED,
+    NARROW,
+    ORACLE,
+    OURS,
+    WIDE,
+    model_colours,
+    scale_times,
+    styled,
+    svg_text,
+)
+
+_COLOURS = {"ours": OURS, "oracle": ORACLE}
+_MARKERS = {"oracle": "*", "peer": "D"}
+_FAR = 0.6  # an oracle so many heights above all others does not take their room: it stands at the edge
+_SIZES = {"ours": 9.0, "oracle": 11.0, "single": 7.0}
+_PEERS, _PEERS_NARROW = 4, 2  # so many of the best have their names in the plot
+_SINGLES, _SINGLES_CROWDED = 10, 5
+_DASHES = ((0, (5, 2)), (0, (1.2, 1.6)), (0, (7, 2, 1.2, 2)), (0, (3, 1.5)))
+
+Point = tuple[float, float]  # mean_ms, accuracy
+
+
+def frontier_plot(evaluation: Evaluation, *, narrow: bool = False) -> str:
+    """Accuracy against mean time: single models and settings as points, methods as lines, the oracle."""
+    crowded = narrow or len(evaluation.peers) > _PEERS
+    peers = best_peers(evaluation, _PEERS_NARROW if narrow else _PEERS)
+    singles = {row.name for row in _best_singles(evaluation, _SINGLES_CROWDED if crowded else _SINGLES)}
+    with styled():
+        figure = Figure(figsize=(NARROW, 4.4) if narrow else (WIDE, 4.9), dpi=72, layout="constrained")
+        axes = figure.add_subplot()
+        _prepare(axes, evaluation)
+        callouts = []
+        drawn = {curve.name for curve in evaluation.curves if curve.points}
+        for row in evaluation.rows:
+            _row(axes, row, evaluation, shown=row.kind != "peer" or row.name in peers)
+            if row.kind == "single" and row.name in singles:
+                callouts.append(Callout(row.name, _at(row), INK))
+            elif row.kind == "peer" and row.name in peers and row.name not in drawn:
+                callouts.append(Callout(row.name, _at(row), MUTED))
+            elif row.kind == "oracle":
+                callouts.append(_ceiling(axes, row))
+        if evaluation.ours is not None:
+            ours = evaluation.ours
+            callouts.append(Callout(ours.name, _at(ours), OURS, bold=True))
+        named = {row.name for row in evaluation.rows}
+        lines = []
+        for curve in evaluation.curves:
+            if not curve.points:
+                continue
+            points = best_so_far(curve.points)
+            lines.append(points)
+            _curve(axes, curve, points, peers)
+            if curve.name in peers or (curve.kind == "ours" and curve.name not in named):
+                callouts.append(Callout(curve.name, points[-1], _COLOURS.get(curve.kind, MUTED)))
+        figure.draw_without_rendering()
+        lines += [
+            [(row.mean_ms, row.accuracy_low), (row.mean_ms, row.accuracy_high)] for row in evaluation.rows
+        ]
+        if evaluation.asked_precision is not None:
+            lines.append([(time, evaluation.asked_precision) for time in axes.get_xlim()])
+        place_callouts(axes, callouts, lines)
+        return svg_text(figure)
+
+
+def best_so_far(points: Sequence[Point]) -> list[Point]:
+    """The settings that no cheaper or equally cheap one beats in accuracy, cheapest first."""
+    ordered = sorted(points, key=lambda point: (point[0], -point[1]))
+    best = accumulate((accuracy for _, accuracy in ordered), max)
+    kept: list[Point] = []
+    for point, reached in zip(ordered, best, strict=True):
+        if point[1] == reached and (not kept or reached > kept[-1][1]):
+            kept.append(point)
+    return kept
+
+
+def best_peers(evaluation: Evaluation, most: int) -> list[str]:
+    """Names of the `most` peers that are the most accurate over all budgets of time, best first."""
+    points: dict[str, list[Point]] = {}
+    for curve in evaluation.curves:
+        if curve.kind == "peer":
+            points.setdefault(curve.name, []).extend(curve.points)
+    for row in evaluation.peers:
+        points.setdefault(row.name, []).append((row.mean_ms, row.accuracy))
+    points = {name: found for name, found in points.items() if found}
+    times = [time for found in points.values() for time, _ in found if time > 0]
+    if not times:
+        return list(points)[:most]
+    floor = min(accuracy for found in points.values() for _, accuracy in found)
+    budgets = np.geomspace(min(times), max(times), 16) * (1 + 1e-9)
+
+    def worth(name: str) -> float:
+        reached = [max((a for t, a in points[name] if t <= budget), default=floor) for budget in budgets]
+        return float(np.mean(reached))
+
+    return sorted(points, key=worth, reverse=True)[:most]
+
+
+def _best_singles(evaluation: Evaluation, most: int) -> list[MethodRow]:
+    """Single models on the frontier first, the most accurate of the others after them."""
+    reached = {accuracy: time for time, accuracy in best_so_far([_at(row) for row in evaluation.singles])}
+    order = sorted(
+        evaluation.singles, key=lambda row: (reached.get(row.accuracy) != row.mean_ms, -row.accuracy)
+    )
+    return order[:most]
+
+
+def _at(row: MethodRow) -> Point:
+    return row.mean_ms, row.accuracy
+
+
+def _ceiling(axes: Axes, row: MethodRow) -> Callout:
+    """The name of the oracle, with its accuracy where it lies above the picture."""
+    top = axes.get_ylim()[1]
+    if row.accuracy < top:
+        return Callout(row.name, _at(row), INK)
+    return Callout(f"{row.name} {row.accuracy * 100:.1f} %, above", (row.mean_ms, top), INK)
+
+
+def _row(axes: Axes, row: MethodRow, evaluation: Evaluation, *, shown: bool) -> None:
+    chosen = row is evaluation.ours
+    height = min(row.accuracy, axes.get_ylim()[1])
+    colour = _COLOURS.get(row.kind, MUTED if shown else FAINT)
+    if row.kind == "single":
+        colour = model_colours(evaluation.models)[row.name]
+    minor = row.kind == "peer" or (row.kind == "ours" and not chosen)
+    if minor or height < row.accuracy:  # intervals of all would be a thicket
+        spread = None
+    else:
+        below, above = row.accuracy - row.accuracy_low, row.accuracy_high - row.accuracy
+        spread = [[max(0.0, below)], [max(0.0, above)]]
+    axes.errorbar(
+        row.mean_ms,
+        height,
+        yerr=spread,
+        marker=_MARKERS.get(row.kind, "o"),
+        markersize=_SIZES.get(row.kind, 4.5) if chosen or row.kind != "ours" else 5.5,
+        color=colour,
+        elinewidth=1.2 if chosen else 0.8,
+        zorder=6 if chosen else 3.5 if minor and shown else 4 if shown else 2.5,
+        clip_on=height == row.accuracy,
+    )
+
+
+def _curve(axes: Axes, curve: FrontierCurve, points: Sequence[Point], peers: Sequence[str]) -> None:
+    ours, shown = curve.kind == "ours", curve.name in peers
+    axes.plot(
+        [time for time, _ in points],
+        [accuracy for _, accuracy in points],
+        color=_COLOURS.get(curve.kind, MUTED if shown else FAINT),
+        linewidth=2.2 if ours else 1.2 if shown else 0.8,
+        linestyle=_DASHES[peers.index(curve.name) % len(_DASHES)] if shown else "-",
+        marker="o" if ours and len(points) <= 12 else None,
+        markersize=3.5,
+        zorder=5 if ours else 3 if shown else 2,
+        solid_capstyle="round",
+    )
+
+
+def _prepare(axes: Axes, evaluation: Evaluation) -> None:
+    points = [_at(row) for row in evaluation.rows]
+    points += [point for curve in evaluation.curves for point in best_so_far(curve.points)]
+    scale_times(axes, [time for time, _ in points])
+    heights = [row.accuracy for row in evaluation.rows if row.kind != "oracle"]
+    heights += [accuracy for curve in evaluation.curves for _, accuracy in best_so_far(curve.points)]
+    heights += [evaluation.asked_precision or points[0][1]]
+    ceiling = max((row.accuracy for row in evaluation.rows if row.kind == "oracle"), default=0.0)
+    if ceiling - max(heights) < _FAR * (max(heights) - min(heights)) or len(evaluation.rows) < 3:
+        heights.append(ceiling or heights[0])
+    margin = max(0.1 * (max(heights) - min(heights)), 0.01)
+    axes.set_ylim(max(0.0, min(heights) - margin), min(1.0 + margin / 3, max(heights) + margin))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 100:g} %"))
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    axes.set_yticks([tick for tick in axes.get_yticks() if tick <= 1.0])
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.set_xlabel("mean time per input, ms")
+    axes.set_title("accuracy", fontsize=9, color=MUTED, loc="left")
+    if evaluation.asked_precision is not None:
+        _asked(axes, evaluation.asked_precision, points)
+
+
+def _asked(axes: Axes, precision: float, points: Sequence[Point]) -> None:
+    axes.axhline(precision, color=OURS, linewidth=1, linestyle=(0, (4, 3)), zorder=2)
+    places = axes.transLimits.transform(axes.transScale.transform(points))
+    level = axes.transLimits.transform(axes.transScale.transform((points[0][0], precision)))[1]
+    near = [0.5, *(x for x, y in places if abs(y - level) < 0.08)]
+    left = min(near) >= 1 - max(near)  # the side with more room
+    axes.annotate(
+        f"asked: {precision * 100:g} %",
+        (0 if left else 1, precision),
+        xycoords=("axes fraction", "data"),
+        xytext=(3 if left else -3, 3),
+        textcoords="offset points",
+        ha="left" if left else "right",
+        color=OURS,
+        fontsize=8,
+    )

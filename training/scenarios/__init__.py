@@ -1,0 +1,1 @@
+"""Complete runs: the demo, and a device whose environment changes."""

@@ -1,0 +1,207 @@
+"""Specialists: one task in several environments, from training to what a publisher offers of it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from training.data.environments import under_environments
+from training.data.images import LabelledImages
+from training.data.splits import TEST, Splits
+from training.fitting.export import export_bundle
+from training.fitting.fit import fit, fit_inputs_sha256
+from training.fitting.fitted import load_fit, save_fit
+from training.networks.adapt import adapt
+from training.outcomes.outcomes import load_outcomes
+from training.outcomes.profile import held_out_images, profile
+from zoo.convert.add import add_int8
+from zoo.errors import DataError, ZooError
+from zoo.models.latency import LatencyTable, load_table, measure, save_table
+from zoo.models.zoo import Zoo
+from zoo.publisher.keys import Keys, create_keys
+from zoo.publisher.publish import publish
+
+TASK = "objects"
+DEVICE = "this-machine"
+CALIBRATION_IMAGES = 200
+LATENCY_RUNS = 100
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Material:
+    """What specialists are made of."""
+
+    title: str
+    parents: tuple[str, ...]  # models of the zoo that know the first environment
+    learn: LabelledImages  # originals that models may learn from
+    judge: LabelledImages  # originals that selectors are fitted to and judged on; may hold the same ones
+    severity: float
+    splits: Splits
+    budget_bytes: int  # of a device for which room is scarce
+    precision: float  # that most of the models reach
+    int8: tuple[str, ...] = ()  # parents whose 8-bit version joins them
+    adapt: Mapping[str, Any] = field(default_factory=dict)  # options of training.networks.adapt.adapt
+
+
+@dataclass(frozen=True)
+class Published:
+    """A task with a variant for every environment, as devices find it."""
+
+    title: str
+    repo: Path
+    keys: Path
+    bundles: dict[str, Path]  # environment → folder of its bundle; the first is where the task begins
+    material: Material
+    seed: int
+
+    @property
+    def root(self) -> bytes:
+        """What devices are given to trust."""
+        return (self.repo / "metadata" / "1.root.json").read_bytes()
+
+    def name(self, environment: str) -> str:
+        """The published name of a variant."""
+        return bundle_name(environment, next(iter(self.bundles)))
+
+    def test_images(self, environment: str) -> LabelledImages:
+        """What nothing was chosen on, under any environment, also one without a specialist."""
+        first, bundle = next(iter(self.bundles.items()))
+        held = set(held_out_images(bundle.parent / "profile", self._under(first)).groups)
+        shown = self._under(environment)
+        return shown.subset([i for i, group in enumerate(shown.groups) if group in held])
+
+    def _under(self, environment: str) -> LabelledImages:
+        made_of = self.material
+        return under_environments(made_of.judge, [environment], seed=self.seed, severity=made_of.severity)
+
+
+def bundle_name(environment: str, first: str) -> str:
+    """The task's own name in the environment where it begins, else with the environment behind a dot."""
+    return TASK if environment == first else f"{TASK}.{environment}"
+
+
+def make_specialists(
+    root: Path,
+    zoo: Zoo,
+    material: Material,
+    environments: Sequence[str],
+    *,
+    precision: float,
+    seed: int = 0,
+    progress: bool = True,
+    say: Say = print,
+) -> Published:
+    """Adapt the parents to every environment but the first, fit a selector in each, and publish all of it.
+
+    What an earlier call left in `root` and is still valid is used again.
+
+    Raises
+    ------
+    DataError
+        When environments repeat or are unknown.
+    """
+    if len(set(environments)) != len(environments) or not environments:
+        raise DataError(f"expected distinct environments, got {', '.join(environments) or 'none'}.")
+    bundles: dict[str, Path] = {}
+    accuracy: dict[str, float] = {}
+    tables: dict[str, dict[str, float]] = {DEVICE: {}}
+    for environment in environments:
+        shown = under_environments(material.learn, [environment], seed=seed, severity=material.severity)
+        first = environment == environments[0]
+        with _timed(f"models for {environment}", say):
+            names = _models(zoo, material, shown, None if first else environment, seed, progress)
+        work = root / environment
+        some = zoo.only(names)
+        data = under_environments(material.judge, [environment], seed=seed, severity=material.severity)
+        with _timed(f"profile, fit and export for {environment}", say):
+            profile(some, data, work / "profile", splits=material.splits, restart=True, progress=progress)
+            table = _latency(some, data, work / "latency.json", progress)
+            _bundle(work, some, table, environment, precision, seed)
+        bundles[environment] = work / "bundle"
+        accuracy |= load_outcomes(work / "profile", zoo=some, splits=(TEST,)).accuracy()
+        tables[DEVICE] |= table.costs_ms(some)
+    with _timed("publish", say):
+        if not (root / "keys").exists():
+            create_keys(root / "keys")
+        publish(
+            root / "published",
+            zoo.only(list(accuracy)),
+            keys=Keys.open(root / "keys"),
+            bundles={bundle_name(name, environments[0]): path for name, path in bundles.items()},
+            accuracy=accuracy,
+            latency_ms=tables,
+        )
+    return Published(material.title, root / "published", root / "keys", bundles, material, seed)
+
+
+def _models(
+    zoo: Zoo,
+    material: Material,
+    shown: LabelledImages,
+    environment: str | None,
+    seed: int,
+    progress: bool,
+) -> list[str]:
+    """Names of the models for an environment; those that the zoo lacks are made."""
+    names = []
+    for parent in material.parents:
+        name = parent if environment is None else f"{parent}-{environment}"
+        if environment is not None and not _is_child(zoo, name, parent):
+            adapt(zoo, parent, shown, environment, keep=True, force=True, progress=progress, **material.adapt)
+        names.append(name)
+        if parent in material.int8:
+            small = f"{name}-int8"
+            if small not in zoo.names or not zoo.card(small).source.endswith(zoo.card(name).sha256[:12]):
+                add_int8(zoo, name, _calibration(zoo, name, shown))
+            names.append(small)
+    return names
+
+
+def _is_child(zoo: Zoo, name: str, parent: str) -> bool:
+    """Whether the zoo holds the specialist, of the parent as it is now."""
+    if name not in zoo.names:
+        return False
+    adapted = zoo.card(name).adapted
+    return adapted is not None and adapted.parent_sha256 == zoo.card(parent).sha256
+
+
+def _calibration(zoo: Zoo, name: str, shown: LabelledImages) -> list[Any]:
+    parts = [one for one in zoo.card(name).learned_from if one.data_sha256 == shown.originals_sha256]
+    learned = Splits(seed=parts[0].seed, train=parts[0].share).training_part(shown) if parts else shown
+    step = max(1, len(learned) // CALIBRATION_IMAGES)
+    return [learned.image(i) for i in range(0, len(learned), step)][:CALIBRATION_IMAGES]
+
+
+def _latency(zoo: Zoo, data: LabelledImages, path: Path, progress: bool) -> LatencyTable:
+    with contextlib.suppress(ZooError):  # there is none yet, or it is of other models: measure
+        table = load_table(path)
+        table.costs_ms(zoo)
+        return table
+    images = [data.image(i) for i in range(min(32, len(data)))]
+    table = measure(zoo, images, device=DEVICE, runs=LATENCY_RUNS, progress=progress)
+    save_table(table, path)
+    return table
+
+
+def _bundle(work: Path, zoo: Zoo, table: LatencyTable, environment: str, precision: float, seed: int) -> None:
+    asked: Any = {"precision": precision, "policy": "cascade", "environment": environment, "seed": seed}
+    wanted = fit_inputs_sha256(work / "profile", zoo, table, **asked)
+    with contextlib.suppress(ZooError):
+        if load_fit(work / "fit").record.inputs_sha256 == wanted and (work / "bundle").is_dir():
+            return
+    fitted = fit(work / "profile", zoo, table, **asked)
+    save_fit(fitted, work / "fit")
+    export_bundle(fitted, zoo, work / "bundle")
+
+
+@contextlib.contextmanager
+def _timed(step: str, say: Say) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    say(f"{time.perf_counter() - start:6.1f} s  {step}")

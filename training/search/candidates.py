@@ -1,0 +1,275 @@
+"""Candidates: every policy that could be fitted, judged by cross-validation on fit and tune samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from itertools import combinations
+
+import numpy as np
+
+from selector.policies.cascade import CascadePolicy, Stage, right_probability
+from selector.policies.input import InputPolicy
+from selector.policies.rules import escalate
+from training.certificates.aim import Aim
+from training.outcomes.folds import Folds
+from training.outcomes.outcomes import Outcomes
+from training.policies.base import FittedPolicy
+from training.policies.cascade import FittedCascade, fit_platt
+from training.policies.frontier import (
+    Floats,
+    Simulated,
+    by_cost,
+    cascade_thresholds,
+    frontier_quality,
+    pareto,
+)
+from training.policies.input import input_frontier
+from training.policies.lookahead import FittedLookahead, Lookahead
+from training.policies.singles import SingleModels
+from training.search.input_fit import InputFit
+from training.search.plans import (
+    MAX_MODELS,
+    MAX_STAGES,
+    SEARCH_THRESHOLDS,
+    FoldedScores,
+    StagedPlan,
+    fit_plan,
+    folded_frontier,
+    plans,
+)
+
+MAX_POLICIES = 8
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One policy that could be fitted."""
+
+    kind: str  # input, cascade or probe
+    label: str  # what it is, in words
+    models: tuple[str, ...]
+    frontier: list[Simulated]  # cross-validated; see Situation.outline
+    build: Callable[[], FittedPolicy]
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What all candidates are judged on."""
+
+    everything: Outcomes  # fit and tune samples, which the final fit is on
+    outcomes: Outcomes  # these or a part of them, which candidates are compared on
+    folds: Folds
+    costs: Mapping[str, float]
+    stage_ms: float  # of the graph that decides after a model ran
+    confidence_ms: float  # of looking at a model's raw confidence instead
+
+    @cached_property
+    def stages(self) -> dict[str, Stage]:
+        """What each model's raw confidence is worth on the compared samples."""
+        return {name: fit_platt(self.outcomes, name) for name in self.outcomes.models}
+
+    @cached_property
+    def lookahead(self) -> Lookahead:
+        """What it says of the answers of dearer models."""
+        return Lookahead(self.outcomes, self.costs, self.confidence_ms)
+
+    @cached_property
+    def singles(self) -> SingleModels:
+        """What can be had without a selector."""
+        return SingleModels(self.outcomes, self.costs)
+
+    def outline(self, frontier: Sequence[Simulated]) -> list[Simulated]:
+        """The points that no other beats, with their doubt; in few bytes, as candidates are many."""
+        return [
+            replace(
+                point,
+                answered_by=point.answered_by.astype(np.int8),
+                cost_ms=point.cost_ms.astype(np.float32),
+                doubt=self.singles.doubt(point),
+            )
+            for point in pareto(frontier)
+        ]
+
+
+def all_candidates(at: Situation, kinds: Sequence[str], input_fit: InputFit | None = None) -> list[Candidate]:
+    """Every candidate of the named kinds, and each model alone."""
+    models = useful_models(at.outcomes, at.costs)
+    found = single_candidates(at)
+    if "cascade" in kinds:
+        found += cascade_candidates(at, models)
+        found += staged_candidates(at, models, probe=False, input_fit=input_fit)
+    if "probe" in kinds:
+        found += staged_candidates(at, models, probe=True, input_fit=input_fit)
+    if "input" in kinds:
+        assert input_fit is not None
+        found += input_candidates(at, input_fit)
+    return found
+
+
+def single_candidates(at: Situation) -> list[Candidate]:
+    """Each model alone: what is left for a device that holds only one."""
+    return [_raw(at, (name,)) for name in at.outcomes.models]
+
+
+def cascade_candidates(at: Situation, models: Sequence[str]) -> list[Candidate]:
+    """Cascades on raw confidence, with and without look-ahead: all chains of up to four of `models`."""
+    names = by_cost(at.costs, models)
+    return [
+        make(at, chain)
+        for length in range(2, min(MAX_STAGES, len(names)) + 1)
+        for chain in combinations(names, length)
+        for make in (_raw, _lookahead)
+    ]
+
+
+def staged_candidates(
+    at: Situation, models: Sequence[str], *, probe: bool, input_fit: InputFit | None = None
+) -> list[Candidate]:
+    """Learned cascades, or probes; the best also with input features."""
+    folded = FoldedScores(at.outcomes, at.folds)
+    found = [_staged(at, plan, folded) for plan in plans(models, at.costs, probe=probe)]
+    extra = []
+    if input_fit is not None:
+        features = at.outcomes.feature_columns(input_fit.features).astype(np.float64)
+        informed = FoldedScores(at.outcomes, at.folds, features)
+        low, high = min(at.costs.values()), max(at.costs.values())
+        for committee in (True, False):
+            some = [pair for pair in found if pair[0].committee == committee]
+            plan, _ = max(
+                some, key=lambda pair: frontier_quality(pair[1].frontier, low, high), default=(None, None)
+            )
+            if plan is not None:
+                more = replace(plan, features=input_fit.features)
+                extra.append(_staged(at, more, informed, overhead_ms=input_fit.cost_ms))
+    return [candidate for _, candidate in (*found, *extra)]
+
+
+def input_candidates(at: Situation, input_fit: InputFit) -> list[Candidate]:
+    """The input policy over all models of its graph, and over every smaller set of up to six."""
+    order = input_fit.order
+    sets = [order]
+    if len(order) <= 6:
+        sets += [some for size in range(2, len(order)) for some in combinations(order, size)]
+    found = []
+    for some in sets:
+        columns = [order.index(name) for name in some]
+        costs = tuple(at.costs[name] for name in some)
+        right = at.outcomes.with_models(some).right
+        among = () if some == order else some
+        for policy in (
+            InputPolicy(order=order, among=among),
+            InputPolicy(order=order, among=among, rule="price", costs_ms=costs),
+        ):
+            frontier = input_frontier(
+                input_fit.folded[:, columns], right, np.array(costs) + input_fit.cost_ms, policy, count=100
+            )
+            build = partial(input_fit.policy, policy, at.costs)
+            found.append(Candidate("input", "input features alone", some, at.outline(frontier), build))
+    return found
+
+
+def useful_models(outcomes: Outcomes, costs: Mapping[str, float], most: int = MAX_MODELS) -> tuple[str, ...]:
+    """At most `most` models: those on the frontier of accuracy and cost first, then on the next one."""
+    names = by_cost(costs, outcomes.models)
+    if len(names) <= most:
+        return names
+    accuracy = outcomes.accuracy()
+    layers: list[str] = []
+    left = list(names)
+    while left and len(layers) < most:
+        best = -1.0
+        for name in tuple(left):
+            if accuracy[name] > best:
+                best = accuracy[name]
+                layers.append(name)
+                left.remove(name)
+    return by_cost(costs, layers[:most])
+
+
+def failure_ms(candidates: Sequence[Candidate], costs: Mapping[str, float]) -> float:
+    """What certifying nothing counts as: the dearest model, features included where any are looked at."""
+    looking = [point.mean_ms for one in candidates if one.kind == "input" for point in one.frontier]
+    return max([*costs.values(), *looking])
+
+
+def standing(candidate: Candidate, aim: Aim) -> tuple[float, ...]:
+    """How well a candidate serves an aim; greater is better. Of nearly equal ones, fewer models win."""
+    reached, worth, *rest = aim.rank(candidate.frontier)
+    per_model = 0.001 if aim.constraint.on_time else 0.01
+    return (reached, worth - per_model * len(candidate.models), *rest)
+
+
+def worth_keeping(candidates: Sequence[Candidate], aim: Aim, most: int = MAX_POLICIES) -> list[Candidate]:
+    """The candidates that are the best for some set of installed models, best first.
+
+    A candidate is of no use where a better one needs no other models. Of the rest, the best come first and
+    are kept up to `most`; single models are always kept, for devices that hold nothing else.
+    """
+    kept: list[Candidate] = []
+    for candidate in sorted(candidates, key=lambda item: standing(item, aim), reverse=True):
+        if any(set(better.models) <= set(candidate.models) for better in kept):
+            continue
+        if len(candidate.models) == 1 or len(kept) < most:
+            kept.append(candidate)
+    return kept
+
+
+def _raw(at: Situation, chain: tuple[str, ...]) -> Candidate:
+    stages = [at.stages[name] for name in chain]
+    columns = [at.outcomes.models.index(name) for name in chain]
+    odds, right = at.outcomes.log_odds[:, columns], at.outcomes.right[:, columns]
+    probabilities = np.stack([right_probability(stage, odds[:, i]) for i, stage in enumerate(stages)], axis=1)
+    stage_ms = at.confidence_ms if len(chain) > 1 else 0.0
+    stop_costs = np.cumsum([at.costs[name] + stage_ms for name in chain])
+    frontier = chain_frontier(probabilities, right, stop_costs)
+    label = "one model" if len(chain) == 1 else "cascade on raw confidence"
+
+    def build() -> FittedPolicy:
+        policy = CascadePolicy(stages=tuple(fit_platt(at.everything, name) for name in chain))
+        return FittedCascade(policy, at.costs, stage_ms=at.confidence_ms)
+
+    return Candidate("cascade", label, chain, at.outline(frontier), build)
+
+
+def _lookahead(at: Situation, chain: tuple[str, ...]) -> Candidate:
+    def fitted(lookahead: Lookahead) -> FittedLookahead:
+        return FittedLookahead(lookahead.policy(chain), at.costs, stage_ms=at.confidence_ms)
+
+    known = fitted(at.lookahead)
+    frontier = known.frontier(at.outcomes, known.thresholds(at.outcomes, count=SEARCH_THRESHOLDS))
+    return Candidate(
+        "cascade",
+        "cascade on raw confidence, look-ahead",
+        chain,
+        at.outline(frontier),
+        lambda: fitted(Lookahead(at.everything, at.costs, at.confidence_ms)),
+    )
+
+
+def chain_frontier(
+    probabilities: Floats, right: np.ndarray, stop_costs: Floats, *, count: int = 60
+) -> list[Simulated]:
+    """Frontier of the cascade's rule on probabilities and correctness ``[n, K]``."""
+    rows = np.arange(len(right))
+    points = []
+    for threshold in cascade_thresholds(probabilities, count=count):
+        stop = escalate(probabilities, float(threshold))
+        points.append(Simulated(float(threshold), stop, right[rows, stop], stop_costs[stop]))
+    return points
+
+
+def _staged(
+    at: Situation, plan: StagedPlan, folded: FoldedScores, *, overhead_ms: float = 0.0
+) -> tuple[StagedPlan, Candidate]:
+    frontier = folded_frontier(plan, folded, at.costs, overhead_ms=overhead_ms, stage_ms=at.stage_ms)
+    label = "probe" if plan.probe else "learned cascade"
+    label += ", committee" if plan.committee and len(plan.chain) > 1 else ""
+    label += ", input features" if plan.features else ""
+
+    def build() -> FittedPolicy:
+        return fit_plan(plan, at.everything, at.costs, overhead_ms=overhead_ms, stage_ms=at.stage_ms)
+
+    kind = "probe" if plan.probe else "cascade"
+    return plan, Candidate(kind, label, plan.chain, at.outline(frontier), build)

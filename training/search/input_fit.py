@@ -1,0 +1,133 @@
+"""Fitting what an input policy needs: chosen features, an estimator of correctness, and their graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selector.policies.input import InputPolicy
+from training.data.splits import FIT, TUNE
+from training.features.costs import measure_costs
+from training.features.scout import Scout, out_of_fold
+from training.outcomes.folds import Folds
+from training.outcomes.outcomes import Outcomes, with_features
+from training.policies.estimators import CorrectnessEstimator
+from training.policies.frontier import Floats, by_cost
+from training.policies.input import FittedInputPolicy
+from training.search.selector_graph import TOLERANCE, score_difference, selector_cost_ms, selector_graph
+from training.search.tuning import Tuned, tune
+from zoo.errors import ParityError
+from zoo.models.latency import LatencyTable
+from zoo.models.zoo import Zoo
+
+PixelsOf = Callable[[NDArray[np.str_]], NDArray[np.uint8]]  # ids of samples → what features read
+_CHUNK = 50_000
+
+
+@dataclass(frozen=True)
+class InputFit:
+    """Features, estimator and graph, fitted; and scores out of fold for honest comparisons."""
+
+    order: tuple[str, ...]  # models, cheapest first; the columns of the scores
+    tuned: Tuned
+    graph: bytes  # image → features, scores
+    scores: bytes  # features → scores
+    cost_ms: float  # of the graph
+    scout: Scout | None  # where one of its log-odds is among the features
+    folded: Floats  # scores ``[n, M]`` of the compared samples, from estimators that did not see them
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the kept features."""
+        return self.tuned.features
+
+    def policy(self, policy: InputPolicy, costs: Mapping[str, float]) -> FittedInputPolicy:
+        """A policy on these scores."""
+        return FittedInputPolicy(policy, self.scores, self.features, costs, overhead_ms=self.cost_ms)
+
+
+def with_scout(
+    outcomes: Outcomes, compared: Outcomes, pixels: PixelsOf, *, seed: int
+) -> tuple[Outcomes, Scout]:
+    """A scout that learned from the compared samples, and all outcomes with its log-odds as features.
+
+    For the compared samples they come from scouts that did not see the sample.
+    """
+    known, scout = out_of_fold(
+        pixels(compared.ids), compared.right, compared.groups, compared.models, seed=seed
+    )
+    place = {name: i for i, name in enumerate(compared.ids.tolist())}
+    values = np.empty((len(outcomes), len(scout.names)), np.float32)
+    for first in range(0, len(outcomes), _CHUNK):
+        ids = outcomes.ids[first : first + _CHUNK]
+        values[first : first + _CHUNK] = scout.log_odds(pixels(ids))
+    for i, name in enumerate(outcomes.ids.tolist()):
+        if name in place:
+            values[i] = known[place[name]]
+    return with_features(outcomes, scout.names, values), scout
+
+
+def fit_input(
+    development: Outcomes,
+    compared: Outcomes,
+    folds: Folds,
+    costs: Mapping[str, float],
+    zoo: Zoo,
+    table: LatencyTable,
+    *,
+    grid: int,
+    scout: Scout | None = None,
+    seed: int,
+) -> InputFit:
+    """Choose features and an estimator, fit and calibrate them, and make the graph.
+
+    Parameters
+    ----------
+    development
+        Fit and tune samples.
+    compared, folds
+        These or a part of them, and how to score them out of fold.
+    scout
+        Whose log-odds are among the features of the outcomes; see :func:`with_scout`.
+
+    Raises
+    ------
+    ParityError
+        When the graph and scikit-learn differ.
+    """
+    order = by_cost(costs, development.models)
+    ordered, part = development.with_models(order), compared.with_models(order)
+    tuned = tune(
+        part.features,
+        part.feature_names,
+        part.right,
+        part.groups,
+        np.array([costs[name] for name in order]),
+        prices=measure_costs(grid, scout=scout),
+        seed=seed,
+    )
+    scout = scout if scout is not None and set(scout.names) & set(tuned.features) else None
+    some = part.feature_columns(tuned.features)
+    folded = np.empty((len(part), len(order)))
+    for rest, held in folds:
+        estimator = CorrectnessEstimator(tuned.estimator, seed=seed).fit(some[rest], part.right[rest])
+        folded[held] = estimator.scores(some[held])
+    features = ordered.feature_columns(tuned.features)
+    fitting, tuning = ordered.splits == FIT, ordered.splits == TUNE
+    estimator = CorrectnessEstimator(tuned.estimator, seed=seed)
+    estimator.fit(features[fitting], ordered.right[fitting])
+    if tuning.any():
+        estimator.calibrate(features[tuning], ordered.right[tuning])
+    scores = estimator.to_onnx(features.shape[1])
+    graph = selector_graph(tuned.features, scores, grid=grid, scout=scout)
+    content: bytes = scores.SerializeToString(deterministic=True)
+    off = score_difference(estimator, content, features)
+    if not off <= TOLERANCE:
+        raise ParityError(
+            f"expected ONNX scores within {TOLERANCE:g} of scikit-learn's {tuned.estimator!r}, "
+            f"got {off:.1e}. Check the versions in constraints.txt."
+        )
+    return InputFit(order, tuned, graph, content, selector_cost_ms(graph, zoo, table), scout, folded)

@@ -1,0 +1,399 @@
+"""The client of a device: what is published, what it takes to have it, and having it.
+
+An installation goes in this order, so that at any time the device answers with a complete, verified set:
+lock, refresh, plan, make room, fetch what is missing, test the new models, replace the installed record (the
+only commit point), clean up.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from threading import Event
+from typing import TypeVar
+
+import msgspec
+
+from zoo.client.fetch import Fetched, Fetcher
+from zoo.client.plan import Plan, plan, served
+from zoo.client.rejected import REJECTED_FILE, Rejected
+from zoo.client.selftest import self_test
+from zoo.client.trial import Trials
+from zoo.client.trust import Refreshed, Trust
+from zoo.client.wanted import Wanted, bootstrap, to_follow, to_install, to_update
+from zoo.errors import BudgetError, ModelError, ModelNotFoundError, SelfTestError, ZooError
+from zoo.releases.release import Index, ModelRelease
+from zoo.store.installed import Installed, InstalledBundle, InstalledModel
+from zoo.store.store import Store
+
+Progress = Callable[[int, int], None]  # bytes there, bytes in all
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """Whether the device knows what is published now."""
+
+    stale: bool
+    reason: str | None  # why, in words
+    checked: float | None  # seconds since 1970 of the last successful look; None: never
+
+
+@dataclass(frozen=True)
+class Change:
+    """What an installation did."""
+
+    installed: tuple[str, ...]  # models and bundles that are new or of another version
+    removed: tuple[str, ...]
+    evicted: tuple[str, ...]  # removed to make room
+    bytes_on_wire: int  # everything that was received, metadata included
+    requests: int
+    seconds: float
+
+    @property
+    def nothing(self) -> bool:
+        """Whether all was as it should be already."""
+        return not (self.installed or self.removed or self.evicted)
+
+
+class Client:
+    """Keeps a store in line with what a publisher offers.
+
+    Parameters
+    ----------
+    store
+        Where blobs and the installed record are kept; its byte budget is obeyed.
+    url
+        Root of the published files.
+    group
+        Of devices that a server controls together; whose assignment :meth:`follow` follows.
+    workers
+        Blobs that are fetched at a time.
+    timeout_s
+        Longest wait for a connection or for the next bytes.
+
+    Raises
+    ------
+    TrustError
+        When the store was not given a publisher's root; see :meth:`zoo.client.trust.Trust.pin`.
+    MissingExtraError
+        When ``tuf`` or ``urllib3`` is not installed.
+    """
+
+    def __init__(
+        self, store: Store, url: str, *, group: str | None = None, workers: int = 8, timeout_s: float = 10.0
+    ) -> None:
+        self.store = store
+        self.group = group
+        self.index: Index | None = None
+        self.freshness = Freshness(True, "not looked yet", None)
+        self._trust = Trust(store.folder / "tuf", url, timeout_s=timeout_s)
+        self.fetcher = Fetcher(url, workers=workers, timeout_s=timeout_s)
+        self._rejected = Rejected(store.folder / REJECTED_FILE)
+
+    @property
+    def assigned(self) -> bool:
+        """Whether there was an assignment for the group when the publisher was looked at last."""
+        return self.index is not None and self.group in self.index.assignments
+
+    def refresh(self) -> Refreshed:
+        """Look at what is published. Raises TrustError or UnreachableError; the last index is kept then."""
+        try:
+            with self.store.lock():
+                refreshed = self._trust.refresh(self.group)
+        except ZooError as error:
+            self.freshness = replace(self.freshness, stale=True, reason=str(error))
+            raise
+        self.index = refreshed.index
+        self.freshness = Freshness(False, None, time.time())
+        return refreshed
+
+    def plan(
+        self,
+        *,
+        models: Collection[str] = (),
+        bundles: Collection[str] = (),
+        deadline_s: float | None = None,
+    ) -> Plan:
+        """What it would take to install something; nothing is changed. Looks at the publisher if need be."""
+        index = self.index or self.refresh().index
+        wanted = to_install(index, self.store.installed, models=models, bundles=bundles)
+        return self._plan(wanted, index, deadline_s=deadline_s)
+
+    def install(
+        self,
+        *,
+        models: Collection[str] = (),
+        bundles: Collection[str] = (),
+        start: bool = True,
+        progress: Progress | None = None,
+        cancel: Event | None = None,
+    ) -> Change:
+        """Install the newest version of models and bundles.
+
+        A bundle of which no model is wanted or installed brings the most accurate of its models that fits,
+        unless `start` is False.
+
+        Raises
+        ------
+        ModelNotFoundError, BundleError
+            When something is not published.
+        BudgetError
+            When the byte budget does not allow it; nothing was fetched.
+        TrustError, UnreachableError, FetchError
+            When the publisher is not to be trusted or cannot be reached.
+        SelfTestError
+            When a new model does not answer on this device as it must.
+        StoreFullError, StoreLockedError
+            When the disk is full or another process is at work.
+        """
+
+        def wanted(index: Index) -> Wanted:
+            installed = self.store.installed
+            known = {*models, *(item.release.name for item in installed.models)}
+            first = [
+                name
+                for bundle in (bundles if start else ())
+                if bundle not in index.bundles or not known & set(index.bundles[bundle].models)
+                for name in bootstrap(index, bundle, budget_bytes=self.store.budget_bytes)
+            ]
+            return to_install(index, installed, models=(*models, *first), bundles=bundles)
+
+        there = {release.name for release in self.store.installed.releases}
+        return self._bring(wanted, progress, cancel, news=not there >= {*models, *bundles})
+
+    def update(self, *, progress: Progress | None = None, cancel: Event | None = None) -> Change:
+        """Bring everything that is installed to its newest version; raises like :meth:`install`."""
+        return self._bring(lambda index: to_update(index, self.store.installed), progress, cancel)
+
+    def follow(self, *, progress: Progress | None = None, cancel: Event | None = None) -> Change:
+        """Do what the group's signed assignment says; without a group or an assignment, :meth:`update`.
+
+        Of the assigned models, the first are kept where the budget does not allow all. Raises like
+        :meth:`install`.
+        """
+
+        def wanted(index: Index) -> Wanted:
+            assignment = index.assignments.get(self.group or "")
+            if assignment is None:
+                return to_update(index, self.store.installed)
+            chosen = to_follow(assignment, index, self.store.installed)
+            for count in range(len(chosen.models), 0, -1):
+                part = replace(chosen, models=chosen.models[:count])
+                if self._plan(part, index).fits:
+                    return part
+            return chosen
+
+        return self._bring(wanted, progress, cancel)
+
+    def remove(self, names: Collection[str]) -> Change:
+        """Take models and bundles off the device, and all bytes that nothing else needs."""
+        start = time.perf_counter()
+        with self.store.lock():
+            installed = self.store.installed
+            there = {release.name for release in installed.releases}
+            gone = tuple(name for name in names if name in there)
+            self.store.commit(without(installed, gone))
+            self.store.collect()
+        return Change((), gone, (), 0, 0, time.perf_counter() - start)
+
+    def pin(self, names: Collection[str], *, pinned: bool = True) -> None:
+        """Keep models and bundles from being evicted, or let them be evicted again.
+
+        Raises
+        ------
+        ModelNotFoundError
+            When one of them is not installed; nothing is changed then.
+        """
+        with self.store.lock():
+            installed = self.store.installed
+            there = {release.name for release in installed.releases}
+            missing = [name for name in names if name not in there]
+            if missing:
+                raise ModelNotFoundError(
+                    f"not installed: {', '.join(missing)}. "
+                    f"Installed: {', '.join(sorted(there)) or 'nothing'}."
+                )
+            self.store.commit(
+                msgspec.structs.replace(
+                    installed,
+                    models=tuple(_pinned(item, names, pinned) for item in installed.models),
+                    bundles=tuple(_pinned(item, names, pinned) for item in installed.bundles),
+                )
+            )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.fetcher.close()
+
+    def _plan(self, wanted: Wanted, index: Index, *, deadline_s: float | None = None) -> Plan:
+        return plan(
+            wanted.models,
+            index,
+            without(self.store.installed, wanted.dropped),
+            bundles=wanted.bundles,
+            budget_bytes=self.store.budget_bytes,
+            rate_bytes_per_s=self.store.rate_bytes_per_s,
+            usage=self.store.usage(),
+            deadline_s=deadline_s,
+        )
+
+    def _bring(
+        self,
+        decide: Callable[[Index], Wanted],
+        progress: Progress | None,
+        cancel: Event | None,
+        *,
+        news: bool = False,
+    ) -> Change:
+        """Install what is decided; `news`: most likely a new model will have to be tested."""
+        start = time.perf_counter()
+        evicted: list[str] = []
+        with self.store.lock(), Trials(self.store.folder) as trials:
+            if news:
+                trials.prepare()  # loads ONNX Runtime while the publisher is asked
+            refreshed = self.refresh()
+            index = refreshed.index
+            wanted = decide(index)
+            before = self.store.installed
+            wire, requests = refreshed.bytes_on_wire, refreshed.requests
+            for step in self._steps(wanted, index):
+                gone, fetched = self._step(step, index, trials, progress, cancel)
+                evicted += gone
+                wire, requests = wire + fetched.bytes_on_wire, requests + fetched.requests
+            after = self.store.installed
+        versions = {release.name: release for release in before.releases}
+        return Change(
+            installed=tuple(one.name for one in after.releases if versions.get(one.name) != one),
+            removed=tuple(name for name in wanted.dropped if name in versions),
+            evicted=tuple(dict.fromkeys(evicted)),
+            bytes_on_wire=wire,
+            requests=requests,
+            seconds=time.perf_counter() - start,
+        )
+
+    def _steps(self, wanted: Wanted, index: Index) -> list[Wanted]:
+        """One step, or two where a task would have no model while its new ones are fetched."""
+        first = self._room(wanted, index)[1]
+        lonely = unserved(self.store.installed, first)
+        if not lonely:
+            return [wanted]
+        there = {*wanted.bundles, *(item.release.name for item in self.store.installed.bundles)}
+        bridges = sorted(
+            {
+                (index.models[name].size_bytes, name, bundle.name)
+                for bundle in index.bundles.values()
+                if bundle.task in lonely and bundle.name in there
+                for name in bundle.models
+                if name in wanted.models
+            }
+        )
+        for _, name, bundle in bridges:
+            bundles = (bundle,) if bundle in wanted.bundles else ()
+            bridge = to_install(index, self.store.installed, models=(name,), bundles=bundles)
+            found = self._plan(bridge, index)
+            if found.fits and not unserved(self.store.installed, found.evict):
+                return [bridge, wanted]
+        raise BudgetError(
+            f"expected room for one of {', '.join(wanted.models)} beside what answers for "
+            f"{', '.join(lonely)} now, got {self.store.budget_bytes or 0:,} bytes. Nothing was fetched; "
+            "raise the budget, or remove what is installed to let the device be without an answer."
+        )
+
+    def _step(
+        self,
+        wanted: Wanted,
+        index: Index,
+        trials: Trials,
+        progress: Progress | None,
+        cancel: Event | None,
+    ) -> tuple[tuple[str, ...], Fetched]:
+        """Make room, fetch, test and commit; returns what was evicted and what was fetched."""
+        needed, first = self._room(wanted, index)
+        before = self.store.installed
+        new = self._new_models(wanted, index, before)
+        if first:
+            self.store.commit(without(before, first))
+        self.store.collect(keep=needed.missing)  # also what an installation that was given up has left
+        after = without(with_releases(self.store.installed, wanted, index), wanted.dropped)
+        missing = self.store.missing(after.blobs)  # also what was lost or damaged since it was installed
+        self.store.check_room(missing)
+        if new:
+            trials.prepare()
+        fetched = self.fetcher.fetch(missing, self.store, whole=new, progress=progress, cancel=cancel)
+        for release in new:
+            self._test(release, trials)
+        if after != self.store.installed:
+            self.store.commit(after)
+        self.store.collect()
+        return needed.evict, fetched
+
+    def _room(self, wanted: Wanted, index: Index) -> tuple[Plan, tuple[str, ...]]:
+        """The plan, and the models that have to go before anything can come."""
+        needed = self._plan(replace(wanted, dropped=()), index)
+        dropped: tuple[str, ...] = ()
+        if needed.evict or not needed.fits:
+            needed, dropped = self._plan(wanted, index), wanted.dropped
+        if not needed.fits:
+            raise BudgetError(
+                f"expected a budget of at least {needed.peak_bytes:,} bytes for "
+                f"{', '.join((*wanted.bundles, *wanted.models))}, got {needed.budget_bytes or 0:,}. "
+                "Nothing was fetched; raise the budget, unpin or remove something, or want less."
+            )
+        return needed, (*needed.evict, *dropped)
+
+    def _new_models(self, wanted: Wanted, index: Index, installed: Installed) -> list[ModelRelease]:
+        tested = {item.release.card.sha256 for item in installed.models}
+        new = [index.models[name] for name in wanted.models]
+        new = [release for release in new if release.card.sha256 not in tested]
+        for release in new:
+            why = self._rejected.why(release)
+            if why is not None:
+                raise SelfTestError(
+                    f"model {release.name!r} version {release.version} failed its test here before: {why} "
+                    "Publish another version; this one is tried again after a day."
+                )
+        return new
+
+    def _test(self, release: ModelRelease, trials: Trials) -> None:
+        try:
+            self_test(self.store, release, trials=trials)
+        except (ModelError, SelfTestError) as error:
+            self._rejected.add(release, str(error))
+            self.store.collect()
+            raise
+
+
+def unserved(installed: Installed, going: Collection[str]) -> list[str]:
+    """Tasks that have a model now, and none when these models and bundles have gone."""
+    left = served(release for release in installed.releases if release.name not in going)
+    return sorted(served(installed.releases) - left)
+
+
+Pinnable = TypeVar("Pinnable", InstalledModel, InstalledBundle)
+
+
+def _pinned(item: Pinnable, names: Collection[str], pinned: bool) -> Pinnable:
+    return msgspec.structs.replace(item, pinned=pinned) if item.release.name in names else item
+
+
+def without(installed: Installed, names: Collection[str]) -> Installed:
+    """The record without some models and bundles."""
+    return msgspec.structs.replace(
+        installed,
+        models=tuple(item for item in installed.models if item.release.name not in names),
+        bundles=tuple(item for item in installed.bundles if item.release.name not in names),
+    )
+
+
+def with_releases(installed: Installed, wanted: Wanted, index: Index) -> Installed:
+    """The record with the newest versions of what is wanted; pins stay."""
+    models = {item.release.name: item for item in installed.models}
+    bundles = {item.release.name: item for item in installed.bundles}
+    for name in wanted.models:
+        pinned = models[name].pinned if name in models else False
+        models[name] = InstalledModel(release=index.models[name], pinned=pinned)
+    for name in wanted.bundles:
+        pinned = bundles[name].pinned if name in bundles else False
+        bundles[name] = InstalledBundle(release=index.bundles[name], pinned=pinned)
+    return msgspec.structs.replace(installed, models=tuple(models.values()), bundles=tuple(bundles.values()))

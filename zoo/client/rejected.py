@@ -1,0 +1,93 @@
+"""Which published models failed their test on this device, so that they are not fetched again and again.
+
+Bounded, and no harm when lost. A model gets another chance when anything about its release changes, when
+ONNX Runtime does, and after a day: memory may have been short, or the device busy.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from zoo.files import encode_record, sha256_bytes, write_atomic
+from zoo.releases.release import ModelRelease
+from zoo.types import Name, Positive, Sha256
+
+SCHEMA_VERSION = 1
+REJECTED_FILE = "rejected.json"
+MOST = 64  # of them; the latest are remembered
+MOST_TEXT = 1000
+MAX_BYTES = 2**20
+REMEMBERED_S = 86400.0
+
+
+class Rejection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One release that failed."""
+
+    release: Sha256  # of the whole record
+    name: Name
+    why: Annotated[str, Meta(max_length=MOST_TEXT)]
+    onnxruntime: Annotated[str, Meta(max_length=100)]  # version that it failed with
+    at: float  # seconds since 1970
+
+
+class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    schema_version: Annotated[Positive, Meta(le=SCHEMA_VERSION)]
+    rejections: Annotated[tuple[Rejection, ...], Meta(max_length=MOST)] = ()
+
+
+class Rejected:
+    """The releases that failed, in a file of a device's store; what does not validate counts as empty.
+
+    Whoever writes holds the store's lock.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def why(self, release: ModelRelease) -> str | None:
+        """Why a release need not be tried now; None where it may be."""
+        found = [item for item in self._read() if item.release == _digest(release)]
+        counts = [item for item in found if item.onnxruntime == _runtime() and _lately(item)]
+        return counts[-1].why if counts else None
+
+    def add(self, release: ModelRelease, why: str) -> None:
+        """Remember that a release failed; raises :class:`ZooError` when the disk is full."""
+        new = Rejection(
+            release=_digest(release),
+            name=release.name,
+            why=why[:MOST_TEXT],
+            onnxruntime=_runtime(),
+            at=time.time(),
+        )
+        # an older one of the same model is of a version that nobody publishes any more
+        others = [item for item in self._read() if item.name != release.name and _lately(item)]
+        record = _Record(schema_version=SCHEMA_VERSION, rejections=(*others[-(MOST - 1) :], new))
+        write_atomic(self.path, encode_record(record))
+
+    def _read(self) -> tuple[Rejection, ...]:
+        try:
+            with self.path.open("rb") as stream:
+                return msgspec.json.decode(stream.read(MAX_BYTES), type=_Record).rejections
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return ()
+
+
+def _digest(release: ModelRelease) -> str:
+    return sha256_bytes(encode_record(release))
+
+
+def _lately(item: Rejection) -> bool:
+    passed = time.time() - item.at  # negative when the clock was set back: then it is tried again
+    return math.isfinite(passed) and 0 <= passed < REMEMBERED_S
+
+
+def _runtime() -> str:
+    import onnxruntime as ort
+
+    return str(ort.__version__)

@@ -1,0 +1,195 @@
+"""The self-test: the image that a model is tried with, on the publisher and on every device.
+
+A device opens a new model for the first time in a process of its own, with limits on memory and time, and
+compares its answer with the publisher's. A file that is made to crash or to fill the memory does that there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zoo.client.trial import Trials
+from zoo.errors import SelfTestError, ZooError
+from zoo.releases.reference_image import reference_image
+
+if TYPE_CHECKING:
+    from zoo.releases.release import ModelRelease
+    from zoo.store.store import Store
+
+TIMEOUT_S = 60.0
+SLACK_BYTES = 256 * 2**20  # allocators reserve more addresses than memory is used
+_MEMORY = ("bad_alloc", "MemoryError", "Failed to allocate", "bad allocation")
+
+
+@dataclass(frozen=True)
+class SelfTested:
+    """A self-test that was passed."""
+
+    seconds: float  # the start of the process included, if it was not started beforehand
+    largest_difference: float  # of a logit from the publisher's
+    limited: bool  # False: this platform has no limits on memory and time, so the test ran without
+
+
+def self_test(
+    store: Store,
+    release: ModelRelease,
+    *,
+    memory_limit_bytes: int | None = None,
+    timeout_s: float = TIMEOUT_S,
+    trials: Trials | None = None,
+) -> SelfTested:
+    """Open a model of the store in another process, and compare its logits with the release's.
+
+    Parameters
+    ----------
+    memory_limit_bytes
+        What the model may take on top of Python and ONNX Runtime; None: twice what it took at the publisher,
+        but no more than half of what this device has.
+    timeout_s
+        Longest time; the process itself has a second more of processor time, should nobody be left to end it.
+    trials
+        Where to run it; None: in a process that is started now.
+
+    Raises
+    ------
+    DigestError, ModelError
+        When a blob is missing, or the graph is not one that may be opened.
+    SelfTestError
+        When the model does not open, crashes, takes too much or answers something else.
+    """
+    begin = time.perf_counter()
+    graph = store.graph(release)
+    _check_version(release)
+    memory = _memory(release) if memory_limit_bytes is None else memory_limit_bytes
+    task = {
+        "folder": str(store.blobs.absolute()),
+        "name": release.name,
+        "classes": len(release.card.classes),
+        "image": release.selftest.image,
+        "memory": memory,
+        "seconds": math.ceil(timeout_s) + 1,
+    }
+    content = json.dumps(task).encode() + b"\n" + graph
+    try:
+        if trials is None:
+            with Trials(store.folder) as own:
+                done = own.run(content, timeout_s=timeout_s)
+        else:
+            done = trials.run(content, timeout_s=timeout_s)
+    except subprocess.TimeoutExpired as error:
+        raise _failed(release, f"no answer within {timeout_s:g} seconds") from error
+    except OSError as error:
+        raise _failed(release, f"no process to test it in: {error.strerror}") from error
+    said = _said(release, done, memory)
+    expected = np.array(release.selftest.logits)
+    got = np.array(said["logits"], dtype=np.float64)
+    if got.shape != expected.shape or not np.isfinite(got).all():
+        raise _failed(release, f"{got.size} logits, {int(np.isfinite(got).sum())} of them finite")
+    difference = float(np.abs(got - expected).max())
+    if difference > release.selftest.tolerance:
+        allowed = release.selftest.tolerance
+        raise _failed(release, f"logits that differ by {difference:.3g}, where {allowed:.3g} is allowed")
+    return SelfTested(time.perf_counter() - begin, difference, bool(said["limited"]))
+
+
+def answer() -> None:
+    """The tested process: reads task and graph from standard input, and writes logits or an error as JSON."""
+    from zoo.models.model import open_session
+
+    task: dict[str, Any] = json.loads(sys.stdin.buffer.readline())
+    graph = sys.stdin.buffer.read()
+    height, width = task["image"]
+    limited = _limit(task["memory"], task["seconds"])
+    said: dict[str, Any] = {"limited": limited}
+    try:
+        session = open_session(graph, name=task["name"], weights=Path(task["folder"]))
+        logits = session.run(["logits"], {"image": reference_image(height, width)[None]})[0]
+        if np.shape(logits) != (1, task["classes"]):
+            raise ZooError(f"expected logits [1, {task['classes']}], got {list(np.shape(logits))}")
+        said["logits"] = [float(value) for value in logits[0]]
+    except Exception as error:  # whatever it is, it belongs to the model
+        said["error"] = f"{type(error).__name__}: {error}"[:1000]
+    sys.stdout.write(json.dumps(said))
+
+
+def _limit(memory: int, seconds: int) -> bool:
+    """Limit what this process may take from now on (bytes, seconds); False where the platform cannot."""
+    try:
+        import resource
+
+        held = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        limits = {
+            resource.RLIMIT_AS: held + memory,
+            resource.RLIMIT_CPU: math.ceil(time.process_time()) + seconds,
+            resource.RLIMIT_FSIZE: 0,
+            resource.RLIMIT_CORE: 0,
+        }
+        for what, most in limits.items():
+            hard = resource.getrlimit(what)[1]
+            resource.setrlimit(
+                what, (most, hard) if hard == resource.RLIM_INFINITY else (min(most, hard), hard)
+            )
+    except (ImportError, OSError, ValueError):
+        return False
+    return True
+
+
+def _said(release: ModelRelease, done: subprocess.CompletedProcess[bytes], memory: int) -> dict[str, Any]:
+    """What the process answered."""
+    limit = f"it wants more than {memory / 2**20:,.0f} MiB of memory"
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        words = done.stderr.decode("utf-8", "replace")
+        if any(word in words for word in _MEMORY):
+            raise _failed(release, limit)
+        reasons = {"SIGXCPU": "too much processor time", "SIGKILL": "the system ended it, mostly for memory"}
+        raise _failed(release, reasons.get(name, f"a crash ({name})"))
+    try:
+        said: dict[str, Any] = json.loads(done.stdout)
+    except ValueError as error:
+        words = done.stderr.decode("utf-8", "replace").strip()
+        raise _failed(release, f"no answer: {words[-300:] or 'not a word'}") from error
+    if "error" in said:
+        short_of_memory = any(word in said["error"] for word in _MEMORY)
+        raise _failed(release, limit if short_of_memory else said["error"])
+    return said
+
+
+def _memory(release: ModelRelease) -> int:
+    stated = 2 * release.peak_memory_bytes + release.size_bytes + SLACK_BYTES
+    try:
+        device = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return stated
+    return min(stated, device // 2)
+
+
+def _check_version(release: ModelRelease) -> None:
+    import onnxruntime as ort
+
+    def numbers(version: str) -> list[int]:
+        return [int(part) for part in version.split(".")[:2]]
+
+    if numbers(ort.__version__) < numbers(release.min_onnxruntime):
+        raise SelfTestError(
+            f"model {release.name!r}: expected ONNX Runtime {release.min_onnxruntime} or newer, got "
+            f"{ort.__version__}. Upgrade it with 'pip install -U onnxruntime'."
+        )
+
+
+def _failed(release: ModelRelease, what: str) -> SelfTestError:
+    return SelfTestError(
+        f"model {release.name!r} version {release.version}: expected the publisher's answer to the test "
+        f"image, got: {what}. It is not used on this device; tell its publisher."
+    )

@@ -1,0 +1,280 @@
+"""What a publisher says, believed only as far as The Update Framework lets it be.
+
+The framework (TUF specification 1.0) protects against forged, mixed, replayed and withheld metadata; here its
+reference client is used, with our records as its targets and nothing else. A device starts with a root that
+it was given, for example with the application.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from zoo.errors import MissingExtraError, TrustError, UnreachableError, ZooError
+from zoo.files import decode_record, write_atomic
+from zoo.releases.release import SCHEMA_VERSION, Assignment, BundleRelease, Index, ModelRelease
+from zoo.types import Name
+
+if TYPE_CHECKING:
+    from tuf.api.metadata import TargetFile
+    from tuf.ngclient import Updater
+
+ROOT_FILE = "first-root.json"  # what the device was given; never replaced
+MAX_RECORD_BYTES = 4 * 2**20
+MAX_RECORDS = 10_000
+MAX_EARLY_BYTES = 2**18  # of the timestamp; the framework takes less
+AT_ONCE = 8  # records that are fetched at a time
+CLOCK = (
+    "Check the clock of this device and the connection; if both are right, the publisher has to sign again."
+)
+
+Record = TypeVar("Record", ModelRelease, BundleRelease, Assignment)
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """What one look at the publisher brought."""
+
+    index: Index
+    requests: int
+    bytes_on_wire: int
+    seconds: float
+
+
+class Trust:
+    """Verified knowledge of what a publisher offers, kept in a folder of the device.
+
+    Parameters
+    ----------
+    folder
+        Trusted metadata; written by this class only.
+    url
+        Root of the published files, ``http`` or ``https``: signatures are trusted, not the connection.
+    timeout_s
+        Longest wait for a connection or for the next bytes.
+
+    Raises
+    ------
+    TrustError
+        When the folder has no root yet; see :meth:`pin`.
+    MissingExtraError
+        When ``tuf`` is not installed.
+    """
+
+    def __init__(self, folder: str | Path, url: str, *, timeout_s: float = 10.0) -> None:
+        self.folder = Path(folder)
+        self.url = url.rstrip("/")
+        self.timeout_s = timeout_s
+        if not (self.folder / ROOT_FILE).is_file():
+            raise TrustError(
+                f"expected the publisher's root in {self.folder}, got none. Give the device "
+                "metadata/1.root.json of the publisher once, over a way that you trust."
+            )
+        try:
+            import tuf.ngclient  # noqa: F401
+        except ImportError as error:
+            raise MissingExtraError(
+                "fetching models needs python-tuf: pip install 'zooselect[fetch]'"
+            ) from error
+
+    @staticmethod
+    def pin(folder: str | Path, root: bytes) -> None:
+        """Give a device the root that it is to trust, once and for all.
+
+        Raises
+        ------
+        TrustError
+            When `root` is not TUF root metadata signed by its own keys, or the device trusts another one.
+        """
+        from tuf.api.exceptions import RepositoryError
+        from tuf.api.metadata import Metadata, Root
+
+        try:
+            metadata = Metadata[Root].from_bytes(root)
+            metadata.signed.verify_delegate(Root.type, metadata.signed_bytes, metadata.signatures)
+        except (RepositoryError, ValueError, AttributeError) as error:
+            raise TrustError(
+                f"expected root metadata of a publisher, got something else: {error}. "
+                "Use the file metadata/1.root.json that 'zooselect publish' wrote."
+            ) from error
+        path = Path(folder) / ROOT_FILE
+        if path.is_file() and path.read_bytes() != root:
+            raise TrustError(
+                f"this device trusts another publisher already ({path}). Start a new store for this one."
+            )
+        write_atomic(path, root)
+
+    def refresh(self, group: str | None = None) -> Refreshed:
+        """Ask the publisher what is new; with a `group`, also for its assignment.
+
+        Raises
+        ------
+        TrustError
+            When what is published is not signed as it must be, is older than what was seen before, does not
+            fit together, or has expired.
+        UnreachableError
+            When the publisher cannot be reached or answers with something else.
+        """
+        from tuf.api.exceptions import DownloadError, ExpiredMetadataError, RepositoryError
+
+        start = time.perf_counter()
+        try:
+            with _Wire(self.timeout_s, early=f"{self.url}/metadata/timestamp.json") as wire:
+                updater = self._updater(wire)
+                updater.refresh()
+                index = self._index(updater, group)
+        except ExpiredMetadataError as error:
+            raise TrustError(f"what {self.url} offers has expired: {error}. {CLOCK}") from error
+        except DownloadError as error:
+            raise UnreachableError(
+                f"expected the published metadata at {self.url}/metadata/, got: {_reason(error)}. "
+                "What is installed goes on answering."
+            ) from error
+        except RepositoryError as error:
+            raise TrustError(
+                f"what {self.url} offers is not to be trusted: {error}. Nothing was changed; "
+                "tell the publisher, or check that this is the right address."
+            ) from error
+        except OSError as error:
+            raise ZooError(
+                f"cannot keep the metadata in {self.folder}: {error.strerror or error}. "
+                "Free some space or check the permissions."
+            ) from error
+        return Refreshed(index, wire.requests, wire.bytes_on_wire, time.perf_counter() - start)
+
+    def _updater(self, wire: _Wire) -> Updater:
+        from tuf.ngclient import Updater, UpdaterConfig
+
+        targets = self.folder / "targets"
+        targets.mkdir(parents=True, exist_ok=True)
+        return Updater(
+            str(self.folder),
+            f"{self.url}/metadata/",
+            str(targets),
+            f"{self.url}/targets/",
+            fetcher=wire.fetcher,
+            config=UpdaterConfig(max_root_rotations=64, max_delegations=4),
+            bootstrap=(self.folder / ROOT_FILE).read_bytes(),
+        )
+
+    def _index(self, updater: Updater, group: str | None) -> Index:
+        from tuf.api.metadata import Metadata, Targets
+
+        # the updater has verified this file, or has just written it after verifying its content
+        signed = Metadata[Targets].from_file(str(self.folder / "targets.json")).signed
+        if len(signed.targets) > MAX_RECORDS:
+            raise TrustError(f"expected at most {MAX_RECORDS:,} records, got {len(signed.targets):,}.")
+        models: dict[Name, ModelRelease] = {}
+        bundles: dict[Name, BundleRelease] = {}
+        for path, file in self._files(updater, list(signed.targets.values())).items():
+            folder, _, name = path.removesuffix(".json").partition("/")
+            if folder == "models":
+                models[name] = _record(path, file, ModelRelease, name)
+            elif folder == "bundles":
+                bundles[name] = _record(path, file, BundleRelease, name)
+        assignments: dict[Name, Assignment] = {}
+        if group is not None:
+            found = updater.get_targetinfo(f"assignments/{group}.json")
+            if found is not None:
+                file = self._files(updater, [found])[found.path]
+                assignments[group] = _record(found.path, file, Assignment, group)
+        self._forget({*signed.targets, *(f"assignments/{name}.json" for name in assignments)})
+        return Index(models=models, bundles=bundles, assignments=assignments)
+
+    def _files(self, updater: Updater, targets: Sequence[TargetFile]) -> dict[str, Path]:
+        """Verified files of some targets, by their paths; those that are not here yet come in parallel."""
+
+        def file(target: TargetFile) -> Path:
+            if target.length > MAX_RECORD_BYTES:
+                raise TrustError(
+                    f"{target.path}: expected at most {MAX_RECORD_BYTES:,} bytes, got {target.length:,}. "
+                    "Nothing was changed; tell the publisher."
+                )
+            return Path(updater.find_cached_target(target) or updater.download_target(target))
+
+        with ThreadPoolExecutor(AT_ONCE, "records") as threads:
+            return {
+                target.path: path for target, path in zip(targets, threads.map(file, targets), strict=True)
+            }
+
+    def _forget(self, known: set[str]) -> None:
+        from urllib.parse import quote
+
+        kept = {quote(path, "") for path in known}
+        for path in (self.folder / "targets").iterdir():
+            if path.name not in kept and not path.name.startswith("assignments"):
+                path.unlink(missing_ok=True)
+
+
+def _record(path: str, file: Path, kind: type[Record], name: str) -> Record:
+    record = decode_record(file.read_bytes(), kind, name=path, schema_version=SCHEMA_VERSION)
+    called = record.group if isinstance(record, Assignment) else record.name
+    if called != name:
+        raise TrustError(
+            f"{path}: expected the record of {name!r}, got that of {called!r}. "
+            "Nothing was changed; tell the publisher."
+        )
+    return record
+
+
+class _Wire:
+    """A TUF fetcher that counts, and fetches one file before it is asked for it.
+
+    The framework asks for a newer root, then for the timestamp; the second does not depend on the first, so
+    both take one round trip. Whatever comes is verified in the order of the framework.
+    """
+
+    def __init__(self, timeout_s: float, *, early: str) -> None:
+        from tuf.ngclient.urllib3_fetcher import Urllib3Fetcher
+
+        wire = self
+
+        class Counting(Urllib3Fetcher):
+            def _fetch(self, url: str) -> Iterator[bytes]:
+                begun = wire.early.pop(url, None)
+                return wire.begin(super()._fetch, url) if begun is None else iter(begun.result())
+
+            def ahead(self, url: str) -> list[bytes]:
+                chunks, size = [], 0
+                for chunk in wire.begin(super()._fetch, url):
+                    chunks.append(chunk)
+                    size += len(chunk)
+                    if size > MAX_EARLY_BYTES:
+                        break  # the framework refuses it by its length
+                return chunks
+
+        self.requests = 0
+        self.bytes_on_wire = 0
+        self.counting = threading.Lock()
+        self.fetcher = Counting(socket_timeout=timeout_s, chunk_size=65536)  # type: ignore[arg-type]
+        self._thread = ThreadPoolExecutor(1, "early")
+        self.early = {early: self._thread.submit(self.fetcher.ahead, early)}
+
+    def __enter__(self) -> _Wire:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown()
+
+    def begin(self, fetch: Callable[[str], Iterator[bytes]], url: str) -> Iterator[bytes]:
+        with self.counting:
+            self.requests += 1
+        return self._count(fetch(url))
+
+    def _count(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            with self.counting:
+                self.bytes_on_wire += len(chunk)
+            yield chunk
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost message: the framework wraps what the network said."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error) or type(error).__name__

@@ -1,0 +1,160 @@
+"""Facts about a graph: how many parameters it has and how many multiplications one image takes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import helper, shape_inference
+
+from zoo.convert.preprocessing_graph import PREFIX
+from zoo.errors import ModelError
+from zoo.models.model import open_session
+
+# Operator → positions of the weights, or of the two factors, among its inputs.
+_CONVOLUTIONS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3}
+_PRODUCTS = {
+    "Gemm": (0, 1),
+    "QGemm": (0, 3),
+    "MatMul": (0, 1),
+    "MatMulInteger": (0, 1),
+    "QLinearMatMul": (0, 3),
+}
+# Operator → positions of inputs that are learned; its others are scales, limits and statistics.
+_LEARNED = {
+    "BatchNormalization": (1, 2),
+    "Clip": (),
+    "ConvInteger": (0, 1),
+    "DequantizeLinear": (0,),
+    "MatMulInteger": (0, 1),
+    "Pad": (),
+    "QGemm": (0, 3, 6),
+    "QLinearConv": (0, 3, 8),
+    "QLinearMatMul": (0, 3),
+    "QuantizeLinear": (0,),
+    "Resize": (),
+}
+_INDICES = {onnx.TensorProto.INT64, onnx.TensorProto.BOOL, onnx.TensorProto.STRING}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Size of a graph."""
+
+    parameters: (
+        int  # learned numbers: weights, biases, normalisation; neither statistics nor quantisation scales
+    )
+    macs: int  # multiply-accumulates of convolutions and matrix products for one image
+
+
+def count_facts(content: bytes, resolution: tuple[int, int], *, name: str) -> Facts:
+    """Count the parameters and the multiply-accumulates of a graph under the model contract.
+
+    Parameters
+    ----------
+    content
+        The ONNX file.
+    resolution
+        Height and width of the one image that is counted, in pixels.
+
+    Raises
+    ------
+    ModelError
+        When the shapes inside the graph cannot be found out.
+    """
+    model = onnx.load_model_from_string(content)
+    return Facts(parameters=_parameters(model.graph), macs=_macs(model, resolution, name))
+
+
+def _parameters(graph: onnx.GraphProto) -> int:
+    sizes = {
+        tensor.name: (tensor.data_type, math.prod(tensor.dims), len(tensor.dims))
+        for tensor in graph.initializer
+    }
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            tensor = node.attribute[0].t
+            sizes[node.output[0]] = (tensor.data_type, math.prod(tensor.dims), len(tensor.dims))
+    learned: set[str] = set()
+    for node in graph.node:
+        if node.name.startswith(PREFIX):
+            continue
+        positions = _LEARNED.get(node.op_type, range(len(node.input)))
+        learned.update(node.input[i] for i in positions if i < len(node.input))
+    return sum(
+        size
+        for tensor, (kind, size, axes) in sizes.items()
+        if tensor in learned and kind not in _INDICES and axes > 0
+    )
+
+
+def _macs(model: onnx.ModelProto, resolution: tuple[int, int], name: str) -> int:
+    shapes = _shapes(model, resolution, name)
+    total = 0
+    for node in model.graph.node:
+        out = math.prod(shapes.get(node.output[0], ())) if node.output else 0
+        if node.op_type in _CONVOLUTIONS:
+            total += out * math.prod(shapes[node.input[_CONVOLUTIONS[node.op_type]]][1:])
+        elif node.op_type == "ConvTranspose":
+            total += math.prod(shapes[node.input[0]]) * math.prod(shapes[node.input[1]][1:])
+        elif node.op_type in _PRODUCTS:
+            left = shapes[node.input[_PRODUCTS[node.op_type][0]]]
+            turned = any(item.name == "transA" and item.i for item in node.attribute)
+            total += out * left[0 if turned else -1]
+    return total
+
+
+def _shapes(model: onnx.ModelProto, resolution: tuple[int, int], name: str) -> dict[str, tuple[int, ...]]:
+    """Shape of every tensor that the count needs, for one image."""
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    del fixed.graph.value_info[:]  # recorded for a free batch; inferred anew for one image
+    for axis, size in zip(fixed.graph.input[0].type.tensor_type.shape.dim, (1, *resolution, 3), strict=True):
+        axis.dim_value = size
+    try:
+        graph = shape_inference.infer_shapes(fixed, data_prop=True).graph
+    except shape_inference.InferenceError as error:
+        raise ModelError(
+            f"model {name!r}: the shapes in the graph contradict each other: {error}."
+        ) from error
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    for value in (*graph.value_info, *graph.input, *graph.output):
+        axes = value.type.tensor_type.shape.dim
+        if value.type.tensor_type.HasField("shape") and all(axis.HasField("dim_value") for axis in axes):
+            shapes[value.name] = tuple(axis.dim_value for axis in axes)
+    needed = {
+        value
+        for node in graph.node
+        if node.op_type in (*_CONVOLUTIONS, *_PRODUCTS, "ConvTranspose")
+        for value in (*node.input, node.output[0])
+        if value
+    }
+    unknown = sorted(needed - shapes.keys())
+    if unknown:  # shapes that depend on values: look at them in a run
+        shapes.update(_observe(model, unknown, resolution, name))
+    return shapes
+
+
+def _observe(
+    model: onnx.ModelProto, values: list[str], resolution: tuple[int, int], name: str
+) -> dict[str, tuple[int, ...]]:
+    probed = onnx.ModelProto()
+    probed.CopyFrom(model)
+    for value in values:
+        node = helper.make_node("Shape", [value], [f"shape of {value}"])
+        probed.graph.node.append(node)
+        probed.graph.output.append(
+            helper.make_tensor_value_info(node.output[0], onnx.TensorProto.INT64, None)
+        )
+    session = open_session(probed.SerializeToString(), name=name)
+    image = np.zeros((1, *resolution, 3), np.uint8)
+    try:
+        found = session.run([f"shape of {value}" for value in values], {"image": image})
+    except Exception as error:  # ONNX Runtime raises a family of unrelated classes
+        raise ModelError(
+            f"model {name!r}: expected it to answer an image of {resolution[0]}x{resolution[1]} pixels, got: "
+            f"{str(error).strip().splitlines()[0][:200]}. Check the resolution."
+        ) from error
+    return {value: tuple(int(size) for size in shape) for value, shape in zip(values, found, strict=True)}

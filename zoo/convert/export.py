@@ -1,0 +1,187 @@
+"""Export: a torch network and its preprocessing → one ONNX file, checked against torch."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+import onnx_ir
+import onnxscript.optimizer
+import torch
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from onnx_ir.passes import common as passes
+from torch import nn
+
+from zoo.architectures.preprocessing import Preprocess, Preprocessing
+from zoo.convert.preprocessing_graph import OPSET, attach_front, front_model
+from zoo.errors import ClassMismatchError, ModelError, ParityError
+from zoo.models.model import open_session
+from zoo.quiet import quiet
+
+TOLERANCE = 1e-4  # of the largest logit
+
+
+def export_module(
+    module: nn.Module, preprocessing: Preprocessing, *, name: str, classes: Sequence[str]
+) -> bytes:
+    """Export a trained network under the model contract.
+
+    BatchNormalization stays unfused, so that a model adapted in its normalisation shares all its other
+    tensors with its parent; ONNX Runtime fuses it while loading. Equal weights give equal bytes.
+
+    Parameters
+    ----------
+    module
+        float32 ``[N, 3, h, w]`` at the preprocessing's resolution → logits float32 ``[N, C]``. Exported as in
+        ``eval()``; the module itself is not changed.
+    name
+        Name of the graph.
+    classes
+        The C class names, in the order of the logits.
+
+    Returns
+    -------
+    bytes
+        The ONNX file: ``image`` uint8 ``[N, H, W, 3]`` → ``logits`` float32 ``[N, C]``.
+
+    Raises
+    ------
+    ClassMismatchError
+        When the network returns another number of logits than there are classes.
+    ModelError
+        When torch cannot export the network.
+    ParityError
+        When ONNX Runtime and torch disagree by more than 1e-4 of the largest logit.
+    """
+    network = copy.deepcopy(module).cpu().float().eval()
+    width = _answer_width(network, preprocessing, name)
+    if width != len(classes):
+        raise ClassMismatchError(
+            f"model {name!r}: expected one logit per class ({len(classes)} classes), got {width} logits. "
+            "Give the class names in the order of the network's outputs."
+        )
+    core = _clean(_trace(network, preprocessing, name), set(network.state_dict()))
+    joined = attach_front(core, preprocessing, name=name, front=front_model(preprocessing))
+    onnx.checker.check_model(joined, full_check=True)
+    content: bytes = joined.SerializeToString(deterministic=True)
+    check_parity(content, nn.Sequential(Preprocess(preprocessing), network), preprocessing, name=name)
+    return content
+
+
+def check_parity(content: bytes, module: nn.Module, preprocessing: Preprocessing, *, name: str) -> float:
+    """Compare an exported graph with torch on random images of two sizes, alone and in a batch of three.
+
+    Parameters
+    ----------
+    content
+        The ONNX file under the model contract.
+    module
+        uint8 ``[N, H, W, 3]`` → logits ``[N, C]``, in ``eval()``.
+
+    Returns
+    -------
+    float
+        The largest difference as a share of the largest logit.
+
+    Raises
+    ------
+    ParityError
+        When it is above 1e-4 or not a number.
+    """
+    session = open_session(content, name=name)
+    rng = np.random.default_rng(0)
+    height, width = preprocessing.resolution
+    worst = 0.0
+    for batch, size in ((1, (height, width)), (3, (height + height // 3 + 1, 2 * width + 1))):
+        images: NDArray[np.uint8] = rng.integers(0, 256, (batch, *size, 3), dtype=np.uint8)
+        with torch.inference_mode():
+            expected = module(torch.from_numpy(images)).numpy()
+        got = session.run(["logits"], {"image": images})[0]
+        scale = max(float(np.abs(expected).max()), 1e-6)
+        worst = max(worst, float(np.nan_to_num(np.abs(got - expected) / scale, nan=np.inf).max()))
+    if worst > TOLERANCE:
+        raise ParityError(
+            f"model {name!r}: expected the exported graph to agree with torch within {TOLERANCE:.0e} of the "
+            f"largest logit, got {worst:.1e}. The network computes something that the export loses "
+            "(randomness, data-dependent branches, or logits that are not finite)."
+        )
+    return worst
+
+
+def _answer_width(network: nn.Module, preprocessing: Preprocessing, name: str) -> int:
+    try:
+        with torch.inference_mode():
+            answer = network(torch.zeros(3, 3, *preprocessing.resolution))
+    except Exception as error:  # a network may raise anything
+        raise ModelError(
+            f"model {name!r}: expected a network that takes float32 [N, 3, {preprocessing.resolution[0]}, "
+            f"{preprocessing.resolution[1]}], got an error from it: {error}. Check the resolution."
+        ) from error
+    if not isinstance(answer, torch.Tensor) or answer.ndim != 2 or len(answer) != 3:
+        got = list(answer.shape) if isinstance(answer, torch.Tensor) else type(answer).__name__
+        raise ModelError(
+            f"model {name!r}: expected the network to return logits [N, C], got {got} for N = 3."
+        )
+    return int(answer.shape[1])
+
+
+def _trace(network: nn.Module, preprocessing: Preprocessing, name: str) -> onnx.ModelProto:
+    try:
+        with quiet():
+            program = torch.onnx.export(
+                network,
+                (torch.zeros(2, 3, *preprocessing.resolution),),
+                dynamo=True,
+                optimize=False,  # the optimizer would fold BatchNormalization into the convolutions
+                opset_version=OPSET,
+                input_names=["pixels"],
+                output_names=["logits"],
+                dynamic_shapes=({0: torch.export.Dim("N")},),
+                verbose=False,
+            )
+            proto: onnx.ModelProto = program.model_proto  # type: ignore[union-attr]
+    except Exception as error:  # the exporter raises a family of unrelated classes
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"model {name!r}: expected a network that torch can export with a free batch, got: {reason}. "
+            "Avoid branches and shapes that depend on the values or on the batch."
+        ) from error
+    return proto
+
+
+def _clean(core: onnx.ModelProto, weights: set[str]) -> onnx.ModelProto:
+    """Fold what is constant (but no BatchNormalization) and drop notes that hold paths and stack traces."""
+    with quiet():
+        model = onnx_ir.serde.deserialize_model(core)
+        onnxscript.optimizer.fold_constants(model)
+        for clean in (
+            passes.IdentityEliminationPass(),
+            passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+            passes.RemoveUnusedNodesPass(),
+            passes.RemoveUnusedOpsetsPass(),
+            passes.ClearMetadataAndDocStringPass(),
+        ):
+            clean(model)
+    cleaned: onnx.ModelProto = onnx_ir.serde.serialize_model(model)
+    del cleaned.graph.value_info[:]  # inferred anew where it is needed
+    _drop_zero_biases(cleaned.graph, weights)
+    return cleaned
+
+
+def _drop_zero_biases(graph: onnx.GraphProto, weights: set[str]) -> None:
+    """Take out the zeros that torch's exporter gives to convolutions that have no bias."""
+    zeros = {
+        tensor.name
+        for tensor in graph.initializer
+        if tensor.name not in weights and not numpy_helper.to_array(tensor).any()
+    }
+    for node in graph.node:
+        if node.op_type == "Conv" and len(node.input) == 3 and node.input[2] in zeros:
+            del node.input[2]
+    used = {value for node in graph.node for value in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)

@@ -1,0 +1,1 @@
+"""Models behind one contract: cards, the zoo in a folder, sessions, images, latency tables."""

@@ -1,0 +1,169 @@
+"""Model cards and the zoo manifest: the facts about every model, as frozen, validated records."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from zoo.errors import CardError, ClassMismatchError, ModelNotFoundError
+from zoo.types import Name, NonNegative, Positive, Sha256, Share
+
+SCHEMA_VERSION = 2  # since 2, a card may say that its model was adapted
+
+Compression = Literal["none", "int8", "distilled"]
+Changed = Literal["normalisation", "biases", "head"]
+
+
+class TrainedOn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which part of which data set a model was trained on, so that the same images never judge it."""
+
+    data_sha256: Sha256  # digest of the labelled images
+    share: Share  # share of the groups (originals) used for training
+    seed: int  # seed of the split
+
+
+class Adapted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How a model differs from the one that it was adapted from: some small tensors, and nothing else."""
+
+    environment: Name  # what its images show, such as "dark"
+    parent: Name  # the model that all other tensors are shared with
+    parent_sha256: Sha256  # of that model's ONNX file
+    changed: Annotated[tuple[Changed, ...], Meta(min_length=1)]
+    changed_bytes: Positive  # of the tensors that differ
+    samples: Positive  # images that it learned from
+    labels: str = "given"  # or the name of the model whose answers were taken for right
+    trained_on: TrainedOn | None = None  # the part of the data that holds these images
+
+
+class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One model's facts.
+
+    Every model takes ``image`` (uint8 ``[N, H, W, 3]``, RGB, any H, W >= 1) and returns ``logits``
+    (float32 ``[N, C]`` with C = ``len(classes)``).
+    """
+
+    name: Name
+    classes: Annotated[tuple[str, ...], Meta(min_length=2)]
+    resolution: tuple[Positive, Positive]  # height, width in pixels that the graph resizes to
+    file: str  # path of the ONNX file, relative to the manifest, with forward slashes
+    sha256: Sha256  # of the ONNX file
+    size_bytes: Positive  # of the ONNX file
+    parameters: NonNegative
+    macs: NonNegative  # multiply-accumulates for one image at `resolution`
+    task: str = "classification"
+    compression: Compression = "none"
+    parent: Name | None = None  # the model that this one was compressed, distilled or adapted from
+    source: str = ""  # where the weights come from, in words
+    trained_on: TrainedOn | None = None
+    adapted: Adapted | None = None
+
+    @property
+    def learned_from(self) -> tuple[TrainedOn, ...]:
+        """All known parts of data sets that shaped the model; none of these images may judge it."""
+        later = None if self.adapted is None else self.adapted.trained_on
+        return tuple(part for part in (self.trained_on, later) if part is not None)
+
+    def __post_init__(self) -> None:
+        path = PurePosixPath(self.file)
+        if (
+            path.is_absolute()
+            or ".." in path.parts
+            or "\\" in self.file
+            or ":" in self.file
+            or not self.file.isprintable()
+            or not path.parts
+        ):
+            raise ValueError(f"file must be a relative path inside the zoo, got {self.file!r}")
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError(f"classes must be distinct, got {list(self.classes)}")
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The models of one zoo, in the order in which they were added."""
+
+    schema_version: Positive
+    models: tuple[ModelCard, ...]
+
+    def __post_init__(self) -> None:
+        names = [card.name for card in self.models]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"model names must be distinct, got twice: {', '.join(twice)}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all models."""
+        return tuple(card.name for card in self.models)
+
+    def card(self, name: str) -> ModelCard:
+        """The card of the model `name`.
+
+        Raises
+        ------
+        ModelNotFoundError
+            When there is none.
+        """
+        for card in self.models:
+            if card.name == name:
+                return card
+        raise ModelNotFoundError(
+            f"no model {name!r} in this zoo. It holds: {', '.join(self.names) or 'nothing yet'}."
+        )
+
+
+def manifest_json_schema() -> dict[str, Any]:
+    """JSON Schema of the manifest file, for other programs that read or write one."""
+    return msgspec.json.schema(Manifest)
+
+
+def match_classes(data_classes: tuple[str, ...], model_classes: tuple[str, ...], *, model: str) -> list[int]:
+    """For every class of a data set, its index among a model's classes, matched by name.
+
+    Raises
+    ------
+    ClassMismatchError
+        When the data set has a class that the model does not know; the message lists the names.
+    """
+    index = {name: i for i, name in enumerate(model_classes)}
+    missing = [name for name in data_classes if name not in index]
+    if missing:
+        unused = [name for name in model_classes if name not in set(data_classes)]
+        raise ClassMismatchError(
+            f"model {model!r} does not know {_some(missing)} of the data set; "
+            f"its classes that the data set does not have: {_some(unused) if unused else 'none'}. "
+            "Rename the class folders, or give the model's class names in their order when adding it."
+        )
+    return [index[name] for name in data_classes]
+
+
+def check_same_classes(cards: tuple[ModelCard, ...]) -> tuple[str, ...]:
+    """The classes that all models share, in the first model's order.
+
+    Raises
+    ------
+    CardError
+        When there is no model.
+    ClassMismatchError
+        When two models answer with different class names.
+    """
+    if not cards:
+        raise CardError("expected at least one model, got an empty zoo. Add one: zooselect zoo add --help")
+    first = cards[0]
+    for card in cards[1:]:
+        if set(card.classes) != set(first.classes):
+            only_first = [name for name in first.classes if name not in set(card.classes)]
+            only_other = [name for name in card.classes if name not in set(first.classes)]
+            raise ClassMismatchError(
+                f"models {first.name!r} and {card.name!r} answer with different classes: "
+                f"only {first.name!r}: {_some(only_first)}; only {card.name!r}: {_some(only_other)}. "
+                "A selector needs models of one task."
+            )
+    return first.classes
+
+
+def _some(names: list[str], most: int = 8) -> str:
+    shown = ", ".join(repr(name) for name in names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown or "none"

@@ -1,0 +1,271 @@
+"""Latency tables: how long every model takes on this device, measured fairly and described honestly."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+from zoo.errors import CardError, LatencyError
+from zoo.files import encode_record, read_record, write_atomic
+from zoo.models.image import check_image
+from zoo.models.zoo import Zoo
+from zoo.types import Name, Positive, Sha256
+
+SCHEMA_VERSION = 1
+MIN_RUNS = 20
+BURST = 5  # runs of one model in a row: a device that answers with it has it in its caches
+
+Milliseconds = Annotated[float, Meta(gt=0, lt=1e7)]
+
+
+class Latency(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Wall-clock time of one image, in milliseconds."""
+
+    p50_ms: Milliseconds
+    p50_low_ms: Milliseconds  # 95 % confidence interval of the median
+    p50_high_ms: Milliseconds
+    p95_ms: Milliseconds
+    mean_ms: Milliseconds
+    runs: Positive
+
+
+class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the measurement ran on."""
+
+    processor: str
+    cores: Positive
+    system: str
+    python: str
+    onnxruntime: str
+
+
+class ModelLatency(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Latency of the model file with the digest `sha256`."""
+
+    sha256: Sha256
+    latency: Latency
+
+
+class LatencyTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Latency of every model on one device, single images, fixed number of threads."""
+
+    schema_version: Positive
+    device: Name
+    threads: Positive
+    image: tuple[Positive, Positive]  # height, width in pixels of the images that were answered
+    machine: Machine
+    models: dict[str, ModelLatency]
+    selector: ModelLatency | None = None  # features and scores, where a bundle was measured
+
+    def costs_ms(self, zoo: Zoo) -> dict[str, float]:
+        """Typical (median) milliseconds of every model of `zoo`.
+
+        The median, because a few preemptions on a busy machine would reorder fast models by their means.
+
+        Raises
+        ------
+        LatencyError
+            When a model was not measured, or has been replaced since it was.
+        """
+        costs = {}
+        for card in zoo.cards:
+            row = self.models.get(card.name)
+            if row is None or row.sha256 != card.sha256:
+                reason = "is not in" if row is None else "has changed since"
+                raise LatencyError(
+                    f"model {card.name!r} {reason} the latency table of device {self.device!r}, which holds: "
+                    f"{', '.join(self.models) or 'nothing'}. Measure again with 'zooselect bench', "
+                    "or name the right table with --latency."
+                )
+            if not 0 < row.latency.p50_ms < float("inf"):
+                raise LatencyError(
+                    f"expected a positive finite time of model {card.name!r} on device {self.device!r}, "
+                    f"got {row.latency.p50_ms!r} ms. Measure again with 'zooselect bench'."
+                )
+            costs[card.name] = row.latency.p50_ms
+        return costs
+
+
+def machine() -> Machine:
+    """Describe this machine."""
+    import onnxruntime
+
+    name = platform.processor() or platform.machine()
+    try:
+        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+        name = found.group(1).strip() if found else name
+    except OSError:
+        pass
+    return Machine(
+        processor=name,
+        cores=os.cpu_count() or 1,
+        system=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+        onnxruntime=onnxruntime.__version__,
+    )
+
+
+def summarise(milliseconds: NDArray[np.float64] | Sequence[float]) -> Latency:
+    """Summary of single-run times in milliseconds.
+
+    The interval of the median is the distribution-free one from order statistics: the ranks
+    n/2 ± 0.98·sqrt(n) bound it with 95 % confidence (Conover, Practical Nonparametric Statistics, §3.2).
+
+    Raises
+    ------
+    LatencyError
+        When there is no time, or one is not a positive finite number.
+    """
+    times = np.sort(np.asarray(milliseconds, dtype=np.float64))
+    if not len(times) or not np.isfinite(times).all() or times[0] <= 0:
+        raise LatencyError(
+            f"expected positive finite times, got {len(times)} of them with NaN, 0 or none at all."
+        )
+    half = 0.98 * np.sqrt(len(times))
+    low = max(0, int(np.floor(len(times) / 2 - half)))
+    high = min(len(times) - 1, int(np.ceil(len(times) / 2 + half)))
+    return Latency(
+        p50_ms=float(np.median(times)),
+        p50_low_ms=float(times[low]),
+        p50_high_ms=float(times[high]),
+        p95_ms=float(np.quantile(times, 0.95)),
+        mean_ms=float(times.mean()),
+        runs=len(times),
+    )
+
+
+def time_interleaved(
+    calls: Mapping[str, Callable[[Any], object]],
+    inputs: Sequence[Any],
+    *,
+    runs: int,
+    warm_up: int = 10,
+    burst: int = 1,
+    seed: int = 0,
+    progress: bool = False,
+) -> dict[str, NDArray[np.float64]]:
+    """Time every call on the same inputs, in a new random order each round.
+
+    Interleaving lets slow drifts of a shared machine fall on all calls alike.
+
+    Parameters
+    ----------
+    calls
+        Name → function of one input.
+    inputs
+        What to call them with; round r uses ``inputs[r % len(inputs)]`` for all of them.
+    runs
+        Runs of each call that count. `warm_up` rounds before them do not.
+    burst
+        Runs of one call in a row. With 1, every run finds the caches filled by other calls; with more, one
+        further run at the start of each burst does not count, as where a device uses one of them over and
+        over.
+
+    Returns
+    -------
+    dict
+        Name → float64 ``[runs]``, milliseconds, in the order of `inputs`, over and over.
+    """
+    from tqdm import tqdm  # here, so that importing the package stays fast
+
+    rng = np.random.default_rng(seed)
+    names = list(calls)
+    times = {name: np.empty(runs) for name in names}
+    clock = time.perf_counter
+    rounds = range(-warm_up, runs, burst)
+    for first in tqdm(rounds, desc="timing", unit="round", disable=not progress, leave=False):
+        for k in rng.permutation(len(names)):
+            call = calls[names[k]]
+            if burst > 1:
+                call(inputs[(first - 1) % len(inputs)])
+            for r in range(first, min(first + burst, runs)):
+                item = inputs[r % len(inputs)]
+                start = clock()
+                call(item)
+                elapsed = clock() - start
+                if r >= 0:
+                    times[names[k]][r] = elapsed * 1e3
+    return times
+
+
+def measure(
+    zoo: Zoo,
+    images: Sequence[NDArray[np.uint8]],
+    *,
+    device: str,
+    threads: int = 1,
+    runs: int = 200,
+    seed: int = 0,
+    progress: bool = False,
+) -> LatencyTable:
+    """Measure all models of `zoo` on this machine, one image at a time, in interleaved bursts.
+
+    Parameters
+    ----------
+    images
+        uint8 arrays ``[H, W, 3]`` of the size that the device will see; their first size is recorded.
+    device
+        A name for this machine and setting, such as ``pixel-8`` or ``this-machine``.
+    runs
+        Runs per model, at least 20.
+
+    Raises
+    ------
+    LatencyError
+        When there is no model or no image, `runs` is too small to say anything, or `device` is not a name
+        (lower case, digits, ``. _ -``).
+    ImageError
+        When an image is not such an array.
+    """
+    if not zoo.names or not images:
+        raise LatencyError(
+            f"expected models and images, got {len(zoo.names)} models and {len(images)} images."
+        )
+    if runs < MIN_RUNS:
+        raise LatencyError(f"expected at least {MIN_RUNS} runs per model for a p95, got {runs}.")
+    for what, value, kind in (("device", device, Name), ("threads", threads, Positive)):
+        try:  # now, because a table that does not validate could not be read back
+            msgspec.convert(value, kind)
+        except msgspec.ValidationError as error:
+            raise LatencyError(f"{what}: {error}, got {value!r}. Choose another one.") from error
+    batches = [check_image(image) for image in images]
+    models = {name: zoo.model(name, threads=threads) for name in zoo.names}
+    calls = {name: model.logits for name, model in models.items()}
+    times = time_interleaved(calls, batches, runs=runs, burst=BURST, seed=seed, progress=progress)
+    height, width = images[0].shape[:2]
+    return LatencyTable(
+        schema_version=SCHEMA_VERSION,
+        device=device,
+        threads=threads,
+        image=(height, width),
+        machine=machine(),
+        models={
+            card.name: ModelLatency(sha256=card.sha256, latency=summarise(times[card.name]))
+            for card in zoo.cards
+        },
+    )
+
+
+def save_table(table: LatencyTable, path: str | Path) -> None:
+    """Write a latency table as JSON, atomically."""
+    write_atomic(Path(path), encode_record(table))
+
+
+def load_table(path: str | Path) -> LatencyTable:
+    """Read a latency table; raises :class:`CardError` when there is none or it does not validate."""
+    if not Path(path).is_file():
+        raise CardError(
+            f"{path}: expected a LatencyTable record, got no file. "
+            "Measure one with 'zooselect bench', or name the right one with --latency."
+        )
+    return read_record(Path(path), LatencyTable, schema_version=SCHEMA_VERSION)

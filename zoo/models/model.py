@@ -1,0 +1,165 @@
+"""One ONNX model: verified bytes in, uint8 images to logits, on a fixed number of threads."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from zoo.errors import ModelError
+from zoo.files import read_verified
+from zoo.models.card import ModelCard
+from zoo.models.image import check_batch
+
+_TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
+
+
+def open_session(
+    content: bytes, *, name: str, threads: int = 1, weights: Path | None = None
+) -> ort.InferenceSession:
+    """Open an ONNX graph on the CPU with `threads` threads.
+
+    Parameters
+    ----------
+    weights
+        Folder of verified files in which the graph keeps its weights; None: all weights are in the graph.
+
+    Raises
+    ------
+    ModelError
+        When the bytes are not a model that ONNX Runtime can run, or keep weights in other files.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # what goes wrong is raised, not printed
+    # Weights in other files are covered by no card's digest, and would be looked up from the current folder.
+    folder = f"{os.devnull}/weights belong into the graph" if weights is None else str(weights.absolute())
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+    try:
+        return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime raises a family of unrelated classes
+        advice = (
+            "Embed the weights in the ONNX file, then add it."
+            if weights is None and "xternal data" in str(error)
+            else "The file is corrupt or needs a newer ONNX Runtime; add it again."
+        )
+        raise ModelError(
+            f"model {name!r}: expected an ONNX graph that ONNX Runtime {ort.__version__} can run, got: "
+            f"{_first_line(error)}. {advice}"
+        ) from error
+
+
+class Model:
+    """A zoo model that is ready to answer.
+
+    Parameters
+    ----------
+    card
+        The model's facts; the graph is checked against them.
+    content
+        Bytes of the ONNX file. They are not verified here: use :meth:`open` for files.
+    threads
+        Threads of one inference.
+    weights
+        Folder of verified files in which the graph keeps its weights; None: all weights are in the graph.
+
+    Raises
+    ------
+    ModelError
+        When the graph does not follow the model contract (``image`` uint8 ``[N, H, W, 3]`` in, ``logits``
+        float32 ``[N, C]`` out).
+    """
+
+    def __init__(
+        self, card: ModelCard, content: bytes, *, threads: int = 1, weights: Path | None = None
+    ) -> None:
+        self.card = card
+        self.threads = threads
+        self._session = open_session(content, name=card.name, threads=threads, weights=weights)
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        _expect(card.name, "inputs", inputs, "image", "tensor(uint8)", [None, None, None, 3])
+        _expect(card.name, "outputs", outputs, "logits", "tensor(float)", [None, len(card.classes)])
+
+    @classmethod
+    def open(cls, card: ModelCard, folder: str | Path, *, threads: int = 1) -> Model:
+        """Open the model file that `card` names under `folder`, after checking its size and digest.
+
+        Raises
+        ------
+        DigestError
+            When the file is not the recorded one.
+        ModelError
+            When it cannot be run or does not follow the contract.
+        """
+        content = read_verified(Path(folder) / card.file, card.sha256, card.size_bytes)
+        return cls(card, content, threads=threads)
+
+    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Logits float32 ``[N, C]`` of the images uint8 ``[N, H, W, 3]``.
+
+        Raises
+        ------
+        ImageError
+            When `images` is not such an array.
+        ModelError
+            When the graph fails on it or returns another shape.
+        """
+        return self.run(check_batch(images))
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Like :meth:`logits`, for a batch that was checked already."""
+        try:
+            logits: NDArray[np.float32] = self._session.run(["logits"], {"image": images})[0]
+        except Exception as error:
+            raise ModelError(
+                f"model {self.card.name!r} failed on images {list(images.shape)}: {_first_line(error)}. "
+                "Add the model again; if that does not help, it does not handle this image size."
+            ) from error
+        if logits.shape != (len(images), len(self.card.classes)):
+            raise ModelError(
+                f"model {self.card.name!r}: expected logits {[len(images), len(self.card.classes)]}, "
+                f"got {list(logits.shape)}. Its card and its file do not belong together; add it again."
+            )
+        return logits
+
+    def warm_up(self, images: NDArray[np.uint8], runs: int = 3) -> None:
+        """Run a few times, so that the first real answer is not slowed down by set-up."""
+        for _ in range(runs):
+            self.logits(images)
+
+
+def _expect(name: str, what: str, got: list[Any], value: str, kind: str, shape: list[int | None]) -> None:
+    form = [
+        str(size) if size else axis
+        for size, axis in zip(shape, "NHW" if len(shape) == 4 else "NC", strict=False)
+    ]
+    wanted = f"{value} {_TYPES[kind]} [{', '.join([*form, '3'] if len(shape) == 4 else form)}]"
+    fits = (
+        len(got) == 1
+        and got[0].name == value
+        and got[0].type == kind
+        and len(got[0].shape) == len(shape)
+        and all(
+            not isinstance(have, int) if want is None else (have == want or not isinstance(have, int))
+            for have, want in zip(got[0].shape, shape, strict=True)
+        )
+    )
+    if not fits:
+        found = (
+            "; ".join(f"{item.name} {_TYPES.get(item.type, item.type)} {item.shape}" for item in got)
+            or "nothing"
+        )
+        raise ModelError(
+            f"model {name!r}: expected {what} {wanted}, got {found}. "
+            "Foreign ONNX files are wrapped when they are added: zooselect zoo add --onnx FILE --help."
+        )
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:300] if text else type(error).__name__

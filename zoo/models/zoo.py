@@ -1,0 +1,171 @@
+"""A zoo in a folder: ``zoo.json`` (the manifest) and ``models/`` (the ONNX files it names)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from zoo.errors import CardError, ZooError
+from zoo.files import encode_record, read_record, sha256_bytes, write_atomic
+from zoo.models.card import SCHEMA_VERSION, Adapted, Compression, Manifest, ModelCard, TrainedOn
+from zoo.models.model import Model
+
+MANIFEST_FILE = "zoo.json"
+
+
+class Zoo:
+    """The models in a folder.
+
+    The manifest is the only commit point: a model file is written under a name that holds its digest first,
+    then the manifest is replaced. A crash in between leaves the previous zoo intact.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, *, complete: bool = True) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self._complete = complete
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Zoo:
+        """Open the zoo in `folder`.
+
+        Raises
+        ------
+        CardError
+            When there is no manifest or it does not validate.
+        SchemaVersionError
+            When a newer zooselect wrote it.
+        """
+        path = Path(folder) / MANIFEST_FILE
+        if not path.is_file():
+            raise CardError(
+                f"expected a zoo in {folder}, got no {MANIFEST_FILE} there. "
+                f"Make one with 'zooselect zoo train' or 'zooselect zoo add', or check the path."
+            )
+        return cls(Path(folder), read_record(path, Manifest, schema_version=SCHEMA_VERSION))
+
+    @classmethod
+    def create(cls, folder: str | Path) -> Zoo:
+        """Open the zoo in `folder`, or start an empty one where there is none yet."""
+        if (Path(folder) / MANIFEST_FILE).exists():
+            return cls.open(folder)
+        return cls(Path(folder), Manifest(schema_version=SCHEMA_VERSION, models=()))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all models."""
+        return self.manifest.names
+
+    @property
+    def cards(self) -> tuple[ModelCard, ...]:
+        """Cards of all models."""
+        return self.manifest.models
+
+    def card(self, name: str) -> ModelCard:
+        """The card of one model; raises :class:`ModelNotFoundError`."""
+        return self.manifest.card(name)
+
+    def model(self, name: str, *, threads: int = 1) -> Model:
+        """Open one model, verified; raises :class:`DigestError` or :class:`ModelError`."""
+        return Model.open(self.card(name), self.folder, threads=threads)
+
+    def only(self, names: Sequence[str]) -> Zoo:
+        """The same folder with only the named models, in that order, to read from.
+
+        Raises
+        ------
+        ModelNotFoundError
+            When one of them is not in the zoo.
+        """
+        cards = tuple(self.card(name) for name in names)
+        return Zoo(self.folder, Manifest(schema_version=SCHEMA_VERSION, models=cards), complete=False)
+
+    def add(
+        self,
+        name: str,
+        content: bytes,
+        *,
+        classes: tuple[str, ...],
+        resolution: tuple[int, int],
+        parameters: int,
+        macs: int,
+        compression: Compression = "none",
+        parent: str | None = None,
+        source: str = "",
+        trained_on: TrainedOn | None = None,
+        adapted: Adapted | None = None,
+    ) -> ModelCard:
+        """Add a model, or replace the one of the same name, after opening it once under the contract.
+
+        Raises
+        ------
+        CardError
+            When a fact does not validate.
+        ModelError
+            When the graph cannot be run or does not follow the contract.
+        """
+        digest = sha256_bytes(content)
+        facts = {
+            "name": name,
+            "classes": classes,
+            "resolution": resolution,
+            "file": f"models/{name}-{digest[:12]}.onnx",
+            "sha256": digest,
+            "size_bytes": len(content),
+            "parameters": parameters,
+            "macs": macs,
+            "compression": compression,
+            "parent": parent,
+            "source": source,
+            "trained_on": trained_on,
+            "adapted": adapted,
+        }
+        try:
+            card = msgspec.convert(facts, ModelCard)
+        except msgspec.ValidationError as error:
+            raise CardError(f"model {name!r} cannot be added: {error}. Correct the field.") from error
+        Model(card, content)
+        write_atomic(self.folder / card.file, content)
+        kept = tuple(other for other in self.cards if other.name != name)
+        self._commit(Manifest(schema_version=SCHEMA_VERSION, models=(*kept, card)))
+        return card
+
+    def remove(self, name: str) -> None:
+        """Take a model out of the zoo; raises :class:`ModelNotFoundError`."""
+        gone = self.card(name)
+        self._commit(
+            Manifest(
+                schema_version=SCHEMA_VERSION, models=tuple(card for card in self.cards if card is not gone)
+            )
+        )
+
+    def _commit(self, manifest: Manifest) -> None:
+        if not self._complete:
+            raise ZooError(
+                f"expected the whole zoo in {self.folder}, got a part of it. Open it with Zoo.open."
+            )
+        write_atomic(self.folder / MANIFEST_FILE, encode_record(manifest))
+        self.manifest = manifest
+        named = {card.file for card in manifest.models}
+        for path in (self.folder / "models").glob("*.onnx"):
+            if path.relative_to(self.folder).as_posix() not in named:
+                path.unlink(missing_ok=True)
+
+
+def add_again(zoo: Zoo, card: ModelCard, content: bytes) -> ModelCard:
+    """Add a model with the facts of `card` and other content of the same size and shape."""
+    return zoo.add(
+        card.name,
+        content,
+        classes=card.classes,
+        resolution=card.resolution,
+        parameters=card.parameters,
+        macs=card.macs,
+        compression=card.compression,
+        parent=card.parent,
+        source=card.source,
+        trained_on=card.trained_on,
+        adapted=card.adapted,
+    )

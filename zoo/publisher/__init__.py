@@ -1,0 +1,1 @@
+"""Publishing: models prepared, signed, replaced and cleaned away. Needs the extra ``publish``."""

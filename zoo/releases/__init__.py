@@ -1,0 +1,1 @@
+"""What is published: signed records of models and bundles."""

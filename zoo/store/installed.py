@@ -1,0 +1,58 @@
+"""The installed record: which models and bundles a device holds. Its file is the only commit point."""
+
+from __future__ import annotations
+
+import msgspec
+
+from zoo.releases.release import BundleRelease, ModelRelease
+from zoo.types import Positive
+
+SCHEMA_VERSION = 2
+INSTALLED_FILE = "installed.json"
+
+
+class InstalledModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One model of a device."""
+
+    release: ModelRelease
+    pinned: bool = False  # never evicted to make room
+
+
+class InstalledBundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One bundle of a device."""
+
+    release: BundleRelease
+    pinned: bool = False
+
+
+class Installed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Everything that a device holds, one version of each."""
+
+    schema_version: Positive
+    models: tuple[InstalledModel, ...] = ()
+    bundles: tuple[InstalledBundle, ...] = ()
+
+    def __post_init__(self) -> None:
+        named = {
+            "models": [item.release.name for item in self.models],
+            "bundles": [item.release.name for item in self.bundles],
+        }
+        for kind, names in named.items():
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"{kind}: expected distinct names, got twice: {', '.join(twice)}")
+        sizes: dict[str, int] = {}
+        for release in self.releases:
+            for digest, size in release.blobs.items():
+                if sizes.setdefault(digest, size) != size:
+                    raise ValueError(f"blob {digest[:16]}…: expected one size, got two")
+
+    @property
+    def releases(self) -> tuple[ModelRelease | BundleRelease, ...]:
+        """What is installed, models first."""
+        return *(item.release for item in self.models), *(item.release for item in self.bundles)
+
+    @property
+    def blobs(self) -> dict[str, int]:
+        """Digest → bytes of everything that has to be there, each once."""
+        return {digest: size for release in self.releases for digest, size in release.blobs.items()}

@@ -1,0 +1,272 @@
+"""The store of a device: verified blobs in a flat folder, and the record of what is installed.
+
+::
+
+    blobs/<sha256>    only verified files, read-only, never changed in place: ONNX Runtime maps them to memory
+    partial/<sha256>  downloads under way
+    corrupt/          what a check found damaged, until the next clean-up
+    installed.json    the only commit point
+    usage.json        last use of every model, last rate of the network; may be lost
+    lock              who changes anything holds this; readers need not
+
+Nothing that is installed is ever overwritten: a change is a new record, then the removal of the blobs that no
+record names any more. POSIX systems keep a removed file as long as a session has it mapped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+
+import msgspec
+
+from zoo.errors import (
+    BudgetError,
+    CardError,
+    DigestError,
+    ModelError,
+    ModelNotFoundError,
+    SchemaVersionError,
+    StoreLockedError,
+    ZooError,
+)
+from zoo.files import atomic_path, encode_record, read_record
+from zoo.lock import FolderLock
+from zoo.models.model import Model
+from zoo.releases.release import ModelRelease, fill
+from zoo.store.blobs import Blobs, writing
+from zoo.store.externals import external_locations
+from zoo.store.installed import INSTALLED_FILE, SCHEMA_VERSION, Installed, InstalledBundle, InstalledModel
+from zoo.store.usage import USAGE_FILE, Usage
+
+__all__ = ["INSTALLED_FILE", "Installed", "InstalledBundle", "InstalledModel", "Store"]
+
+LOCK_S = 10.0
+_State = tuple[int, int, int]
+
+
+class Store(Blobs):
+    """The models and bundles of a device; see :meth:`open`.
+
+    Attributes
+    ----------
+    budget_bytes
+        Most that may be stored, downloads under way included; None: as much as there is room for.
+    """
+
+    def __init__(self, folder: Path, budget_bytes: int | None) -> None:
+        super().__init__(folder)
+        self.budget_bytes = budget_bytes
+        self._lock = FolderLock(folder / "lock")
+        self._usage = Usage(folder / USAGE_FILE)
+        self._read: tuple[_State | None, Installed] | None = None
+        self._checked: set[tuple[str, ...]] = set()  # graphs with their weights that read nothing else
+
+    @classmethod
+    def open(cls, folder: str | Path, *, budget_bytes: int | None = None) -> Store:
+        """Open the store in `folder`, or start an empty one; what a crash left half-written is removed.
+
+        Raises
+        ------
+        CardError, SchemaVersionError
+            When the installed record is damaged or of a newer zooselect.
+        ZooError
+            When the folder cannot be written.
+        """
+        store = cls(Path(folder), budget_bytes)
+        with suppress(StoreLockedError), store.lock(timeout_s=0):
+            store._sweep()
+        _ = store.installed  # a damaged record shows now
+        return store
+
+    @property
+    def installed(self) -> Installed:
+        """What is installed now, whichever process installed it; raises like :meth:`open`."""
+        state = self._state()
+        held = self._read
+        if held is None or held[0] != state:
+            held = self._read = (state, self._read_installed(state))
+        return held[1]
+
+    def lock(self, timeout_s: float = LOCK_S) -> AbstractContextManager[None]:
+        """The right to change the store, for a ``with``; the same thread may take it again inside.
+
+        Raises
+        ------
+        StoreLockedError
+            When another thread or process holds it for longer than `timeout_s`.
+        """
+        return self._lock.hold(timeout_s)
+
+    def lost(self) -> dict[str, int]:
+        """Blobs (digest → bytes) that are installed but no longer there; fetching them mends the store."""
+        return self.missing(self.installed.blobs)
+
+    def check_room(self, missing: Mapping[str, int]) -> None:
+        """Raise :class:`BudgetError` when the budget does not allow the `missing` blobs (digest → bytes)."""
+        begun = sum(map(self.partial_bytes, missing))
+        need = self.used_bytes() - begun + sum(missing.values())
+        if self.budget_bytes is not None and need > self.budget_bytes:
+            raise BudgetError(
+                f"expected at most {self.budget_bytes:,} bytes in {self.folder}, got {need:,} with what is "
+                f"missing. Nothing was fetched; allow {need:,} bytes, remove a model, or want less."
+            )
+
+    def commit(self, installed: Installed) -> None:
+        """Make `installed` what is installed, all at once; takes the lock.
+
+        Raises
+        ------
+        DigestError
+            When a blob of something new is not there.
+        ModelError
+            When a new graph wants to read other files than its weights; what is installed need not be looked
+            through again when it is opened.
+        StoreFullError
+            When the disk is full; what was installed before still is.
+        """
+        with self.lock():
+            before = self.installed.releases
+            for release in installed.releases:
+                # what was there before may have lost a blob, and must not keep the rest from being changed
+                if release not in before:
+                    self._complete(release.name, release.blobs)
+                    if isinstance(release, ModelRelease):
+                        self.graph(release)
+            with writing(self.folder):
+                self.sync()
+                with atomic_path(self.folder / INSTALLED_FILE) as temporary:
+                    current = msgspec.structs.replace(installed, schema_version=SCHEMA_VERSION)
+                    temporary.write_bytes(encode_record(current))
+            self._read = (self._state(), installed)
+            self._usage.flush()
+
+    def collect(self, keep: Collection[str] = ()) -> int:
+        """Remove what no installed model or bundle needs, and return the bytes freed; takes the lock.
+
+        Parameters
+        ----------
+        keep
+            Digests of blobs that are about to be installed; they and their downloads stay.
+        """
+        with self.lock(), writing(self.folder):
+            self._sweep()
+            return self.remove_others({*self.installed.blobs, *keep}, {*self.lost(), *keep})
+
+    def verify(self) -> tuple[str, ...]:
+        """Read all blobs again, move the damaged ones away and return their digests; takes the lock."""
+        with self.lock(), writing(self.folder):
+            return self.remove_damaged()
+
+    def touch(self, name: str) -> None:
+        """Model `name` was used just now. Cheap, and written to disk once a minute at most."""
+        self._usage.touch(name)
+
+    def usage(self) -> Mapping[str, float]:
+        """Model → seconds since 1970 of its last use."""
+        return self._usage.last_used()
+
+    @property
+    def rate_bytes_per_s(self) -> float | None:
+        """How fast blobs came the last time; None: none came yet."""
+        return self._usage.rate_bytes_per_s()
+
+    def measured(self, rate_bytes_per_s: float) -> None:
+        """Blobs came with this rate just now."""
+        self._usage.measured(rate_bytes_per_s)
+
+    def graph(self, release: ModelRelease) -> bytes:
+        """The ONNX graph of a model whose blobs are there, to be opened over :attr:`blobs`.
+
+        Raises
+        ------
+        DigestError
+            When a blob is missing or the graph is not the release's.
+        ModelError
+            When the graph wants to read other files than the release's weights.
+        """
+        graph = self._filled(release)
+        key = (release.graph.sha256, *(blob.sha256 for blob in release.weights))
+        if key not in self._checked:
+            others = external_locations(graph) - set(key[1:])
+            if others:
+                raise ModelError(
+                    f"model {release.name!r}: expected a graph that reads its own weights, got one that "
+                    f"wants {min(others)[:100]!r}. Do not install it; tell its publisher."
+                )
+            self._checked.add(key)
+        return graph
+
+    def model(self, name: str, *, threads: int = 1) -> Model:
+        """Open an installed model.
+
+        Raises
+        ------
+        ModelNotFoundError
+            When it is not installed.
+        DigestError, ModelError
+            When a blob is missing or damaged, or ONNX Runtime cannot open the graph.
+        """
+        while True:
+            state = self._state()
+            release = self._release(name)
+            try:
+                # Answers wait while a graph is looked through: that was done before it was committed.
+                model = Model(release.card, self._filled(release), threads=threads, weights=self.blobs)
+            except ZooError:
+                if self._state() == state:  # nobody evicted it meanwhile, and perhaps installed it again
+                    raise
+            else:
+                self.touch(name)
+                return model
+
+    def _filled(self, release: ModelRelease) -> bytes:
+        """The graph over the store's blobs, which are there; one that reads other files if not installed."""
+        graph = fill(self.read(release.graph), release)
+        self._complete(release.name, release.blobs)
+        return graph
+
+    def _release(self, name: str) -> ModelRelease:
+        releases = {item.release.name: item.release for item in self.installed.models}
+        if name not in releases:
+            raise ModelNotFoundError(
+                f"no model {name!r} is installed in {self.folder}. "
+                f"Installed: {', '.join(sorted(releases)) or 'nothing yet'}."
+            )
+        return releases[name]
+
+    def _complete(self, name: str, blobs: Mapping[str, int]) -> None:
+        absent = self.missing(blobs)
+        if absent:
+            raise DigestError(
+                f"{name!r}: expected {len(blobs)} blobs in {self.blobs}, got {len(absent)} fewer, such as "
+                f"{next(iter(absent))[:16]}…. Fetch what is missing."
+            )
+
+    def _state(self) -> _State | None:
+        try:
+            found = (self.folder / INSTALLED_FILE).stat()
+        except FileNotFoundError:
+            return None
+        return found.st_mtime_ns, found.st_ino, found.st_size
+
+    def _read_installed(self, state: _State | None) -> Installed:
+        if state is None:
+            return Installed(schema_version=SCHEMA_VERSION)
+        try:
+            return read_record(self.folder / INSTALLED_FILE, Installed, schema_version=SCHEMA_VERSION)
+        except SchemaVersionError:
+            raise
+        except CardError as error:
+            raise CardError(
+                f"{error} Or move it away and install again; blobs that are there are not fetched twice."
+            ) from error
+
+    def _sweep(self) -> None:
+        """Remove temporary files, and downloads of blobs that are there; the lock is held."""
+        for path in self.folder.glob(".*.tmp"):
+            path.unlink(missing_ok=True)
+        for path in self._files("partial"):
+            if self.has(path.name):
+                path.unlink(missing_ok=True)
