@@ -1,14 +1,15 @@
-"""Policies: from scores or outputs to a model. Pure numpy, no files, no sessions.
+"""The rules that policies share: how sure an answer is, and which way to go on. Pure numpy, no sessions.
 
-The same functions decide on the device and in every simulation of training and benchmarks, so what is
-certified is what runs.
+A device decides row by row, with the functions that take one row: alone or in a batch, an input meets the
+same arithmetic. Simulations decide for all samples at once, with the functions that take arrays; a test holds
+both against each other.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,17 @@ Indices = NDArray[np.intp]
 Rule = Literal["threshold", "price"]
 
 _TINY = 1e-30  # keeps log-odds finite when all other classes underflow
+
+
+class DecisionCosts(Protocol):
+    """Milliseconds of deciding on one device."""
+
+    @property
+    def selector_ms(self) -> float: ...  # input features and scores
+    @property
+    def stage_ms(self) -> float: ...  # the graph of a state, after a model ran
+    @property
+    def confidence_ms(self) -> float: ...  # looking at a model's raw confidence instead
 
 
 def softmax(logits: NDArray[np.floating]) -> Floats:
@@ -48,16 +60,12 @@ def top_log_odds(logits: NDArray[np.floating]) -> tuple[Indices, Floats]:
     rows = np.arange(len(wide))
     exponentials = np.exp(wide - wide[rows, top][:, np.newaxis])
     exponentials[rows, top] = 0.0
-    return top, -np.log(exponentials.sum(axis=1) + _TINY)
-
-
-def _sigmoid(odds: Floats) -> Floats:
-    probabilities: Floats = 1.0 / (1.0 + np.exp(np.clip(-odds, -700.0, 700.0)))
-    return probabilities
+    others = exponentials.sum(axis=1).tolist()
+    return top, np.array([-math.log(each + _TINY) for each in others], dtype=np.float64)
 
 
 def log_odds_of(logits: NDArray[np.floating]) -> float:
-    """:func:`top_log_odds` of one row ``[C]``, several times as fast."""
+    """:func:`top_log_odds` of one row ``[C]``, bit for bit, several times as fast."""
     wide = logits.astype(np.float64)
     top = wide.argmax()
     exponentials = np.exp(wide - wide[top])
@@ -65,12 +73,19 @@ def log_odds_of(logits: NDArray[np.floating]) -> float:
     return -math.log(float(exponentials.sum()) + _TINY)
 
 
-def _sigmoid_of(odds: float) -> float:
+def sigmoid(odds: Floats) -> Floats:
+    """Probabilities of log-odds, of any shape."""
+    probabilities: Floats = 1.0 / (1.0 + np.exp(np.clip(-odds, -700.0, 700.0)))
+    return probabilities
+
+
+def sigmoid_of(odds: float) -> float:
+    """:func:`sigmoid` of one number."""
     return 1.0 / (1.0 + math.exp(min(max(-odds, -700.0), 700.0)))
 
 
 def choose(scores: NDArray[np.floating], threshold: float) -> Indices:
-    """The input policy's rule: the first column that reaches `threshold`, else the largest.
+    """The first column that reaches `threshold`, else the largest.
 
     Parameters
     ----------
@@ -113,7 +128,7 @@ def next_action(
     costs_ms
         Of the A ways; 0 for stopping.
     rule
-        ``threshold`` or ``price``; see :class:`StagedPolicy`.
+        ``threshold`` or ``price``; see :class:`.StagedPolicy`.
 
     Returns
     -------

@@ -17,7 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from selector.policies.cascade import Stage, right_probability_of
+from selector.policies.cascade import Stage
 from selector.policies.rules import log_odds_of, softmax
 from training.policies.logistic import fit_logistic, log_odds, sigmoid
 from zoo.models.latency import LatencyTable, time_interleaved
@@ -140,7 +140,7 @@ def decision_costs_ms(zoo: Zoo, table: LatencyTable, classes: int, *, runs: int 
     times = time_interleaved(
         {
             "stage": lambda _: graph.run(["answer", "scores"], {"logits": logits}),
-            "confidence": lambda _: right_probability_of(confidence, log_odds_of(logits[0, 0])),
+            "confidence": lambda _: confidence.judge(log_odds_of(logits[0, 0]), 0.5),
             "model": model.logits,
         },
         [rng.integers(0, 256, (1, *table.image, 3), dtype=np.uint8) for _ in range(8)],
