@@ -13,10 +13,10 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from selector.policies.cascade import CascadePolicy, LookaheadPolicy
+from selector.policies.cascade import CascadePolicy, LookaheadPolicy, LookaheadStage, Stage
 from selector.policies.input import InputPolicy
 from selector.policies.policy import Policy
-from selector.policies.rules import log_odds_of, softmax, top_log_odds
+from selector.policies.rules import confidence, shares, softmax
 from selector.policies.staged import StagedPolicy, State
 
 _UNKNOWN = float("nan")
@@ -96,11 +96,10 @@ def run_alone(
     """
     if not answer:
         return [Outcome(name, (name,), _UNKNOWN, None)] * len(batch)
-    logits = sessions.logits(name, batch)
-    confidences = _log_odds(logits) if confident else [None] * len(logits)
+    log_odds, weights = confidence(sessions.logits(name, batch))
     return [
-        Outcome(name, (name,), _UNKNOWN, row, None, odds)
-        for row, odds in zip(softmax(logits), confidences, strict=True)
+        Outcome(name, (name,), _UNKNOWN, row, None, odds if confident else None)
+        for row, odds in zip(shares(weights), log_odds, strict=True)
     ]
 
 
@@ -135,36 +134,30 @@ class _CascadeRunner:
     """One model after the other, as long as its raw confidence says so."""
 
     def __init__(self, policy: CascadePolicy | LookaheadPolicy) -> None:
-        self._policy = policy
+        names = policy.models
+        self._steps: list[tuple[Stage | LookaheadStage, tuple[str, ...], bool]] = [
+            (stage, names[: i + 1], i + 1 == len(names)) for i, stage in enumerate(policy.stages)
+        ]
 
     def run(
         self, sessions: Sessions, batch: NDArray[np.uint8], threshold: float, *, answer: bool
     ) -> list[Outcome]:
         outcomes: dict[int, Outcome] = {}
-        going = list(range(len(batch)))
-        path: tuple[str, ...] = ()
-        for stage in self._policy.stages:
-            path = (*path, stage.model)
-            is_last = len(path) == len(self._policy.stages)
-            logits = sessions.logits(stage.model, _part(batch, going))
-            log_odds = _log_odds(logits)
+        images = list(range(len(batch)))  # that no model was sure enough of so far
+        for stage, path, is_last in self._steps:
+            log_odds, weights = confidence(sessions.logits(stage.model, _part(batch, images)))
             if len(path) == 1:
                 confidences = log_odds
-            done, on = [], []
-            for i, odds in enumerate(log_odds):
-                probability, enough = stage.judge(odds, threshold)
-                if enough or is_last:
-                    done.append((i, probability))
-                else:
-                    on.append(i)
+            judged = [stage.judge(odds, threshold) for odds in log_odds]
+            done = [i for i, (_, enough) in enumerate(judged) if enough or is_last]
             if done:
-                answers = softmax(_part(logits, [i for i, _ in done]))
-                for (i, probability), row in zip(done, answers, strict=True):
-                    image = going[i]
-                    outcomes[image] = Outcome(stage.model, path, probability, row, None, confidences[image])
-            if not on:
+                for i, row in zip(done, shares(_part(weights, done)), strict=True):
+                    image = images[i]
+                    found = Outcome(stage.model, path, judged[i][0], row, None, confidences[image])
+                    outcomes[image] = found
+            if len(done) == len(images):
                 break
-            going = [going[i] for i in on]
+            images = [image for image, (_, enough) in zip(images, judged, strict=True) if not enough]
         return _in_order(outcomes)
 
 
@@ -183,7 +176,7 @@ class _StagedRunner:
         outcomes: dict[int, Outcome] = {}
         first = policy.states[0].ran
         logits = sessions.logits(first[0], batch)
-        confidences = _log_odds(logits) if self._confident else [None] * len(logits)
+        confidences = confidence(logits)[0] if self._confident else [None] * len(logits)
         waiting = [(first, list(range(len(batch))), logits[:, np.newaxis])]
         while waiting:
             ran, images, rows = waiting.pop()
@@ -203,14 +196,6 @@ class _StagedRunner:
                 more = sessions.logits(name, _part(batch, on))[:, np.newaxis]
                 waiting.append(((*ran, name), on, np.concatenate([_part(rows, going), more], axis=1)))
         return _in_order(outcomes)
-
-
-def _log_odds(logits: NDArray[np.float32]) -> list[float]:
-    """Log-odds of the top classes; one row does not pay for many."""
-    if len(logits) == 1:
-        return [log_odds_of(logits[0])]
-    odds: list[float] = top_log_odds(logits)[1].tolist()
-    return odds
 
 
 def _part(values: NDArray[_Kind], rows: list[int]) -> NDArray[_Kind]:

@@ -35,15 +35,20 @@ class DecisionCosts(Protocol):
 
 def softmax(logits: NDArray[np.floating]) -> Floats:
     """Class probabilities float64 ``[N, C]`` of logits ``[N, C]``."""
-    exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    shares: Floats = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return shares
+    return shares(np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True)))
 
 
-def top_log_odds(logits: NDArray[np.floating]) -> tuple[Indices, Floats]:
-    """Top class and its log-odds ``log(p / (1 - p))``, p the softmax probability.
+def shares(weights: Floats) -> Floats:
+    """Class probabilities ``[N, C]`` that are proportional to `weights`."""
+    probabilities: Floats = weights / weights.sum(axis=1, keepdims=True)
+    return probabilities
 
-    Log-odds order answers like the maximum softmax probability does, but do not saturate at 1.
+
+def confidence(logits: NDArray[np.floating]) -> tuple[list[float], Floats]:
+    """How sure answers are, and what their class probabilities are proportional to.
+
+    The log-odds ``log(p / (1 - p))`` of the top class, p its softmax probability, order answers like p does,
+    but do not saturate at 1.
 
     Parameters
     ----------
@@ -53,24 +58,24 @@ def top_log_odds(logits: NDArray[np.floating]) -> tuple[Indices, Floats]:
     Returns
     -------
     tuple
-        Class indices ``[N]`` and log-odds float64 ``[N]``.
+        N log-odds, and weights float64 ``[N, C]``; :func:`shares` of these is the :func:`softmax`. The same
+        for a row alone as in a batch, bit for bit.
     """
+    if len(logits) == 1:  # numpy's overhead on single rows would be felt beside a small model
+        row = logits[0].astype(np.float64)
+        best = row.argmax()
+        weights = np.exp(row - row[best])
+        weights[best] = 0.0
+        odds = -math.log(float(weights.sum()) + _TINY)
+        weights[best] = 1.0
+        return [odds], weights[np.newaxis]
     wide = logits.astype(np.float64)
-    top = wide.argmax(axis=1)
-    rows = np.arange(len(wide))
-    exponentials = np.exp(wide - wide[rows, top][:, np.newaxis])
-    exponentials[rows, top] = 0.0
-    others = exponentials.sum(axis=1).tolist()
-    return top, np.array([-math.log(each + _TINY) for each in others], dtype=np.float64)
-
-
-def log_odds_of(logits: NDArray[np.floating]) -> float:
-    """:func:`top_log_odds` of one row ``[C]``, bit for bit, several times as fast."""
-    wide = logits.astype(np.float64)
-    top = wide.argmax()
-    exponentials = np.exp(wide - wide[top])
-    exponentials[top] = 0.0
-    return -math.log(float(exponentials.sum()) + _TINY)
+    tops = (np.arange(len(wide)), wide.argmax(axis=1))
+    weights = np.exp(wide - wide[tops][:, np.newaxis])
+    weights[tops] = 0.0
+    others = weights.sum(axis=1).tolist()
+    weights[tops] = 1.0
+    return [-math.log(other + _TINY) for other in others], weights
 
 
 def sigmoid(odds: Floats) -> Floats:

@@ -15,7 +15,7 @@ from selector import Selector
 from selector.policies.cascade import CascadePolicy, LookaheadPolicy, right_probability
 from selector.policies.constraint import Constraint
 from selector.policies.input import InputPolicy
-from selector.policies.rules import next_action, top_log_odds
+from selector.policies.rules import confidence, next_action
 from selector.policies.staged import StagedPolicy
 from tests.support.small_models import COLOURS, build_onnx, plain_image
 from tests.support.world import (
@@ -127,7 +127,7 @@ def test_a_cascade_stops_when_sure_and_escalates_when_not(world: World) -> None:
     assert certificate is not None
     assert isinstance(selector.policy, CascadePolicy)
     logits = world.zoo.model("tiny").logits(unsure_image(world)[np.newaxis])
-    first = right_probability(selector.policy.stages[0], top_log_odds(logits)[1])
+    first = right_probability(selector.policy.stages[0], np.array(confidence(logits)[0]))
     assert first[0] < certificate.threshold
     assert selector.predict(plain_image("red")).probability >= certificate.threshold
 

@@ -23,12 +23,12 @@ from selector.policies.constraint import check_precision
 from selector.policies.input import InputPolicy
 from selector.policies.rules import (
     choose,
+    confidence,
     escalate,
-    log_odds_of,
     next_action,
     next_action_of,
+    shares,
     softmax,
-    top_log_odds,
 )
 from zoo.errors import PrecisionError
 
@@ -80,34 +80,39 @@ def test_probabilities_sum_to_one_and_keep_the_order(values: Any) -> None:
 
 @given(logits)
 def test_log_odds_are_finite_and_those_of_the_softmax(values: Any) -> None:
-    top, odds = top_log_odds(values)
+    odds = np.array(confidence(values)[0])
     assert np.isfinite(odds).all()
-    np.testing.assert_array_equal(top, values.argmax(axis=1))
-    shares = softmax(values)[np.arange(len(values)), top]
-    inside = shares < 1 - 1e-6  # beyond, the softmax has no digits left
-    np.testing.assert_allclose(odds[inside], np.log(shares[inside] / (1 - shares[inside])), atol=1e-6)
+    top = softmax(values).max(axis=1)
+    inside = top < 1 - 1e-6  # beyond, the softmax has no digits left
+    np.testing.assert_allclose(odds[inside], np.log(top[inside] / (1 - top[inside])), atol=1e-6)
+
+
+def assert_alike(values: Any) -> None:
+    odds, weights = confidence(values)
+    alone = [confidence(row[np.newaxis]) for row in values]
+    assert [one[0][0] for one in alone] == odds
+    assert [shares(one[1])[0].tolist() for one in alone] == shares(weights).tolist()
+    assert shares(weights).tolist() == softmax(values).tolist()
 
 
 @given(logits)
 def test_one_row_is_as_sure_as_it_is_in_a_batch_bit_for_bit(values: Any) -> None:
-    assert [log_odds_of(row) for row in values] == top_log_odds(values)[1].tolist()
-    assert [softmax(row[np.newaxis])[0].tolist() for row in values] == softmax(values).tolist()
+    assert_alike(values)
 
 
 def test_many_classes_and_rows_are_summed_like_one_row_bit_for_bit() -> None:
     rng = np.random.default_rng(0)
     for rows, classes in ((64, 10), (7, 1000), (200, 3), (1, 257)):
         values = rng.normal(0, 5, (rows, classes)).astype(np.float32)
-        assert [log_odds_of(row) for row in values] == top_log_odds(values)[1].tolist()
-        assert [softmax(row[np.newaxis])[0].tolist() for row in values] == softmax(values).tolist()
+        assert_alike(values)
 
 
 @given(logits, st.floats(-5, 5), st.floats(-5, 5))
 def test_a_stage_is_as_sure_as_simulations_say(values: Any, scale: float, offset: float) -> None:
     stage = Stage(model="m", scale=scale, offset=offset)
-    simulated = right_probability(stage, top_log_odds(values)[1])
+    simulated = right_probability(stage, np.array(confidence(values)[0]))
     assert np.isfinite(simulated).all()
-    alone = [stage.judge(log_odds_of(row), 0.5) for row in values]
+    alone = [stage.judge(odds, 0.5) for odds in confidence(values)[0]]
     np.testing.assert_allclose(simulated, [probability for probability, _ in alone], rtol=1e-9, atol=1e-300)
     assert all(enough == (probability >= 0.5) for probability, enough in alone)
 
