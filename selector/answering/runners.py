@@ -135,9 +135,8 @@ class _CascadeRunner:
 
     def __init__(self, policy: CascadePolicy | LookaheadPolicy) -> None:
         names = policy.models
-        self._steps: list[tuple[Stage | LookaheadStage, tuple[str, ...], bool]] = [
-            (stage, names[: i + 1], i + 1 == len(names)) for i, stage in enumerate(policy.stages)
-        ]
+        stages: tuple[Stage | LookaheadStage, ...] = policy.stages
+        self._steps = [(stage, names[: i + 1], i + 1 == len(names)) for i, stage in enumerate(stages)]
 
     def run(
         self, sessions: Sessions, batch: NDArray[np.uint8], threshold: float, *, answer: bool
