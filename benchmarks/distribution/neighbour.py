@@ -134,7 +134,7 @@ def remove() -> None:
 
 @contextmanager
 def _process(work: str, first_line: str) -> Iterator[subprocess.Popen[str]]:
-    path = os.pathsep.join([str(Path(__file__).resolve().parents[1]), *filter(None, sys.path)])
+    path = os.pathsep.join([str(Path(__file__).resolve().parents[2]), *filter(None, sys.path)])
     environment: dict[str, Any] = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
         [sys.executable, "-c", f"from benchmarks.distribution.neighbour import {work}; {work}()"],

@@ -141,7 +141,7 @@ def serving_apart(
 ) -> Iterator[str]:
     """Address of a server of `root` in a process of its own, which takes no time from what is measured."""
     task = {"root": str(root), "delay_s": delay_s, "link_bytes_per_s": link_bytes_per_s}
-    path = os.pathsep.join([str(Path(__file__).resolve().parents[1]), *filter(None, sys.path)])
+    path = os.pathsep.join([str(Path(__file__).resolve().parents[2]), *filter(None, sys.path)])
     with subprocess.Popen(
         [sys.executable, "-c", "from benchmarks.distribution.network import serve_apart; serve_apart()"],
         stdin=subprocess.PIPE,
