@@ -15,6 +15,7 @@ from generators.api import api_page  # noqa: E402
 from generators.cli import cli_page  # noqa: E402
 from generators.frontier import frontier_picture  # noqa: E402
 from generators.packages import packages_picture  # noqa: E402
+from generators.schemas import schemas  # noqa: E402
 
 
 def pages() -> dict[Path, str]:
@@ -25,6 +26,7 @@ def pages() -> dict[Path, str]:
         docs / "api.md": api_page(),
         docs / "images" / "architecture.svg": packages_picture(ROOT / "pyproject.toml"),
         docs / "images" / "frontier.svg": frontier_picture(docs / "benchmarks.md"),
+        **{docs / "schemas" / f"{name}.schema.json": text for name, text in schemas().items()},
     }
 
 
