@@ -8,11 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from selector.answering.engine import Outcome
+from selector.answering.runners import Outcome
 from selector.answering.view import Course, View
-from selector.bundle.bundle import needs_graph
-from selector.policies.cascade import CascadePolicy, LookaheadPolicy
-from selector.policies.staged import StagedPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +39,8 @@ def selection(outcome: Outcome, course: Course, view: View) -> Selection:
     """What was picked, and its cost on the bundle's device."""
     costs = view.costs
     cost = sum(costs.models[name] for name in outcome.path)
-    policy = view.policy
-    if course.certificate is not None and policy is not None:
-        if needs_graph(policy):
-            cost += costs.selector_ms
-        if isinstance(policy, StagedPolicy):
-            cost += costs.stage_ms * len(outcome.path)
-        elif isinstance(policy, CascadePolicy | LookaheadPolicy) and len(policy.stages) > 1:
-            cost += costs.confidence_ms * len(outcome.path)
+    if course.certificate is not None and view.policy is not None:
+        cost += view.policy.decision_ms(costs, len(outcome.path))
     return Selection(outcome.model, outcome.probability, cost, course.certificate is not None)
 
 

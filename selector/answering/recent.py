@@ -13,7 +13,7 @@ from typing import Annotated, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from selector.answering.engine import Outcome
+from selector.answering.runners import Outcome
 from selector.drift.monitor import DriftStatus
 from selector.policies.constraint import Constraint
 from zoo.types import Name, Sha256

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,26 +12,22 @@ from numpy.typing import NDArray
 
 from selector.answering.answers import Prediction, Selection, prediction, selection
 from selector.answering.batches import Images, Pieces, pieces_of
-from selector.answering.engine import Engine, Outcome
-from selector.answering.follower import Follower, breathe
-from selector.answering.recent import Recalled
+from selector.answering.engine import Engine
+from selector.answering.runners import Outcome
 from selector.answering.view import Asked, Course, View
 from selector.bundle.bundle import Bundle, read_bundle
 from selector.bundle.certificate import Certificate
-from selector.bundle.source import FolderSource, StoreSource, state_of
+from selector.bundle.source import FolderSource
 from selector.drift.monitor import DriftStatus
 from selector.policies.constraint import ConstraintKind
 from selector.policies.policy import Policy
-from zoo.errors import BundleError, DigestError, ModelNotFoundError, ZooError
+from zoo.errors import BundleError, DigestError, ModelNotFoundError
 from zoo.models.image import check_batch, check_image
 
 if TYPE_CHECKING:
-    from zoo.store.store import Store
+    pass
 
 __all__ = ["Prediction", "Selection", "Selector"]
-
-LOOK_S = 1.0  # how often answers have it looked whether the store has changed
-LEAVE_S = 1.0  # until no answer uses what was replaced any more
 
 
 class Selector:
@@ -45,22 +38,10 @@ class Selector:
     Use :meth:`load`; ``selector.predict(image, precision=0.95)`` then answers one image.
     """
 
-    def __init__(
-        self, view: View, folder: Path, *, threads: int, device: str | None, watch: bool = True
-    ) -> None:
+    def __init__(self, view: View, folder: Path, *, threads: int) -> None:
         self.folder = folder
         self.threads = threads
-        self._watch = watch
         self._view = view
-        self._device = device
-        self._store: Store | None = None
-        self._task = ""
-        self._seen: object = None  # the store's state that the view was made from
-        self._look_at = math.inf  # when to look at the store again, in seconds of the performance counter
-        self._switching = threading.Lock()
-        self._left: list[View] = []  # replaced, kept while answers may still use them
-        self._follower: Follower | None = None
-        self._problem: ZooError | None = None
 
     @classmethod
     def load(
@@ -98,7 +79,7 @@ class Selector:
         ModelNotFoundError
             When one of `models` is not there.
         """
-        _check_threads(threads)
+        check_threads(threads)
         folder = Path(path)
         bundle = read_bundle(folder)
         source = FolderSource(folder)
@@ -117,48 +98,7 @@ class Selector:
                 "Export with the models, or copy the files that bundle.json names."
             )
         view = View(bundle, source, held, threads=threads, device=device, watch=watch)
-        return cls(view, folder, threads=threads, device=device, watch=watch)
-
-    @classmethod
-    def over(
-        cls, store: Store, task: str, *, threads: int = 1, device: str | None = None, watch: bool = True
-    ) -> Selector:
-        """Answer with what is installed in a device's store, and follow what is installed and evicted.
-
-        The store is looked at when :meth:`update` is called, and from time to time while images are answered.
-
-        Parameters
-        ----------
-        task
-            Name of the installed bundle.
-        threads, device, watch
-            As for :meth:`load`.
-
-        Raises
-        ------
-        BundleError
-            When the bundle is not installed, or none of its models is.
-        DigestError, CardError, SchemaVersionError
-            When the bundle's record is damaged or of another version.
-        """
-        _check_threads(threads)
-        seen = state_of(store)
-        selector = cls(
-            View.over(store, task, threads=threads, device=device, watch=watch),
-            store.folder,
-            threads=threads,
-            device=device,
-            watch=watch,
-        )
-        selector._store, selector._task, selector._seen = store, task, seen
-        selector._look_at = time.perf_counter() + LOOK_S
-        selector._follower = Follower(selector._follow)
-        return selector
-
-    @property
-    def task_name(self) -> str:
-        """Name of the installed bundle; empty for one in a folder."""
-        return self._task
+        return cls(view, folder, threads=threads)
 
     @property
     def bundle(self) -> Bundle:
@@ -231,8 +171,8 @@ class Selector:
         certified, until :meth:`reset_drift`. None where the bundle has no drift reference, or none is
         watched.
         """
-        monitor = self._view.monitor
-        return None if monitor is None else monitor.status()
+        watch = self._view.watch
+        return None if watch is None else watch.monitor.status()
 
     @property
     def drifted(self) -> bool:
@@ -242,67 +182,14 @@ class Selector:
     @property
     def inputs_seen(self) -> int:
         """Images since watching began or began anew; 0 where none is watched."""
-        monitor = self._view.monitor
-        return 0 if monitor is None else monitor.seen
+        watch = self._view.watch
+        return 0 if watch is None else watch.monitor.seen
 
     def reset_drift(self) -> None:
         """Watch anew, and believe the certificates again: once the cause of an alarm is gone."""
-        monitor = self._view.monitor
-        if monitor is not None:
-            monitor.reset()
-
-    @property
-    def problem(self) -> ZooError | None:
-        """Why the latest state of the store could not be followed; None where it is followed."""
-        return self._problem
-
-    def update(self) -> bool:
-        """Switch to the models and the bundle that the store holds now; True when that changed anything.
-
-        Costs one look at a file when nothing was installed or evicted. Other threads answer with the models
-        that they have until the new ones are open, and every answer ends with those it began with.
-
-        Raises
-        ------
-        ZooError
-            When the new state cannot be followed. The Selector goes on with the old one, as far as its
-            models are open or still there, and tries again when the store has changed.
-        """
-        if self._store is None:
-            return False
-        with self._switching:
-            seen = state_of(self._store)
-            if seen == self._seen:
-                return False
-            self._seen = seen
-            try:
-                view = View.over(
-                    self._store,
-                    self._task,
-                    threads=self.threads,
-                    device=self._device,
-                    watch=self._watch,
-                    before=self._view,
-                )
-                if self._view.engine.in_use:
-                    view.engine.open(view.needed)
-            except ZooError as error:
-                self._problem = error
-                raise
-            if self._follower is not None:
-                self._left.append(self._view)  # or the answer that leaves it last would close its sessions
-                self._follower.wake()
-            self._view = view
-            self._problem = None
-            return True
-
-    def recalled(self) -> Recalled | None:
-        """The latest answers, for another process to work out what they ask for; None without a store."""
-        view = self._view
-        source = view.engine.source
-        if not isinstance(source, StoreSource):
-            return None
-        return view.recent.recalled(self._task, source.release.record.sha256, self.drift)
+        watch = self._view.watch
+        if watch is not None:
+            watch.monitor.reset()
 
     def scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Scores ``[N, M]`` of images ``[N, H, W, 3]``: per model of the policy, how likely it is right.
@@ -376,8 +263,7 @@ class Selector:
             When a model file is not the recorded one or fails.
         """
         start = time.perf_counter()
-        if start > self._look_at:
-            self._look()
+        self._look(start)
         view, course, outcomes = self._run(check_image(image), None, precision, asked, answer=True)
         view.recent.note(course.asked, course.certificate is not None, outcomes[0])
         return prediction(outcomes[0], course, view, start, 1)
@@ -390,8 +276,7 @@ class Selector:
     ) -> list[Prediction]:
         """:meth:`predict` for ``[N, H, W, 3]`` or a sequence of images of any sizes."""
         start = time.perf_counter()
-        if start > self._look_at:
-            self._look()
+        self._look(start)
         view, course, outcomes = self._run(images, pieces_of(images), precision, asked, answer=True)
         for outcome in outcomes:
             view.recent.note(course.asked, course.certificate is not None, outcome)
@@ -416,35 +301,15 @@ class Selector:
                     raise
                 view = newer
 
+    def _look(self, now: float) -> None:
+        """Before an answer: a chance to look for other models. There are none for a bundle in a folder."""
+
     def _after_loss(self, view: View) -> View | None:
         """The view to go on with when a model of `view` is not there any more, if there is another."""
-        while self._view is view:
-            with contextlib.suppress(ZooError):
-                self.update()
-            if self._store is None or state_of(self._store) == self._seen:
-                break
-        return None if self._view is view else self._view
-
-    def _look(self) -> None:
-        """Have the store looked at in the background."""
-        self._look_at = time.perf_counter() + LOOK_S
-        assert self._follower is not None
-        self._follower.wake()
-
-    def _follow(self) -> None:
-        """Tell the store what was used, follow it, and close what was replaced."""
-        assert self._store is not None
-        for name in self._view.recent.used():
-            self._store.touch(name)
-        with contextlib.suppress(ZooError):  # kept as `problem`; what is installed goes on answering
-            self.update()
-        if self._left:
-            time.sleep(LEAVE_S)
-            while self._left:
-                self._left.pop()
-                breathe()
+        return None
 
 
-def _check_threads(threads: int) -> None:
+def check_threads(threads: int) -> None:
+    """Raise :class:`BundleError` unless there is a thread to run in."""
     if threads < 1:
         raise BundleError(f"expected at least one thread, got {threads}.")

@@ -5,24 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 
 from selector.answering.batches import Images, Pieces, run_pieces
-from selector.answering.engine import Engine, Outcome
-from selector.answering.follower import breathe
+from selector.answering.engine import Engine
 from selector.answering.recent import Question, Recent
+from selector.answering.runners import Outcome
+from selector.answering.watching import Watch
 from selector.bundle.bundle import Bundle, valid_certificates
 from selector.bundle.certificate import Certificate, covering
-from selector.bundle.source import Source, StoreSource
+from selector.bundle.source import Source
 from selector.drift.monitor import Monitor
 from selector.policies.constraint import Constraint, constraint
 from selector.policies.policy import Policy
 from zoo.errors import BundleError
-
-if TYPE_CHECKING:
-    from zoo.store.store import Store
 
 _MOST_COURSES = 1000  # a caller that varies the constraint must not grow memory for ever
 
@@ -89,31 +87,13 @@ class View:
         self.certificates = [] if index is None else valid_certificates(bundle, index)
         self.courses: dict[tuple[Constraint, str | None] | float | None, Course] = {}
         self.recent = Recent()
-        self.monitor = Monitor(bundle.drift) if watch and bundle.drift is not None else None
+        monitor = Monitor(bundle.drift) if watch and bundle.drift is not None else None
         if before is not None:
             self.engine.inherit(before.engine, self.installed)
             if before.bundle == bundle:  # scores of another bundle would say nothing here
                 self.recent = before.recent
-                self.monitor = before.monitor
-
-    @classmethod
-    def over(
-        cls,
-        store: Store,
-        task: str,
-        *,
-        threads: int,
-        device: str | None,
-        watch: bool = True,
-        before: View | None = None,
-    ) -> View:
-        """The view of what a store holds now; raises :class:`ZooError` where that cannot answer."""
-        source = StoreSource.of(store, task)
-        breathe()
-        bundle = source.bundle()
-        breathe()
-        held = source.held(bundle)
-        return cls(bundle, source, held, threads=threads, device=device, watch=watch, before=before)
+                monitor = None if before.watch is None else before.watch.monitor
+        self.watch: Watch | None = None if monitor is None else Watch(self.engine, monitor)
 
     @property
     def policy(self) -> Policy | None:
@@ -133,7 +113,7 @@ class View:
     @property
     def drifted(self) -> bool:
         """Whether inputs are not like those of the certificates any more."""
-        return self.monitor is not None and self.monitor.alarm
+        return self.watch is not None and self.watch.alarm
 
     def course(self, precision: float | None, asked: Asked) -> Course:
         """What to do for a constraint; raises :class:`PrecisionError` when it is none."""
@@ -148,9 +128,9 @@ class View:
         Where these answers raise the alarm, no certificate counts for them either: they are made again.
         """
         outcomes = self._outcomes(images, pieces, course, answer=answer)
-        if answer and self.monitor is not None:
-            self._notice(self.monitor, images, pieces, outcomes)
-            if self.monitor.alarm and course.certificate is not None:
+        if answer and self.watch is not None:
+            self.watch.notice(images, pieces, outcomes)
+            if self.watch.alarm and course.certificate is not None:
                 course = course.void()
                 outcomes = self._outcomes(images, pieces, course, answer=answer)
         return course, outcomes
@@ -163,24 +143,6 @@ class View:
             assert isinstance(images, np.ndarray)
             return run(images)
         return run_pieces(run, images, pieces)
-
-    def _notice(
-        self, monitor: Monitor, images: Images, pieces: Pieces | None, outcomes: list[Outcome]
-    ) -> None:
-        """Tell the monitor what the images look like and how sure the models were."""
-        alone = len(outcomes) == 1
-        if alone and monitor.passes():
-            return
-        if pieces is None:
-            assert isinstance(images, np.ndarray)
-            features = [*self.engine.watched(images)]
-        else:
-            features = run_pieces(lambda batch: [*self.engine.watched(batch)], images, pieces)
-        for values, outcome in zip(features, outcomes, strict=True):
-            confidence = outcome.confidence
-            if not alone and monitor.passes():
-                continue
-            monitor.update(values, None if confidence is None else (outcome.path[0], confidence))
 
     def _course(self, precision: float | None, asked: Asked) -> Course:
         if not asked and (precision is None or isinstance(precision, float)):  # what most calls ask

@@ -11,9 +11,7 @@ from msgspec import Meta
 
 from selector.bundle.certificate import Certificate
 from selector.drift.reference import DriftReference
-from selector.policies.cascade import CascadePolicy, LookaheadPolicy
 from selector.policies.constraint import Constraint
-from selector.policies.input import InputPolicy
 from selector.policies.policy import Policy
 from selector.policies.staged import StagedPolicy
 from zoo.errors import BundleError, ModelNotFoundError
@@ -72,9 +70,7 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     classes: Annotated[tuple[str, ...], Meta(min_length=2)]
     models: Annotated[tuple[ModelCard, ...], Meta(min_length=1)]
     by_accuracy: tuple[Name, ...]  # most accurate model first (fit and tune data); the reference leads
-    policies: Annotated[
-        tuple[InputPolicy | CascadePolicy | LookaheadPolicy | StagedPolicy, ...], Meta(min_length=1)
-    ]  # best first
+    policies: Annotated[tuple[Policy, ...], Meta(min_length=1)]  # best first
     default: Constraint
     certificates: tuple[Certificate, ...]
     costs: Annotated[tuple[DeviceCosts, ...], Meta(min_length=1)]
@@ -94,12 +90,11 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
                 raise ValueError(
                     f"policies[{i}]: expected distinct models of this bundle, got {list(policy.models)}"
                 )
-            if needs_graph(policy) and self.selector is None:
+            if policy.needs_features and self.selector is None:
                 raise ValueError(f"policies[{i}]: expected a selector graph for its features, got none")
-            if isinstance(policy, StagedPolicy) and policy.features:
-                assert self.selector is not None
-                if policy.features != self.selector.features:
-                    raise ValueError(f"policies[{i}].features: expected those of the selector graph")
+            known = ((), () if self.selector is None else self.selector.features)
+            if isinstance(policy, StagedPolicy) and policy.features not in known:
+                raise ValueError(f"policies[{i}].features: expected those of the selector graph")
         for certificate in self.certificates:
             if certificate.policy >= len(self.policies):
                 raise ValueError(
@@ -159,11 +154,6 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         )
 
 
-def needs_graph(policy: Policy) -> bool:
-    """Whether the policy needs the selector graph, for its scores or its features."""
-    return isinstance(policy, InputPolicy) or (isinstance(policy, StagedPolicy) and bool(policy.features))
-
-
 def valid_certificates(bundle: Bundle, policy: int) -> list[Certificate]:
     """Certificates of the policy with this index that were made for exactly what the bundle holds."""
     digest = bundle.subject(policy)
@@ -180,7 +170,7 @@ def subject(
     """SHA-256 of policy, graphs, classes and model digests, in an order-free canonical form."""
     parts = {
         "policy": policy,
-        "selector": graph.sha256 if graph and needs_graph(policy) else None,
+        "selector": graph.sha256 if graph and policy.needs_features else None,
         "classes": classes,
         "models": {card.name: card.sha256 for card in models},
     }

@@ -60,6 +60,11 @@ class Graph:
         """Whether it has been opened."""
         return self._session is not None
 
+    def is_like(self, other: Graph) -> bool:
+        """Whether both are the same file with the same inputs and outputs."""
+        mine, its = self._record, other._record
+        return (mine.sha256, self._inputs, self._outputs) == (its.sha256, other._inputs, other._outputs)
+
     def open(self) -> ort.InferenceSession:
         """Open it, unless it is open.
 

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selector.answering.follower import Follower
+from selector.answering.following import StoreSelector
 from selector.answering.recent import Recalled
-from selector.answering.selector import Prediction, Selector
+from selector.answering.selector import Prediction
 from selector.answering.view import Asked
 from selector.device.background import Updater
 from selector.device.reconciler import MIN_ANSWERS, Keeper, Round
@@ -77,7 +78,7 @@ class Device:
         self._keeper = Keeper(self.store, config)
         self._variants = Variants(self.store, threads=threads)
         self._due: dict[
-            str, tuple[Selector, int, int]
+            str, tuple[StoreSelector, int, int]
         ] = {}  # task → after which inputs to look, then how many
         self._noticer = Follower(self._recognise)
         self._working = threading.Lock()
@@ -165,7 +166,7 @@ class Device:
         """Names of the installed tasks."""
         return self._variants.tasks
 
-    def selector(self, task: str | None = None) -> Selector:
+    def selector(self, task: str | None = None) -> StoreSelector:
         """The selector of the variant that answers for a task now; without a name, of the only task.
 
         Raises
@@ -346,7 +347,7 @@ class Device:
         finally:
             self._go_on()
 
-    def _notice(self, task: str, selector: Selector) -> None:
+    def _notice(self, task: str, selector: StoreSelector) -> None:
         """After an alarm, look what inputs look like, once that can be told, then less and less often."""
         seen = selector.inputs_seen
         watched, due, wait = self._due.get(task, (None, 0, 0))

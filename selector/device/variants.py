@@ -9,8 +9,8 @@ from pathlib import Path
 
 import msgspec
 
+from selector.answering.following import StoreSelector
 from selector.answering.recent import Recalled
-from selector.answering.selector import Selector
 from selector.drift.recognition import recognised
 from zoo.client.plan import served
 from zoo.errors import BundleError, CardError, ZooError
@@ -49,7 +49,7 @@ class Variants:
         self.threads = threads
         self._path = store.folder / ACTIVE_FILE
         self._active = dict(_read(self._path).tasks)
-        self._selectors: dict[str, Selector] = {}
+        self._selectors: dict[str, StoreSelector] = {}
         self._left: dict[str, Recalled] = {}  # bundle → its answers until its inputs drifted
         self._lock = threading.RLock()
 
@@ -75,7 +75,7 @@ class Variants:
         wanted = next((name for name in (self._active.get(task), task) if name in usable), None)
         return usable[wanted or min(usable)]
 
-    def selector(self, task: str) -> Selector:
+    def selector(self, task: str) -> StoreSelector:
         """The Selector of the variant that answers; raises :class:`BundleError` where it is not installed."""
         selector = self._selectors.get(task)
         if selector is None:
@@ -120,15 +120,14 @@ class Variants:
             if found is None:
                 return None
             left = selector.recalled()
-            if left is not None:
-                self._left[left.task] = msgspec.structs.replace(left, left=True)
+            self._left[left.task] = msgspec.structs.replace(left, left=True)
             if found.name == active.name:
                 selector.reset_drift()
             else:
                 self._switch(task, found)
             return _variant(found)
 
-    def rescue(self, task: str) -> Selector | None:
+    def rescue(self, task: str) -> StoreSelector | None:
         """Another Selector for a task whose own cannot answer any more; None: there is no other way."""
         with self._lock:
             before = self._selectors.pop(task, None)
@@ -156,7 +155,7 @@ class Variants:
     def lately(self) -> list[Recalled]:
         """The latest answers: of the variants that were left after an alarm, then of those that answer."""
         with self._lock:
-            found = [one for one in (it.recalled() for it in self._selectors.values()) if one is not None]
+            found = [selector.recalled() for selector in self._selectors.values()]
             names = {one.task for one in found}
             return [*(one for one in self._left.values() if one.task not in names), *found]
 
@@ -168,19 +167,19 @@ class Variants:
                     del self._left[one.task]
 
     @property
-    def selectors(self) -> dict[str, Selector]:
+    def selectors(self) -> dict[str, StoreSelector]:
         """Task → its Selector, of those that have answered."""
         return dict(self._selectors)
 
-    def _open(self, task: str, release: BundleRelease) -> Selector:
-        selector = Selector.over(self.store, release.name, threads=self.threads)
+    def _open(self, task: str, release: BundleRelease) -> StoreSelector:
+        selector = StoreSelector(self.store, release.name, threads=self.threads)
         self._selectors[task] = selector
         return selector
 
     def _switch(self, task: str, release: BundleRelease) -> None:
         """Open everything of the new variant first: answers go on with the old one meanwhile."""
         with self._lock:
-            selector = Selector.over(self.store, release.name, threads=self.threads)
+            selector = StoreSelector(self.store, release.name, threads=self.threads)
             selector.open()
             tasks = self.tasks
             active = {name: one for name, one in self._active.items() if name in tasks} | {task: release.name}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 import numpy as np
 from msgspec import Meta
-from numpy.typing import NDArray
 
-from selector.policies.rules import Floats, _sigmoid, _sigmoid_of, next_action, next_action_of
+from selector.policies.rules import DecisionCosts, Floats, next_action_of, sigmoid, sigmoid_of
 from zoo.types import Name
 
 
@@ -23,21 +22,10 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     scale: float
     offset: float
 
-
-class CascadePolicy(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind", tag="cascade"
-):
-    """Run the cheapest model first; escalate while the answer is not sure enough.
-
-    The last stage answers whatever comes to it.
-    """
-
-    stages: Annotated[tuple[Stage, ...], Meta(min_length=1)]  # cheapest first
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """Models of the chain, cheapest first."""
-        return tuple(stage.model for stage in self.stages)
+    def judge(self, log_odds: float, threshold: float) -> tuple[float, bool]:
+        """Estimated probability that the answer is right, and whether that is enough to stop here."""
+        probability = sigmoid_of(self.scale * log_odds + self.offset)
+        return probability, probability >= threshold
 
 
 class LookaheadStage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -64,6 +52,37 @@ class LookaheadStage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         """Costs of stopping and of each way to go on."""
         return (0.0, *self.costs_ms)
 
+    def judge(self, log_odds: float, threshold: float) -> tuple[float, bool]:
+        """Estimated probability that the answer is right, and whether no later one is worth its time."""
+        ways = [
+            sigmoid_of(scale * log_odds + offset)
+            for scale, offset in zip(self.scales, self.offsets, strict=True)
+        ]
+        return ways[0], next_action_of(ways, self.ways_ms, threshold, "price") == 0
+
+
+class CascadePolicy(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind", tag="cascade"
+):
+    """Run the cheapest model first; escalate while the answer is not sure enough.
+
+    The last stage answers whatever comes to it.
+    """
+
+    stages: Annotated[tuple[Stage, ...], Meta(min_length=1)]  # cheapest first
+
+    needs_features: ClassVar[bool] = False
+    threshold_is_probability: ClassVar[bool] = True
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Models of the chain, cheapest first."""
+        return tuple(stage.model for stage in self.stages)
+
+    def decision_ms(self, costs: DecisionCosts, ran: int) -> float:
+        """Milliseconds of all decisions until `ran` models have run; one model alone decides nothing."""
+        return costs.confidence_ms * ran if len(self.stages) > 1 else 0.0
+
 
 class LookaheadPolicy(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind", tag="lookahead"
@@ -75,6 +94,9 @@ class LookaheadPolicy(
     """
 
     stages: Annotated[tuple[LookaheadStage, ...], Meta(min_length=1)]  # cheapest first
+
+    needs_features: ClassVar[bool] = False
+    threshold_is_probability: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for i, stage in enumerate(self.stages):
@@ -89,43 +111,16 @@ class LookaheadPolicy(
         """Models of the chain, cheapest first."""
         return tuple(stage.model for stage in self.stages)
 
+    def decision_ms(self, costs: DecisionCosts, ran: int) -> float:
+        """Milliseconds of all decisions until `ran` models have run; one model alone decides nothing."""
+        return costs.confidence_ms * ran if len(self.stages) > 1 else 0.0
+
 
 def right_probability(stage: Stage, log_odds: Floats) -> Floats:
     """Estimated probability ``[N]`` that the stage's answers are right, from their log-odds ``[N]``."""
-    return _sigmoid(stage.scale * log_odds + stage.offset)
+    return sigmoid(stage.scale * log_odds + stage.offset)
 
 
 def way_probabilities(stage: LookaheadStage, log_odds: Floats) -> Floats:
     """Estimated probabilities ``[N, 1 + A]`` of being right when stopping, and after each way to go on."""
-    return _sigmoid(log_odds[:, np.newaxis] * np.array(stage.scales) + np.array(stage.offsets))
-
-
-def right_probability_of(stage: Stage, log_odds: float) -> float:
-    """:func:`right_probability` of one number."""
-    return _sigmoid_of(stage.scale * log_odds + stage.offset)
-
-
-def sure_enough(
-    stage: Stage | LookaheadStage, log_odds: Floats, threshold: float
-) -> tuple[Floats, NDArray[np.bool_]]:
-    """Estimated probability of being right ``[N]``, and whether to stop at this stage ``[N]``.
-
-    The last stage of a chain stops whatever this says.
-    """
-    if isinstance(stage, Stage):
-        probabilities = right_probability(stage, log_odds)
-        return probabilities, probabilities >= threshold
-    ways = way_probabilities(stage, log_odds)
-    return ways[:, 0], next_action(ways, stage.ways_ms, threshold, "price") == 0
-
-
-def sure_enough_of(stage: Stage | LookaheadStage, log_odds: float, threshold: float) -> tuple[float, bool]:
-    """:func:`sure_enough` of one number."""
-    if isinstance(stage, Stage):
-        probability = right_probability_of(stage, log_odds)
-        return probability, probability >= threshold
-    ways = [
-        _sigmoid_of(scale * log_odds + offset)
-        for scale, offset in zip(stage.scales, stage.offsets, strict=True)
-    ]
-    return ways[0], next_action_of(ways, stage.ways_ms, threshold, "price") == 0
+    return sigmoid(log_odds[:, np.newaxis] * np.array(stage.scales) + np.array(stage.offsets))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, ClassVar
 
 import msgspec
 from msgspec import Meta
 
-from selector.policies.rules import Rule
+from selector.policies.rules import DecisionCosts, Rule, next_action_of
 from zoo.types import Name
 
 
@@ -26,6 +27,8 @@ class InputPolicy(
     rule: Rule = "threshold"
     costs_ms: tuple[Annotated[float, Meta(ge=0)], ...] = ()  # of the models that may be picked; for ``price``
 
+    needs_features: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         if self.rule == "price" and len(self.costs_ms) != len(self.models):
             raise ValueError(f"costs_ms: expected {len(self.models)}, one a model, got {len(self.costs_ms)}")
@@ -38,3 +41,16 @@ class InputPolicy(
     def models(self) -> tuple[str, ...]:
         """Models that the policy may pick, cheapest first."""
         return self.among or self.order
+
+    @property
+    def threshold_is_probability(self) -> bool:
+        """Whether the threshold is a probability of being right, or the price of a millisecond."""
+        return self.rule == "threshold"
+
+    def pick(self, scores: Sequence[float], threshold: float) -> int:
+        """Which of :attr:`models` is enough, from the scores of these models alone."""
+        return next_action_of(scores, self.costs_ms, threshold, self.rule)
+
+    def decision_ms(self, costs: DecisionCosts, ran: int) -> float:
+        """Milliseconds of the one decision, whatever runs then."""
+        return costs.selector_ms

@@ -1,4 +1,4 @@
-"""Every kind of policy as one type."""
+"""Every kind of policy as one type. Each knows its models, its cost, its need of features and its rule."""
 
 from __future__ import annotations
 

@@ -1,14 +1,15 @@
-"""Policies: from scores or outputs to a model. Pure numpy, no files, no sessions.
+"""The rules that policies share: how sure an answer is, and which way to go on. Pure numpy, no sessions.
 
-The same functions decide on the device and in every simulation of training and benchmarks, so what is
-certified is what runs.
+A device decides row by row, with the functions that take one row: alone or in a batch, an input meets the
+same arithmetic. Simulations decide for all samples at once, with the functions that take arrays; a test holds
+both against each other.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,17 +22,33 @@ Rule = Literal["threshold", "price"]
 _TINY = 1e-30  # keeps log-odds finite when all other classes underflow
 
 
+class DecisionCosts(Protocol):
+    """Milliseconds of deciding on one device."""
+
+    @property
+    def selector_ms(self) -> float: ...  # input features and scores
+    @property
+    def stage_ms(self) -> float: ...  # the graph of a state, after a model ran
+    @property
+    def confidence_ms(self) -> float: ...  # looking at a model's raw confidence instead
+
+
 def softmax(logits: NDArray[np.floating]) -> Floats:
     """Class probabilities float64 ``[N, C]`` of logits ``[N, C]``."""
-    exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    shares: Floats = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return shares
+    return shares(np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True)))
 
 
-def top_log_odds(logits: NDArray[np.floating]) -> tuple[Indices, Floats]:
-    """Top class and its log-odds ``log(p / (1 - p))``, p the softmax probability.
+def shares(weights: Floats) -> Floats:
+    """Class probabilities ``[N, C]`` that are proportional to `weights`."""
+    probabilities: Floats = weights / weights.sum(axis=1, keepdims=True)
+    return probabilities
 
-    Log-odds order answers like the maximum softmax probability does, but do not saturate at 1.
+
+def confidence(logits: NDArray[np.floating]) -> tuple[list[float], Floats]:
+    """How sure answers are, and what their class probabilities are proportional to.
+
+    The log-odds ``log(p / (1 - p))`` of the top class, p its softmax probability, order answers like p does,
+    but do not saturate at 1.
 
     Parameters
     ----------
@@ -41,36 +58,39 @@ def top_log_odds(logits: NDArray[np.floating]) -> tuple[Indices, Floats]:
     Returns
     -------
     tuple
-        Class indices ``[N]`` and log-odds float64 ``[N]``.
+        N log-odds, and weights float64 ``[N, C]``; :func:`shares` of these is the :func:`softmax`. The same
+        for a row alone as in a batch, bit for bit.
     """
+    if len(logits) == 1:  # numpy's overhead on single rows would be felt beside a small model
+        row = logits[0].astype(np.float64)
+        best = row.argmax()
+        weights = np.exp(row - row[best])
+        weights[best] = 0.0
+        odds = -math.log(float(weights.sum()) + _TINY)
+        weights[best] = 1.0
+        return [odds], weights[np.newaxis]
     wide = logits.astype(np.float64)
-    top = wide.argmax(axis=1)
-    rows = np.arange(len(wide))
-    exponentials = np.exp(wide - wide[rows, top][:, np.newaxis])
-    exponentials[rows, top] = 0.0
-    return top, -np.log(exponentials.sum(axis=1) + _TINY)
+    tops = (np.arange(len(wide)), wide.argmax(axis=1))
+    weights = np.exp(wide - wide[tops][:, np.newaxis])
+    weights[tops] = 0.0
+    others = weights.sum(axis=1).tolist()
+    weights[tops] = 1.0
+    return [-math.log(other + _TINY) for other in others], weights
 
 
-def _sigmoid(odds: Floats) -> Floats:
+def sigmoid(odds: Floats) -> Floats:
+    """Probabilities of log-odds, of any shape."""
     probabilities: Floats = 1.0 / (1.0 + np.exp(np.clip(-odds, -700.0, 700.0)))
     return probabilities
 
 
-def log_odds_of(logits: NDArray[np.floating]) -> float:
-    """:func:`top_log_odds` of one row ``[C]``, several times as fast."""
-    wide = logits.astype(np.float64)
-    top = wide.argmax()
-    exponentials = np.exp(wide - wide[top])
-    exponentials[top] = 0.0
-    return -math.log(float(exponentials.sum()) + _TINY)
-
-
-def _sigmoid_of(odds: float) -> float:
+def sigmoid_of(odds: float) -> float:
+    """:func:`sigmoid` of one number."""
     return 1.0 / (1.0 + math.exp(min(max(-odds, -700.0), 700.0)))
 
 
 def choose(scores: NDArray[np.floating], threshold: float) -> Indices:
-    """The input policy's rule: the first column that reaches `threshold`, else the largest.
+    """The first column that reaches `threshold`, else the largest.
 
     Parameters
     ----------
@@ -113,7 +133,7 @@ def next_action(
     costs_ms
         Of the A ways; 0 for stopping.
     rule
-        ``threshold`` or ``price``; see :class:`StagedPolicy`.
+        ``threshold`` or ``price``; see :class:`.StagedPolicy`.
 
     Returns
     -------

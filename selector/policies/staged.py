@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
-from selector.policies.rules import Rule
+from selector.policies.rules import DecisionCosts, Rule, next_action_of
 from zoo.types import Name, Sha256, check_relative
 
 
@@ -38,6 +39,11 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     def ways_ms(self) -> tuple[float, ...]:
         """Costs of stopping and of each action, as the scores have them."""
         return (0.0, *self.costs_ms)
+
+    def next(self, scores: Sequence[float], threshold: float, rule: Rule) -> str | None:
+        """The model to run next, from the scores of stopping and of each action; None: stop here."""
+        pick = next_action_of(scores, self.ways_ms, threshold, rule) if self.actions else 0
+        return None if pick == 0 else self.actions[pick - 1][0]
 
 
 class StagedPolicy(
@@ -74,6 +80,16 @@ class StagedPolicy(
         """Models that may run, in the order in which they first appear."""
         return tuple(dict.fromkeys(name for state in self.states for name in state.ran))
 
-    def by_ran(self) -> dict[tuple[str, ...], State]:
-        """The states by what has run."""
-        return {state.ran: state for state in self.states}
+    @property
+    def needs_features(self) -> bool:
+        """Whether the states' graphs take input features."""
+        return bool(self.features)
+
+    @property
+    def threshold_is_probability(self) -> bool:
+        """Whether the threshold is a probability of being right, or the price of a millisecond."""
+        return self.rule == "threshold"
+
+    def decision_ms(self, costs: DecisionCosts, ran: int) -> float:
+        """Milliseconds of all decisions until `ran` models have run."""
+        return costs.stage_ms * ran + (costs.selector_ms if self.features else 0.0)

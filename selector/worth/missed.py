@@ -14,10 +14,8 @@ from dataclasses import dataclass
 from selector.answering.recent import Answered, Question
 from selector.bundle.bundle import Bundle, valid_certificates
 from selector.bundle.certificate import Certificate, covering
-from selector.policies.cascade import CascadePolicy, LookaheadPolicy
 from selector.policies.input import InputPolicy
 from selector.policies.policy import Policy
-from selector.policies.rules import next_action_of
 from selector.telemetry.demand import MOST_ASKED, SCHEMA_VERSION, AskedDemand, Demand
 
 
@@ -102,11 +100,8 @@ def missed(
         return Missed((bundle.reference,), math.nan) if lacking else None
     if all(name in installed for name in policy.models):
         return None
-    threshold_is_probability = isinstance(policy, CascadePolicy) or (
-        not isinstance(policy, LookaheadPolicy) and policy.rule == "threshold"
-    )
     # A price is no probability: unsure is then what lies below what the policy reaches on average.
-    wanted = certificate.threshold if threshold_is_probability else certificate.accuracy
+    wanted = certificate.threshold if policy.threshold_is_probability else certificate.accuracy
     if not isinstance(policy, InputPolicy):
         names = _along(policy.models, answer, wanted, installed)
     elif answer.scores is not None and len(answer.scores) == len(policy.order):
@@ -126,7 +121,7 @@ def _picked(
 ) -> Missed | None:
     columns = [policy.order.index(name) for name in policy.models]
     among = [scores[column] for column in columns]
-    pick = next_action_of(among, policy.costs_ms, threshold, policy.rule)
+    pick = policy.pick(among, threshold)
     if policy.models[pick] in installed:
         return None
     known = scores[policy.order.index(answered_by)] if answered_by in policy.order else math.nan

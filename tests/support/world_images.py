@@ -53,7 +53,11 @@ def recent_demand(selector: Selector) -> Demand:
     """What was asked of a selector lately, and which models were missed."""
     view = selector._view
     return demand_of(
-        view.recent.answers(), view.bundle, view.installed, name=selector.task_name or "b", since=0.0
+        view.recent.answers(),
+        view.bundle,
+        view.installed,
+        name=getattr(selector, "task_name", "") or "b",
+        since=0.0,
     )
 
 

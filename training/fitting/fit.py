@@ -10,7 +10,7 @@ import msgspec
 from tqdm import tqdm
 
 from selector.bundle.bundle import SCHEMA_VERSION as BUNDLE_VERSION
-from selector.bundle.bundle import Bundle, Calibration, DeviceCosts, SelectorGraph, needs_graph, subject
+from selector.bundle.bundle import Bundle, Calibration, DeviceCosts, SelectorGraph, subject
 from training.certificates.aim import Aim
 from training.certificates.certificates import certificates_of
 from training.data.splits import CERTIFY, FIT, TUNE
@@ -123,7 +123,7 @@ def fit_outcomes(
     step("certifying")
     graph = None if input_fit is None else _graph_record("selector", input_fit, input_fit.graph)
     scores = None if input_fit is None else _graph_record("scores", input_fit, input_fit.scores)
-    if not any(needs_graph(policy.policy) for policy in policies):
+    if not any(policy.policy.needs_features for policy in policies):
         graph = scores = None
     drift = drift_fit(outcomes, grid=grid)
     cards = zoo.cards

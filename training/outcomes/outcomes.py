@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from selector.policies.rules import top_log_odds
+from selector.policies.rules import confidence
 from training.data.splits import CERTIFY, FIT, TEST, TUNE
 from training.features.features import NAMES
 from training.outcomes.parts import (
@@ -50,19 +50,15 @@ class Outcomes:
         return len(self.labels)
 
     @cached_property
-    def _tops(self) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-        pairs = [top_log_odds(self.logits[:, j]) for j in range(len(self.models))]
-        return np.stack([top for top, _ in pairs], 1), np.stack([odds for _, odds in pairs], 1)
-
-    @property
     def predicted(self) -> NDArray[np.intp]:
         """Predicted class ``[n, M]``."""
-        return self._tops[0]
+        classes: NDArray[np.intp] = self.logits.argmax(axis=2)
+        return classes
 
-    @property
+    @cached_property
     def log_odds(self) -> NDArray[np.float64]:
-        """Log-odds of the predicted class ``[n, M]``; see :func:`selector.policies.rules.top_log_odds`."""
-        return self._tops[1]
+        """Log-odds of the predicted class ``[n, M]``; see :func:`selector.policies.rules.confidence`."""
+        return np.stack([confidence(self.logits[:, j])[0] for j in range(len(self.models))], 1)
 
     @cached_property
     def right(self) -> NDArray[np.bool_]:

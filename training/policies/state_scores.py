@@ -17,8 +17,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from selector.policies.cascade import Stage, right_probability_of
-from selector.policies.rules import log_odds_of, softmax
+from selector.policies.cascade import Stage
+from selector.policies.rules import confidence, softmax
 from training.policies.logistic import fit_logistic, log_odds, sigmoid
 from zoo.models.latency import LatencyTable, time_interleaved
 from zoo.models.model import open_session
@@ -134,13 +134,13 @@ def decision_costs_ms(zoo: Zoo, table: LatencyTable, classes: int, *, runs: int 
     width = statistics(logits, committee=True).shape[1]
     estimator = StageEstimator(classes, 2, True, np.zeros((width + 1, 2)))
     graph = open_session(estimator.to_onnx(), name="stage")
-    confidence = Stage(model="any", scale=1.0, offset=0.0)
+    any_stage = Stage(model="any", scale=1.0, offset=0.0)
     cheapest = min(zoo.names, key=lambda name: table.models[name].latency.p50_ms)
     model = zoo.model(cheapest, threads=table.threads)
     times = time_interleaved(
         {
             "stage": lambda _: graph.run(["answer", "scores"], {"logits": logits}),
-            "confidence": lambda _: right_probability_of(confidence, log_odds_of(logits[0, 0])),
+            "confidence": lambda _: any_stage.judge(confidence(logits[:, 0])[0][0], 0.5),
             "model": model.logits,
         },
         [rng.integers(0, 256, (1, *table.image, 3), dtype=np.uint8) for _ in range(8)],

@@ -12,11 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 from selector import Selector
-from selector.bundle.bundle import needs_graph
 from selector.policies.cascade import CascadePolicy, LookaheadPolicy, right_probability
 from selector.policies.constraint import Constraint
 from selector.policies.input import InputPolicy
-from selector.policies.rules import next_action, top_log_odds
+from selector.policies.rules import confidence, next_action
 from selector.policies.staged import StagedPolicy
 from tests.support.small_models import COLOURS, build_onnx, plain_image
 from tests.support.world import (
@@ -57,7 +56,7 @@ def full_cost(selector: Selector, path: tuple[str, ...]) -> float:
         each = STAGE_MS
     elif isinstance(policy, CascadePolicy | LookaheadPolicy) and len(policy.stages) > 1:
         each = CONFIDENCE_MS
-    return sum(COSTS_MS[name] + each for name in path) + needs_graph(policy) * SELECTOR_MS
+    return sum(COSTS_MS[name] + each for name in path) + policy.needs_features * SELECTOR_MS
 
 
 @all_kinds
@@ -128,7 +127,7 @@ def test_a_cascade_stops_when_sure_and_escalates_when_not(world: World) -> None:
     assert certificate is not None
     assert isinstance(selector.policy, CascadePolicy)
     logits = world.zoo.model("tiny").logits(unsure_image(world)[np.newaxis])
-    first = right_probability(selector.policy.stages[0], top_log_odds(logits)[1])
+    first = right_probability(selector.policy.stages[0], np.array(confidence(logits)[0]))
     assert first[0] < certificate.threshold
     assert selector.predict(plain_image("red")).probability >= certificate.threshold
 
@@ -180,10 +179,10 @@ def test_warming_up_opens_all_that_may_be_needed(world: World) -> None:
         selector.warm_up(12, 12)
         engine = selector._engine
         assert sorted(engine._models) == ["full", "small", "tiny"]
-        assert (engine._graph is not None and engine._graph.opened) == (kind in ("input", "probe"))
         policy = selector.policy
-        states = policy.by_ran() if isinstance(policy, StagedPolicy) else {}
-        assert {ran for ran, graph in engine._stages.items() if graph.opened} == set(states)
+        states = {state.ran for state in policy.states} if isinstance(policy, StagedPolicy) else set()
+        features = {"selector"} if kind in ("input", "probe") else set()
+        assert {name for name, graph in engine._graphs.items() if graph.opened} == states | features
 
 
 def test_a_missing_model_file_is_a_model_that_is_not_installed(world: World, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from selector import Selector
+from selector.answering.following import StoreSelector
 from selector.drift.monitor import DriftStatus
 from tests.support.small_models import build_onnx
 from tests.support.small_store import Shelf
@@ -108,7 +109,7 @@ def test_a_store_carries_the_reference_and_the_state_over(world: World, tmp_path
     bundle = Selector.load(world.watched["cascade"]).bundle
     names = [card.name for card in bundle.models]
     shelf.install(*names)
-    selector = Selector.over(shelf.store, shelf.name)
+    selector = StoreSelector(shelf.store, shelf.name)
     for image in environment_images(world, "dark", 100):
         selector.predict(image)
     shelf.install(bundle.reference)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-import selector.answering.selector
+import selector.answering.following
 from selector import Selector
+from selector.answering.following import StoreSelector
 from tests.support.fresh_interpreter import HEAVY, loaded_after
 from tests.support.small_device import until
 from tests.support.small_models import COLOURS, plain_image
@@ -30,7 +31,7 @@ def shelf(world: World, tmp_path: Path) -> Shelf:
 def test_it_answers_like_the_bundle_in_its_folder(world: World, tmp_path: Path, kind: Kind) -> None:
     shelf = Shelf(world.bundles[kind], tmp_path / "store")
     shelf.install("tiny", "small", "full")
-    over, loaded = Selector.over(shelf.store, "colours"), Selector.load(world.bundles[kind])
+    over, loaded = StoreSelector(shelf.store, "colours"), Selector.load(world.bundles[kind])
     assert (over.models, over.certificates, over.classes) == (loaded.models, loaded.certificates, COLOURS)
     for precision in (0.85, 0.9, 0.999):
         for image in some_images(world, 30):
@@ -40,9 +41,9 @@ def test_it_answers_like_the_bundle_in_its_folder(world: World, tmp_path: Path, 
 
 ANSWER = """
 import sys, numpy as np
-from selector import Selector
+from selector.answering.following import StoreSelector
 from zoo.store.store import Store
-selector = Selector.over(Store.open(sys.argv[1]), "colours")
+selector = StoreSelector(Store.open(sys.argv[1]), "colours")
 assert selector.predict(np.zeros((8, 8, 3), np.uint8)).label
 assert len(selector.recalled().answers) == 1
 """
@@ -58,17 +59,17 @@ def test_answering_from_a_store_imports_nothing_heavy(shelf: Shelf) -> None:
 def test_it_needs_its_bundle_and_a_model(shelf: Shelf) -> None:
     shelf.install("tiny", bundle=False)
     with pytest.raises(BundleError, match="expected the bundle 'colours'"):
-        Selector.over(shelf.store, "colours")
+        StoreSelector(shelf.store, "colours")
     shelf.install()
     with pytest.raises(BundleError, match="at least one of the models tiny, small, full to be inst"):
-        Selector.over(shelf.store, "colours")
+        StoreSelector(shelf.store, "colours")
     with pytest.raises(BundleError, match="at least one thread"):
-        Selector.over(shelf.store, "colours", threads=0)
+        StoreSelector(shelf.store, "colours", threads=0)
 
 
 def test_it_follows_the_best_policy_for_what_is_installed(shelf: Shelf) -> None:
     shelf.install("tiny")
-    selector = Selector.over(shelf.store, "colours")
+    selector = StoreSelector(shelf.store, "colours")
     assert not selector.update()
     levels = {("tiny",): selector.certified_precisions[-1]}
     for models in (("tiny", "small"), ("tiny", "full"), ("full",)):
@@ -86,7 +87,7 @@ def test_it_follows_the_best_policy_for_what_is_installed(shelf: Shelf) -> None:
 
 def test_open_sessions_are_kept_and_new_ones_are_open_before_the_switch(shelf: Shelf) -> None:
     shelf.install("tiny")
-    selector = Selector.over(shelf.store, "colours")
+    selector = StoreSelector(shelf.store, "colours")
     shelf.install("tiny", "full")
     selector.update()
     assert not selector._engine._models  # nothing was asked yet, so nothing has to be fast
@@ -102,9 +103,9 @@ def test_open_sessions_are_kept_and_new_ones_are_open_before_the_switch(shelf: S
 
 
 def test_what_was_replaced_is_closed_in_the_background(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selector.answering.selector, "LEAVE_S", 0.01)
+    monkeypatch.setattr(selector.answering.following, "VIEW_RELEASE_DELAY_S", 0.01)
     shelf.install("tiny", "small")
-    over = Selector.over(shelf.store, "colours")
+    over = StoreSelector(shelf.store, "colours")
     over.warm_up()
     gone = weakref.ref(over._engine._models["small"])
     shelf.install("tiny")
@@ -116,21 +117,21 @@ def test_what_was_replaced_is_closed_in_the_background(shelf: Shelf, monkeypatch
 def test_graphs_are_kept_too(world: World, tmp_path: Path, kind: Kind) -> None:
     shelf = Shelf(world.bundles[kind], tmp_path / "store")
     shelf.install("tiny", "small", "full")
-    selector = Selector.over(shelf.store, "colours")
+    selector = StoreSelector(shelf.store, "colours")
     selector.warm_up(12, 12)
     before = selector._engine
     shelf.commit([shelf.model_release(name) for name in ("full", "small", "tiny")], [shelf.bundle_release()])
     assert selector.update()
     after = selector._engine
     assert after is not before
-    assert after._graph is before._graph is not None
-    assert after._stages == before._stages
+    assert after._graphs == before._graphs != {}
+    assert all(graph.opened for graph in after._graphs.values())
     assert after._models == before._models
 
 
 def test_an_answer_that_finds_its_model_gone_is_given_by_those_that_are_there(shelf: Shelf) -> None:
     shelf.install("tiny", "full")
-    selector = Selector.over(shelf.store, "colours")
+    selector = StoreSelector(shelf.store, "colours")
     shelf.install("small")  # nothing is open yet, and nobody called update
     found = selector.predict(plain_image("blue"), 0.85)
     assert (found.path, found.label, found.certified) == (("small",), "blue", True)
@@ -142,7 +143,7 @@ def test_an_answer_that_finds_its_model_gone_is_given_by_those_that_are_there(sh
 
 def test_open_models_answer_when_the_store_has_nothing_left(shelf: Shelf) -> None:
     shelf.install("tiny")
-    selector = Selector.over(shelf.store, "colours")
+    selector = StoreSelector(shelf.store, "colours")
     selector.predict(plain_image("red"), 0.79)
     shelf.commit([])
     with pytest.raises(BundleError, match="expected the bundle 'colours'"):
@@ -156,7 +157,7 @@ def test_open_models_answer_when_the_store_has_nothing_left(shelf: Shelf) -> Non
 
 def test_a_model_that_is_gone_without_another_is_an_error(shelf: Shelf) -> None:
     shelf.install("tiny")
-    selector = Selector.over(shelf.store, "colours")
+    selector = StoreSelector(shelf.store, "colours")
     shelf.commit([])
     with pytest.raises(ModelNotFoundError):
         selector.predict(plain_image("red"))
@@ -165,9 +166,9 @@ def test_a_model_that_is_gone_without_another_is_an_error(shelf: Shelf) -> None:
 def test_answers_alone_are_enough_to_notice_what_was_installed(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(selector.answering.selector, "LOOK_S", 0.0)
+    monkeypatch.setattr(selector.answering.following, "STORE_CHECK_INTERVAL_S", 0.0)
     shelf.install("tiny")
-    chooser = Selector.over(shelf.store, "colours")
+    chooser = StoreSelector(shelf.store, "colours")
     image = plain_image("red")
     chooser.predict(image)
     shelf.install("tiny", "full")
@@ -179,9 +180,9 @@ def test_answers_alone_are_enough_to_notice_what_was_installed(
 
 
 def test_the_store_learns_what_answers(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selector.answering.selector, "LOOK_S", 0.0)
+    monkeypatch.setattr(selector.answering.following, "STORE_CHECK_INTERVAL_S", 0.0)
     shelf.install("tiny", "small", "full")
-    chooser = Selector.over(shelf.store, "colours")
+    chooser = StoreSelector(shelf.store, "colours")
     chooser.warm_up()  # opening counts as use
     before = shelf.store.usage()
     until(lambda: time.time() > max(before.values()))
@@ -194,7 +195,7 @@ def test_the_store_learns_what_answers(shelf: Shelf, monkeypatch: pytest.MonkeyP
 
 def test_another_bundle_starts_counting_anew(world: World, shelf: Shelf, tmp_path: Path) -> None:
     shelf.install("tiny")
-    selector = Selector.over(shelf.store, "colours")
+    selector = StoreSelector(shelf.store, "colours")
     selector.predict(plain_image("red"))
     shelf.install("tiny", "small")
     selector.update()
@@ -210,7 +211,7 @@ def test_another_bundle_starts_counting_anew(world: World, shelf: Shelf, tmp_pat
 def test_every_answer_is_given_while_models_come_and_go(world: World, shelf: Shelf) -> None:
     """The one thing that must never happen: an answer that fails because something was installed."""
     shelf.install("tiny", "small")
-    selector = Selector.over(shelf.store, "colours")
+    selector = StoreSelector(shelf.store, "colours")
     images, stop, failed, answers = some_images(world, 40), threading.Event(), [], [0, 0, 0]
 
     def answer(which: int) -> None:

@@ -17,20 +17,18 @@ from selector.policies.cascade import (
     LookaheadStage,
     Stage,
     right_probability,
-    right_probability_of,
-    sure_enough,
-    sure_enough_of,
+    way_probabilities,
 )
 from selector.policies.constraint import check_precision
 from selector.policies.input import InputPolicy
 from selector.policies.rules import (
     choose,
+    confidence,
     escalate,
-    log_odds_of,
     next_action,
     next_action_of,
+    shares,
     softmax,
-    top_log_odds,
 )
 from zoo.errors import PrecisionError
 
@@ -82,21 +80,41 @@ def test_probabilities_sum_to_one_and_keep_the_order(values: Any) -> None:
 
 @given(logits)
 def test_log_odds_are_finite_and_those_of_the_softmax(values: Any) -> None:
-    top, odds = top_log_odds(values)
+    odds = np.array(confidence(values)[0])
     assert np.isfinite(odds).all()
-    np.testing.assert_array_equal(top, values.argmax(axis=1))
-    shares = softmax(values)[np.arange(len(values)), top]
-    inside = shares < 1 - 1e-6  # beyond, the softmax has no digits left
-    np.testing.assert_allclose(odds[inside], np.log(shares[inside] / (1 - shares[inside])), atol=1e-6)
+    top = softmax(values).max(axis=1)
+    inside = top < 1 - 1e-6  # beyond, the softmax has no digits left
+    np.testing.assert_allclose(odds[inside], np.log(top[inside] / (1 - top[inside])), atol=1e-6)
+
+
+def assert_alike(values: Any) -> None:
+    odds, weights = confidence(values)
+    alone = [confidence(row[np.newaxis]) for row in values]
+    assert [one[0][0] for one in alone] == odds
+    assert [shares(one[1])[0].tolist() for one in alone] == shares(weights).tolist()
+    assert shares(weights).tolist() == softmax(values).tolist()
+
+
+@given(logits)
+def test_one_row_is_as_sure_as_it_is_in_a_batch_bit_for_bit(values: Any) -> None:
+    assert_alike(values)
+
+
+def test_many_classes_and_rows_are_summed_like_one_row_bit_for_bit() -> None:
+    rng = np.random.default_rng(0)
+    for rows, classes in ((64, 10), (7, 1000), (200, 3), (1, 257)):
+        values = rng.normal(0, 5, (rows, classes)).astype(np.float32)
+        assert_alike(values)
 
 
 @given(logits, st.floats(-5, 5), st.floats(-5, 5))
-def test_one_row_gives_what_a_batch_gives(values: Any, scale: float, offset: float) -> None:
+def test_a_stage_is_as_sure_as_simulations_say(values: Any, scale: float, offset: float) -> None:
     stage = Stage(model="m", scale=scale, offset=offset)
-    batch = right_probability(stage, top_log_odds(values)[1])
-    assert np.isfinite(batch).all()
-    single = [right_probability_of(stage, log_odds_of(row)) for row in values]
-    np.testing.assert_allclose(batch, single, rtol=1e-9, atol=1e-300)
+    simulated = right_probability(stage, np.array(confidence(values)[0]))
+    assert np.isfinite(simulated).all()
+    alone = [stage.judge(odds, 0.5) for odds in confidence(values)[0]]
+    np.testing.assert_allclose(simulated, [probability for probability, _ in alone], rtol=1e-9, atol=1e-300)
+    assert all(enough == (probability >= 0.5) for probability, enough in alone)
 
 
 @pytest.mark.parametrize("precision", [0, 1, -0.1, 1.1, float("nan"), float("inf"), "high", "", None, [0.5]])
@@ -137,21 +155,20 @@ def test_look_ahead_goes_on_as_long_as_it_pays() -> None:
     # right with probability 1/2 whatever it says; the others, so it hopes, with 0.73 and 0.88
     first = LookaheadStage(model="a", scales=(0, 0, 0), offsets=(0, 1, 2), costs_ms=(1.0, 3.0))
     for price, stops in {0.0: False, 0.1: False, 0.22: False, 0.24: True, 9.0: True}.items():
-        assert sure_enough_of(first, 1.0, price) == (0.5, stops)
-        probability, enough = sure_enough(first, np.ones(3), price)
-        assert (probability.tolist(), enough.tolist()) == ([0.5] * 3, [stops] * 3)
+        assert first.judge(1.0, price) == (0.5, stops)
 
 
 @given(st.floats(-60, 60), st.floats(0, 1), st.integers(1, 4))
-def test_look_ahead_of_one_image_is_that_of_a_batch(odds: float, price: float, ways: int) -> None:
+def test_look_ahead_of_one_image_is_that_of_simulations(odds: float, price: float, ways: int) -> None:
     rng = np.random.default_rng(ways)
     scales, offsets = rng.normal(0, 0.3, ways).tolist(), rng.normal(0, 1, ways).tolist()
     costs = np.cumsum(rng.random(ways - 1)).tolist()
     stage = LookaheadStage(model="a", scales=tuple(scales), offsets=tuple(offsets), costs_ms=tuple(costs))
-    one, many = sure_enough_of(stage, odds, price), sure_enough(stage, np.array([odds]), price)
-    assert one[0] == pytest.approx(many[0][0])
-    assert one[1] == many[1][0]
-    assert one[1] or ways > 1
+    probability, enough = stage.judge(odds, price)
+    simulated = way_probabilities(stage, np.array([odds]))
+    assert probability == pytest.approx(simulated[0, 0])
+    assert enough == (next_action(simulated, stage.ways_ms, price, "price")[0] == 0)
+    assert enough or ways > 1
 
 
 @pytest.mark.parametrize(

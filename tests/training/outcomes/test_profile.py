@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from selector.policies.rules import top_log_odds
+from selector.policies.rules import confidence
 from tests.support.small_models import COLOURS, add_colours, build_onnx
 from tests.support.world import COLOUR_SPLITS, World, colour_images, colour_zoo
 from training.data.images import ArrayImages, LabelledImages
@@ -81,7 +81,7 @@ def test_outcomes_are_what_the_models_answer(world: World) -> None:
             card = world.zoo.card(name)
             logits = world.zoo.model(name).logits(image)[:, [card.classes.index(c) for c in COLOURS]]
             np.testing.assert_allclose(outcomes.logits[row, j], logits[0], atol=1e-4)
-            assert outcomes.log_odds[row, j] == pytest.approx(top_log_odds(logits)[1][0], abs=1e-3)
+            assert outcomes.log_odds[row, j] == pytest.approx(confidence(logits)[0][0], abs=1e-3)
     assert (outcomes.right == (outcomes.logits.argmax(2) == outcomes.labels[:, None])).all()
 
 

@@ -1,0 +1,142 @@
+"""A Selector over a device's store: it follows what is installed and evicted while it answers."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+
+from selector.answering.follower import Follower, breathe
+from selector.answering.recent import Recalled
+from selector.answering.selector import Selector, check_threads
+from selector.answering.view import View
+from selector.bundle.source import StoreSource, state_of
+from zoo.errors import ZooError
+from zoo.store.store import Store
+
+STORE_CHECK_INTERVAL_S = 1.0  # how often answers have the store looked at
+VIEW_RELEASE_DELAY_S = 1.0  # until no answer uses what was replaced any more
+
+
+class StoreSelector(Selector):
+    """Answers with what is installed in a device's store.
+
+    The store is looked at when :meth:`update` is called, and in the background from time to time while images
+    are answered. Safe to use from several threads at once.
+
+    Parameters
+    ----------
+    store
+        The store of the device.
+    task
+        Name of the installed bundle.
+    threads, device, watch
+        As for :meth:`.Selector.load`.
+
+    Raises
+    ------
+    BundleError
+        When the bundle is not installed, or none of its models is.
+    DigestError, CardError, SchemaVersionError
+        When the bundle's record is damaged or of another version.
+    """
+
+    def __init__(
+        self, store: Store, task: str, *, threads: int = 1, device: str | None = None, watch: bool = True
+    ) -> None:
+        check_threads(threads)
+        self.store = store
+        self.task_name = task
+        self._device = device
+        self._watch = watch
+        self._seen = state_of(store)  # the store's state that the view was made from
+        super().__init__(self._view_of_store(threads), store.folder, threads=threads)
+        self._look_at = time.perf_counter() + STORE_CHECK_INTERVAL_S
+        self._switching = threading.Lock()
+        self._left: list[View] = []  # replaced, kept while answers may still use them
+        self._problem: ZooError | None = None
+        self._follower = Follower(self._follow)
+
+    def _view_of_store(self, threads: int, before: View | None = None) -> View:
+        """The view of what the store holds now; raises :class:`ZooError` where that cannot answer."""
+        source = StoreSource.of(self.store, self.task_name)
+        breathe()
+        bundle = source.bundle()
+        breathe()
+        return View(
+            bundle,
+            source,
+            source.held(bundle),
+            threads=threads,
+            device=self._device,
+            watch=self._watch,
+            before=before,
+        )
+
+    @property
+    def problem(self) -> ZooError | None:
+        """Why the latest state of the store could not be followed; None where it is followed."""
+        return self._problem
+
+    def update(self) -> bool:
+        """Switch to the models and the bundle that the store holds now; True when that changed anything.
+
+        Costs one look at a file when nothing was installed or evicted. Other threads answer with the models
+        that they have until the new ones are open, and every answer ends with those it began with.
+
+        Raises
+        ------
+        ZooError
+            When the new state cannot be followed. The Selector goes on with the old one, as far as its
+            models are open or still there, and tries again when the store has changed.
+        """
+        with self._switching:
+            seen = state_of(self.store)
+            if seen == self._seen:
+                return False
+            self._seen = seen
+            try:
+                view = self._view_of_store(self.threads, before=self._view)
+                if self._view.engine.in_use:
+                    view.engine.open(view.needed)
+            except ZooError as error:
+                self._problem = error
+                raise
+            self._left.append(self._view)  # or the answer that leaves it last would close its sessions
+            self._follower.wake()
+            self._view = view
+            self._problem = None
+            return True
+
+    def recalled(self) -> Recalled:
+        """The latest answers, for another process to work out what they ask for."""
+        view = self._view
+        source = view.engine.source
+        assert isinstance(source, StoreSource)
+        return view.recent.recalled(self.task_name, source.release.record.sha256, self.drift)
+
+    def _look(self, now: float) -> None:
+        """Have the store looked at in the background, if that is due."""
+        if now > self._look_at:
+            self._look_at = now + STORE_CHECK_INTERVAL_S
+            self._follower.wake()
+
+    def _after_loss(self, view: View) -> View | None:
+        while self._view is view:
+            with contextlib.suppress(ZooError):
+                self.update()
+            if state_of(self.store) == self._seen:
+                break
+        return None if self._view is view else self._view
+
+    def _follow(self) -> None:
+        """Tell the store what was used, follow it, and close what was replaced."""
+        for name in self._view.recent.used():
+            self.store.touch(name)
+        with contextlib.suppress(ZooError):  # kept as `problem`; what is installed goes on answering
+            self.update()
+        if self._left:
+            time.sleep(VIEW_RELEASE_DELAY_S)
+            while self._left:
+                self._left.pop()
+                breathe()

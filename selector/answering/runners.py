@@ -1,0 +1,206 @@
+"""Runners: how each kind of policy answers images, one or many at a time.
+
+A runner decides for every image alone, with the rule of its policy, and runs each model once for all images
+that come to it. So an image in a batch is decided like the same image alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selector.policies.cascade import CascadePolicy, LookaheadPolicy, LookaheadStage, Stage
+from selector.policies.input import InputPolicy
+from selector.policies.policy import Policy
+from selector.policies.rules import confidence, shares, softmax
+from selector.policies.staged import StagedPolicy, State
+
+_UNKNOWN = float("nan")
+_Kind = TypeVar("_Kind", bound=np.generic)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What happened to one image."""
+
+    model: str  # the model whose answer counts
+    path: tuple[str, ...]  # all models that ran (or would run), in order
+    probability: float  # estimated probability that the answer is right; NaN where nothing estimates it
+    answer: NDArray[np.float64] | None  # class probabilities [C]; None where the model was only picked
+    scores: Sequence[float] | None = None  # of all models, in the policy's order, where the policy has them
+    # log-odds of the first model's answer, where that is the same model for every image
+    confidence: float | None = None
+
+
+class Sessions(Protocol):
+    """What a runner runs; images are uint8 ``[N, H, W, 3]``, checked."""
+
+    def logits(self, name: str, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Logits ``[N, C]`` of one model, in the order of the bundle's classes."""
+        ...
+
+    def scores(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Scores ``[N, M]`` of the selector graph."""
+        ...
+
+    def features(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Features ``[N, F]`` of the selector graph."""
+        ...
+
+    def judge(
+        self, state: State, logits: NDArray[np.float32], features: NDArray[np.float32] | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Answers ``[N, C]`` and scores ``[N, 1 + A]`` of a state, from logits ``[N, K, C]``."""
+        ...
+
+
+class Runner(Protocol):
+    """Answers images by one policy."""
+
+    def run(
+        self, sessions: Sessions, batch: NDArray[np.uint8], threshold: float, *, answer: bool
+    ) -> list[Outcome]:
+        """Outcomes of images ``[N, H, W, 3]``; without `answer`, no model runs that is not needed to pick."""
+        ...
+
+
+def runner_of(policy: Policy, *, confident: bool) -> Runner:
+    """The runner of a policy.
+
+    Parameters
+    ----------
+    confident
+        Whether outcomes are to have the log-odds of the first model's answer where the policy does not need
+        them itself.
+    """
+    if isinstance(policy, InputPolicy):
+        return _InputRunner(policy)
+    if isinstance(policy, StagedPolicy):
+        return _StagedRunner(policy, confident=confident)
+    return _CascadeRunner(policy)
+
+
+def run_alone(
+    name: str, sessions: Sessions, batch: NDArray[np.uint8], *, answer: bool, confident: bool
+) -> list[Outcome]:
+    """Outcomes of one model that answers every image; nothing estimates how often it is right.
+
+    Parameters
+    ----------
+    confident
+        Whether its log-odds are wanted.
+    """
+    if not answer:
+        return [Outcome(name, (name,), _UNKNOWN, None)] * len(batch)
+    log_odds, weights = confidence(sessions.logits(name, batch))
+    return [
+        Outcome(name, (name,), _UNKNOWN, row, None, odds if confident else None)
+        for row, odds in zip(shares(weights), log_odds, strict=True)
+    ]
+
+
+class _InputRunner:
+    """Scores first, then one model for each image."""
+
+    def __init__(self, policy: InputPolicy) -> None:
+        self._policy = policy
+        self._columns = [policy.order.index(name) for name in policy.models]
+
+    def run(
+        self, sessions: Sessions, batch: NDArray[np.uint8], threshold: float, *, answer: bool
+    ) -> list[Outcome]:
+        policy, columns = self._policy, self._columns
+        every = sessions.scores(batch).tolist()
+        picked: dict[int, list[int]] = {}
+        for image, scores in enumerate(every):
+            pick = policy.pick([scores[column] for column in columns], threshold)
+            picked.setdefault(pick, []).append(image)
+        outcomes: dict[int, Outcome] = {}
+        for pick, images in picked.items():
+            name, column = policy.models[pick], columns[pick]
+            answers = softmax(sessions.logits(name, _part(batch, images))) if answer else None
+            for i, image in enumerate(images):
+                scores = every[image]
+                found = None if answers is None else answers[i]
+                outcomes[image] = Outcome(name, (name,), scores[column], found, scores)
+        return _in_order(outcomes)
+
+
+class _CascadeRunner:
+    """One model after the other, as long as its raw confidence says so."""
+
+    def __init__(self, policy: CascadePolicy | LookaheadPolicy) -> None:
+        names = policy.models
+        stages: tuple[Stage | LookaheadStage, ...] = policy.stages
+        self._steps = [(stage, names[: i + 1], i + 1 == len(names)) for i, stage in enumerate(stages)]
+
+    def run(
+        self, sessions: Sessions, batch: NDArray[np.uint8], threshold: float, *, answer: bool
+    ) -> list[Outcome]:
+        outcomes: dict[int, Outcome] = {}
+        images = list(range(len(batch)))  # that no model was sure enough of so far
+        for stage, path, is_last in self._steps:
+            log_odds, weights = confidence(sessions.logits(stage.model, _part(batch, images)))
+            if len(path) == 1:
+                confidences = log_odds
+            judged = [stage.judge(odds, threshold) for odds in log_odds]
+            done = [i for i, (_, enough) in enumerate(judged) if enough or is_last]
+            if done:
+                for i, row in zip(done, shares(_part(weights, done)), strict=True):
+                    image = images[i]
+                    found = Outcome(stage.model, path, judged[i][0], row, None, confidences[image])
+                    outcomes[image] = found
+            if len(done) == len(images):
+                break
+            images = [image for image, (_, enough) in zip(images, judged, strict=True) if not enough]
+        return _in_order(outcomes)
+
+
+class _StagedRunner:
+    """A first model, then what the scores of each state say."""
+
+    def __init__(self, policy: StagedPolicy, *, confident: bool) -> None:
+        self._policy, self._confident = policy, confident
+        self._states = {state.ran: state for state in policy.states}
+
+    def run(
+        self, sessions: Sessions, batch: NDArray[np.uint8], threshold: float, *, answer: bool
+    ) -> list[Outcome]:
+        policy = self._policy
+        features = sessions.features(batch) if policy.features else None
+        outcomes: dict[int, Outcome] = {}
+        first = policy.states[0].ran
+        logits = sessions.logits(first[0], batch)
+        confidences = confidence(logits)[0] if self._confident else [None] * len(logits)
+        waiting = [(first, list(range(len(batch))), logits[:, np.newaxis])]
+        while waiting:
+            ran, images, rows = waiting.pop()
+            state = self._states[ran]
+            known = None if features is None else _part(features, images)
+            answers, scores = sessions.judge(state, rows, known)
+            ways: dict[str, list[int]] = {}
+            for i, row in enumerate(scores.tolist()):
+                name = state.next(row, threshold, policy.rule)
+                if name is None:
+                    found = answers[i].astype(np.float64)
+                    outcomes[images[i]] = Outcome(ran[-1], ran, row[0], found, None, confidences[images[i]])
+                else:
+                    ways.setdefault(name, []).append(i)
+            for name, going in ways.items():
+                on = [images[i] for i in going]
+                more = sessions.logits(name, _part(batch, on))[:, np.newaxis]
+                waiting.append(((*ran, name), on, np.concatenate([_part(rows, going), more], axis=1)))
+        return _in_order(outcomes)
+
+
+def _part(values: NDArray[_Kind], rows: list[int]) -> NDArray[_Kind]:
+    """Some rows, ascending; all of them are not copied."""
+    return values if len(rows) == len(values) else values[rows]
+
+
+def _in_order(outcomes: dict[int, Outcome]) -> list[Outcome]:
+    return [outcomes[image] for image in range(len(outcomes))]

@@ -1,0 +1,42 @@
+"""Watching: a monitor is told what answered images look like and how sure the models were."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from selector.answering.batches import Images, Pieces, run_pieces
+from selector.answering.engine import Engine
+from selector.answering.runners import Outcome
+from selector.drift.monitor import Monitor
+
+
+class Watch:
+    """The monitor of a bundle with the engine that computes what it looks at."""
+
+    def __init__(self, engine: Engine, monitor: Monitor) -> None:
+        self._engine = engine
+        self.monitor = monitor
+
+    @property
+    def alarm(self) -> bool:
+        """Whether inputs are not like those of the certificates any more."""
+        return self.monitor.alarm
+
+    def notice(self, images: Images, pieces: Pieces | None, outcomes: Sequence[Outcome]) -> None:
+        """Note images in pieces, or one batch as it is, with what became of them."""
+        monitor = self.monitor
+        alone = len(outcomes) == 1
+        if alone and monitor.passes():
+            return
+        if pieces is None:
+            assert isinstance(images, np.ndarray)
+            features = [*self._engine.watched(images)]
+        else:
+            features = run_pieces(lambda batch: [*self._engine.watched(batch)], images, pieces)
+        for values, outcome in zip(features, outcomes, strict=True):
+            if not alone and monitor.passes():
+                continue
+            confidence = outcome.confidence
+            monitor.update(values, None if confidence is None else (outcome.path[0], confidence))
