@@ -16,7 +16,7 @@ import pytest
 from selector import Bundle, Selector
 from selector.bundle.bundle import SelectorGraph
 from tests.support.fresh_interpreter import ROOT
-from tests.support.pages import HISTORY, PAGES, anchors_of, blocks_of, code_words_of, links_of, text_of
+from tests.support.pages import HISTORY, PAGES, anchors_of, code_words_of, links_of, programs_of, text_of
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 every_current_page = pytest.mark.parametrize(
@@ -91,10 +91,10 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 @every_current_page
 def test_python_in_a_page_imports_what_exists(page: Path) -> None:
-    for block in blocks_of(page, "python"):
-        if page.name == "api.md" and not block.startswith("from "):
+    for program in programs_of(page):
+        if page.name == "api.md" and not program.startswith("from "):
             continue  # a signature
-        for node in ast.walk(ast.parse(block)):
+        for node in ast.walk(ast.parse(program)):
             if isinstance(node, ast.ImportFrom):
                 module = imported(node.module or "")
                 assert not [one.name for one in node.names if not hasattr(module, one.name)]

@@ -28,6 +28,12 @@ def blocks_of(page: Path, language: str) -> list[str]:
     return [body for name, body in _BLOCK.findall(text_of(page)) if name == language]
 
 
+def programs_of(page: Path) -> list[str]:
+    """Python in a page: whole blocks, and what stands between the quotes of ``python -c``."""
+    one_liners = [body for body in blocks_of(page, "") if body.startswith('python -c "')]
+    return blocks_of(page, "python") + [body.split('"', 1)[1].rsplit('"', 1)[0] for body in one_liners]
+
+
 def links_of(page: Path) -> list[str]:
     """Targets of links and pictures that lie in the repository."""
     found = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", prose_of(page)))
