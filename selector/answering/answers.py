@@ -16,7 +16,7 @@ from selector.answering.view import Course, View
 class Selection:
     """Which model is enough for an input."""
 
-    model: str
+    model: str  # the cheapest that is enough
     probability: float  # estimated probability that its answer is right
     cost_ms: float  # expected time of the whole answer on the bundle's device, selection included
     certified: bool  # whether a certificate covers this choice at the asked precision
@@ -26,13 +26,13 @@ class Selection:
 class Prediction:
     """An answer and how it came about."""
 
-    label: str
+    label: str  # name of the most probable class
     probabilities: NDArray[np.float64]  # [C], in the order of Selector.classes
     model: str  # the model that gave the answer, the last one of a committee
     path: tuple[str, ...]  # all models that ran, in order
-    probability: float  # estimated probability that the answer is right
+    probability: float  # estimated probability that the answer is right; NaN where nothing estimates it
     latency_ms: float  # wall-clock time of this answer; in a batch, the mean over the batch
-    certified: bool
+    certified: bool  # whether a certificate covers what was asked
 
 
 def selection(outcome: Outcome, course: Course, view: View) -> Selection:

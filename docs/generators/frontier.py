@@ -1,0 +1,114 @@
+"""The picture of the frontier: accuracy against time, from the table of suite ``cifar10``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from generators.packages import label
+
+SUITE = "## Suite `cifar10`:"
+ROW = re.compile(
+    r"^(?P<name>\S+(?: 0\.\d+)?) +(?P<kind>single|ours|oracle) .*?"
+    r"(?P<accuracy>\d+\.\d) ± \d+\.\d % +~?(?P<ms>\d+\.\d+) ",
+    re.MULTILINE,
+)
+WIDTH, HEIGHT = 820, 440
+LEFT, RIGHT, UP, DOWN = 74, 30, 60, 78
+OURS, SINGLE, INT8, GREY = "#0969da", "#6e7781", "#bc4c00", "#57606a"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One method: accuracy in percent, mean time in milliseconds."""
+
+    name: str
+    kind: str
+    accuracy: float
+    ms: float
+
+
+def points(text: str) -> list[Point]:
+    """The rows of the first table of the suite."""
+    table = text.split("```\n")[3]
+    return [
+        Point(row["name"], row["kind"], float(row["accuracy"]), float(row["ms"]))
+        for row in ROW.finditer(table)
+    ]
+
+
+def frontier_picture(page: Path) -> str:
+    """An SVG of single models and of the selector at several precisions."""
+    suite = page.read_text("utf-8").split(SUITE, 1)[1].split("\n## ")[0]
+    found = points(suite)
+    ours = [one for one in found if one.kind == "ours"]
+    singles = [one for one in found if one.kind == "single"]
+    most_ms = max(one.ms for one in singles) * 1.12
+    low, high = int(min(one.accuracy for one in singles)) - 1, int(max(one.accuracy for one in ours)) + 1
+    bottom, right = HEIGHT - DOWN, WIDTH - RIGHT
+
+    def x(ms: float) -> float:
+        return LEFT + ms / most_ms * (right - LEFT)
+
+    def y(accuracy: float) -> float:
+        return bottom - (accuracy - low) / (high - low) * (bottom - UP)
+
+    parts = [
+        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {HEIGHT}' width='{WIDTH}' "
+        f"height='{HEIGHT}' role='img' aria-label='Accuracy and mean time, single models and selector'>",
+        f"<rect width='{WIDTH}' height='{HEIGHT}' rx='10' fill='#ffffff'/>",
+        label(LEFT, 30, "More right answers in less time", size=17, weight=600),
+        label(LEFT, 49, "CIFAR-10 as JPEG, four ResNets, float and 8-bit, one thread", size=13, colour=GREY),
+    ]
+    for accuracy in range(low, high + 1):
+        parts.append(line(x(0), y(accuracy), right, y(accuracy), "#d8dee4"))
+        parts.append(label(LEFT - 10, y(accuracy) + 4, f"{accuracy} %", size=12, colour=GREY, anchor="end"))
+    for half in range(int(most_ms * 2) + 1):
+        parts.append(label(x(half / 2), bottom + 20, f"{half / 2:g}", size=12, colour=GREY, anchor="middle"))
+    middle = (LEFT + right) / 2
+    parts.append(label(middle, bottom + 40, "mean milliseconds an answer", size=13, anchor="middle"))
+    path = " ".join(f"{x(one.ms):.1f},{y(one.accuracy):.1f}" for one in ours)
+    parts.append(f"<polyline points='{path}' fill='none' stroke='{OURS}' stroke-width='2.4'/>")
+    for one in ours:
+        parts.append(dot(x(one.ms), y(one.accuracy), OURS, 6))
+        asked = f"asked {float(one.name.split()[1]) * 100:g} %"
+        parts.append(label(x(one.ms) - 11, y(one.accuracy) + 5, asked, size=12.5, colour=OURS, anchor="end"))
+    for one in singles:
+        beside = one.name.endswith("int8")  # because a float model may lie right below
+        colour = INT8 if beside else SINGLE
+        left, top = (x(one.ms) + 9, y(one.accuracy) + 4) if beside else (x(one.ms), y(one.accuracy) + 19)
+        parts.append(dot(x(one.ms), y(one.accuracy), colour, 5))
+        anchor = "start" if beside else "middle"
+        parts.append(label(left, top, one.name, size=11.5, colour=colour, anchor=anchor))
+    legend = (
+        (OURS, "zooselect, certified"),
+        (SINGLE, "single model"),
+        (INT8, "single model, 8-bit integers"),
+    )
+    for row, (colour, text) in enumerate(legend):
+        parts.append(dot(right - 270, UP + 20 + 22 * row, colour, 5))
+        parts.append(label(right - 256, UP + 24 + 22 * row, text, size=13))
+    parts.append(label(LEFT, HEIGHT - 14, note(suite), size=11.5, colour=GREY))
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def note(suite: str) -> str:
+    """What the times are, in one line."""
+    above = re.search(r"Wall-clock over simulated time 1\.(\d\d) to 1\.(\d\d)", suite)
+    assert above is not None
+    low, high = (int(one) for one in above.groups())
+    return (
+        "Accuracy ± 2 points. Selector: wall-clock times. Single models: times of the latency table; "
+        f"wall-clock times are {low} to {high} % longer."
+    )
+
+
+def line(x1: float, y1: float, x2: float, y2: float, colour: str) -> str:
+    """A straight line."""
+    return f"<line x1='{x1:.1f}' y1='{y1:.1f}' x2='{x2:.1f}' y2='{y2:.1f}' stroke='{colour}'/>"
+
+
+def dot(x: float, y: float, colour: str, radius: float) -> str:
+    """A filled point."""
+    return f"<circle cx='{x:.1f}' cy='{y:.1f}' r='{radius:g}' fill='{colour}'/>"
