@@ -100,7 +100,7 @@ def start(
         ledger = Ledger(data)
         service = Service(Tokens(path), ledger, Limits(lately_s=lately * 86400))
         if ledger.damaged:
-            typer.echo(f"{ledger.damaged} damaged lines in {ledger.path} were left out.", err=True)
+            typer.echo(f"{ledger.damaged} damaged reports in {ledger.path.parent} were left out.", err=True)
     if signatures is not None:
         background.append(functools.partial(again, 60.0, signatures.timestamp))
         if service is not None:
