@@ -95,6 +95,4 @@ def _locked(handle: int) -> bool:
     try:
         return lock_descriptor(handle, blocking=False)
     except OSError as error:  # some network file systems have no locks
-        raise ZooError(
-            f"cannot lock the store: {error.strerror}. Put it on a disk of this device."
-        ) from error
+        raise ZooError(f"cannot lock a folder: {error.strerror}. Put it on a disk of this device.") from error

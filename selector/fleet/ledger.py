@@ -39,16 +39,16 @@ MAX_OLD_HEAD_BYTES = 16 * 2**20
 
 _TABLES = f"""
 CREATE TABLE reports (
-    number INTEGER PRIMARY KEY, -- grows with every report
-    "group" TEXT NOT NULL, device TEXT NOT NULL, received BLOB NOT NULL, UNIQUE ("group", device));
-CREATE INDEX arrivals ON reports ("group", number);
+    "group" TEXT NOT NULL, device TEXT NOT NULL, number INTEGER NOT NULL, received BLOB NOT NULL,
+    UNIQUE ("group", device));
 CREATE TABLE groups (name TEXT PRIMARY KEY, accepted INTEGER NOT NULL);
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 _LOAD = """SELECT CASE WHEN typeof(received) = 'blob' AND length(received) <= ? THEN received END
 FROM reports ORDER BY number"""
-_KEEP = 'REPLACE INTO reports ("group", device, received) VALUES (?, ?, ?)'
+_KEEP = """INSERT INTO reports VALUES (?, ?, ?, ?)
+ON CONFLICT ("group", device) DO UPDATE SET number = excluded.number, received = excluded.received"""
 _COUNT = """INSERT INTO groups VALUES (?, ?)
 ON CONFLICT (name) DO UPDATE SET accepted = accepted + excluded.accepted"""
 _FORGET = """DELETE FROM reports WHERE "group" = ?1 AND number <=
@@ -91,6 +91,7 @@ class Ledger:
             self._closing = stack.pop_all()
 
     def _open(self) -> None:
+        self.tally, self._last = Tally(most_devices=self._most_devices), 0
         fresh = _is_fresh(self._database, self.path)
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = FULL")
@@ -105,6 +106,8 @@ class Ledger:
                 self._keep(known.newest(), known.counts)
         self.tally, self.damaged = _load(self._database, self._most_devices)
         self.damaged += damaged
+        (last,) = self._database.execute("SELECT coalesce(max(number), 0) FROM reports").fetchone()
+        self._last = msgspec.convert(last, int)
         self.accept(known.newest())  # what an older zooselect wrote after it had been taken over
         if old.exists():
             old.replace(old.with_name(f"{OLD_FILE}.old"))
@@ -135,6 +138,7 @@ class Ledger:
                 raise ServiceError(
                     f"cannot write {self.path}: {error}. Free some space; devices try again."
                 ) from error
+            self._last += len(new_ones)
             for received in new_ones:
                 self.tally.add(received)
         return fresh
@@ -144,10 +148,12 @@ class Ledger:
         self._closing.close()
 
     def _keep(self, reports: Sequence[Received], counts: Mapping[str, int]) -> None:
-        rows = [(one.report.group, one.report.device, msgspec.json.encode(one)) for one in reports]
-        self._database.executemany(_KEEP, rows)
+        for number, one in enumerate(reports, self._last + 1):
+            row = (one.report.group, one.report.device, number, msgspec.json.encode(one))
+            self._database.execute(_KEEP, row)
         self._database.executemany(_COUNT, counts.items())
-        self._database.executemany(_FORGET, [(name, self._most_devices) for name in counts])
+        for name in {one.report.group for one in reports if self.tally.displaces(one.report)}:
+            self._database.execute(_FORGET, (name, self._most_devices))
 
 
 class Commit:

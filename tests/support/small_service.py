@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import urllib3
 
@@ -18,6 +19,8 @@ from selector.fleet.server import serving
 from selector.fleet.tokens import Tokens
 from selector.telemetry.demand import AskedDemand, Demand
 from selector.telemetry.report import Held, Report, encode_report
+
+T = TypeVar("T")
 
 HANG_S = 120.0  # no test waits for so long, unless something hangs
 
@@ -125,6 +128,15 @@ def large_report(device: int = 1, sequence: int = 1) -> Report:
     """A report that needs more room than a page that is there already."""
     held = tuple(Held(name=f"{'m' * 60}-{i}", version=1) for i in range(60))
     return report(device, sequence, models=held)
+
+
+def until(found: Callable[[], T]) -> T:
+    """What is found as soon as it is true."""
+    deadline = time.monotonic() + HANG_S
+    while not (one := found()):
+        assert time.monotonic() < deadline, "nothing came of it"
+        time.sleep(0.01)
+    return one
 
 
 def put_blob(root: Path, content: bytes) -> str:
