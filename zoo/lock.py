@@ -74,9 +74,10 @@ class FolderLock:
         self._handle = handle
 
     def _give_back(self) -> None:
-        from filelock import unlock_descriptor
+        # Closing gives it back, too, but on Windows only after a while.
+        with suppress(OSError, ImportError):  # an interpreter that ends imports nothing
+            from filelock import unlock_descriptor
 
-        with suppress(OSError):  # closing gives it back, too, but on Windows only after a while
             unlock_descriptor(self._handle)
         os.close(self._handle)
 

@@ -85,7 +85,7 @@ class Ledger:
                     f"expected {folder} for this service alone, got one that another service writes to. "
                     "Stop that one, or give this one another --data folder."
                 ) from error
-            with _read(self.path):
+            with _errors_about(self.path):
                 self._database = stack.enter_context(contextlib.closing(_connect(self.path, "rwc")))
                 self._open()
             self._closing = stack.pop_all()
@@ -218,7 +218,7 @@ def read_tally(folder: str | Path) -> Tally:
     """
     path = Path(folder) / FILE
     if path.exists():
-        with _read(path), contextlib.closing(_connect(path, "ro")) as database:
+        with _errors_about(path), contextlib.closing(_connect(path, "ro")) as database:
             if not _is_fresh(database, path):
                 return _load(database, MOST_DEVICES)[0]
     old = path.with_name(OLD_FILE)
@@ -243,7 +243,7 @@ def _transaction(database: sqlite3.Connection, kind: str = "IMMEDIATE") -> Itera
 
 
 @contextlib.contextmanager
-def _read(path: Path) -> Iterator[None]:
+def _errors_about(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:

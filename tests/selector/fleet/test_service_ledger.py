@@ -164,6 +164,13 @@ def test_a_full_disk_refuses_the_whole_batch_and_keeps_the_others(tmp_path: Path
     assert read_tally(tmp_path).counts == {"cameras": 3}
 
 
+def test_what_is_accepted_is_synced(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    (mode,) = ledger._database.execute("PRAGMA synchronous").fetchone()
+    assert mode == 2  # FULL: every transaction, before it counts
+    ledger.close()
+
+
 def test_two_services_do_not_share_a_ledger(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     with pytest.raises(ServiceError, match="another service"):
