@@ -6,21 +6,18 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from zoo.errors import StoreLockedError, ZooError
-
-try:
-    import fcntl
-except ImportError:  # not a platform where two processes share a store
-    fcntl = None  # type: ignore[assignment]
 
 LOOK_AGAIN_S = 0.02
 
 
 class FolderLock:
     """The right to change a folder. The system gives it back when its holder dies.
+
+    A lock belongs to the thread that took it, which has to give it back.
 
     Parameters
     ----------
@@ -32,7 +29,7 @@ class FolderLock:
         self.path = path
         self._thread = threading.RLock()
         self._depth = 0
-        self._file = -1
+        self._handle = -1
 
     @contextmanager
     def hold(self, timeout_s: float) -> Iterator[None]:
@@ -42,6 +39,8 @@ class FolderLock:
         ------
         StoreLockedError
             When another thread or process still holds it after `timeout_s` seconds.
+        ZooError
+            When the file cannot be made, or its disk or system has no locks.
         """
         until = time.monotonic() + timeout_s
         if not self._thread.acquire(timeout=max(timeout_s, 0)):
@@ -55,7 +54,7 @@ class FolderLock:
             finally:
                 self._depth -= 1
                 if self._depth == 0:
-                    os.close(self._file)  # which gives the lock back
+                    self._give_back()
         finally:
             self._thread.release()
 
@@ -72,7 +71,15 @@ class FolderLock:
         except BaseException:
             os.close(handle)
             raise
-        self._file = handle
+        self._handle = handle
+
+    def _give_back(self) -> None:
+        # Closing gives it back, too, but on Windows only after a while.
+        with suppress(OSError, ImportError):  # an interpreter that ends imports nothing
+            from filelock import unlock_descriptor
+
+            unlock_descriptor(self._handle)
+        os.close(self._handle)
 
     def _held(self, holder: str, timeout_s: float) -> StoreLockedError:
         return StoreLockedError(
@@ -82,14 +89,9 @@ class FolderLock:
 
 
 def _locked(handle: int) -> bool:
-    if fcntl is None:
-        return True
+    from filelock import lock_descriptor  # here, because importing it takes 20 ms
+
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        return lock_descriptor(handle, blocking=False)
     except OSError as error:  # some network file systems have no locks
-        raise ZooError(
-            f"cannot lock the store: {error.strerror}. Put it on a disk of this device."
-        ) from error
-    return True
+        raise ZooError(f"cannot lock a folder: {error.strerror}. Put it on a disk of this device.") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -95,18 +96,19 @@ def start(
     signatures = _signatures(repo, keys)
     path = tokens or data / TOKENS_FILE
     service = None
+    closing = contextlib.ExitStack()
     background: list[Background] = []
     if path.exists():
-        ledger = Ledger(data)
+        ledger = closing.enter_context(contextlib.closing(Ledger(data)))
         service = Service(Tokens(path), ledger, Limits(lately_s=lately * 86400))
         if ledger.damaged:
-            typer.echo(f"{ledger.damaged} damaged lines in {ledger.path} were left out.", err=True)
+            typer.echo(f"{ledger.damaged} damaged reports in {ledger.path.parent} were left out.", err=True)
     if signatures is not None:
         background.append(functools.partial(again, 60.0, signatures.timestamp))
         if service is not None:
             decide = _decide(repo, service.ledger.tally, signatures, data, lately)
             background.append(functools.partial(again, every, decide, first_s=1.0))
-    with bind(host, port) as listening:
+    with closing, bind(host, port) as listening:
         url = address_of(listening)
         typer.echo(f"Files of {repo} at {url}/ (devices are given {url} and {repo}/metadata/1.root.json)")
         typer.echo(

@@ -16,8 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from selector.fleet.commit import Commit
-from selector.fleet.ledger import Ledger
+from selector.fleet.ledger import Commit, Ledger
 from selector.fleet.published_files import PublishedFiles
 from selector.fleet.rate_limits import Buckets, Rate
 from selector.fleet.replies import refusal, reply, retry_later

@@ -1,36 +1,60 @@
 """The ledger: reports on disk, so that a restart loses none that was accepted.
 
-One file of lines, each with its checksum: a head with the number of reports that the file does not hold any
-more, then one report a line. A report is accepted once its line is synced. When the file has grown, a new one
-with the newest report of every device takes its place.
+A database of SQLite with the newest report of every device and the number of reports of every group. A report
+is accepted once its transaction is synced. The file of lines that zooselect 0.1 wrote is taken over.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import fcntl
-import os
+import sqlite3
+import time
 import zlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
-from selector.fleet.tally import Received, Tally
-from selector.telemetry.report import MAX_REPORT_BYTES
-from zoo.errors import ServiceError
-from zoo.files import atomic_path, decode_record, write_atomic
+from selector.fleet.tally import MOST_DEVICES, Received, Tally
+from selector.telemetry.report import MAX_REPORT_BYTES, Report
+from zoo.errors import SchemaVersionError, ServiceError, StoreLockedError
+from zoo.files import decode_record
+from zoo.lock import FolderLock
+from zoo.types import Name
 
-SCHEMA_VERSION = 1
-FILE = "reports.jsonl"
-MAX_LINE_BYTES = MAX_REPORT_BYTES + 256
-MAX_HEAD_BYTES = 16 * 2**20
-COMPACT_BYTES = 32 * 2**20
+SCHEMA_VERSION = 2
+FILE = "reports.sqlite"
+APPLICATION_ID = 0x5A4F4F53  # "ZOOS", in the head of the file
+MAX_RECEIVED_BYTES = MAX_REPORT_BYTES + 256
+BUSY_S = 30.0  # for a transaction of another process
+MOST_WAITING = 10_000
 
+OLD_FILE = "reports.jsonl"
+OLD_SCHEMA_VERSION = 1
+MAX_OLD_HEAD_BYTES = 16 * 2**20
 
-class _Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    schema_version: int
-    counts: dict[str, int]  # group → accepted reports that have no line of their own in the file
+_TABLES = f"""
+CREATE TABLE reports (
+    "group" TEXT NOT NULL, device TEXT NOT NULL, number INTEGER NOT NULL, received BLOB NOT NULL,
+    UNIQUE ("group", device));
+CREATE TABLE groups (name TEXT PRIMARY KEY, accepted INTEGER NOT NULL);
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {SCHEMA_VERSION};
+"""
+_LOAD = """SELECT CASE WHEN typeof(received) = 'blob' AND length(received) <= ? THEN received END
+FROM reports ORDER BY number"""
+_KEEP = """INSERT INTO reports VALUES (?, ?, ?, ?)
+ON CONFLICT ("group", device) DO UPDATE SET number = excluded.number, received = excluded.received"""
+_COUNT = """INSERT INTO groups VALUES (?, ?)
+ON CONFLICT (name) DO UPDATE SET accepted = accepted + excluded.accepted"""
+_FORGET = """DELETE FROM reports WHERE "group" = ?1 AND number <=
+(SELECT number FROM reports WHERE "group" = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2)"""
+
+_Counts = dict[Name, Annotated[int, Meta(ge=0)]]
 
 
 class Ledger:
@@ -38,41 +62,55 @@ class Ledger:
 
     Parameters
     ----------
-    compact_bytes
-        Growth after which the file is written anew, without what was superseded.
+    most_devices
+        Of a group. Beyond them the device that was unheard of for longest is forgotten.
 
     Raises
     ------
     ServiceError
         When another process writes there, or the file is not a ledger.
+    SchemaVersionError
+        When a newer zooselect wrote it.
     """
 
-    def __init__(
-        self, folder: str | Path, *, compact_bytes: int = COMPACT_BYTES, most_devices: int | None = None
-    ) -> None:
+    def __init__(self, folder: str | Path, *, most_devices: int = MOST_DEVICES) -> None:
         self.path = Path(folder) / FILE
-        self._compact_bytes = compact_bytes
+        self._most_devices = most_devices
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with contextlib.ExitStack() as stack:
-            lock = stack.enter_context((self.path.parent / "lock").open("w"))
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+                stack.enter_context(FolderLock(self.path.parent / "lock").hold(0))
+            except StoreLockedError as error:
                 raise ServiceError(
                     f"expected {folder} for this service alone, got one that another service writes to. "
                     "Stop that one, or give this one another --data folder."
                 ) from error
-            self.tally, self.damaged, end = _load(self.path, most_devices)
-            if end == 0:
-                write_atomic(self.path, _head({}))
-            self._stream = stack.enter_context(self.path.open("r+b", buffering=0))
-            if end:  # what was torn was not accepted
-                os.ftruncate(self._stream.fileno(), end)
-            self._end = self._start = self._stream.seek(0, os.SEEK_END)
-            self._torn = False
+            with _errors_about(self.path):
+                self._database = stack.enter_context(contextlib.closing(_connect(self.path, "rwc")))
+                self._open()
             self._closing = stack.pop_all()
-        if self._end > compact_bytes:
-            self._compact()
+
+    def _open(self) -> None:
+        self.tally, self._last = Tally(most_devices=self._most_devices), 0
+        fresh = _is_fresh(self._database, self.path)
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute("PRAGMA synchronous = FULL")
+        if (found := self._database.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+            raise sqlite3.DatabaseError(found)
+        old = self.path.with_name(OLD_FILE)
+        known, damaged = _read_old(old, self._most_devices) if old.exists() else (Tally(), 0)
+        if fresh:
+            with _transaction(self._database):
+                for statement in _TABLES.split(";"):
+                    self._database.execute(statement)
+                self._keep(known.newest(), known.counts)
+        self.tally, self.damaged = _load(self._database, self._most_devices)
+        self.damaged += damaged
+        (last,) = self._database.execute("SELECT coalesce(max(number), 0) FROM reports").fetchone()
+        self._last = msgspec.convert(last, int)
+        self.accept(known.newest())  # what an older zooselect wrote after it had been taken over
+        if old.exists():
+            old.replace(old.with_name(f"{OLD_FILE}.old"))
 
     def accept(self, batch: Sequence[Received]) -> list[bool]:
         """Keep reports; once this returns they are on disk. For each, whether it was new.
@@ -93,96 +131,196 @@ class Ledger:
             fresh.append(new)
         new_ones = [received for received, new in zip(batch, fresh, strict=True) if new]
         if new_ones:
-            self._append(b"".join(_line(msgspec.json.encode(received)) for received in new_ones))
+            try:
+                with _transaction(self._database):
+                    self._keep(new_ones, Counter(received.report.group for received in new_ones))
+            except sqlite3.Error as error:
+                raise ServiceError(
+                    f"cannot write {self.path}: {error}. Free some space; devices try again."
+                ) from error
+            self._last += len(new_ones)
             for received in new_ones:
                 self.tally.add(received)
-            if self._end - self._start > self._compact_bytes:
-                self._compact()
         return fresh
 
     def close(self) -> None:
-        """Let another process write."""
+        """Let another process write; to be called by the thread that opened it."""
         self._closing.close()
 
-    def _append(self, lines: bytes) -> None:
-        try:
-            if self._torn:  # no half line may stand before the next one
-                os.ftruncate(self._stream.fileno(), self._end)
-                self._stream.seek(self._end)
-            self._torn = True
-            view = memoryview(lines)
-            while view:
-                view = view[self._stream.write(view) or 0 :]
-            os.fsync(self._stream.fileno())
-        except OSError as error:
-            raise ServiceError(
-                f"cannot write {self.path}: {error.strerror or error}. Free some space; devices try again."
-            ) from error
-        self._torn = False
-        self._end += len(lines)
+    def _keep(self, reports: Sequence[Received], counts: Mapping[str, int]) -> None:
+        for number, one in enumerate(reports, self._last + 1):
+            row = (one.report.group, one.report.device, number, msgspec.json.encode(one))
+            self._database.execute(_KEEP, row)
+        self._database.executemany(_COUNT, counts.items())
+        for name in {one.report.group for one in reports if self.tally.displaces(one.report)}:
+            self._database.execute(_FORGET, (name, self._most_devices))
 
-    def _compact(self) -> None:
-        newest = self.tally.newest()
-        lines = [_line(msgspec.json.encode(received)) for received in newest]
-        counts = self.tally.counts
-        for received in newest:
-            counts[received.report.group] -= 1
-        written = None
-        try:
-            with atomic_path(self.path) as temporary:
-                temporary.write_bytes(_head(counts) + b"".join(lines))
-                written = self._closing.enter_context(temporary.open("r+b", buffering=0))
-        except OSError:  # the old file goes on, or the new one that has taken its place
-            self._start = self._end
-        if written is not None and os.path.samestat(os.fstat(written.fileno()), self.path.stat()):
-            self._stream.close()
-            self._stream = written
-            self._end = self._start = self._stream.seek(0, os.SEEK_END)
+
+class Commit:
+    """Accepts reports of many connections at a time; lives in one event loop.
+
+    Reports that arrive while the disk is busy are synced together, with the next ones.
+    """
+
+    def __init__(self, ledger: Ledger, *, most_waiting: int = MOST_WAITING) -> None:
+        self._ledger = ledger
+        self._most_waiting = most_waiting
+        self._waiting: list[tuple[Received, asyncio.Future[bool]]] = []
+        self._running: asyncio.Task[None] | None = None
+
+    async def accept(self, report: Report) -> bool:
+        """Return once the report is on disk: whether it was new.
+
+        Raises
+        ------
+        ServiceError
+            When too many wait, or the disk cannot be written.
+        """
+        if len(self._waiting) >= self._most_waiting:
+            raise ServiceError(
+                f"expected at most {self._most_waiting:,} reports at a time, got more. Try again later."
+            )
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append((Received(at=time.time(), report=report), done))
+        if self._running is None:
+            self._running = asyncio.create_task(self._run())
+        return await done
+
+    async def finish(self) -> None:
+        """Wait for what was begun."""
+        if self._running is not None:
+            await self._running
+
+    async def _run(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            try:
+                fresh = await asyncio.to_thread(self._ledger.accept, [received for received, _ in batch])
+            except Exception as error:
+                refused = error if isinstance(error, ServiceError) else ServiceError(str(error))
+                for _, done in batch:
+                    if not done.done():
+                        done.set_exception(refused)
+            else:
+                for (_, done), new in zip(batch, fresh, strict=True):
+                    if not done.done():  # a connection that was closed waits no more
+                        done.set_result(new)
+        self._running = None
 
 
 def read_tally(folder: str | Path) -> Tally:
-    """What a ledger adds up to, while a service may be writing it; an empty tally where there is none."""
-    return _load(Path(folder) / FILE, None)[0]
+    """What a ledger adds up to, while a service may be writing it; an empty tally where there is none.
+
+    Raises
+    ------
+    ServiceError, SchemaVersionError
+        As :class:`Ledger` does.
+    """
+    path = Path(folder) / FILE
+    if path.exists():
+        with _errors_about(path), contextlib.closing(_connect(path, "ro")) as database:
+            if not _is_fresh(database, path):
+                return _load(database, MOST_DEVICES)[0]
+    old = path.with_name(OLD_FILE)
+    return _read_old(old, MOST_DEVICES)[0] if old.exists() else Tally()
 
 
-def _load(path: Path, most_devices: int | None) -> tuple[Tally, int, int]:
-    """The tally, the number of damaged lines, and where the last whole line ends."""
-    tally = Tally() if most_devices is None else Tally(most_devices=most_devices)
-    if not path.exists():
-        return tally, 0, 0
-    damaged, end = 0, 0
-    counts: dict[str, int] = {}
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"{path.resolve().as_uri()}?mode={mode}",
+        uri=True,
+        timeout=BUSY_S,
+        isolation_level=None,  # transactions begin and end where this file says so
+        check_same_thread=False,  # one thread at a time, but not always the same one
+    )
+
+
+@contextlib.contextmanager
+def _transaction(database: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
+    with database:  # which commits, or rolls back
+        database.execute(f"BEGIN {kind}")
+        yield
+
+
+@contextlib.contextmanager
+def _errors_about(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise ServiceError(
+            f"cannot open {path}: {error}. Check the rights and the free space of its folder."
+        ) from error
+    except (sqlite3.Error, msgspec.ValidationError) as error:
+        raise _foreign(path, str(error)) from error
+
+
+def _foreign(path: Path, got: str) -> ServiceError:
+    return ServiceError(
+        f"{path}: expected the reports of a service, got something else: {got}. "
+        "Move the file away to begin anew, or give another --data folder."
+    )
+
+
+def _is_fresh(database: sqlite3.Connection, path: Path) -> bool:
+    """Whether nothing was written yet; an error when something else was."""
+    (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    (application,) = database.execute("PRAGMA application_id").fetchone()
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if tables == 0 and application == 0:
+        return True
+    if application != APPLICATION_ID:
+        raise _foreign(path, "another database")
+    if version > SCHEMA_VERSION:
+        raise SchemaVersionError(
+            f"{path}: expected schema version {SCHEMA_VERSION} or older, got {version}. "
+            "It was written by a newer zooselect: upgrade with 'pip install -U zooselect'."
+        )
+    return False
+
+
+def _load(database: sqlite3.Connection, most_devices: int) -> tuple[Tally, int]:
+    """The tally, and the number of damaged reports that are not in it."""
+    tally, damaged = Tally(most_devices=most_devices), 0
+    with _transaction(database, "DEFERRED"):
+        for (content,) in database.execute(_LOAD, (MAX_RECEIVED_BYTES,)):
+            received = _received(content)
+            if received is None:
+                damaged += 1
+            else:
+                tally.add(received)
+        counts = dict(database.execute("SELECT name, accepted FROM groups"))
+    tally.restore(msgspec.convert(counts, _Counts))
+    return tally, damaged
+
+
+class _OldHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    schema_version: int
+    counts: _Counts  # group → accepted reports that have no line of their own in the file
+
+
+def _read_old(path: Path, most_devices: int) -> tuple[Tally, int]:
+    """The tally of lines with checksums, a head and then one report a line, and the number of damaged ones.
+
+    A last line that is torn was not accepted.
+    """
+    tally, damaged = Tally(most_devices=most_devices), 0
     with path.open("rb") as stream:
-        first = _content(stream.readline(MAX_HEAD_BYTES))
-        if first is None:
-            raise ServiceError(
-                f"{path}: expected the reports of a service, got something else. "
-                "Move the file away to begin anew, or give another --data folder."
-            )
-        counts = dict(decode_record(first, _Head, name=str(path), schema_version=SCHEMA_VERSION).counts)
-        end = stream.tell()
-        while line := stream.readline(MAX_LINE_BYTES):
-            received = _received(_content(line))
+        head = _old_content(stream.readline(MAX_OLD_HEAD_BYTES))
+        if head is None:
+            raise _foreign(path, "another file")
+        counts = dict(decode_record(head, _OldHead, name=str(path), schema_version=OLD_SCHEMA_VERSION).counts)
+        while line := stream.readline(MAX_RECEIVED_BYTES):
+            received = _received(_old_content(line))
             if received is None:
                 damaged += line.endswith(b"\n")
             else:
                 group = received.report.group
                 counts[group] = counts.get(group, 0) + tally.add(received)
-            if line.endswith(b"\n"):
-                end = stream.tell()
     tally.restore(counts)
-    return tally, damaged, end
+    return tally, damaged
 
 
-def _head(counts: dict[str, int]) -> bytes:
-    return _line(msgspec.json.encode(_Head(schema_version=SCHEMA_VERSION, counts=counts)))
-
-
-def _line(content: bytes) -> bytes:
-    return b"%08x %b\n" % (zlib.crc32(content), content)
-
-
-def _content(line: bytes) -> bytes | None:
+def _old_content(line: bytes) -> bytes | None:
     if len(line) < 10 or line[-1:] != b"\n" or line[8:9] != b" ":
         return None
     content = line[9:-1]
@@ -194,5 +332,5 @@ def _received(content: bytes | None) -> Received | None:
         return None
     try:
         return msgspec.json.decode(content, type=Received)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None

@@ -1,8 +1,4 @@
-"""The published files over HTTP: parts, validators, and nothing outside of what is published.
-
-Follows RFC 9110 (ranges and conditional requests). One range is served; a request for several gets the whole
-file, as the standard allows.
-"""
+"""The published files over HTTP: parts, validators, and nothing outside of what is published."""
 
 from __future__ import annotations
 
@@ -11,50 +7,18 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from selector.fleet.replies import refusal
 
-CHUNK_BYTES = 256 * 1024
 IMMUTABLE = "public, max-age=31536000, immutable"
 _BLOB = re.compile(r"blobs/([0-9a-f]{2})/(\1[0-9a-f]{62})")
 _TARGET = re.compile(r"targets/(?:models|bundles|assignments)/[0-9a-f]{64}\.[a-z0-9][a-z0-9._-]{0,63}\.json")
 _METADATA = re.compile(r"metadata/(?:[0-9]{1,12}\.(?:root|snapshot|targets|assignments)|timestamp)\.json")
-_RANGE = re.compile(r"bytes=(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))", re.IGNORECASE)
-
-
-class Part(NamedTuple):
-    """Bytes of a file, from `start` to before `stop`."""
-
-    start: int
-    stop: int
-
-
-def part_of(asked: str | None, size: int) -> Part | None:
-    """Which bytes of a file of `size` the header Range asks for; None: it can be ignored, all of them.
-
-    Raises
-    ------
-    ValueError
-        When the file has none of the bytes that are asked for.
-    """
-    match = _RANGE.fullmatch((asked or "").strip())
-    if match is None:
-        return None
-    first, last, suffix = match.groups()
-    if suffix is not None:
-        start, stop = max(size - int(suffix), 0), size
-    else:
-        start, stop = int(first), min(int(last) + 1, size) if last else size
-        if last and int(last) < start:
-            return None
-    if start >= stop:
-        raise ValueError(f"bytes */{size}")
-    return Part(start, stop)
 
 
 class PublishedFiles:
@@ -76,32 +40,16 @@ class PublishedFiles:
                 do="Look at metadata/timestamp.json first",
                 headers={"cache-control": "no-store"},
             )
-        status = os.fstat(file.fileno())
         digest = _BLOB.fullmatch(path)
-        tag = f'"{digest[2] if digest else f"{status.st_mtime_ns:x}-{status.st_size:x}"}"'
-        headers = {"etag": tag, "cache-control": caching, "accept-ranges": "bytes"}
-        headers["content-type"] = "application/octet-stream" if digest else "application/json"
-        headers["x-content-type-options"] = "nosniff"
-        if _names(request.headers.get("if-none-match"), tag):
+        kind = "application/octet-stream" if digest else "application/json"
+        headers = {"cache-control": caching, "x-content-type-options": "nosniff"}
+        if digest:
+            headers["etag"] = f'"{digest[2]}"'
+        response = _Opened(file, headers, kind)
+        if _names(request.headers.get("if-none-match"), response.headers["etag"]):
             file.close()
-            return Response(status_code=304, headers=headers)
-        asked = request.headers.get("range") if request.method == "GET" else None
-        if request.headers.get("if-range", tag) != tag:
-            asked = None
-        try:
-            part = part_of(asked, status.st_size)
-        except ValueError as error:
-            file.close()
-            return refusal(
-                416,
-                expected=f"a range within {status.st_size} bytes",
-                got=asked or "",
-                do="Fetch the file from its beginning",
-                headers={"content-range": str(error)},
-            )
-        if part is not None:
-            headers["content-range"] = f"bytes {part.start}-{part.stop - 1}/{status.st_size}"
-        return _Content(file, part, status.st_size, headers)
+            return Response(status_code=304, headers=headers | {"etag": response.headers["etag"]})
+        return response
 
     def _open(self, path: str) -> BinaryIO | None:
         """The file, unless it or a folder on the way from the root is missing or a link."""
@@ -124,28 +72,24 @@ class PublishedFiles:
         return os.fdopen(handle, "rb", buffering=0)
 
 
-class _Content(Response):
-    """A file or a part of it, never in memory as a whole."""
+class _Opened(FileResponse):
+    """A file or a part of it, never in memory as a whole.
 
-    def __init__(self, file: BinaryIO, part: Part | None, size: int, headers: dict[str, str]) -> None:
+    What was opened is what is sent, with its own size and validators, also when another file takes its place
+    meanwhile: the path is that of the handle.
+    """
+
+    chunk_size = 256 * 1024
+    max_ranges = 1  # a request for several gets the whole file
+
+    def __init__(self, file: BinaryIO, headers: dict[str, str], kind: str) -> None:
         self._file = file
-        self._part = part or Part(0, size)
-        length = {"content-length": str(self._part.stop - self._part.start)}
-        super().__init__(status_code=200 if part is None else 206, headers=headers | length)
+        handle = file.fileno()
+        super().__init__(f"/dev/fd/{handle}", headers=headers, media_type=kind, stat_result=os.fstat(handle))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._file as file:
-            start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
-            await send(start)
-            left = 0 if scope["method"] == "HEAD" else self._part.stop - self._part.start
-            file.seek(self._part.start)
-            while left:
-                chunk = await asyncio.to_thread(file.read, min(left, CHUNK_BYTES))
-                if not chunk:
-                    raise OSError("a published file became shorter while it was sent")
-                left -= len(chunk)
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        with self._file:
+            await super().__call__(scope, receive, send)
 
 
 def _caching(path: str) -> str | None:

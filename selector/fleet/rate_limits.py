@@ -28,9 +28,6 @@ class Buckets:
         self._most = most
         self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()  # key → level, at this time
 
-    def __len__(self) -> int:
-        return len(self._levels)
-
     def wait_s(self, key: str, now: float) -> float:
         """Take one from the bucket of `key`: 0, or the seconds after which it will hold one again."""
         level, then = self._levels.get(key, (self._rate.burst, now))

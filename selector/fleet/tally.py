@@ -98,6 +98,13 @@ class Tally:
         last = group.devices.get(report.device) if group else None
         return last is None or report.sequence > last.report.sequence
 
+    def displaces(self, report: Report) -> bool:
+        """Whether another device of its group is forgotten for it."""
+        group = self._groups.get(report.group)
+        if group is None or report.device in group.devices:
+            return False
+        return len(group.devices) >= self._most_devices
+
     def add(self, received: Received) -> bool:
         """Count a report; False, and nothing is counted, when it is not new."""
         report = received.report

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hmac
 import os
 import secrets
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,11 +16,13 @@ from msgspec import Meta
 
 from zoo.errors import CardError, ServiceError
 from zoo.files import encode_record, read_record, sha256_bytes
+from zoo.lock import FolderLock
 from zoo.types import Name, Positive, Sha256
 
 SCHEMA_VERSION = 1
 PREFIX = {"device": "zd_", "operator": "zo_"}
 MAX_TOKEN_CHARACTERS = 128
+LOCK_S = 30.0  # for another process that adds a token
 
 Role = Literal["device", "operator"]
 
@@ -80,6 +79,8 @@ class Tokens:
         ------
         CardError
             When the name of the group is none, or the file is damaged.
+        StoreLockedError
+            When another process is still adding one.
         """
         token = PREFIX[role] + secrets.token_urlsafe(32)
         facts = {"sha256": sha256_bytes(token.encode()), "role": role, "group": group, "made": time.time()}
@@ -91,7 +92,7 @@ class Tokens:
                 "Names of groups are lower case, digits, . _ -"
             ) from error
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _locked(self.path):
+        with FolderLock(self.path.with_name(f".{self.path.name}.lock")).hold(LOCK_S):
             self._seen = None
             self._refresh()
             tokens = (*self._tokens, made)
@@ -114,13 +115,6 @@ class Tokens:
             )
         self._tokens = read_record(self.path, TokenFile, schema_version=SCHEMA_VERSION).tokens
         self._seen = seen
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.with_name(f".{path.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _write_private(path: Path, content: bytes) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import urllib3
 
@@ -18,6 +19,10 @@ from selector.fleet.server import serving
 from selector.fleet.tokens import Tokens
 from selector.telemetry.demand import AskedDemand, Demand
 from selector.telemetry.report import Held, Report, encode_report
+
+T = TypeVar("T")
+
+HANG_S = 120.0  # no test waits for so long, unless something hangs
 
 
 def demand(bundle: str = "birds", answers: int = 10, unmet: int = 4, **more: Any) -> Demand:
@@ -78,7 +83,7 @@ class Client:
     def ask(self, method: str, path: str, *, body: bytes | None = None, **headers: str) -> Answer:
         """One request on a connection of its own; underscores in names of headers stand for hyphens."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        with urllib3.PoolManager(retries=False, timeout=20) as pool:
+        with urllib3.PoolManager(retries=False, timeout=HANG_S) as pool:
             got = pool.request(
                 method, self.url + path, body=body, headers=named, redirect=False, decode_content=False
             )
@@ -104,6 +109,34 @@ def running(folder: Path, limits: Limits | None = None) -> Iterator[tuple[Client
             yield client, service
     finally:
         ledger.close()
+
+
+@contextlib.contextmanager
+def full_disk(ledger: Ledger) -> Iterator[None]:
+    """A ledger whose file cannot grow: SQLite says of it what it says of a full disk."""
+    database = ledger._database
+    (pages,) = database.execute("PRAGMA page_count").fetchone()
+    (before,) = database.execute("PRAGMA max_page_count").fetchone()
+    database.execute(f"PRAGMA max_page_count = {pages}")
+    try:
+        yield
+    finally:
+        database.execute(f"PRAGMA max_page_count = {before}")
+
+
+def large_report(device: int = 1, sequence: int = 1) -> Report:
+    """A report that needs more room than a page that is there already."""
+    held = tuple(Held(name=f"{'m' * 60}-{i}", version=1) for i in range(60))
+    return report(device, sequence, models=held)
+
+
+def until(found: Callable[[], T]) -> T:
+    """What is found as soon as it is true."""
+    deadline = time.monotonic() + HANG_S
+    while not (one := found()):
+        assert time.monotonic() < deadline, "nothing came of it"
+        time.sleep(0.01)
+    return one
 
 
 def put_blob(root: Path, content: bytes) -> str:

@@ -6,7 +6,6 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -20,7 +19,7 @@ from selector.fleet.server import serving
 from selector.fleet.tokens import Tokens
 from selector.telemetry.report import MAX_REPORT_BYTES
 from tests.support.small_models import add_colours, build_onnx
-from tests.support.small_service import Client, put_blob, report
+from tests.support.small_service import Client, put_blob, report, until
 from zoo import Zoo
 from zoo.publisher.keys import create_keys
 from zoo.publisher.publish import publish
@@ -54,6 +53,11 @@ def free_port() -> int:
         return int(listening.getsockname()[1])
 
 
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """A published zoo and the service behind nginx; the folder of files is ``root``."""
@@ -73,12 +77,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
         command += ["-e", "stderr", "-g", f"{owner}daemon off; pid {folder}/pid; error_log stderr crit;"]
         with subprocess.Popen(command) as nginx:
             try:
-                for _ in range(500):
-                    assert nginx.poll() is None
-                    with socket.socket() as probe:
-                        if probe.connect_ex(("127.0.0.1", port)) == 0:
-                            break
-                    time.sleep(0.01)
+                until(lambda: nginx.poll() is not None or listens(port))
+                assert nginx.poll() is None
                 yield Client(f"http://127.0.0.1:{port}", token)
             finally:
                 nginx.terminate()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import gzip
 import json
 import socket
-import time
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,12 +19,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from selector.fleet.app import Limits, Service, make_app
-from selector.fleet.ledger import Ledger, read_tally
+from selector.fleet.ledger import Commit, Ledger, read_tally
 from selector.fleet.rate_limits import Rate
+from selector.fleet.schedule import every
 from selector.fleet.server import address_of, bind, serving
 from selector.fleet.tokens import Tokens
 from selector.telemetry.report import MAX_REPORT_BYTES, encode_report
-from tests.support.small_service import Answer, Client, report, running
+from tests.support.small_service import HANG_S, Answer, Client, full_disk, large_report, report, running
+from zoo.errors import ServiceError
 
 Running = tuple[Client, Service]
 OPEN = Limits(
@@ -113,7 +117,7 @@ def test_a_large_body_is_refused_while_it_arrives(live: Running) -> None:
     client, _ = live
     refused(client.post(b" " * (MAX_REPORT_BYTES + 1)), 413)
     parts = urlsplit(client.url)
-    with socket.create_connection((parts.hostname, parts.port), timeout=20) as stream:
+    with socket.create_connection((parts.hostname, parts.port), timeout=HANG_S) as stream:
         head = f"POST /v1/reports HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {client.token}\r\n"
         head += f"Content-Type: application/json\r\nContent-Length: {10**12}\r\n\r\n"
         stream.sendall(head.encode() + b" " * (2 * MAX_REPORT_BYTES))
@@ -121,10 +125,10 @@ def test_a_large_body_is_refused_while_it_arrives(live: Running) -> None:
 
 
 def test_a_slow_body_is_given_up(tmp_path: Path) -> None:
-    limits = Limits(body_timeout_s=0.3)
+    limits = Limits(body_timeout_s=0.05)
     with running(tmp_path, limits) as (client, _):
         parts = urlsplit(client.url)
-        with socket.create_connection((parts.hostname, parts.port), timeout=20) as stream:
+        with socket.create_connection((parts.hostname, parts.port), timeout=HANG_S) as stream:
             head = f"POST /v1/reports HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {client.token}\r\n"
             head += "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
             stream.sendall(head.encode())
@@ -137,7 +141,7 @@ def test_a_device_that_hangs_up_harms_nobody(live: Running) -> None:
     client, _ = live
     parts = urlsplit(client.url)
     for part in (b"{", encode_report(report(4, 1))):
-        with socket.create_connection((parts.hostname, parts.port), timeout=20) as stream:
+        with socket.create_connection((parts.hostname, parts.port), timeout=HANG_S) as stream:
             head = f"POST /v1/reports HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {client.token}\r\n"
             head += f"Content-Type: application/json\r\nContent-Length: {max(len(part), 99)}\r\n\r\n"
             stream.sendall(head.encode() + part)
@@ -212,21 +216,17 @@ def test_a_token_that_was_made_later_works_and_a_damaged_file_lets_nobody_in(tmp
     with running(tmp_path, OPEN) as (client, service):
         later = Tokens(service.tokens.path).add("device", "phones")
         assert client.post(report(group="phones"), authorization=f"Bearer {later}").status == 202
-        time.sleep(0.01)
-        service.tokens.path.write_text("{")
+        service.tokens.path.write_text("{")  # which has another size
         got = client.post(report())
         assert (got.status, "retry-after" in got.headers) == (503, True)
 
 
 def test_a_full_disk_is_told_to_the_device(tmp_path: Path) -> None:
     with running(tmp_path, OPEN) as (client, service):
-        file = service.ledger._stream
-        with Path("/dev/full").open("r+b", buffering=0) as full:
-            service.ledger._stream = full
-            got = client.post(report())
-            service.ledger._stream = file
+        with full_disk(service.ledger):
+            got = client.post(large_report())
         assert "space" in refused(got, 503)["got"]
-        assert client.post(report()).json["new"]
+        assert client.post(large_report()).json["new"]
 
 
 def test_without_tokens_and_data_only_files_are_served(tmp_path: Path) -> None:
@@ -236,30 +236,35 @@ def test_without_tokens_and_data_only_files_are_served(tmp_path: Path) -> None:
 
 
 def test_work_in_the_background_ends_with_the_service(tmp_path: Path) -> None:
-    done: list[int] = []
+    ended = threading.Event()
 
     async def work() -> None:
-        from selector.fleet.schedule import every
-
-        def fail_once() -> None:
-            done.append(1)
-            if len(done) == 1:
-                raise ValueError("the first time something goes wrong")
-
-        await every(0.01, fail_once)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
 
     with serving(make_app(tmp_path, background=(work,))) as url:
-        Client(url).ask("GET", "/v1/health")
-        while len(done) < 3:
-            time.sleep(0.01)
-    count = len(done)
-    time.sleep(0.05)
-    assert len(done) == count
+        assert Client(url).ask("GET", "/v1/health").status == 200
+        assert not ended.is_set()
+    assert ended.is_set()
+
+
+def test_work_that_went_wrong_is_tried_again(tmp_path: Path) -> None:
+    again = threading.Event()
+    done: list[int] = []
+
+    def fail_once() -> None:
+        done.append(1)
+        if len(done) == 1:
+            raise ValueError("the first time something goes wrong")
+        again.set()
+
+    with serving(make_app(tmp_path, background=(functools.partial(every, 0.001, fail_once),))):
+        assert again.wait(HANG_S)
 
 
 def test_a_port_that_is_taken_is_an_error_of_ours() -> None:
-    from zoo.errors import ServiceError
-
     with bind("127.0.0.1", 0) as taken:
         port: Any = taken.getsockname()[1]
         assert address_of(taken) == f"http://127.0.0.1:{port}"
@@ -270,11 +275,6 @@ def test_a_port_that_is_taken_is_an_error_of_ours() -> None:
 
 
 def test_reports_beyond_what_can_wait_are_put_off(tmp_path: Path) -> None:
-    import asyncio
-
-    from selector.fleet.commit import Commit
-    from zoo.errors import ServiceError
-
     async def flood() -> list[Any]:
         ledger = Ledger(tmp_path)
         commit = Commit(ledger, most_waiting=3)

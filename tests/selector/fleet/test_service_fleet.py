@@ -26,8 +26,8 @@ from selector.fleet.signatures import Signatures
 from selector.fleet.tally import Received, Tally
 from selector.fleet.tokens import Tokens
 from selector.telemetry.demand import AskedDemand
+from tests.support.small_service import HANG_S, demand, report, until
 from tests.support.small_service import Client as Web
-from tests.support.small_service import demand, report
 from tests.support.world import World
 from training.fitting.export import export_bundle
 from zoo.client.client import Client
@@ -279,19 +279,12 @@ def test_one_command_serves_files_and_takes_reports(copied: Path, tmp_path: Path
             web = Web(url, token)
             asked = (AskedDemand(kind="precision", level=0.9, answers=4000, unmet=0),)
             own = demand("colours", 4000, 0, asked=asked)
-            for _ in range(200):  # until it listens
-                try:
-                    assert web.post(report(demand=(own,), budget_bytes=None)).status == 202
-                    break
-                except OSError:
-                    time.sleep(0.05)
+            assert web.post(report(demand=(own,), budget_bytes=None)).status == 202
             assert web.ask("GET", "/metadata/1.root.json").status == 200
-            while "cameras" not in index_from_folder(copied / "published").assignments:
-                assert process.poll() is None
-                time.sleep(0.05)
+            until(lambda: "cameras" in index_from_folder(copied / "published").assignments)
         finally:
             process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=30)
+            _, errors = process.communicate(timeout=HANG_S)
     assert "Keep them offline" in errors
     assert "Traceback" not in errors
 

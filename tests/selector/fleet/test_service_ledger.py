@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from selector.fleet.ledger import FILE, Ledger, read_tally
+from selector.fleet.ledger import (
+    FILE,
+    MAX_RECEIVED_BYTES,
+    OLD_FILE,
+    SCHEMA_VERSION,
+    Ledger,
+    read_tally,
+)
 from selector.fleet.tally import MOST_NAMES, MOST_VERSIONS, Received, Tally
 from selector.telemetry.demand import AskedDemand
 from selector.telemetry.report import Drift, DriftNumber, Held, Report
-from tests.support.small_service import demand, report
+from tests.support.small_service import demand, full_disk, large_report, report
 from zoo.errors import CardError, ServiceError
 
 WRITER = """
@@ -23,7 +34,7 @@ sys.path[:0] = [{root!r}]
 from tests.support.small_service import report
 from selector.fleet.ledger import Ledger
 from selector.fleet.tally import Received
-ledger = Ledger({folder!r}, compact_bytes=20_000)
+ledger = Ledger({folder!r})
 for i in range(1, 10**6):
     ledger.accept([Received(at=1.0, report=report(device=i % 7, sequence=i))])
     print(i, flush=True)
@@ -108,73 +119,56 @@ def test_a_restart_loses_nothing(tmp_path: Path) -> None:
     again.close()
 
 
-def test_a_torn_line_is_dropped_and_the_next_report_is_whole(tmp_path: Path) -> None:
+def test_a_damaged_report_costs_no_other(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
-    ledger.accept([got(report(1)), got(report(2))])
+    ledger.accept([got(report(i)) for i in range(4)])
+    wrong = (b'{"at": 1}', "text", b" " * (MAX_RECEIVED_BYTES + 1))
+    for number, content in enumerate(wrong, 1):
+        ledger._database.execute("UPDATE reports SET received = ? WHERE number = ?", (content, number))
     ledger.close()
-    content = (tmp_path / FILE).read_bytes()
-    for cut in range(1, 60):
-        (tmp_path / FILE).write_bytes(content[:-cut])
-        ledger = Ledger(tmp_path)
-        assert ledger.tally.counts == {"cameras": 1}
-        assert ledger.accept([got(report(3))]) == [True]
-        ledger.close()
-        assert read_tally(tmp_path).counts == {"cameras": 2}
-
-
-def test_a_damaged_line_costs_no_other(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
-    ledger.accept([got(report(i)) for i in range(3)])
-    ledger.close()
-    lines = (tmp_path / FILE).read_bytes().splitlines(keepends=True)
-    lines[2] = lines[2].replace(b"birds", b"words")
-    (tmp_path / FILE).write_bytes(b"".join(lines))
-    ledger = Ledger(tmp_path)
-    assert (ledger.damaged, ledger.tally.counts) == (1, {"cameras": 2})
+    assert (ledger.damaged, len(ledger.tally.newest()), ledger.tally.counts) == (3, 1, {"cameras": 4})
     ledger.close()
 
 
-def test_compaction_keeps_counts_and_newest_reports(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path, compact_bytes=5000)
-    for i in range(1, 200):
-        ledger.accept([got(report(i % 3, i))])
+def test_what_was_superseded_or_forgotten_takes_no_room(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, most_devices=3)
+    for i in range(1, 500):
+        ledger.accept([got(report(i % 7, i))])
+    held = "SELECT count(*) FROM reports"
+    assert ledger._database.execute(held).fetchone() == (3,)
+    kept = ledger.tally.newest()
     ledger.close()
-    assert (tmp_path / FILE).stat().st_size < 8000
     tally = read_tally(tmp_path)
-    assert tally.counts == {"cameras": 199}
-    assert sorted(one.report.sequence for one in tally.newest()) == [197, 198, 199]
-    grown = Ledger(tmp_path, compact_bytes=100)  # one that is over its size is rewritten at once
-    assert grown.tally.counts == {"cameras": 199}
-    grown.close()
+    assert (tally.counts, tally.newest()) == ({"cameras": 499}, kept)
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 100_000
 
 
-def test_compaction_that_cannot_write_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger = Ledger(tmp_path, compact_bytes=1000)
-
-    def no_space(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("zoo.files.tempfile.mkstemp", no_space)
-        for i in range(1, 30):
-            ledger.accept([got(report(1, i))])
-    ledger.accept([got(report(1, 50))])
+def test_others_read_while_a_service_writes(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    for i in range(1, 30):
+        ledger.accept([got(report(i))])
+        assert read_tally(tmp_path).counts == {"cameras": i}
     ledger.close()
-    assert read_tally(tmp_path).counts == {"cameras": 30}
 
 
-def test_a_full_disk_refuses_the_report_and_keeps_the_others(tmp_path: Path) -> None:
+def test_a_full_disk_refuses_the_whole_batch_and_keeps_the_others(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     ledger.accept([got(report(1))])
-    file = ledger._stream
-    with Path("/dev/full").open("r+b", buffering=0) as full:
-        ledger._stream = full
-        with pytest.raises(ServiceError, match="Free some space"):
-            ledger.accept([got(report(2))])
-    ledger._stream = file
-    assert ledger.accept([got(report(2))]) == [True]
+    batch = [got(report(2)), got(large_report(3))]
+    with full_disk(ledger), pytest.raises(ServiceError, match="Free some space"):
+        ledger.accept(batch)
+    assert ledger.tally.counts == read_tally(tmp_path).counts == {"cameras": 1}
+    assert ledger.accept(batch) == [True, True]
     ledger.close()
-    assert read_tally(tmp_path).counts == {"cameras": 2}
+    assert read_tally(tmp_path).counts == {"cameras": 3}
+
+
+def test_what_is_accepted_is_synced(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    (mode,) = ledger._database.execute("PRAGMA synchronous").fetchone()
+    assert mode == 2  # FULL: every transaction, before it counts
+    ledger.close()
 
 
 def test_two_services_do_not_share_a_ledger(tmp_path: Path) -> None:
@@ -185,20 +179,99 @@ def test_two_services_do_not_share_a_ledger(tmp_path: Path) -> None:
     Ledger(tmp_path).close()
 
 
-@pytest.mark.parametrize("content", [b"", b"hello\n", b"x" * 100_000])
-def test_another_file_is_not_taken_for_a_ledger(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("file", [FILE, OLD_FILE])
+@pytest.mark.parametrize("content", [b"hello\n", b"x" * 100_000])
+def test_another_file_is_not_taken_for_a_ledger(tmp_path: Path, file: str, content: bytes) -> None:
+    (tmp_path / file).write_bytes(content)
+    for opened in (Ledger, read_tally):
+        with pytest.raises(ServiceError, match="Move the file away"):
+            opened(tmp_path)
+    assert (tmp_path / file).read_bytes() == content
+
+
+@pytest.mark.parametrize("change", ["PRAGMA application_id = 7", "INSERT INTO groups VALUES ('A/b', 'many')"])
+def test_another_database_is_not_taken_for_a_ledger(tmp_path: Path, change: str) -> None:
+    Ledger(tmp_path).close()
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as database, database:
+        database.execute(change)
+    for opened in (Ledger, read_tally):
+        with pytest.raises(ServiceError, match="Move the file away"):
+            opened(tmp_path)
+
+
+def test_a_damaged_database_is_told(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.accept([got(report(i)) for i in range(100)])
+    ledger.close()
+    content = bytearray((tmp_path / FILE).read_bytes())
+    content[4096:] = os.urandom(len(content) - 4096)
     (tmp_path / FILE).write_bytes(content)
     with pytest.raises(ServiceError, match="Move the file away"):
         Ledger(tmp_path)
 
 
 def test_a_ledger_of_a_newer_zooselect_is_left_alone(tmp_path: Path) -> None:
-    import zlib
+    Ledger(tmp_path).close()
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as database:
+        database.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    for opened in (Ledger, read_tally):
+        with pytest.raises(CardError, match="upgrade"):
+            opened(tmp_path)
 
+
+def old_ledger(*reports: Report, **counts: int) -> bytes:
+    """The file that zooselect 0.1 wrote: a head, then one report a line, each with its checksum."""
+    head = {"schema_version": 1, "counts": counts}
+    contents = [msgspec.json.encode(one) for one in (head, *(got(one) for one in reports))]
+    return b"".join(b"%08x %b\n" % (zlib.crc32(content), content) for content in contents)
+
+
+def test_an_old_ledger_is_taken_over_once(tmp_path: Path) -> None:
+    old = old_ledger(report(1, 1), report(2, 7), report(1, 2), report(1, 2), cameras=40, phones=2)
+    (tmp_path / OLD_FILE).write_bytes(old)
+    before = read_tally(tmp_path)
+    for _ in range(2):
+        ledger = Ledger(tmp_path)
+        assert ledger.tally.counts == before.counts == {"cameras": 43, "phones": 2}
+        assert ledger.tally.newest() == before.newest() == [got(report(2, 7)), got(report(1, 2))]
+        assert ledger.accept([got(report(2, 7))]) == [False]
+        ledger.close()
+    assert not (tmp_path / OLD_FILE).exists()
+    assert (tmp_path / "reports.jsonl.old").read_bytes() == old
+
+
+def test_a_take_over_that_was_cut_is_ended_without_counting_twice(tmp_path: Path) -> None:
+    old = old_ledger(report(1, 1), cameras=5)
+    (tmp_path / OLD_FILE).write_bytes(old)
+    Ledger(tmp_path).close()
+    (tmp_path / OLD_FILE).write_bytes(old + old_ledger(report(1, 2)).splitlines(keepends=True)[1])
+    ledger = Ledger(tmp_path)
+    assert (ledger.tally.counts, ledger.tally.newest()) == ({"cameras": 7}, [got(report(1, 2))])
+    ledger.close()
+
+
+@pytest.mark.parametrize("cut", [1, 2, 50, 300])
+def test_a_torn_last_line_of_an_old_ledger_is_left_out(tmp_path: Path, cut: int) -> None:
+    (tmp_path / OLD_FILE).write_bytes(old_ledger(report(1), report(2))[:-cut])
+    ledger = Ledger(tmp_path)
+    assert (ledger.damaged, ledger.tally.counts) == (0, {"cameras": 1})
+    ledger.close()
+
+
+def test_a_damaged_line_of_an_old_ledger_costs_no_other(tmp_path: Path) -> None:
+    lines = old_ledger(report(1), report(2)).splitlines(keepends=True)
+    (tmp_path / OLD_FILE).write_bytes(lines[0] + lines[1].replace(b"birds", b"words") + lines[2])
+    ledger = Ledger(tmp_path)
+    assert (ledger.damaged, ledger.tally.counts) == (1, {"cameras": 1})
+    ledger.close()
+
+
+def test_an_old_ledger_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     head = b'{"schema_version":2,"counts":{}}'
-    (tmp_path / FILE).write_bytes(b"%08x %b\n" % (zlib.crc32(head), head))
+    (tmp_path / OLD_FILE).write_bytes(b"%08x %b\n" % (zlib.crc32(head), head))
     with pytest.raises(CardError, match="upgrade"):
         Ledger(tmp_path)
+    assert (tmp_path / OLD_FILE).exists()
 
 
 def test_a_killed_service_has_every_report_that_it_accepted(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,14 @@ def test_a_token_is_found_by_its_digest_alone(tmp_path: Path) -> None:
     assert (found.role, found.group) == ("device", "cameras")
     assert getattr(tokens.find(operator), "role", None) == "operator"
     assert len({tokens.add("device", "cameras") for _ in range(5)}) == 5
+
+
+def test_tokens_that_are_made_at_once_are_all_kept(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.json"
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: Tokens(path).add("device", "cameras"), range(12)))
+    tokens = Tokens(path)
+    assert all(tokens.find(one) for one in made)
 
 
 @pytest.mark.parametrize("wrong", ["", "zd_", "x" * 10_000, "\udcff", "Ω"])
@@ -82,9 +91,9 @@ def test_the_table_of_buckets_is_bounded_and_empties() -> None:
     buckets = Buckets(Rate(burst=2, per_s=1), most=50)
     for i in range(500):
         buckets.wait_s(str(i), 0.0)
-    assert len(buckets) == 50
+    assert len(buckets._levels) == 50
     buckets.wait_s("last", 100.0)
-    assert len(buckets) == 1
+    assert len(buckets._levels) == 1
 
 
 @given(st.lists(st.floats(0, 100), max_size=60))

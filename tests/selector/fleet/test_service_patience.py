@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
-import time
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from selector.fleet import patience
-from tests.support.small_service import Client, running
+from tests.support.small_service import HANG_S, Client, running, until
 
 HALF = b"GET /v1/health HTTP/1.1\r\nHost: here\r\nX-Slow: "
 
@@ -22,7 +23,9 @@ def connections(url: str, count: int) -> Iterator[list[socket.socket]]:
     parts = urlsplit(url)
     with contextlib.ExitStack() as stack:
         yield [
-            stack.enter_context(socket.create_connection((parts.hostname or "", parts.port or 0), timeout=20))
+            stack.enter_context(
+                socket.create_connection((parts.hostname or "", parts.port or 0), timeout=HANG_S)
+            )
             for _ in range(count)
         ]
 
@@ -56,17 +59,22 @@ def test_a_request_that_does_not_come_whole_is_given_up(
 
 def test_a_byte_now_and_then_does_not_buy_time(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "ARRIVE_S", 0.5)
-    start = time.monotonic()
     with connections(client.url, 1) as (stream,), contextlib.suppress(ConnectionError):
         stream.sendall(HALF)
-        while time.monotonic() < start + 20:
+        for _ in range(int(HANG_S / 0.05)):
             stream.sendall(b"x")
-            time.sleep(0.05)
-    assert time.monotonic() < start + 20
+            if select.select([stream], [], [], 0.05)[0]:
+                break
+        else:
+            pytest.fail("a byte now and then kept the connection")
 
 
-def test_an_idle_connection_may_ask_again(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "ARRIVE_S", 0.2)
+def idle(stream: socket.socket) -> list[patience.PatientProtocol]:
+    """The server's end of a connection, once it waits for a request."""
+    return [one for one in list(patience.PatientProtocol.quiet) if one.client == stream.getsockname()]
+
+
+def test_an_idle_connection_may_ask_again(client: Client) -> None:
     with connections(client.url, 1) as (stream,):
         for _ in range(2):
             stream.sendall(b"GET /v1/health HTTP/1.1\r\nHost: here\r\n\r\n")
@@ -74,18 +82,27 @@ def test_an_idle_connection_may_ask_again(client: Client, monkeypatch: pytest.Mo
             while not answer.endswith(b"}"):
                 answer += stream.recv(65536)
             assert answer.startswith(b"HTTP/1.1 200")
-            time.sleep(0.4)
+            (server,) = until(lambda: idle(stream))
+            assert server._arriving is None  # no clock runs
 
 
 def test_an_answer_that_nobody_reads_is_given_up(
     client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(patience, "STALL_S", 0.3)
+    lost = threading.Event()
+    end = patience.PatientProtocol.connection_lost
+
+    def noted(self: patience.PatientProtocol, error: Exception | None) -> None:
+        end(self, error)
+        lost.set()
+
+    monkeypatch.setattr(patience.PatientProtocol, "connection_lost", noted)
     (tmp_path / "published" / "metadata").mkdir()
     (tmp_path / "published" / "metadata" / "timestamp.json").write_bytes(b"x" * 2**25)
     with connections(client.url, 1) as (stream,):
         stream.sendall(b"GET /metadata/timestamp.json HTTP/1.1\r\nHost: here\r\n\r\n")
-        time.sleep(1.0)
+        assert lost.wait(HANG_S)
         got = 0
         with contextlib.suppress(ConnectionError):
             while chunk := stream.recv(2**20):

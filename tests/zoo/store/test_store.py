@@ -337,21 +337,38 @@ def test_a_folder_that_was_removed_cannot_be_locked(store: Store) -> None:
         pass
 
 
-def test_a_disk_without_locks_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS])
+def test_a_disk_or_system_without_locks_is_told(
+    store: Store, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     def no_locks(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
+        raise OSError(number, "No locks available")
 
     monkeypatch.setattr("fcntl.flock", no_locks)
     with pytest.raises(ZooError, match=r"No locks available.*on a disk of this device"), store.lock():
         pass
 
 
-def test_a_platform_without_locks_between_processes_works(
-    store: Store, full: Made, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("zoo.lock.fcntl", None)
-    install(store, full)
-    assert answers(store.model("full")) == list(COLOURS)
+HOLD = """
+import sys
+from zoo.store.store import Store
+with Store.open(sys.argv[1]).lock():
+    print(flush=True)
+    input()
+"""
+
+
+def test_the_lock_of_a_process_that_dies_is_free_and_its_file_stays(store: Store) -> None:
+    command = [sys.executable, "-c", HOLD, str(store.folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(StoreLockedError, match="another process"), store.lock(timeout_s=0):
+            pass
+        holder.kill()
+    with store.lock(timeout_s=10):
+        pass
+    assert (store.folder / "lock").is_file()
 
 
 INSTALL_OFTEN = """
