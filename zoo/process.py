@@ -91,10 +91,9 @@ class Process:
         self._orders: IO[bytes] = self._process.stdin
         self._answers: IO[bytes] = io.BufferedReader(self._process.stdout)
         self._words: bytes = b""
-        self._listener: threading.Thread = threading.Thread(
-            target=self._listen, args=(words,), name="words", daemon=True
-        )
-        self._listener.start()
+        listener = threading.Thread(target=self._listen, args=(words,), name="words", daemon=True)
+        listener.start()
+        self._listener: threading.Thread = listener
         order = {"path": list(_import_path()), "function": function, "parent": os.getpid()}
         with contextlib.suppress(OSError):  # it has ended; how, shows in the end
             self.tell(json.dumps(order).encode() + b"\n")
