@@ -15,14 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.errors import (
-    CardError,
-    MissingExtraError,
-    SchemaVersionError,
-    TrustError,
-    UnreachableError,
-    ZooError,
-)
+from zoo.errors import MissingExtraError, TrustError, UnreachableError, ZooError
 from zoo.files import write_atomic
 from zoo.releases.published import MAX_RECORD_BYTES, MAX_RECORDS, index_of
 from zoo.releases.release import Index
@@ -120,6 +113,8 @@ class Trust:
         TrustError
             When what is published is not signed as it must be, is older than what was seen before, does not
             fit together, or has expired.
+        CardError, SchemaVersionError
+            When a record does not validate, or is of a newer zooselect.
         UnreachableError
             When the publisher cannot be reached or answers with something else.
         """
@@ -177,12 +172,7 @@ class Trust:
         files = self._files(updater, targets if assigned is None else [*targets, assigned])
         known = {path for path in signed.targets if path.startswith(("models/", "bundles/"))}
         known |= set() if assigned is None else {assigned.path}
-        try:
-            index = index_of((path, files[path].read_bytes()) for path in sorted(known))
-        except SchemaVersionError:
-            raise
-        except CardError as error:
-            raise TrustError(f"{error} Nothing was changed; tell the publisher.") from error
+        index = index_of((path, files[path].read_bytes()) for path in sorted(known))
         self._forget({*files})
         return index
 

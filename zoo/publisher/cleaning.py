@@ -43,7 +43,7 @@ def clean(
     ------
     PublishError
         When nothing is published there, or the grace period is negative.
-    CardError
+    CardError, TrustError
         When the metadata cannot be read; nothing is removed then.
     """
     folder = Path(root)

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from zoo.errors import CardError
+from zoo.errors import TrustError
 from zoo.files import write_atomic
 from zoo.publisher.metadata import Signed, TargetFile
 from zoo.releases.published import Record, Target, read_targets, target_file, target_path
@@ -21,8 +21,10 @@ def read_index(root: str | Path, signed: Signed) -> Index:
 
     Raises
     ------
+    TrustError
+        When the metadata names something that is no record, or not the one that its name says.
     CardError
-        When the metadata names something that is no record, or a record does not validate.
+        When a record does not validate.
     DigestError
         When a record is missing or was changed.
     """
@@ -31,7 +33,7 @@ def read_index(root: str | Path, signed: Signed) -> Index:
     try:
         targets = msgspec.convert(stated, dict[str, Target])
     except msgspec.ValidationError as error:
-        raise CardError(f"expected records of a publisher, got: {error}. Publish with zooselect.") from error
+        raise TrustError(f"expected records of a publisher, got: {error}. Publish with zooselect.") from error
     return read_targets(Path(root), targets)
 
 

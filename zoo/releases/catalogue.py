@@ -22,7 +22,9 @@ def index_from_folder(folder: str | Path) -> Index:
     Raises
     ------
     CardError
-        When there is no publisher, or a record does not validate or is not what its name says.
+        When there is no publisher, or metadata or a record does not validate.
+    TrustError
+        When something that is named is no record, or not the one that its name says.
     DigestError
         When a record is not the one that is named.
     """

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from zoo.errors import CardError
+from zoo.errors import CardError, TrustError
 from zoo.files import decode_record, read_verified
 from zoo.releases.release import SCHEMA_VERSION, Assignment, BundleRelease, Index, ModelRelease
 from zoo.types import Positive, Sha256
@@ -103,7 +103,7 @@ def target_path(record: Record) -> str:
 
 
 def target_file(root: Path, path: str, sha256: str) -> Path:
-    """Where the record of a target lies in a publisher's folder; raises :class:`CardError` if it is none."""
+    """Where the record of a target lies in a publisher's folder; raises :class:`TrustError` if it is none."""
     kind, name = _kind_of(path)
     return root / "targets" / kind / f"{sha256}.{name}.json"
 
@@ -113,8 +113,10 @@ def read_targets(root: Path, targets: Mapping[str, Target]) -> Index:
 
     Raises
     ------
+    TrustError
+        When a target is no record, or is not the one that its name says.
     CardError
-        When a target is no record, or its record does not validate or is not what its name says.
+        When a record does not validate.
     DigestError
         When a record is missing or was changed.
     """
@@ -125,14 +127,14 @@ def read_targets(root: Path, targets: Mapping[str, Target]) -> Index:
 
 
 def index_of(contents: Iterable[tuple[str, bytes]]) -> Index:
-    """The records in the contents of some targets; raises :class:`CardError` like :func:`read_targets`."""
+    """The records in the contents of some targets; raises like :func:`read_targets`."""
     found: dict[str, dict[str, Record]] = {kind: {} for kind in KINDS}
     for path, content in contents:
         kind, name = _kind_of(path)
         record: Record = decode_record(content, KINDS[kind], name=path, schema_version=SCHEMA_VERSION)
         called = record.group if isinstance(record, Assignment) else record.name
         if called != name:
-            raise CardError(f"{path}: expected the record of {name!r}, got that of {called!r}. {_ADVICE}")
+            raise TrustError(f"{path}: expected the record of {name!r}, got that of {called!r}. {_ADVICE}")
         found[kind][name] = record
     return Index(**found)  # type: ignore[arg-type]  # each kind holds its own
 
@@ -142,7 +144,7 @@ def _kind_of(path: str) -> tuple[str, str]:
     kind, _, file = path.partition("/")
     name = file.removesuffix(".json")
     if kind not in KINDS or "/" in file or name == file:
-        raise CardError(f"expected targets such as models/NAME.json, got {path!r}. Publish with zooselect.")
+        raise TrustError(f"expected targets such as models/NAME.json, got {path!r}. Publish with zooselect.")
     return kind, name
 
 
