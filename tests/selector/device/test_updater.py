@@ -283,10 +283,8 @@ def test_what_pays_is_worked_out_there(device: Device) -> None:
 
 def test_answers_of_another_bundle_ask_for_nothing(device: Device) -> None:
     device.install("colours")
-    device.client.refresh()
     keeper = Keeper.open(device.folder)
-    keeper.client.refresh()
-    assert keeper.wanted_models([recalled(MIN_ANSWERS)]) == ()
+    assert keeper.update([recalled(MIN_ANSWERS)]).nothing
     keeper.close()
 
 
@@ -320,9 +318,10 @@ def test_what_pays_has_to_fit_beside_what_is_pinned(
     device.client.pin([device.store.installed.models[0].release.name])
     for _ in range(MIN_ANSWERS):
         device.predict(plain_image("red"))
-    assert device.wanted_models()
-    device.config = msgspec.structs.replace(device.config, budget_bytes=1)
-    assert Keeper(device.store, device.config).wanted_models(device._lately()) == ()
+    tight = Keeper(device.store, msgspec.structs.replace(device.config, budget_bytes=1))
+    assert tight.update(device._lately()).nothing
+    tight.close()
+    assert device.update().installed
     device.close()
 
 
