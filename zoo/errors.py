@@ -64,7 +64,7 @@ class ParityError(ZooError):
 
 
 class TrustError(ZooError):
-    """Published metadata that is not signed as it must be, is older than what was seen, or has expired."""
+    """Published metadata that is not signed as it must be, does not fit together, or is too old."""
 
 
 class UnreachableError(ZooError):

@@ -40,12 +40,17 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    if os.name == "posix":  # the rename itself must survive a power cut
-        directory = os.open(path.parent, os.O_RDONLY)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make sure that the files that were moved into a folder are there after a power cut."""
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        handle = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(directory)
+            os.fsync(handle)
         finally:
-            os.close(directory)
+            os.close(handle)
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -137,25 +142,29 @@ def decode_record(content: bytes, kind: type[T], *, name: str, schema_version: i
         ) from error
 
 
-def read_record(path: Path, kind: type[T], *, schema_version: int, oldest: int = 1) -> T:
-    """Read and decode the JSON record at `path`; see :func:`decode_record`.
+def read_json(path: Path, *, what: str) -> bytes:
+    """Content of a file of JSON, not decoded yet.
 
     Raises
     ------
     CardError
-        Also when the file is missing or larger than 64 MiB.
+        When the file is missing or larger than 64 MiB.
     """
     try:
         with path.open("rb") as stream:
             content = stream.read(MAX_JSON_BYTES + 1)
     except OSError as error:
-        raise CardError(
-            f"{path}: expected a {kind.__name__} record, got: {error.strerror}. Check the path."
-        ) from error
+        raise CardError(f"{path}: expected {what}, got: {error.strerror}. Check the path.") from error
     if len(content) > MAX_JSON_BYTES:
         raise CardError(
             f"{path}: expected at most {MAX_JSON_BYTES:,} bytes of JSON, got more. Check the path."
         )
+    return content
+
+
+def read_record(path: Path, kind: type[T], *, schema_version: int, oldest: int = 1) -> T:
+    """Read and decode the JSON record at `path`; raises like :func:`read_json` and :func:`decode_record`."""
+    content = read_json(path, what=f"a {kind.__name__} record")
     return decode_record(content, kind, name=str(path), schema_version=schema_version, oldest=oldest)
 
 

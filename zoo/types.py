@@ -29,7 +29,17 @@ Label = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}$(?!\n)"
 
 
 def check_relative(file: str) -> None:
-    """Raise ValueError unless `file` is a relative path that stays inside its folder."""
-    path = PurePosixPath(file)
-    if path.is_absolute() or ".." in path.parts or "\\" in file or ":" in file or not path.parts:
-        raise ValueError(f"file must be a relative path inside the bundle, got {file!r}")
+    r"""Raise ValueError unless `file` is a path that stays inside its folder, on whatever system it is read.
+
+    Parts are separated by "/". There is at least one; none is "..", and none ends with a dot or a space,
+    which Windows leaves out. There is no "\", no ":" (a drive, a stream) and nothing that cannot be printed.
+    """
+    parts = PurePosixPath(file).parts
+    if (
+        not parts
+        or file.startswith("/")
+        or set(file) & set("\\:")
+        or not file.isprintable()
+        or any(part.endswith((".", " ")) for part in parts)
+    ):
+        raise ValueError(f"expected a relative path that stays inside its folder, got {file!r}")

@@ -26,7 +26,14 @@ from numpy.typing import NDArray
 from benchmarks.distribution.neighbour import OTHER, REMEMBERED, ROUND_S, TASK, USED, Spans, living, removing
 from benchmarks.distribution.network import serving_apart
 from benchmarks.result import finish
-from selector.bundle.bundle import BUNDLE_FILE, SCHEMA_VERSION, Bundle, Calibration, DeviceCosts
+from selector.bundle.bundle import (
+    BUNDLE_FILE,
+    SCHEMA_VERSION,
+    Bundle,
+    Calibration,
+    DeviceCosts,
+    read_bundle_files,
+)
 from selector.bundle.certificate import Certificate
 from selector.device.device import Device
 from selector.policies.cascade import CascadePolicy, Stage
@@ -66,7 +73,8 @@ def run_answering(
     """
     image = np.random.default_rng(seed).integers(0, 256, (32, 32, 3), np.uint8)
     draw = random.Random(seed)
-    publish(folder / "published", zoo, keys=keys, bundles={TASK: _bundle(folder / "bundle", zoo)})
+    bundle = read_bundle_files(_bundle(folder / "bundle", zoo))
+    publish(folder / "published", zoo, keys=keys, bundles={TASK: bundle})
     root = (folder / "published" / "metadata" / "1.root.json").read_bytes()
     found = {"calm": _Phases(), "control": _Phases(), "installing": _Phases()}
     problems: list[str] = []

@@ -13,11 +13,13 @@ from selector.bundle.certificate import Certificate
 from selector.drift.reference import DriftReference
 from selector.policies.constraint import Constraint
 from selector.policies.policy import Policy
-from selector.policies.staged import StagedPolicy
+from selector.policies.staged import StagedPolicy, State
 from zoo.errors import BundleError, ModelNotFoundError
-from zoo.files import read_record, sha256_bytes
+from zoo.files import decode_record, read_json, read_verified, sha256_bytes
 from zoo.models.card import ModelCard, check_same_classes
 from zoo.models.latency import Milliseconds
+from zoo.releases.bundle_files import BundleFiles
+from zoo.releases.input_reference import InputReference
 from zoo.types import Name, Positive, Sha256, check_relative
 
 SCHEMA_VERSION = 4
@@ -115,6 +117,13 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         """The most accurate single model: what answers when nothing is certified."""
         return self.by_accuracy[0]
 
+    @property
+    def graphs(self) -> tuple[SelectorGraph | State | DriftReference, ...]:
+        """Records of all graphs in the bundle."""
+        staged = [policy for policy in self.policies if isinstance(policy, StagedPolicy)]
+        states = [state for policy in staged for state in policy.states]
+        return (*states, *(one for one in (self.selector, self.drift) if one is not None))
+
     def card(self, name: str) -> ModelCard:
         """The card of one model; raises :class:`ModelNotFoundError`."""
         for card in self.models:
@@ -189,13 +198,50 @@ def read_bundle(folder: str | Path) -> Bundle:
     SchemaVersionError
         When a newer zooselect wrote it, or an older one with another format.
     """
+    return _decoded(_content(folder), folder)
+
+
+def read_bundle_files(folder: str | Path) -> BundleFiles:
+    """The bundle in `folder` as a publisher takes it, with all graphs; raises like :func:`read_bundle`.
+
+    Raises
+    ------
+    BundleError
+        Also when a graph is a link to a file outside the folder.
+    DigestError
+        When a graph is missing or was changed.
+    """
+    root, content = Path(folder), _content(folder)
+    bundle = _decoded(content, folder)
+    for graph in bundle.graphs:
+        if not (root / graph.file).resolve().is_relative_to(root.resolve()):
+            raise BundleError(
+                f"{root / BUNDLE_FILE}: expected graphs inside the bundle, got {graph.file!r}, a link. "
+                "Export it again."
+            )
+    drift = bundle.drift
+    return BundleFiles(
+        record=content,
+        files={one.file: read_verified(root / one.file, one.sha256, one.size_bytes) for one in bundle.graphs},
+        models={card.name: card.sha256 for card in bundle.models},
+        environment=bundle.calibration.environment,
+        drift=None if drift is None else InputReference(alpha=drift.alpha, features=drift.features),
+    )
+
+
+def _content(folder: str | Path) -> bytes:
     path = Path(folder) / BUNDLE_FILE
     if not path.is_file():
         raise BundleError(
             f"expected a bundle in {folder}, got no {BUNDLE_FILE} there. "
             "Make one with 'zooselect export', or check the path."
         )
-    return read_record(path, Bundle, schema_version=SCHEMA_VERSION, oldest=OLDEST_VERSION)
+    return read_json(path, what="the record of a bundle")
+
+
+def _decoded(content: bytes, folder: str | Path) -> Bundle:
+    name = str(Path(folder) / BUNDLE_FILE)
+    return decode_record(content, Bundle, name=name, schema_version=SCHEMA_VERSION, oldest=OLDEST_VERSION)
 
 
 def bundle_json_schema() -> dict[str, Any]:

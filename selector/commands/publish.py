@@ -27,6 +27,7 @@ from zoo.errors import PublishError
 if TYPE_CHECKING:
     from zoo.models.zoo import Zoo
     from zoo.publisher.publish import Publication
+    from zoo.releases.bundle_files import BundleFiles
 
 PANEL = "Bringing it to devices"
 ACCURACY = "zooselect.accuracy"  # entry points: (profile, zoo) → accuracy of every model
@@ -105,13 +106,12 @@ def add(
 
     whole = Zoo.open(zoo)
     chosen = whole.only(_names(models)) if models else whole
-    folders = _bundles(bundle or [])
     accuracy, latency_ms = _measured(chosen, profile, latency or [])
     result = publish(
         repo,
         chosen,
         keys=open_keys(keys, repo),
-        bundles=folders,
+        bundles=_bundles(bundle or []),
         accuracy=accuracy,
         latency_ms=latency_ms,
         expiry=parse_expiry(expires),
@@ -198,9 +198,10 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _bundles(items: Iterable[str]) -> dict[str, Path]:
+def _bundles(items: Iterable[str]) -> dict[str, BundleFiles]:
     """Bundles that load as a device would load them."""
     from selector.answering.selector import Selector
+    from selector.bundle.bundle import read_bundle_files
 
     found = {}
     for item in items:
@@ -208,7 +209,7 @@ def _bundles(items: Iterable[str]) -> dict[str, Path]:
         if not name or not folder:
             raise PublishError(f"--bundle: expected NAME=FOLDER such as birds=my-bundle, got {item!r}.")
         Selector.load(folder)
-        found[name] = Path(folder)
+        found[name] = read_bundle_files(folder)
     return found
 
 

@@ -1,26 +1,20 @@
 """The updater: the process in which a device keeps its store in line, so that answers never wait for that.
 
-It reads orders from standard input, one JSON line each, and writes one line for each to standard output. It
-ends when its input does, as it does when the device's process dies in whatever way. A download that it was
-at is gone on with the next time.
+It reads orders, one JSON line each, and writes one line for each. It ends when its input does, as it does
+when the device's process dies in whatever way. A download that it was at is gone on with the next time.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import queue
-import signal
-import subprocess
-import sys
-import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, Annotated
 
 import msgspec
 from msgspec import Meta
@@ -30,20 +24,16 @@ from selector.answering.recent import Recalled
 from selector.device.reconciler import Keeper, Round
 from zoo.client.client import Change, Freshness
 from zoo.errors import FetchError, UpdaterError, ZooError
+from zoo.process import Process, leave
 
 MAX_ORDER_BYTES = 64 * 2**20
 MAX_REPLY_BYTES = 2**20
 MOST_TASKS = 256
 GRACE_S = 0.5  # for the end of a download; then the process ends as it stands
 PATIENCE_S = 1.0  # what the device waits for that
-LOOK_S = 1.0  # how often the process looks for its parent
 NICENESS = 10
 PIECE = 128  # answers that are encoded at a time, in a fraction of a millisecond
 _MOST_TEXT = 4000  # characters of a problem
-_START = (
-    "import json, sys; task = json.loads(sys.stdin.buffer.readline()); sys.path[:] = task['path']; "
-    "from selector.device.background import work; work(task)"
-)
 _ADVICE = "Answers go on with what is installed; the process is started again with the next round."
 
 
@@ -85,9 +75,7 @@ class Updater:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._replies: io.BufferedReader | None = None
-        self._said: IO[bytes] | None = None
+        self._process: Process | None = None
         self._starting = threading.Lock()
         self._stopped = False
         self._checked: float | None = None
@@ -120,15 +108,12 @@ class Updater:
             if self._stopped:
                 raise _failed("it was stopped")
             if self._process is None:
-                self._start()
-            process, replies = self._process, self._replies
-        assert process is not None
-        assert process.stdin is not None
-        assert replies is not None
+                self._process = self._start()
+            process = self._process
         line = b""
         with contextlib.suppress(OSError, ValueError):  # it has ended; the empty answer says so
-            _write(process.stdin, b'{"lately":[' + b",".join(parts) + b"]}\n")
-            line = replies.readline(MAX_REPLY_BYTES)
+            process.tell(b'{"lately":[' + b",".join(parts) + b"]}\n")
+            line = process.read_line(MAX_REPLY_BYTES)
         try:
             if line.endswith(b"\n"):
                 return msgspec.json.decode(line, type=Reply)
@@ -140,65 +125,35 @@ class Updater:
             ended = self._end()
         raise _failed("it was stopped" if stopped else reason or ended)
 
-    def _start(self) -> None:
-        task = {
-            "path": [str(Path(__file__).resolve().parents[1]), *filter(None, sys.path)],
-            "folder": str(self.folder),
-            "parent": os.getpid(),
-        }
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115  # closed in _end
+    def _start(self) -> Process:
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _START],
-                bufsize=0,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._said,
-                env=environment,
-                start_new_session=True,  # an interrupt from the keyboard is for the device's process
-            )
+            process = Process("selector.device.background:work", own_group=True)
         except OSError as error:
-            self._said.close()
             raise _failed(f"it cannot be started: {error.strerror}") from error
-        assert self._process.stdin is not None
-        assert isinstance(self._process.stdout, io.RawIOBase)
-        self._replies = io.BufferedReader(self._process.stdout)
         with contextlib.suppress(OSError):
-            _write(self._process.stdin, json.dumps(task).encode() + b"\n")
+            process.tell(json.dumps(str(self.folder)).encode() + b"\n")
+        return process
 
     def _end(self) -> str:
         """End the process and say how it ended; the lock is held."""
-        process, replies, said = self._process, self._replies, self._said
-        if process is None or replies is None or said is None:
+        process, self._process = self._process, None
+        if process is None:
             return "it had ended"
-        self._process = None
-        assert process.stdin is not None
-        process.stdin.close()
-        try:
-            code = process.wait(PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            _kill(process)
-            code = process.wait()
-        replies.close()
-        with said:
-            said.seek(max(0, said.seek(0, os.SEEK_END) - 300))
-            words = said.read().decode("utf-8", "replace").strip().splitlines()
-        how = signal.Signals(-code).name if code < 0 else f"status {code}"
-        return f"it ended ({how})" + (f", with the words {words[-1]!r}" if words else "")
+        ended = process.end(patience_s=PATIENCE_S)
+        words = ended.words.splitlines()
+        return f"it ended ({ended.how})" + (f", with the words {words[-1]!r}" if words else "")
 
 
-def work(task: dict[str, Any]) -> None:
-    """The process itself: rounds until its input ends."""
+def work(orders: IO[bytes], replies: IO[bytes]) -> None:
+    """The process itself: its folder, then rounds until its input ends."""
     with contextlib.suppress(OSError, AttributeError):
         os.nice(NICENESS)
-    replies = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)  # whatever prints, prints there
-    threading.Thread(target=_watch, args=(task["parent"],), daemon=True).start()
-    serve(Path(task["folder"]), sys.stdin.buffer, replies)
+    serve(Path(json.loads(orders.readline())), orders, replies)
 
 
-def serve(folder: Path, orders: IO[bytes], replies: IO[bytes], *, leave: Any = None) -> None:
+def serve(
+    folder: Path, orders: IO[bytes], replies: IO[bytes], *, leave: Callable[[], object] = leave
+) -> None:
     """Answer each line of `orders` with one of `replies`.
 
     Parameters
@@ -216,7 +171,7 @@ def serve(folder: Path, orders: IO[bytes], replies: IO[bytes], *, leave: Any = N
         cancel.set()
         waiting.put(None)
         time.sleep(GRACE_S)
-        (leave or _leave)()
+        leave()
 
     threading.Thread(target=read, name="zooselect orders", daemon=True).start()
     keeper: Keeper | None = None
@@ -233,6 +188,7 @@ def serve(folder: Path, orders: IO[bytes], replies: IO[bytes], *, leave: Any = N
         reply = Reply(found.change, found.freshness, told, found.unknown)
         with contextlib.suppress(OSError):  # nobody is there any more, as the end of the input will tell
             replies.write(msgspec.json.encode(reply) + b"\n")
+            replies.flush()
     if keeper is not None:
         keeper.close()
 
@@ -245,33 +201,6 @@ def _encoded(item: Recalled) -> bytes:
         time.sleep(0.001)
     head = msgspec.json.encode(msgspec.structs.replace(item, noted=[]))
     return head[:-2] + b",".join(pieces) + b"]}"
-
-
-def _watch(parent: int) -> None:
-    """End the process when its parent is gone; another process may hold its input open."""
-    while os.getppid() == parent:
-        time.sleep(LOOK_S)
-    _leave()
-
-
-def _leave() -> None:
-    with contextlib.suppress(AttributeError, OSError):
-        if os.getpgrp() == os.getpid():
-            os.killpg(os.getpid(), signal.SIGKILL)  # a self-test under way ends too
-    os._exit(0)
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except (AttributeError, OSError):
-        process.kill()
-
-
-def _write(pipe: IO[bytes], content: bytes) -> None:
-    left = memoryview(content)
-    while left:
-        left = left[pipe.write(left) :]
 
 
 def _failed(what: str) -> UpdaterError:

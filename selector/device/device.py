@@ -260,10 +260,6 @@ class Device:
         self._follow()
         return change
 
-    def wanted_models(self) -> tuple[str, ...]:
-        """What pays for what was asked lately; see :meth:`.Keeper.wanted_models`."""
-        return self._keeper.wanted_models(self._lately())
-
     def start(self, every_s: float = EVERY_S) -> None:
         """Keep the store up to date in the background until :meth:`stop`; failures are in :attr:`last`."""
         if self._thread is not None or self.config.mode == "local":

@@ -128,15 +128,6 @@ class Keeper:
             raise problem
         return change
 
-    def wanted_models(self, lately: Sequence[Recalled]) -> tuple[str, ...]:
-        """Published models that are not installed and pay for what was asked lately, with all that they need.
-
-        A model pays when the set that it belongs to gains more than what is installed, after the price of the
-        bytes that it takes to fetch it. Nothing is wanted on the strength of a few answers, or for inputs
-        that have drifted.
-        """
-        return next(iter(self._choices(lately, {})), ())
-
     def _specialists(self, lately: Sequence[Recalled]) -> dict[str, BundleRelease]:
         """Bundle whose inputs have drifted → the published variant that they look like."""
         index = self.client.index
@@ -161,7 +152,12 @@ class Keeper:
     def _choices(
         self, lately: Sequence[Recalled], specialists: dict[str, BundleRelease]
     ) -> list[tuple[str, ...]]:
-        """What to install, best first; more than one choice where a specialist has no model yet."""
+        """What to install, best first; more than one choice where a specialist has no model yet.
+
+        Models pay when the set that they belong to gains more than what is installed, after the price of the
+        bytes that it takes to fetch it. Nothing is wanted on the strength of a few answers, or for inputs
+        that have drifted.
+        """
         index = self.client.index
         if index is None:
             return []

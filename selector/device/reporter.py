@@ -9,7 +9,7 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 IDENTITY_FILE = "reporting.json"
 LONGEST_WAIT_S = 60.0
 FIRST_WAIT_S = 0.5
-
-Source = Callable[[], Sequence[Demand]]
 
 
 class _Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -88,15 +86,11 @@ class Reporter:
                 "Make one with 'zooselect serve token'."
             )
         self.url = url.rstrip("/") + "/v1/reports"
-        self.last: Sent | None = None
-        self.error: str | None = None  # why the last report did not arrive; None: it did
         self._store = store
         self._group = group
         self._attempts = max(attempts, 1)
         self._headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
         self._pool = urllib3.PoolManager(1, retries=False, timeout=urllib3.Timeout(timeout_s))
-        self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
         self._sending = threading.Lock()
 
     def send(self, demand: Sequence[Demand] = (), drift: Sequence[Drift] = ()) -> Sent:
@@ -110,43 +104,8 @@ class Reporter:
             When the store cannot be read or written.
         """
         with self._sending:
-            try:
-                report = self._report(demand, drift)
-                self.last = self._post(report, encode_report(report))
-                self.error = None
-            except ZooError as error:
-                self.error = str(error)
-                raise
-        return self.last
-
-    def start(self, source: Source, *, every_s: float = 300.0) -> None:
-        """Report again and again in a thread of its own, what `source` says at that time.
-
-        Nothing that goes wrong there is raised; see :attr:`error`. Devices that start together do not report
-        together: the pauses are `every_s` on average, at random.
-        """
-        if self._thread is not None:
-            return
-        self._stopped.clear()
-        self._thread = threading.Thread(
-            target=self._run, args=(source, every_s), name="zooselect reports", daemon=True
-        )
-        self._thread.start()
-
-    def stop(self, *, timeout_s: float = 1.0) -> None:
-        """End the thread; a report that is under way is given `timeout_s`."""
-        self._stopped.set()
-        if self._thread is not None:
-            self._thread.join(timeout_s)
-        self._thread = None
-        self._pool.clear()
-
-    def _run(self, source: Source, every_s: float) -> None:
-        while not self._stopped.wait(every_s * random.uniform(0.5, 1.5)):
-            try:
-                self.send(source())
-            except Exception as error:  # whatever it is, answers must go on
-                self.error = str(error)
+            report = self._report(demand, drift)
+            return self._post(report, encode_report(report))
 
     def _report(self, demand: Sequence[Demand], drift: Sequence[Drift]) -> Report:
         from zoo.store.usage import USAGE_FILE, Usage
@@ -196,8 +155,8 @@ class Reporter:
                 if answer.status not in (408, 429) and answer.status < 500:
                     break
                 wait = max(wait, min(_seconds(answer.headers.get("retry-after")), LONGEST_WAIT_S))
-            if attempt < self._attempts and self._stopped.wait(wait):
-                break
+            if attempt < self._attempts:
+                time.sleep(wait)
         raise UnreachableError(
             f"expected the service at {self.url} to accept a report, got: {reason}. "
             "Check address, token and group; answers go on, and the next report holds what this one did."

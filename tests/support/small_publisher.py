@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from selector.bundle.bundle import read_bundle_files
 from tests.support.small_models import add_colours, build_onnx
 from zoo import Zoo
 from zoo.publisher.keys import Keys, create_keys
@@ -31,7 +32,8 @@ class Publisher:
 
     def publish(self, *, expiry: Expiry | None = None) -> Publication:
         """Publish what zoo and bundles hold now."""
-        return publish(self.folder, self.zoo, keys=Keys.open(self.keys), bundles=self.bundles, expiry=expiry)
+        bundles = {name: read_bundle_files(folder) for name, folder in self.bundles.items()}
+        return publish(self.folder, self.zoo, keys=Keys.open(self.keys), bundles=bundles, expiry=expiry)
 
     def change(self, name: str, *, seed: int = 7, work: int = 0) -> None:
         """Give a model other weights; without bundles, which would have to be exported anew."""

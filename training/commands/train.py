@@ -71,8 +71,3 @@ def train(
         typer.echo(f"{card.name}: {card.macs / 1e6:.2f} million multiply-accumulates, {card.source}")
     shown = f" --environments {environments}" if environments else ""
     typer.echo(f"Next: zooselect profile --data {data}{shown} --zoo {zoo}")
-
-
-def add_train(zoo_app: typer.Typer) -> None:
-    """Add the command ``train`` to the commands of the zoo."""
-    zoo_app.command("train")(train)

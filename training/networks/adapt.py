@@ -23,7 +23,7 @@ from zoo.convert.torch_graph import TorchGraph, check_operators, check_torch_gra
 from zoo.errors import CardError, DataError
 from zoo.files import read_verified, sha256_bytes
 from zoo.models.card import Adapted, Changed, ModelCard
-from zoo.models.zoo import Zoo
+from zoo.models.zoo import Zoo, add_again
 from zoo.types import Name
 
 VIEWS = 20_000  # images shown in all epochs together, unless the epochs are given
@@ -199,20 +199,7 @@ def adapt(
     )
     if judged.p_value > SURE and not keep:
         return judged
-    added = zoo.add(
-        name,
-        child,
-        classes=new.classes,
-        resolution=new.resolution,
-        parameters=new.parameters,
-        macs=new.macs,
-        compression=new.compression,
-        parent=new.parent,
-        source=new.source,
-        trained_on=new.trained_on,
-        adapted=new.adapted,
-    )
-    return replace(judged, card=added, kept=True)
+    return replace(judged, card=add_again(zoo, new, child), kept=True)
 
 
 def add_adapted_int8(zoo: Zoo, child: str, data: LabelledImages, *, progress: bool = True) -> ModelCard:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from selector.bundle.bundle import read_bundle_files
 from training.data.environments import under_environments
 from training.data.images import LabelledImages
 from training.data.splits import TEST, Splits
@@ -133,7 +134,9 @@ def make_specialists(
             root / "published",
             zoo.only(list(accuracy)),
             keys=Keys.open(root / "keys"),
-            bundles={bundle_name(name, environments[0]): path for name, path in bundles.items()},
+            bundles={
+                bundle_name(name, environments[0]): read_bundle_files(path) for name, path in bundles.items()
+            },
             accuracy=accuracy,
             latency_ms=tables,
         )

@@ -50,16 +50,6 @@ class Tuned:
     # frontier quality of the kept features, with their cost, minus that of mixing single models blindly
     gain: tuple[float, float] = (0.0, 0.0)  # mean and standard error
 
-    @property
-    def within_budget(self) -> bool:
-        """Whether the kept features cost no more than the budget; false where no set does."""
-        return self.cost_us <= self.budget_us
-
-    @property
-    def helps(self) -> bool:
-        """Whether the gain is more than its standard error: else the input tells nothing worth its cost."""
-        return self.gain[0] > self.gain[1]
-
 
 @dataclass(frozen=True)
 class _Search:

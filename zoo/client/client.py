@@ -108,18 +108,6 @@ class Client:
         self.freshness = Freshness(False, None, time.time())
         return refreshed
 
-    def plan(
-        self,
-        *,
-        models: Collection[str] = (),
-        bundles: Collection[str] = (),
-        deadline_s: float | None = None,
-    ) -> Plan:
-        """What it would take to install something; nothing is changed. Looks at the publisher if need be."""
-        index = self.index or self.refresh().index
-        wanted = to_install(index, self.store.installed, models=models, bundles=bundles)
-        return self._plan(wanted, index, deadline_s=deadline_s)
-
     def install(
         self,
         *,
@@ -226,7 +214,7 @@ class Client:
         """Close the connections."""
         self.fetcher.close()
 
-    def _plan(self, wanted: Wanted, index: Index, *, deadline_s: float | None = None) -> Plan:
+    def _plan(self, wanted: Wanted, index: Index) -> Plan:
         return plan(
             wanted.models,
             index,
@@ -235,7 +223,6 @@ class Client:
             budget_bytes=self.store.budget_bytes,
             rate_bytes_per_s=self.store.rate_bytes_per_s,
             usage=self.store.usage(),
-            deadline_s=deadline_s,
         )
 
     def _bring(

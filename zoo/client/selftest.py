@@ -9,18 +9,16 @@ from __future__ import annotations
 import json
 import math
 import os
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from zoo.client.trial import Trials
 from zoo.errors import SelfTestError, ZooError
+from zoo.process import Ended, limit
 from zoo.releases.reference_image import reference_image
 
 if TYPE_CHECKING:
@@ -87,8 +85,8 @@ def self_test(
                 done = own.run(content, timeout_s=timeout_s)
         else:
             done = trials.run(content, timeout_s=timeout_s)
-    except subprocess.TimeoutExpired as error:
-        raise _failed(release, f"no answer within {timeout_s:g} seconds") from error
+    except TimeoutError as error:
+        raise _failed(release, str(error)) from error
     except OSError as error:
         raise _failed(release, f"no process to test it in: {error.strerror}") from error
     said = _said(release, done, memory)
@@ -103,15 +101,14 @@ def self_test(
     return SelfTested(time.perf_counter() - begin, difference, bool(said["limited"]))
 
 
-def answer() -> None:
-    """The tested process: reads task and graph from standard input, and writes logits or an error as JSON."""
+def answer(orders: IO[bytes], answers: IO[bytes]) -> None:
+    """The tested process: reads task and graph, and writes logits or an error as JSON."""
     from zoo.models.model import open_session
 
-    task: dict[str, Any] = json.loads(sys.stdin.buffer.readline())
-    graph = sys.stdin.buffer.read()
+    task: dict[str, Any] = json.loads(orders.readline())
+    graph = orders.read()
     height, width = task["image"]
-    limited = _limit(task["memory"], task["seconds"])
-    said: dict[str, Any] = {"limited": limited}
+    said: dict[str, Any] = {"limited": limit(task["memory"], task["seconds"])}
     try:
         session = open_session(graph, name=task["name"], weights=Path(task["folder"]))
         logits = session.run(["logits"], {"image": reference_image(height, width)[None]})[0]
@@ -120,49 +117,24 @@ def answer() -> None:
         said["logits"] = [float(value) for value in logits[0]]
     except Exception as error:  # whatever it is, it belongs to the model
         said["error"] = f"{type(error).__name__}: {error}"[:1000]
-    sys.stdout.write(json.dumps(said))
+    answers.write(json.dumps(said).encode())
 
 
-def _limit(memory: int, seconds: int) -> bool:
-    """Limit what this process may take from now on (bytes, seconds); False where the platform cannot."""
-    try:
-        import resource
-
-        held = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-        limits = {
-            resource.RLIMIT_AS: held + memory,
-            resource.RLIMIT_CPU: math.ceil(time.process_time()) + seconds,
-            resource.RLIMIT_FSIZE: 0,
-            resource.RLIMIT_CORE: 0,
-        }
-        for what, most in limits.items():
-            hard = resource.getrlimit(what)[1]
-            resource.setrlimit(
-                what, (most, hard) if hard == resource.RLIM_INFINITY else (min(most, hard), hard)
-            )
-    except (ImportError, OSError, ValueError):
-        return False
-    return True
-
-
-def _said(release: ModelRelease, done: subprocess.CompletedProcess[bytes], memory: int) -> dict[str, Any]:
+def _said(release: ModelRelease, ended: Ended, memory: int) -> dict[str, Any]:
     """What the process answered."""
-    limit = f"it wants more than {memory / 2**20:,.0f} MiB of memory"
-    if done.returncode < 0:
-        name = signal.Signals(-done.returncode).name
-        words = done.stderr.decode("utf-8", "replace")
-        if any(word in words for word in _MEMORY):
-            raise _failed(release, limit)
+    too_much = f"it wants more than {memory / 2**20:,.0f} MiB of memory"
+    if ended.status < 0:
+        if any(word in ended.words for word in _MEMORY):
+            raise _failed(release, too_much)
         reasons = {"SIGXCPU": "too much processor time", "SIGKILL": "the system ended it, mostly for memory"}
-        raise _failed(release, reasons.get(name, f"a crash ({name})"))
+        raise _failed(release, reasons.get(ended.how, f"a crash ({ended.how})"))
     try:
-        said: dict[str, Any] = json.loads(done.stdout)
+        said: dict[str, Any] = json.loads(ended.said)
     except ValueError as error:
-        words = done.stderr.decode("utf-8", "replace").strip()
-        raise _failed(release, f"no answer: {words[-300:] or 'not a word'}") from error
+        raise _failed(release, f"no answer: {ended.words[-300:] or 'not a word'}") from error
     if "error" in said:
         short_of_memory = any(word in said["error"] for word in _MEMORY)
-        raise _failed(release, limit if short_of_memory else said["error"])
+        raise _failed(release, too_much if short_of_memory else said["error"])
     return said
 
 

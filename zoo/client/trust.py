@@ -13,27 +13,23 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from zoo.errors import MissingExtraError, TrustError, UnreachableError, ZooError
-from zoo.files import decode_record, write_atomic
-from zoo.releases.release import SCHEMA_VERSION, Assignment, BundleRelease, Index, ModelRelease
-from zoo.types import Name
+from zoo.files import write_atomic
+from zoo.releases.published import MAX_RECORD_BYTES, MAX_RECORDS, index_of
+from zoo.releases.release import Index
 
 if TYPE_CHECKING:
     from tuf.api.metadata import TargetFile
     from tuf.ngclient import Updater
 
 ROOT_FILE = "first-root.json"  # what the device was given; never replaced
-MAX_RECORD_BYTES = 4 * 2**20
-MAX_RECORDS = 10_000
 MAX_EARLY_BYTES = 2**18  # of the timestamp; the framework takes less
 AT_ONCE = 8  # records that are fetched at a time
 CLOCK = (
     "Check the clock of this device and the connection; if both are right, the publisher has to sign again."
 )
-
-Record = TypeVar("Record", ModelRelease, BundleRelease, Assignment)
 
 
 @dataclass(frozen=True)
@@ -117,6 +113,8 @@ class Trust:
         TrustError
             When what is published is not signed as it must be, is older than what was seen before, does not
             fit together, or has expired.
+        CardError, SchemaVersionError
+            When a record does not validate, or is of a newer zooselect.
         UnreachableError
             When the publisher cannot be reached or answers with something else.
         """
@@ -169,22 +167,14 @@ class Trust:
         signed = Metadata[Targets].from_file(str(self.folder / "targets.json")).signed
         if len(signed.targets) > MAX_RECORDS:
             raise TrustError(f"expected at most {MAX_RECORDS:,} records, got {len(signed.targets):,}.")
-        models: dict[Name, ModelRelease] = {}
-        bundles: dict[Name, BundleRelease] = {}
-        for path, file in self._files(updater, list(signed.targets.values())).items():
-            folder, _, name = path.removesuffix(".json").partition("/")
-            if folder == "models":
-                models[name] = _record(path, file, ModelRelease, name)
-            elif folder == "bundles":
-                bundles[name] = _record(path, file, BundleRelease, name)
-        assignments: dict[Name, Assignment] = {}
-        if group is not None:
-            found = updater.get_targetinfo(f"assignments/{group}.json")
-            if found is not None:
-                file = self._files(updater, [found])[found.path]
-                assignments[group] = _record(found.path, file, Assignment, group)
-        self._forget({*signed.targets, *(f"assignments/{name}.json" for name in assignments)})
-        return Index(models=models, bundles=bundles, assignments=assignments)
+        targets = list(signed.targets.values())
+        assigned = None if group is None else updater.get_targetinfo(f"assignments/{group}.json")
+        files = self._files(updater, targets if assigned is None else [*targets, assigned])
+        known = {path for path in signed.targets if path.startswith(("models/", "bundles/"))}
+        known |= set() if assigned is None else {assigned.path}
+        index = index_of((path, files[path].read_bytes()) for path in sorted(known))
+        self._forget({*files})
+        return index
 
     def _files(self, updater: Updater, targets: Sequence[TargetFile]) -> dict[str, Path]:
         """Verified files of some targets, by their paths; those that are not here yet come in parallel."""
@@ -209,17 +199,6 @@ class Trust:
         for path in (self.folder / "targets").iterdir():
             if path.name not in kept and not path.name.startswith("assignments"):
                 path.unlink(missing_ok=True)
-
-
-def _record(path: str, file: Path, kind: type[Record], name: str) -> Record:
-    record = decode_record(file.read_bytes(), kind, name=path, schema_version=SCHEMA_VERSION)
-    called = record.group if isinstance(record, Assignment) else record.name
-    if called != name:
-        raise TrustError(
-            f"{path}: expected the record of {name!r}, got that of {called!r}. "
-            "Nothing was changed; tell the publisher."
-        )
-    return record
 
 
 class _Wire:

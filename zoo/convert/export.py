@@ -16,12 +16,10 @@ from onnx_ir.passes import common as passes
 from torch import nn
 
 from zoo.architectures.preprocessing import Preprocess, Preprocessing
+from zoo.convert.parity import TOLERANCE, disagreement
 from zoo.convert.preprocessing_graph import OPSET, attach_front, front_model
 from zoo.errors import ClassMismatchError, ModelError, ParityError
-from zoo.models.model import open_session
 from zoo.quiet import quiet
-
-TOLERANCE = 1e-4  # of the largest logit
 
 
 def export_module(
@@ -91,17 +89,13 @@ def check_parity(content: bytes, module: nn.Module, preprocessing: Preprocessing
     ParityError
         When it is above 1e-4 or not a number.
     """
-    session = open_session(content, name=name)
-    rng = np.random.default_rng(0)
-    height, width = preprocessing.resolution
-    worst = 0.0
-    for batch, size in ((1, (height, width)), (3, (height + height // 3 + 1, 2 * width + 1))):
-        images: NDArray[np.uint8] = rng.integers(0, 256, (batch, *size, 3), dtype=np.uint8)
+
+    def torch_answer(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            expected = module(torch.from_numpy(images)).numpy()
-        got = session.run(["logits"], {"image": images})[0]
-        scale = max(float(np.abs(expected).max()), 1e-6)
-        worst = max(worst, float(np.nan_to_num(np.abs(got - expected) / scale, nan=np.inf).max()))
+            logits: NDArray[np.float32] = module(torch.from_numpy(images)).numpy()
+        return logits
+
+    worst = disagreement(content, torch_answer, preprocessing.resolution, name=name)
     if worst > TOLERANCE:
         raise ParityError(
             f"model {name!r}: expected the exported graph to agree with torch within {TOLERANCE:.0e} of the "

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import onnx
 from onnx import TensorProto
 
 from zoo.errors import ModelError
+from zoo.types import check_relative
 
 MAX_BYTES = 2**31 - 1  # what one protobuf message can hold
 
@@ -89,16 +90,16 @@ def _embed(tensor: onnx.TensorProto, folder: Path | None, name: str) -> None:
             f"model {name!r}: expected all weights inside the ONNX bytes, but {tensor.name!r} is in the file "
             f"{location!r}. Give the path of the ONNX file instead of its content."
         )
-    inside = PurePosixPath(location)
     path = folder / location
-    outside = (
-        inside.is_absolute() or ".." in inside.parts or "\\" in location or ":" in location or not location
-    )
-    if outside or not path.resolve().is_relative_to(folder.resolve()):
+    try:
+        check_relative(location)
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise ValueError("a link that leads out of the folder")
+    except ValueError as error:
         raise ModelError(
             f"model {name!r}: expected its weights beside the ONNX file, but {tensor.name!r} points to "
             f"{location!r}, outside that folder. This file is refused; do not use it."
-        )
+        ) from error
     try:
         offset, length = int(facts.get("offset", 0)), int(facts.get("length", -1))
         with path.open("rb") as stream:

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
+from zoo.convert.parity import TOLERANCE, disagreement
 from zoo.convert.preprocessing_graph import PREFIX
 from zoo.convert.torch_operators import OPERATORS, UnsupportedError, batch_normalization
 from zoo.errors import ModelError, ParityError
-from zoo.models.model import open_session
 
-TOLERANCE = 1e-4  # of the largest logit
 _LEAST = 0.01  # of its size is what an element keeps that keeps its sign
 
 
@@ -152,25 +151,21 @@ def check_torch_graph(content: bytes, module: TorchGraph, resolution: tuple[int,
     ParityError
         When it is above 1e-4 or not a number.
     """
-    session = open_session(content, name=name)
-    rng = np.random.default_rng(0)
-    height, width = resolution
-    worst = 0.0
-    training = module.training
-    module.eval()
-    for batch, size in ((2, (height, width)), (1, (height + height // 3 + 1, 2 * width + 1))):
-        images: NDArray[np.uint8] = rng.integers(0, 256, (batch, *size, 3), dtype=np.uint8)
+
+    def torch_answer(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         try:
             with torch.inference_mode():
-                got = module(torch.from_numpy(images)).numpy()
+                logits: NDArray[np.float32] = module(torch.from_numpy(images)).numpy()
         except (RuntimeError, ValueError, TypeError, IndexError, KeyError) as error:
             raise ModelError(
                 f"model {name!r}: expected a graph that torch can run, got: "
                 f"{str(error).strip().splitlines()[0][:200]}. Adapt another model."
             ) from error
-        expected = session.run(["logits"], {"image": images})[0]
-        scale = max(float(np.abs(expected).max()), 1e-6)
-        worst = max(worst, float(np.nan_to_num(np.abs(got - expected) / scale, nan=np.inf).max()))
+        return logits
+
+    training = module.training
+    module.eval()
+    worst = disagreement(content, torch_answer, resolution, name=name)
     module.train(training)
     tolerance = 100 * TOLERANCE if module.half_precision else TOLERANCE
     if worst > tolerance:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from zoo.errors import CardError, ClassMismatchError, ModelNotFoundError
-from zoo.types import Name, NonNegative, Positive, Sha256, Share
+from zoo.types import Name, NonNegative, Positive, Sha256, Share, check_relative
 
 SCHEMA_VERSION = 2  # since 2, a card may say that its model was adapted
 
@@ -67,16 +66,7 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         return tuple(part for part in (self.trained_on, later) if part is not None)
 
     def __post_init__(self) -> None:
-        path = PurePosixPath(self.file)
-        if (
-            path.is_absolute()
-            or ".." in path.parts
-            or "\\" in self.file
-            or ":" in self.file
-            or not self.file.isprintable()
-            or not path.parts
-        ):
-            raise ValueError(f"file must be a relative path inside the zoo, got {self.file!r}")
+        check_relative(self.file)
         if len(set(self.classes)) != len(self.classes):
             raise ValueError(f"classes must be distinct, got {list(self.classes)}")
 

@@ -155,7 +155,7 @@ class Zoo:
 
 
 def add_again(zoo: Zoo, card: ModelCard, content: bytes) -> ModelCard:
-    """Add a model with the facts of `card` and other content of the same size and shape."""
+    """Add a model with the facts of `card`, but with a file of other values."""
     return zoo.add(
         card.name,
         content,

@@ -15,12 +15,11 @@ from typing import Any
 
 import msgspec
 
-from zoo.errors import CardError, PublishError
-from zoo.publisher.metadata import PUBLISHED_AT
+from zoo.errors import PublishError
 from zoo.publisher.signing import locked
 from zoo.publisher.staging import PREFIX
 from zoo.releases.catalogue import index_from_folder
-from zoo.types import Sha256
+from zoo.releases.published import Target, read_role, target_file
 
 GRACE_DAYS = 7.0
 
@@ -44,7 +43,7 @@ def clean(
     ------
     PublishError
         When nothing is published there, or the grace period is negative.
-    CardError
+    CardError, TrustError
         When the metadata cannot be read; nothing is removed then.
     """
     folder = Path(root)
@@ -71,11 +70,9 @@ def _named(root: Path, since: float) -> set[Path]:
     """Every file that the metadata names, or named at any time since then."""
     index_from_folder(root)  # what is served now has to be sound before anything goes
     metadata = root / "metadata"
-    stamp = _read(metadata / "timestamp.json")
-    latest = stamp.meta["snapshot.json"].version
-    versions = {
-        name: entry.version for name, entry in _read(metadata / f"{latest}.snapshot.json").meta.items()
-    }
+    latest = read_role(metadata / "timestamp.json").version("snapshot")
+    snapshot = read_role(metadata / f"{latest}.snapshot.json")
+    versions = {name: entry.version for name, entry in snapshot.meta.items()}
     keep = {metadata / "timestamp.json"}
     for role, current in {**versions, "snapshot.json": latest}.items():
         superseded = float("inf")
@@ -84,19 +81,18 @@ def _named(root: Path, since: float) -> set[Path]:
             if superseded < since or not path.is_file():
                 break
             keep.add(path)
-            signed = _read(path)
+            signed = read_role(path)
             keep.update(_files(root, signed.targets))
             superseded = signed.published if role == "targets.json" else path.stat().st_mtime
     return keep
 
 
-def _files(root: Path, targets: dict[str, _Target]) -> set[Path]:
+def _files(root: Path, targets: dict[str, Target]) -> set[Path]:
     found = set()
     for path, target in targets.items():
-        kind, _, name = path.partition("/")
-        record = root / "targets" / kind / f"{target.hashes.sha256}.{name}"
+        record = target_file(root, path, target.hashes.sha256)
         found.add(record)
-        if kind in ("models", "bundles"):
+        if not path.startswith("assignments/"):
             found.update(root / "blobs" / digest[:2] / digest for digest in _blobs(record))
     return found
 
@@ -122,34 +118,3 @@ def _candidates(root: Path) -> list[Path]:
     files = [*root.glob("blobs/*/*"), *root.glob("targets/*/*"), *root.glob("metadata/*.json")]
     files += [*root.glob("**/.*.tmp")]  # half-written when a publication was killed
     return [path for path in dict.fromkeys(files) if path.is_file() and not path.name.endswith(".root.json")]
-
-
-class _Hashes(msgspec.Struct):
-    sha256: Sha256
-
-
-class _Target(msgspec.Struct):
-    hashes: _Hashes
-
-
-class _Version(msgspec.Struct):
-    version: int
-
-
-class _Part(msgspec.Struct):
-    meta: dict[str, _Version] = {}
-    targets: dict[str, _Target] = {}
-    published: float = msgspec.field(default=float("inf"), name=PUBLISHED_AT)
-
-
-class _File(msgspec.Struct):
-    signed: _Part
-
-
-def _read(path: Path) -> _Part:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=_File).signed
-    except (OSError, msgspec.DecodeError, RecursionError) as error:
-        raise CardError(
-            f"{path}: expected metadata of The Update Framework, got: {error}. Publish again, then clean up."
-        ) from error

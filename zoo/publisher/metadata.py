@@ -8,10 +8,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
-from zoo.errors import KeysError, MissingExtraError, TrustError
+from zoo.errors import CardError, KeysError, MissingExtraError, TrustError
 from zoo.publisher.keys import Keys, RoleName
+from zoo.releases.published import read_metadata
 
 try:
     from tuf.api.exceptions import RepositoryError
@@ -21,9 +22,6 @@ try:
     from tuf.api.serialization import DeserializationError
 except ImportError as _missing:
     raise MissingExtraError("publishing needs python-tuf: pip install 'zooselect[publish]'") from _missing
-
-PUBLISHED_AT: Final = "x-zooselect-published"  # in targets: seconds since 1970 of the publication
-MAX_METADATA_BYTES = 16 * 2**20
 
 T = TypeVar("T", Root, Timestamp, Snapshot, Targets)
 
@@ -158,12 +156,8 @@ class Signed:
     def _read(self, name: str, kind: type[T]) -> Metadata[T]:
         path = self.folder / name
         try:
-            with path.open("rb") as stream:
-                content = stream.read(MAX_METADATA_BYTES + 1)
-            if len(content) > MAX_METADATA_BYTES:
-                raise DeserializationError(f"more than {MAX_METADATA_BYTES:,} bytes")
-            metadata: Metadata[Any] = Metadata.from_bytes(content)
-        except (OSError, DeserializationError, RecursionError) as error:
+            metadata: Metadata[Any] = Metadata.from_bytes(read_metadata(path))
+        except (CardError, DeserializationError, RecursionError) as error:
             raise TrustError(f"expected signed metadata in {path}, got: {error}. {_RESTORE}") from error
         if not isinstance(metadata.signed, kind):
             raise TrustError(

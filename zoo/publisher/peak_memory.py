@@ -1,21 +1,22 @@
-"""How much memory a model takes: opened and asked once, in a process that does nothing else.
-
-Run as ``python -m zoo.publisher.peak_memory FOLDER HEIGHT WIDTH``: the graph comes through standard input,
-its weights lie in the folder, and the answer goes to standard output as JSON.
-"""
+"""How much memory a model takes: opened and asked once, in a process that does nothing else."""
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import msgspec
 
 from zoo.errors import ModelError
+from zoo.process import Process
 
 TIMEOUT_S = 600.0
+
+
+class _Task(msgspec.Struct, frozen=True):
+    folder: str
+    image: tuple[int, int]
 
 
 class Measured(NamedTuple):
@@ -33,22 +34,22 @@ def measure_peak(graph: bytes, weights: Path, image: tuple[int, int], *, name: s
     ModelError
         When the process fails or takes ten minutes.
     """
-    command = [sys.executable, "-P", "-m", __name__, str(weights.absolute()), *map(str, image)]
+    task = msgspec.json.encode(_Task(str(weights.absolute()), image))
+    process = Process("zoo.publisher.peak_memory:answer")
     try:
-        done = subprocess.run(command, input=graph, capture_output=True, timeout=TIMEOUT_S, check=False)
-    except subprocess.TimeoutExpired as error:
+        ended = process.ask(task + b"\n" + graph, timeout_s=TIMEOUT_S)
+    except TimeoutError as error:
         raise ModelError(
             f"model {name!r}: expected an answer within {TIMEOUT_S:.0f} seconds, got none. "
             "Try a smaller model."
         ) from error
     try:
-        return msgspec.json.decode(done.stdout, type=Measured)
+        return msgspec.json.decode(ended.said, type=Measured)
     except msgspec.DecodeError as error:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        words = ended.words.splitlines()
         raise ModelError(
             f"model {name!r}: expected it to open with its weights beside it and to answer a test image, "
-            f"got exit code {done.returncode}: {said[-1][:300] if said else 'not a word'}. "
-            "It cannot be published."
+            f"got {ended.how}: {words[-1][:300] if words else 'not a word'}. It cannot be published."
         ) from error
 
 
@@ -65,16 +66,12 @@ def peak_bytes() -> int:
     return most if sys.platform == "darwin" else most * 1024
 
 
-def main(folder: str, height: str, width: str) -> None:
-    """The measured process."""
+def answer(orders: IO[bytes], answers: IO[bytes]) -> None:
+    """The measured process: reads task and graph, and writes what it took."""
     from zoo.models.model import open_session
     from zoo.releases.reference_image import reference_image
 
-    session = open_session(sys.stdin.buffer.read(), name="model", weights=Path(folder))
-    logits = session.run(["logits"], {"image": reference_image(int(height), int(width))[None]})[0]
-    answer = Measured(peak_bytes(), tuple(map(float, logits[0])))
-    sys.stdout.buffer.write(msgspec.json.encode(answer))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+    task = msgspec.json.decode(orders.readline(), type=_Task)
+    session = open_session(orders.read(), name="model", weights=Path(task.folder))
+    logits = session.run(["logits"], {"image": reference_image(*task.image)[None]})[0]
+    answers.write(msgspec.json.encode(Measured(peak_bytes(), tuple(map(float, logits[0])))))

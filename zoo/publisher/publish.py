@@ -18,11 +18,11 @@ from zoo.errors import MissingExtraError, PublishError
 from zoo.files import read_verified
 from zoo.models.card import ModelCard
 from zoo.models.zoo import Zoo
-from zoo.publisher.bundle_files import read_bundle_files
 from zoo.publisher.keys import Keys
 from zoo.publisher.signing import Expiry, Signing, locked
 from zoo.publisher.staging import Staging, staging
 from zoo.publisher.targets import drop, next_version, put, read_index
+from zoo.releases.bundle_files import BundleFiles
 from zoo.releases.catalogue import index_from_folder
 from zoo.releases.release import SCHEMA_VERSION, BundleRelease, Index, ModelRelease
 
@@ -73,7 +73,7 @@ def publish(
     zoo: Zoo,
     *,
     keys: Keys,
-    bundles: Mapping[str, str | Path] | None = None,
+    bundles: Mapping[str, BundleFiles] | None = None,
     models: Sequence[str] | None = None,
     accuracy: Mapping[str, float] | None = None,
     latency_ms: Mapping[str, Mapping[str, float]] | None = None,
@@ -94,7 +94,8 @@ def publish(
     keys
         Those of targets, snapshot and timestamp; the first time, one of every role.
     bundles
-        Name of the task on devices → folder made by ``zooselect export``.
+        Name of the task on devices → what :func:`selector.bundle.bundle.read_bundle_files` read of the folder
+        that ``zooselect export`` made.
     models
         By default all models of the zoo.
     accuracy, latency_ms
@@ -129,8 +130,7 @@ def publish(
                 old = _offer(card, zoo.folder, staged.folder)
             assert old is not None
             releases.append(facts.of(old, card))
-        for name, folder in (bundles or {}).items():
-            releases.append(_bundle_release(name, folder, staged))
+        releases += [_bundle_release(name, files, staged) for name, files in (bundles or {}).items()]
         with locked(root):
             signing = Signing(root, keys, expiry=expiry, root_threshold=root_threshold)
             return _commit(Path(root), signing, releases, staged)
@@ -253,8 +253,7 @@ def _offer(card: ModelCard, zoo: Path, folder: Path) -> ModelRelease:
     return offer(card, read_verified(zoo / card.file, card.sha256, card.size_bytes), folder)
 
 
-def _bundle_release(name: str, folder: str | Path, staged: Staging) -> BundleRelease:
-    content = read_bundle_files(folder)
+def _bundle_release(name: str, content: BundleFiles, staged: Staging) -> BundleRelease:
     environment = content.environment or (name.rpartition(".")[2] if "." in name else None)
     if "." in name and not name.endswith(f".{environment}"):
         raise PublishError(

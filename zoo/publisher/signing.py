@@ -13,7 +13,8 @@ from zoo.errors import PublishError, StoreLockedError, TrustError
 from zoo.files import write_atomic
 from zoo.lock import FolderLock
 from zoo.publisher.keys import ROLES, Keys, RoleName
-from zoo.publisher.metadata import PUBLISHED_AT, MetaFile, Signed
+from zoo.publisher.metadata import MetaFile, Signed
+from zoo.releases.published import PUBLISHED_AT
 
 WARN_DAYS = 30  # before root or targets expire
 LOCK_SECONDS = 60.0

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from zoo.errors import PublishError
-from zoo.files import sha256_bytes
+from zoo.files import sha256_bytes, sync_folder
 from zoo.releases.release import Blob
 
 PREFIX = ".staging-"
@@ -62,7 +62,7 @@ class Staging:
             target.parent.mkdir(parents=True, exist_ok=True)
             staged.replace(target)
         for folder in {_place(self.root, digest).parent for digest in new}:
-            _sync(folder)
+            sync_folder(folder)
         return sum(new.values())
 
 
@@ -92,12 +92,3 @@ def staging(root: str | Path) -> Iterator[Staging]:
 
 def _place(root: Path, sha256: str) -> Path:
     return root / "blobs" / sha256[:2] / sha256
-
-
-def _sync(folder: Path) -> None:
-    if os.name == "posix":  # a rename has to survive a power cut
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -8,26 +8,12 @@ from typing import Any
 import msgspec
 
 from zoo.errors import TrustError
-from zoo.files import decode_record, read_verified, write_atomic
+from zoo.files import write_atomic
 from zoo.publisher.metadata import Signed, TargetFile
-from zoo.releases.catalogue import KINDS
-from zoo.releases.release import SCHEMA_VERSION, Assignment, BundleRelease, Index, ModelRelease
+from zoo.releases.published import Record, Target, read_targets, target_file, target_path
+from zoo.releases.release import Index
 
-Record = ModelRelease | BundleRelease | Assignment
 REMOVED = "x-zooselect-removed"  # in targets and assignments: target path → last version of what is gone
-
-
-def target_path(record: Record) -> str:
-    """What a record is called in the signed metadata."""
-    if isinstance(record, Assignment):
-        return f"assignments/{record.group}.json"
-    return f"{'models' if isinstance(record, ModelRelease) else 'bundles'}/{record.name}.json"
-
-
-def target_file(root: Path, path: str, sha256: str) -> Path:
-    """Where the record of a target lies in a publisher's folder."""
-    kind, _, name = path.partition("/")
-    return root / "targets" / kind / f"{sha256}.{name}"
 
 
 def read_index(root: str | Path, signed: Signed) -> Index:
@@ -36,23 +22,19 @@ def read_index(root: str | Path, signed: Signed) -> Index:
     Raises
     ------
     TrustError
-        When the metadata names something that is no record.
+        When the metadata names something that is no record, or not the one that its name says.
+    CardError
+        When a record does not validate.
     DigestError
         When a record is missing or was changed.
     """
-    found: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
     listed = {**signed.targets.signed.targets, **signed.assignments.signed.targets}
-    for path, target in listed.items():
-        kind, _, file = path.partition("/")
-        if kind not in KINDS or "/" in file or "sha256" not in target.hashes:
-            raise TrustError(
-                f"expected targets such as models/NAME.json, got {path!r}. Publish with zooselect."
-            )
-        place = target_file(Path(root), path, target.hashes["sha256"])
-        content = read_verified(place, target.hashes["sha256"], target.length)
-        record = decode_record(content, KINDS[kind], name=str(place), schema_version=SCHEMA_VERSION)
-        found[kind][file.removesuffix(".json")] = record
-    return Index(**found)
+    stated = {path: target.to_dict() for path, target in listed.items()}
+    try:
+        targets = msgspec.convert(stated, dict[str, Target])
+    except msgspec.ValidationError as error:
+        raise TrustError(f"expected records of a publisher, got: {error}. Publish with zooselect.") from error
+    return read_targets(Path(root), targets)
 
 
 def next_version(record: Record, before: Record | None, signed: Signed) -> Record:

@@ -8,7 +8,6 @@ has the same graph. :func:`fill` puts the digests in.
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 import msgspec
@@ -18,7 +17,7 @@ from zoo.errors import DigestError
 from zoo.files import sha256_bytes
 from zoo.models.card import ModelCard
 from zoo.releases.input_reference import InputReference
-from zoo.types import Name, NonNegative, Positive, Sha256
+from zoo.types import Name, NonNegative, Positive, Sha256, check_relative
 
 SCHEMA_VERSION = 2
 MAX_BLOB_BYTES = 2**31 - 1  # what a protobuf may hold
@@ -104,15 +103,7 @@ class BundleRelease(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     def __post_init__(self) -> None:
         for path in self.files:
-            parts = PurePosixPath(path).parts
-            if (
-                not path.isprintable()
-                or not parts
-                or PurePosixPath(path).is_absolute()
-                or ".." in parts
-                or set(path) & set("\\:")
-            ):
-                raise ValueError(f"files: expected relative paths inside the bundle, got {path!r}")
+            check_relative(path)
         _consistent((self.record, *self.files.values()))
 
     @property

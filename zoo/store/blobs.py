@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from zoo.errors import DigestError, StoreFullError, ZooError
-from zoo.files import read_verified, sha256_file
+from zoo.files import read_verified, sha256_file, sync_folder
 from zoo.releases.release import Blob
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -88,11 +88,7 @@ class Blobs:
 
     def sync(self) -> None:
         """Make sure that all adopted blobs survive a power cut."""
-        handle = os.open(self.blobs, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync_folder(self.blobs)
 
     def read(self, blob: Blob) -> bytes:
         """Content of a blob; raises :class:`DigestError` when it is missing or damaged."""

@@ -58,7 +58,7 @@ CHANGES: list[tuple[Callable[[Record], Any], str]] = [
     (lambda r: r["policies"][0].update(rule="price"), "costs_ms: expected 3, one a model, got 0"),
     (lambda r: r["policies"][0].update(among=["full", "tiny"]), r"among: expected some of \['tiny', 'small'"),
     (lambda r: r["models"][1].update(sha256="12"), r"matching regex .* - at `\$.models\[1\].sha256`"),
-    (lambda r: r["models"][1].update(file="../x"), "relative path inside the zoo"),
+    (lambda r: r["models"][1].update(file="../x"), "relative path that stays inside"),
     (lambda r: r["certificates"][0].update(samples=0), r">= 1 - at `\$.certificates\[0\].samples`"),
     (lambda r: r["certificates"][0].update(p_value=2), r"<= 1.0 - at `\$.certificates\[0\].p_value`"),
     (lambda r: r["certificates"][0].update(threshold=None), r"got `null` - at `\$.certificates\[0\].thr"),
@@ -79,8 +79,8 @@ CHANGES: list[tuple[Callable[[Record], Any], str]] = [
         lambda r: r.update(selector=None),
         r"policies\[0\]: expected a selector graph for its features, got none",
     ),
-    (lambda r: r["selector"].update(file="/etc/passwd"), "relative path inside the bundle"),
-    (lambda r: r["selector"].update(file="a/../../b"), "relative path inside the bundle"),
+    (lambda r: r["selector"].update(file="/etc/passwd"), "relative path that stays inside"),
+    (lambda r: r["selector"].update(file="a/../../b"), "relative path that stays inside"),
     (lambda r: r.update(classes=["red", "green", "violet"]), "classes: expected the classes of the models"),
 ]
 
@@ -98,7 +98,7 @@ STATES: list[tuple[Callable[[Record], Any], str]] = [
         lambda p: p["states"][0].update(costs_ms=[-1, 1]),
         r">= 0.0 - at `\$.policies\[0\].states\[0\].costs_ms",
     ),
-    (lambda p: p["states"][0].update(file="/etc/passwd"), "relative path inside the bundle"),
+    (lambda p: p["states"][0].update(file="/etc/passwd"), "relative path that stays inside"),
     (lambda p: p.update(rule="luck"), r"Invalid enum value 'luck' - at `\$.policies\[0\].rule`"),
     (lambda p: p.update(features=["luma_mean"]), r"policies\[0\].features: expected those of the selector"),
 ]

@@ -76,7 +76,7 @@ def test_a_task_must_be_named_where_it_is_not_clear(device: Device) -> None:
 def test_nothing_is_fetched_on_the_strength_of_a_few_answers(device: Device) -> None:
     device.install("colours")
     ask(device, MIN_ANSWERS - 1)
-    assert device.wanted_models() == ()
+    assert device.update().nothing
 
 
 def test_models_that_pay_are_fetched(device: Device) -> None:

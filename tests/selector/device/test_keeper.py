@@ -66,12 +66,7 @@ def test_answers_of_another_version_of_the_bundle_say_nothing(device: Device) ->
     keeper = Keeper.open(device.folder)
     other = msgspec.structs.replace(lately(device)[0], record="0" * 64)
     assert keeper.update([other]).nothing
-    assert keeper.wanted_models([other]) == ()
     keeper.close()
-
-
-def test_before_the_publisher_was_looked_at_nothing_is_wanted(device: Device) -> None:
-    assert Keeper.open(device.folder).wanted_models(lately(device)) == ()
 
 
 def test_only_models_that_answered_since_count_as_used(device: Device) -> None:
@@ -97,8 +92,7 @@ def test_what_other_tasks_need_is_no_budget_for_this_one(device: Device) -> None
     installed = device.store.installed
     config = msgspec.structs.replace(device.config, group=None, budget_bytes=device.store.used_bytes())
     keeper = Keeper(device.store, config)
-    keeper.client.refresh()
-    assert "full" not in keeper.wanted_models(lately(device))
+    assert "full" not in keeper.update(lately(device)).installed
     assert device.store.installed == installed
     keeper.close()
 

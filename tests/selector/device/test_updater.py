@@ -27,6 +27,7 @@ from selector.device.reconciler import Keeper
 from selector.policies.constraint import Constraint
 from tests.support.small_device import until
 from tests.support.small_models import add_colours, build_onnx, plain_image
+from tests.support.small_processes import alive
 from tests.support.small_publisher import Publisher, colour_publisher
 from zoo import Zoo
 from zoo.errors import CardError, FetchError, TrustError, UpdaterError, ZooError
@@ -48,13 +49,6 @@ def pid_of(device: Device) -> int:
     until(lambda: device._updater is not None and device._updater.pid is not None)
     assert device._updater.pid is not None
     return device._updater.pid
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def recalled(answers: int, *, record: str = "a" * 64, model: str = "tiny") -> Recalled:
@@ -102,9 +96,9 @@ def test_an_input_that_another_process_holds_open_keeps_nothing_alive(device: De
     lines = tmp_path / "input"
     os.mkfifo(lines)
     held = os.open(lines, os.O_RDWR)
-    code = "import sys; sys.path[:] = {!r}; from selector.device.background import work; work({!r})"
-    task = {"folder": str(device.folder), "parent": os.getpid()}  # its parent, a shell, will be another
-    command = [sys.executable, "-c", code.format(sys.path, task)]
+    code = "import sys; sys.path[:] = {!r}; from zoo.process import run; run({!r})"
+    order = {"function": "selector.device.background:work", "parent": os.getpid()}  # will be another, a shell
+    command = [sys.executable, "-c", code.format(sys.path, order)]
     own = subprocess.Popen(["/bin/sh", "-c", '"$@" & wait', "sh", *command], stdin=held)
     try:
         own.wait(30)
@@ -161,7 +155,7 @@ def test_a_slow_download_is_left_at_once_and_gone_on_with(slow: tuple[Device, Sl
     device, server = slow
     device.start()
     partial = device.folder / "partial"
-    until(lambda: any(path.stat().st_size > 20_000 for path in partial.iterdir()))
+    until(lambda: any(device.store.partial_bytes(path.name) > 20_000 for path in partial.iterdir()))
     pid = pid_of(device)
     begin = time.monotonic()
     device.stop()
@@ -211,7 +205,7 @@ def test_a_process_that_cannot_start_is_told(device: Device, monkeypatch: pytest
 def test_a_process_that_says_something_else_is_ended(
     device: Device, monkeypatch: pytest.MonkeyPatch, code: str, reason: str
 ) -> None:
-    monkeypatch.setattr("selector.device.background._START", f"import sys; sys.stdin.readline(); {code}")
+    monkeypatch.setattr("zoo.process._START", f"import sys; sys.stdin.readline(); {code}")
     updater = Updater(device.folder)
     found = updater.round([])
     assert isinstance(found.problem, UpdaterError)
@@ -289,10 +283,8 @@ def test_what_pays_is_worked_out_there(device: Device) -> None:
 
 def test_answers_of_another_bundle_ask_for_nothing(device: Device) -> None:
     device.install("colours")
-    device.client.refresh()
     keeper = Keeper.open(device.folder)
-    keeper.client.refresh()
-    assert keeper.wanted_models([recalled(MIN_ANSWERS)]) == ()
+    assert keeper.update([recalled(MIN_ANSWERS)]).nothing
     keeper.close()
 
 
@@ -326,9 +318,10 @@ def test_what_pays_has_to_fit_beside_what_is_pinned(
     device.client.pin([device.store.installed.models[0].release.name])
     for _ in range(MIN_ANSWERS):
         device.predict(plain_image("red"))
-    assert device.wanted_models()
-    device.config = msgspec.structs.replace(device.config, budget_bytes=1)
-    assert Keeper(device.store, device.config).wanted_models(device._lately()) == ()
+    tight = Keeper(device.store, msgspec.structs.replace(device.config, budget_bytes=1))
+    assert tight.update(device._lately()).nothing
+    tight.close()
+    assert device.update().installed
     device.close()
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from selector.bundle.bundle import read_bundle_files
 from selector.cli import app
 from selector.commands.serve import register
 from selector.device.reporter import Reporter
@@ -50,7 +51,8 @@ def publisher(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("publisher")
     export_bundle(world.fit("cascade", precision=0.9), world.zoo, folder / "bundle")
     keys = create_keys(folder / "keys")
-    publish(folder / "published", world.zoo, keys=keys, bundles={"colours": folder / "bundle"})
+    bundle = read_bundle_files(folder / "bundle")
+    publish(folder / "published", world.zoo, keys=keys, bundles={"colours": bundle})
     return folder
 
 

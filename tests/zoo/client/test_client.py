@@ -320,13 +320,6 @@ def test_of_an_assignment_the_first_models_that_fit_are_kept(
     assert names(client.store.installed) == {"colours", "full"}
 
 
-def test_a_plan_changes_nothing(client: Client) -> None:
-    found = client.plan(models=["full"], bundles=["colours"], deadline_s=2.0)
-    assert found.missing_bytes > 0
-    assert found.needed_bits_per_s == found.missing_bytes * 4
-    assert client.store.used_bytes() == 0
-
-
 def test_progress_ends_at_the_whole(client: Client) -> None:
     seen: list[tuple[int, int]] = []
     client.install(models=["full"], progress=lambda there, total: seen.append((there, total)))

@@ -16,16 +16,12 @@ import pytest
 
 from tests.support import faulty_server as faults
 from tests.support.faulty_server import Fault, FaultyServer, serve
+from tests.support.fetching import BIG, NAME, ONE, all_blobs, fetch, partials
 from tests.support.small_blobs import noise, offer
-from zoo.client.fetch import Fetched, Fetcher
+from zoo.client.fetch import Fetcher
 from zoo.errors import BudgetError, FetchError, MissingExtraError, StoreFullError, StoreLockedError, ZooError
 from zoo.files import sha256_bytes
 from zoo.store.store import Store
-
-BIG = noise(300_000, seed=1)
-NAME = sha256_bytes(BIG)
-ONE = {NAME: len(BIG)}
-QUICK = {"timeout_s": 0.4, "tries": 2, "pause_s": 0.01}
 
 
 @pytest.fixture
@@ -40,19 +36,6 @@ def server(tmp_path: Path) -> Iterator[FaultyServer]:
 def store(tmp_path: Path) -> Store:
     """An empty store."""
     return Store.open(tmp_path / "store")
-
-
-def fetch(server: FaultyServer, store: Store, blobs: dict[str, int] = ONE, **options: object) -> Fetched:
-    with contextlib.closing(Fetcher(server.url, **{**QUICK, **options})) as fetcher:  # type: ignore[arg-type]
-        return fetcher.fetch(blobs, store)
-
-
-def all_blobs(server: FaultyServer) -> dict[str, int]:
-    return {path.name: path.stat().st_size for path in server.root.rglob("blobs/*/*")}
-
-
-def partials(store: Store) -> dict[str, int]:
-    return {path.name: path.stat().st_size for path in (store.folder / "partial").iterdir()}
 
 
 def test_blobs_arrive_verified_and_read_only(server: FaultyServer, store: Store) -> None:
@@ -222,56 +205,6 @@ def test_a_redirection_on_the_same_host_is_followed(server: FaultyServer, store:
     server.misbehave(faults.redirect(f"/elsewhere/{NAME}"), on="blobs/")
     fetch(server, store)
     assert store.has(NAME)
-
-
-@pytest.mark.parametrize(
-    ("fault", "message"), [(faults.drip, "bytes a second"), (faults.drip_headers, "nothing for")]
-)
-def test_a_slow_drip_is_not_waited_for(
-    server: FaultyServer, store: Store, fault: Fault, message: str
-) -> None:
-    server.misbehave(fault)
-    with pytest.raises(FetchError, match=message):
-        fetch(server, store, timeout_s=0.2)
-    assert len(server.requests) <= 2
-
-
-def test_a_drip_that_ends_is_continued(server: FaultyServer, store: Store) -> None:
-    server.misbehave(faults.drip, times=1)
-    fetched = fetch(server, store, timeout_s=0.2)
-    assert fetched.requests == 2
-    assert server.requests[1].start > 0
-
-
-def test_a_deadline_holds_for_all_blobs_together(server: FaultyServer, store: Store) -> None:
-    server.misbehave(faults.hang)
-    with pytest.raises(FetchError, match=r"not all after 0\.3 seconds"):
-        fetch(server, store, all_blobs(server), timeout_s=20, deadline_s=0.3)
-
-
-def test_a_download_can_be_cancelled_and_continued(server: FaultyServer, store: Store) -> None:
-    cancel = threading.Event()
-
-    def stop_after_the_first_bytes(there: int, total: int) -> None:
-        if there:
-            cancel.set()
-
-    server.misbehave(faults.hang_half_way, times=1)
-    with contextlib.closing(Fetcher(server.url, timeout_s=20)) as fetcher:
-        with pytest.raises(FetchError, match="cancelled"):
-            fetcher.fetch(ONE, store, progress=stop_after_the_first_bytes, cancel=cancel)
-        assert partials(store) == {NAME: len(BIG) // 2}
-        assert fetcher.fetch(ONE, store).resumed_bytes == len(BIG) // 2
-
-
-def test_an_interrupt_ends_all_transfers(server: FaultyServer, store: Store) -> None:
-    def interrupt(there: int, total: int) -> None:
-        raise KeyboardInterrupt
-
-    server.misbehave(faults.hang)
-    with contextlib.closing(Fetcher(server.url, timeout_s=20)) as fetcher, pytest.raises(KeyboardInterrupt):
-        fetcher.fetch(all_blobs(server), store, progress=interrupt)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("fetch")]
 
 
 def test_nothing_is_asked_for_that_does_not_fit_the_budget(server: FaultyServer, store: Store) -> None:

@@ -16,7 +16,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import zoo.client.selftest
-import zoo.client.trial
+import zoo.process
 from tests.support.small_blobs import Made, blob_of, make_release, put, wide_onnx
 from tests.support.small_models import build_onnx
 from zoo.client.selftest import self_test
@@ -196,7 +196,7 @@ def test_a_model_that_never_answers_is_ended(store: Store, good: Made) -> None:
 def test_every_end_of_the_process_has_its_words(
     store: Store, good: Made, monkeypatch: pytest.MonkeyPatch, program: str, message: str
 ) -> None:
-    monkeypatch.setattr(zoo.client.trial, "_START", f"import sys; sys.stdin.buffer.read(); {program}")
+    monkeypatch.setattr(zoo.process, "_START", f"import sys; sys.stdin.buffer.read(); {program}")
     with pytest.raises(SelfTestError, match=rf"(?s)got: .*{message}"):
         self_test(store, good[0])
 
@@ -223,10 +223,10 @@ def test_a_release_cannot_state_itself_half_the_memory_of_a_device(good: Made) -
 
 @pytest.mark.parametrize("right", [True, False])
 def test_the_tested_process_says_one_line_of_json(
-    store: Store, good: Made, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], right: bool
+    store: Store, good: Made, monkeypatch: pytest.MonkeyPatch, right: bool
 ) -> None:
     graph = store.graph(good[0]) if right else build_onnx(("a", "b"))
-    monkeypatch.setattr(zoo.client.selftest, "_limit", lambda *_: False)  # pytest needs its memory
+    monkeypatch.setattr(zoo.client.selftest, "limit", lambda *_: False)  # pytest needs its memory
     task = {
         "name": "full",
         "folder": str(store.blobs),
@@ -236,14 +236,9 @@ def test_the_tested_process_says_one_line_of_json(
         "seconds": 1,
     }
     content = json.dumps(task).encode() + b"\n" + graph
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
-    zoo.client.selftest.answer()
-    said = json.loads(capsys.readouterr().out)
+    answers = io.BytesIO()
+    zoo.client.selftest.answer(io.BytesIO(content), answers)
+    said = json.loads(answers.getvalue())
     assert said["limited"] is False
     assert ("error" in said) != right
     assert not right or said["logits"] == list(good[0].selftest.logits)
-
-
-def test_a_platform_without_limits_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "resource", None)
-    assert zoo.client.selftest._limit(2**30, 10) is False

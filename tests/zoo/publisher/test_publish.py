@@ -17,12 +17,14 @@ import pytest
 from onnx import helper
 
 import zoo.publisher.prepare
+from selector.bundle.bundle import read_bundle_files
 from tests.support.small_models import COLOURS, add_colours, build_onnx, plain_image
 from tests.support.small_repo import blobs, files
 from tests.support.standard_client import StandardClient, served
 from tests.support.world import World, edit_bundle
 from zoo import Zoo
 from zoo.errors import (
+    BundleError,
     CardError,
     DigestError,
     KeysError,
@@ -181,7 +183,7 @@ def test_only_what_is_there_can_be_removed(small_zoo: Zoo, repo: Path, keys: Key
 
 def test_a_bundle_goes_out_with_its_models(world: World, repo: Path, keys: Keys) -> None:
     folder = world.bundles["learned"]
-    done = publish(repo, world.zoo, keys=keys, bundles={"colours": folder})
+    done = publish(repo, world.zoo, keys=keys, bundles={"colours": read_bundle_files(folder)})
     release = published(repo).bundles["colours"]
     assert read_blob(repo, release.record) == (folder / "bundle.json").read_bytes()
     assert {path: read_blob(repo, blob) for path, blob in release.files.items()} == {
@@ -189,14 +191,14 @@ def test_a_bundle_goes_out_with_its_models(world: World, repo: Path, keys: Keys)
     }
     assert release.models == {card.name: card.sha256 for card in world.zoo.cards}
     assert done.items[-1].kind == "bundle"
-    assert not publish(repo, world.zoo, keys=keys, bundles={"colours": folder}).changed
+    assert not publish(repo, world.zoo, keys=keys, bundles={"colours": read_bundle_files(folder)}).changed
 
 
 def test_graphs_of_the_selector_and_of_what_is_watched_are_files(
     world: World, repo: Path, keys: Keys
 ) -> None:
     folder = world.watched["input"]
-    publish(repo, world.zoo, keys=keys, bundles={"colours": folder})
+    publish(repo, world.zoo, keys=keys, bundles={"colours": read_bundle_files(folder)})
     files = published(repo).bundles["colours"].files
     assert sorted(path.split("-")[0] for path in files) == ["drift", "selector"]
 
@@ -206,7 +208,7 @@ def test_a_bundle_and_its_models_always_fit_together(
 ) -> None:
     shutil.copytree(world.zoo.folder, tmp_path / "zoo")
     changed = Zoo.open(tmp_path / "zoo")
-    bundles = {"colours": world.bundles["cascade"]}
+    bundles = {"colours": read_bundle_files(world.bundles["cascade"])}
     with pytest.raises(PublishError, match="expected its model 'full' to be published"):
         publish(repo, changed, keys=keys, bundles=bundles, models=["tiny", "small"])
     publish(repo, changed, keys=keys, bundles=bundles)
@@ -220,7 +222,7 @@ def test_a_bundle_and_its_models_always_fit_together(
     assert not remove(repo, keys=keys, models=["full"], bundles=["colours"]).bundles
 
 
-@pytest.mark.parametrize("how", ["none", "garbage", "outside", "edited", "name", "fields"])
+@pytest.mark.parametrize("how", ["none", "garbage", "outside", "link", "edited", "name", "fields"])
 def test_a_bad_bundle_is_refused_and_nothing_is_written(
     world: World, repo: Path, keys: Keys, tmp_path: Path, how: str
 ) -> None:
@@ -235,10 +237,15 @@ def test_a_bad_bundle_is_refused_and_nothing_is_written(
         (tmp_path / "secret").write_bytes(b"secret")
         facts = {"file": "../secret", "sha256": sha256_bytes(b"secret"), "size_bytes": 6}
         edit_bundle(bundle, lambda record: record["policies"][0]["states"][0].update(facts))
+    elif how == "link":
+        graph = next((bundle / "graphs").iterdir())
+        graph.rename(tmp_path / "secret")
+        graph.symlink_to(tmp_path / "secret")
     elif how == "fields":
         edit_bundle(bundle, lambda record: record.update(models=[]))
-    with pytest.raises((PublishError, CardError, DigestError)):
-        publish(repo, world.zoo, keys=keys, bundles={"No Name" if how == "name" else "colours": bundle})
+    name = "No Name" if how == "name" else "colours"
+    with pytest.raises((PublishError, BundleError, CardError, DigestError)):
+        publish(repo, world.zoo, keys=keys, bundles={name: read_bundle_files(bundle)})
     assert files(repo) == {}
 
 

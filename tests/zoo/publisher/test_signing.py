@@ -266,7 +266,7 @@ def test_damaged_metadata_is_refused_and_nothing_is_written(
         other = "1.assignments.json" if file != "1.targets.json" else "1.snapshot.json"
         path.write_bytes((site.repo / "metadata" / other).read_bytes())
     else:
-        monkeypatch.setattr("zoo.publisher.metadata.MAX_METADATA_BYTES", len(content) - 1)
+        monkeypatch.setattr("zoo.releases.published.MAX_METADATA_BYTES", len(content) - 1)
     before = {item: item.read_bytes() for item in sorted((site.repo / "metadata").iterdir())}
     with pytest.raises(TrustError, match="Restore the folder"):
         refresh(site.repo, site.open())

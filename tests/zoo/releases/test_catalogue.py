@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.small_releases import bundle_release, list_targets, model_release, publish, role, write
-from zoo.errors import CardError, DigestError
+from zoo.errors import CardError, DigestError, TrustError
 from zoo.files import sha256_bytes
 from zoo.releases.catalogue import index_from_folder, read_blob
+from zoo.releases.published import MAX_METADATA_BYTES
 from zoo.releases.release import Assignment, Blob
 
 ONE, TWO = model_release("one", {"w": 5}), model_release("two", {"w": 5})
@@ -82,6 +83,24 @@ BROKEN: list[tuple[str, Callable[[Path], object], str]] = [
         "not a valid ModelRelease record",
     ),
     (
+        "the metadata of another role",
+        lambda p: write(p / "metadata" / "3.targets.json", role("snapshot", meta={})),
+        "got: that of 'snapshot'",
+    ),
+    (
+        "metadata without an end",
+        lambda p: (p / "metadata" / "7.snapshot.json").write_bytes(b" " * (MAX_METADATA_BYTES + 1)),
+        "expected at most 16,777,216 bytes",
+    ),
+    (
+        "a target outside its folder",
+        lambda p: write(
+            p / "metadata" / "3.targets.json",
+            role("targets", targets={"models/../x.json": {"length": 1, "hashes": {"sha256": "0" * 64}}}),
+        ),
+        "got 'models/../x.json'",
+    ),
+    (
         "no version",
         lambda p: write(p / "metadata" / "timestamp.json", role("timestamp", meta={})),
         "expected the version of snapshot.json",
@@ -102,7 +121,7 @@ def test_damaged_metadata_is_refused(
     publisher: Path, break_it: Callable[[Path], object], message: str
 ) -> None:
     break_it(publisher)
-    with pytest.raises(CardError, match=message):
+    with pytest.raises((CardError, TrustError), match=message):
         index_from_folder(publisher)
 
 

@@ -8,11 +8,9 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import pytest
 
 from tests.support.small_blobs import (
@@ -21,137 +19,25 @@ from tests.support.small_blobs import (
     install,
     make_bundle,
     make_release,
-    noise,
     offer,
     put,
     record,
     wide_onnx,
 )
-from tests.support.small_models import COLOURS, build_onnx, plain_image
+from tests.support.small_models import COLOURS, build_onnx
+from tests.support.stored import answers
 from zoo.errors import (
     CardError,
     DigestError,
-    ModelError,
     ModelNotFoundError,
     SchemaVersionError,
     StoreFullError,
     StoreLockedError,
     ZooError,
 )
-from zoo.models.model import Model
-from zoo.releases.release import Blob
 from zoo.store.blobs import writing
 from zoo.store.installed import INSTALLED_FILE, Installed, InstalledModel
 from zoo.store.store import Store
-from zoo.store.usage import USAGE_FILE
-
-IMAGES = np.stack([plain_image(colour) for colour in COLOURS])
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    """An empty store."""
-    return Store.open(tmp_path / "store")
-
-
-@pytest.fixture(scope="module")
-def full() -> Made:
-    """A model that is right, of a graph, two blobs and a pack."""
-    return make_release("full", wide_onnx())
-
-
-@pytest.fixture(scope="module")
-def red() -> Made:
-    """A model that answers red, adapted from ``full``: it shares all but the pack."""
-    return make_release("red", wide_onnx(bias=(30.0, 0.0, 0.0)))
-
-
-def answers(model: Model) -> list[str]:
-    return [COLOURS[k] for k in model.logits(IMAGES).argmax(axis=1)]
-
-
-def damage(store: Store, digest: str, content: bytes | None = None) -> None:
-    path = store.blobs / digest
-    path.chmod(0o644)
-    path.write_bytes(b"\xff" * path.stat().st_size if content is None else content)
-
-
-# Blobs
-
-
-def test_a_download_becomes_a_read_only_blob(store: Store) -> None:
-    blob = blob_of(b"content")
-    assert (store.has(blob.sha256), store.missing({blob.sha256: 7})) == (False, {blob.sha256: 7})
-    put(store, b"content")
-    assert (store.has(blob.sha256), store.missing({blob.sha256: 7})) == (True, {})
-    assert (store.blobs / blob.sha256).stat().st_mode & 0o777 == 0o444
-    assert store.read(blob) == b"content"
-    assert not store.partial(blob.sha256).exists()
-
-
-@pytest.mark.parametrize("content", [b"", b"conten", b"content!", b"Content"])
-def test_a_download_that_is_not_what_it_should_be_is_removed(store: Store, content: bytes) -> None:
-    blob = blob_of(b"content")
-    store.partial(blob.sha256).write_bytes(content)
-    with pytest.raises(DigestError, match=r"expected the blob .* of 7 bytes, got .* fetch it again"):
-        store.adopt(blob.sha256, blob.size_bytes)
-    assert not store.has(blob.sha256)
-    assert not store.partial(blob.sha256).exists()
-    with pytest.raises(DigestError, match="No such file"):
-        store.adopt(blob.sha256, blob.size_bytes)
-
-
-def test_a_blob_of_another_size_counts_as_missing(store: Store) -> None:
-    put(store, b"content")
-    digest = blob_of(b"content").sha256
-    damage(store, digest, b"con")
-    assert store.missing({digest: 7}) == {digest: 7}
-    put(store, b"content")
-    assert store.read(blob_of(b"content")) == b"content"
-
-
-def test_all_bytes_on_disk_count_each_once(store: Store, full: Made, red: Made) -> None:
-    install(store, full, red)
-    apart = full[0].size_bytes + red[0].size_bytes
-    shared = set(full[0].blobs) & set(red[0].blobs)
-    assert len(shared) == 3
-    assert store.used_bytes() == apart - sum(full[0].blobs[digest] for digest in shared)
-    store.partial("f" * 64).write_bytes(b"12345")
-    assert store.used_bytes() == apart - sum(full[0].blobs[digest] for digest in shared) + 5
-
-
-def test_damage_is_found_and_moved_away(store: Store, full: Made) -> None:
-    install(store, full)
-    assert store.verify() == ()
-    harmed = sorted(blob.sha256 for blob in full[0].weights[:2])
-    for digest in harmed:
-        damage(store, digest)
-    assert list(store.verify()) == harmed
-    assert sorted(store.lost()) == harmed
-    with pytest.raises(DigestError, match=r"expected 4 blobs in .*, got 2 fewer"):
-        store.model("full")
-    used = store.used_bytes()
-    assert used - store.collect() == store.used_bytes() < used  # the damaged files
-    put(store, *full[1][1:3])
-    assert answers(store.model("full")) == list(COLOURS)
-    assert not store.lost()
-
-
-def test_a_strange_file_among_the_blobs_is_damage(store: Store) -> None:
-    (store.blobs / "notes.txt").write_text("hello")
-    assert store.verify() == ("notes.txt",)
-
-
-def test_reading_a_damaged_blob_is_refused(store: Store) -> None:
-    put(store, b"content")
-    damage(store, blob_of(b"content").sha256)
-    with pytest.raises(DigestError, match=r"expected SHA-256 .*verify it, then fetch what is lost"):
-        store.read(blob_of(b"content"))
-    with pytest.raises(DigestError, match="No such file"):
-        store.read(blob_of(b"other"))
-
-
-# The record
 
 
 def test_an_empty_store_holds_nothing(store: Store) -> None:
@@ -308,9 +194,6 @@ def test_what_full_means_is_only_said_of_full_disks(tmp_path: Path) -> None:
     assert not isinstance(caught.value, StoreFullError)
 
 
-# Locks
-
-
 def test_a_thread_may_lock_again_and_others_wait(store: Store) -> None:
     with store.lock(), store.lock():
         for other in (store, Store.open(store.folder)):
@@ -418,140 +301,3 @@ def test_two_processes_install_and_evict_while_a_third_answers(
     assert not store.verify()
     assert not store.lost()
     assert opened > 10
-
-
-def test_a_model_that_was_evicted_and_installed_again_meanwhile_is_opened(
-    store: Store, full: Made, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    install(store, full)
-    read, failed = store.read, []
-
-    def meanwhile(blob: Blob) -> bytes:
-        if not failed:
-            failed.append(blob)
-            before = store.installed
-            store.commit(msgspec.structs.replace(before, models=()))
-            install(store, full)
-            raise DigestError("it was not there for a moment")
-        return read(blob)
-
-    monkeypatch.setattr(store, "read", meanwhile)
-    assert answers(store.model("full")) == list(COLOURS)
-    assert failed
-
-
-def test_an_open_model_answers_after_it_was_evicted(store: Store, full: Made, red: Made) -> None:
-    install(store, full)
-    model = store.model("full")
-    before = model.logits(IMAGES)
-    install(store, red)
-    assert not store.has(full[0].weights[-1].sha256)
-    put(store, noise(40_000))  # the room on disk is used again
-    np.testing.assert_array_equal(model.logits(IMAGES), before)
-    with pytest.raises(ModelNotFoundError):
-        store.model("full")
-
-
-def test_answers_go_on_while_models_are_opened_and_evicted(store: Store, full: Made, red: Made) -> None:
-    install(store, full)
-    current = [(store.model("full"), list(COLOURS))]
-    stop, wrong, count = threading.Event(), [], [0]
-
-    def answer() -> None:
-        while not stop.is_set():
-            model, expected = current[0]
-            got = answers(model)
-            if got != expected:
-                wrong.append(got)
-            count[0] += 1
-
-    thread = threading.Thread(target=answer)
-    thread.start()
-    for i in range(20):
-        made, expected = ((red, ["red"] * 3), (full, list(COLOURS)))[i % 2]
-        install(store, made)  # evicts what answers just now
-        current[0] = (store.model(made[0].name), expected)
-    stop.set()
-    thread.join()
-    assert not wrong
-    assert count[0] > 0
-
-
-# What a model is opened from
-
-
-def test_a_damaged_graph_is_refused_before_it_is_opened(store: Store, full: Made) -> None:
-    install(store, full)
-    damage(store, full[0].graph.sha256)
-    with pytest.raises(DigestError, match="expected SHA-256"):
-        store.model("full")
-
-
-def test_a_weight_that_is_missing_or_cut_is_told(store: Store, full: Made) -> None:
-    install(store, full)
-    damage(store, full[0].weights[0].sha256, b"short")
-    with pytest.raises(DigestError, match="got 1 fewer"):
-        store.model("full")
-
-
-def test_weights_of_another_model_do_not_fit(store: Store, full: Made) -> None:
-    release = msgspec.structs.replace(full[0], weights=full[0].weights[:2])
-    with pytest.raises(DigestError, match=r"expected a graph with 2 slots.*, got 3"):
-        install(store, (release, full[1]))
-
-
-def test_a_graph_that_does_not_open_is_a_model_error(store: Store, full: Made) -> None:
-    content = b"\x0a\x01x"
-    release = msgspec.structs.replace(full[0], graph=blob_of(content), weights=())
-    install(store, (release, [content]))
-    with pytest.raises(ModelError, match="expected an ONNX graph that ONNX Runtime"):
-        store.model("full")
-
-
-# Usage
-
-
-def test_last_uses_survive_and_the_latest_counts(store: Store) -> None:
-    begin = time.time()
-    store.touch("full")
-    assert begin <= store.usage()["full"] <= time.time()
-    store.commit(record())  # which writes them
-    other = Store.open(store.folder)
-    assert other.usage() == store.usage()
-    other.touch("red")
-    other.measured(1e6)
-    assert set(store.usage()) == {"full", "red"}
-    assert store.rate_bytes_per_s == 1e6
-    store.measured(2e6)
-    assert Store.open(store.folder).rate_bytes_per_s == 2e6
-
-
-def test_opening_a_model_is_a_use(store: Store, full: Made) -> None:
-    install(store, full)
-    store.model("full")
-    assert set(store.usage()) == {"full"}
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b'{"last_used": {"a": "b"}}', b"[" * 10_000, b"\xff"])
-def test_a_damaged_usage_file_counts_as_empty(store: Store, content: bytes) -> None:
-    (store.folder / USAGE_FILE).write_bytes(content)
-    assert (store.usage(), store.rate_bytes_per_s) == ({}, None)
-    store.measured(5.0)
-    assert Store.open(store.folder).rate_bytes_per_s == 5.0
-
-
-def test_uses_are_written_now_and_then_by_whoever_comes_first(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store.touch("full")
-    assert not (store.folder / USAGE_FILE).exists()
-    monkeypatch.setattr("zoo.store.usage.FLUSH_S", -1.0)
-    store.touch("full")
-    assert set(Store.open(store.folder).usage()) == {"full"}
-
-
-def test_uses_that_cannot_be_written_are_lost_quietly(store: Store) -> None:
-    (store.folder / USAGE_FILE).mkdir()
-    store.measured(3.0)
-    assert store.rate_bytes_per_s == 3.0
-    assert not list(store.folder.glob(".*"))

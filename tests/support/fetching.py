@@ -1,0 +1,30 @@
+"""A blob to fetch, fetching it without patience, and what has arrived."""
+
+from __future__ import annotations
+
+import contextlib
+
+from tests.support.faulty_server import FaultyServer
+from tests.support.small_blobs import noise
+from zoo.client.fetch import Fetched, Fetcher
+from zoo.files import sha256_bytes
+from zoo.store.store import Store
+
+BIG = noise(300_000, seed=1)
+NAME = sha256_bytes(BIG)
+ONE = {NAME: len(BIG)}
+QUICK = {"timeout_s": 0.4, "tries": 2, "pause_s": 0.01}
+
+
+def fetch(server: FaultyServer, store: Store, blobs: dict[str, int] = ONE, **options: object) -> Fetched:
+    """Fetch with little patience; `options` are those of a :class:`Fetcher`."""
+    with contextlib.closing(Fetcher(server.url, **{**QUICK, **options})) as fetcher:  # type: ignore[arg-type]
+        return fetcher.fetch(blobs, store)
+
+
+def all_blobs(server: FaultyServer) -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in server.root.rglob("blobs/*/*")}
+
+
+def partials(store: Store) -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in (store.folder / "partial").iterdir()}
