@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from selector.commands.options import JsonOption
+from selector.commands.options import PUBLISHING_PANEL, JsonOption
 from zoo.errors import CardError, DataError, KeysError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from selector.fleet.signatures import Signatures
     from selector.fleet.tally import Tally
 
-PANEL = "Bringing it to devices"
 DATA = Path("my-service")
 TOKENS_FILE = "tokens.json"
 FIRST = "start"
@@ -251,4 +250,4 @@ def _decide(
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file to the command line."""
-    app.add_typer(commands, rich_help_panel=PANEL)
+    app.add_typer(commands, rich_help_panel=PUBLISHING_PANEL)

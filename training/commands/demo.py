@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from selector.commands.options import JsonOption, SeedOption
+from selector.commands.options import START_PANEL, JsonOption, SeedOption
 
 
 def demo(
@@ -30,7 +30,7 @@ def demo(
     """
     import msgspec
 
-    from training.reports.page import table
+    from training.reports.method_table import table
     from training.scenarios.demo import run_demo
 
     result = run_demo(
@@ -56,4 +56,4 @@ def demo(
 
 def register(app: typer.Typer) -> None:
     """Add the command of this file to the command line."""
-    app.command(rich_help_panel="Start here")(demo)
+    app.command(rich_help_panel=START_PANEL)(demo)

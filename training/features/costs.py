@@ -72,11 +72,6 @@ def measure_costs(grid: int, *, scout: Scout | None = None) -> FeatureCosts:
     )
 
 
-def pool_costs_us(grid: int) -> Mapping[str, float]:
-    """Microseconds of every feature of the pool, each in a graph of its own."""
-    return measure_costs(grid).alone_us
-
-
 def graph_cost_us(names: Sequence[str], *, grid: int, scout: Scout | None = None, runs: int = RUNS) -> float:
     """Microseconds of one image through the graph of `names`, one thread; the lower quartile of `runs`.
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
-from training.features.components import BANDS, DETAIL, FLIP, MIRROR, PLANES, SIZES, soft_name
+from training.features.components import BANDS, DETAIL, FLIP, MIRROR, PLANES, soft_name
 
 POOL_VERSION = 2  # raise it when a feature's meaning changes or features come: stored values become stale
 
@@ -96,8 +94,3 @@ FEATURES: dict[str, dict[str, float]] = {
 NAMES: tuple[str, ...] = tuple(FEATURES)
 # Version → its features, where none has changed its meaning since: such profiles serve, with fewer features.
 EARLIER: dict[int, tuple[str, ...]] = {1: NAMES[: NAMES.index("log_brightness")]}
-
-
-def needs_size(names: Collection[str]) -> bool:
-    """Whether one of the features depends on the size of the image, not on the pixels that are read alone."""
-    return any(set(FEATURES.get(name, ())) & set(SIZES) for name in names)

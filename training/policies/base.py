@@ -107,9 +107,3 @@ class _Scored(FittedPolicy):
         probabilities = self.probabilities(outcomes)
         right = outcomes.with_models(self.models).right
         return {name: (probabilities[:, j], right[:, j]) for j, name in enumerate(self.models)}
-
-
-def cheapest_reaching(frontier: Sequence[Simulated], precision: float) -> Simulated | None:
-    """The cheapest simulation whose accuracy reaches `precision`, or None."""
-    enough = [point for point in frontier if point.accuracy >= precision]
-    return min(enough, key=lambda point: point.mean_ms) if enough else None

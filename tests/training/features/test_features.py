@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from training.features.components import stages_of
-from training.features.costs import FeatureCosts, feature_stages, measure_costs, pool_costs_us
+from training.features.costs import FeatureCosts, feature_stages, measure_costs
 from training.features.features import (
     COMPONENTS,
     EARLIER,
@@ -22,7 +22,6 @@ from training.features.features import (
     feature_graph,
     read_pixels,
 )
-from training.features.pool import needs_size
 from training.policies.estimators import CorrectnessEstimator
 from training.search.selector_graph import selector_graph
 from zoo.errors import DataError
@@ -99,8 +98,7 @@ def test_a_graph_computes_only_what_its_features_need() -> None:
 
 
 def test_features_depend_on_the_pixels_read_and_the_size_alone() -> None:
-    names = tuple(name for name in NAMES if not needs_size([name]))
-    assert set(NAMES) - set(names) == {"log_area", "log_aspect"}
+    names = tuple(name for name in NAMES if name not in ("log_area", "log_aspect"))
     for grid in (16, 32, 64):
         for image in IMAGES.values():
             pixels = read_pixels(image[np.newaxis], grid)[0]
@@ -162,8 +160,8 @@ def test_one_disc_has_more_area_for_its_outline_than_many_dots() -> None:
 def test_the_cost_of_every_feature_is_measured() -> None:
     costs = measure_costs(32)
     assert costs is measure_costs(32)
-    assert set(pool_costs_us(32)) == set(NAMES)
-    assert all(cost > 0 for cost in pool_costs_us(32).values())
+    assert set(costs.alone_us) == set(NAMES)
+    assert all(cost > 0 for cost in costs.alone_us.values())
     assert costs.of(()) == 0
     assert costs.of(("entropy", "luma_mean")) == costs.of(("luma_mean", "entropy")) > 0
     assert set(costs.stage_us) == {stage for name in NAMES for stage in feature_stages(name)}

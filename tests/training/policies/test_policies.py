@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from selector.policies.input import InputPolicy
 from tests.support.world import CONFIDENCE_MS, COSTS_MS, KINDS, SELECTOR_MS, STAGE_MS, Kind, World
 from training.outcomes.outcomes import load_outcomes
-from training.policies.base import cheapest_reaching
 from training.policies.frontier import NEVER, Simulated, by_cost, frontier_quality, threshold_grid
 from training.policies.input import input_frontier
 from zoo.errors import DataError
@@ -85,14 +84,6 @@ def test_models_are_ordered_by_cost_and_then_by_name() -> None:
     assert by_cost({"b": 1.0, "a": 1.0, "c": 0.5}, ["a", "b", "c"]) == ("c", "a", "b")
     with pytest.raises(DataError, match=r"got none for x, y\. Run 'zooselect bench'"):
         by_cost({"a": 1.0}, ["x", "a", "y"])
-
-
-def test_the_cheapest_point_that_reaches_a_precision_is_found() -> None:
-    frontier = [point(3, 0.99), point(2, 0.95), point(1, 0.9)]
-    found = cheapest_reaching(frontier, 0.93)
-    assert found is not None
-    assert found.mean_ms == 2
-    assert cheapest_reaching(frontier, 0.995) is None
 
 
 def test_quality_rewards_accuracy_within_the_budget() -> None:

@@ -18,10 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
+from training.commands.report import register
 from typer.testing import CliRunner, Result
 
 from tests.support.world import World
-from training.commands.report import register
 from training.data.folder import folder as image_folder
 from training.evaluation.records import (
     Evaluation,
@@ -37,7 +37,8 @@ from training.fitting.fitted import save_fit
 from training.outcomes.profile import profile
 from training.reports.callouts import Callout, place_callouts
 from training.reports.frontier_plot import best_peers, best_so_far, frontier_plot
-from training.reports.page import percent, render, table, verdict
+from training.reports.method_table import percent, table
+from training.reports.page import render, verdict
 from training.reports.plots import DARK, darken, model_colours, reliability_plot
 from training.reports.spread_plots import guarantee_plot, noise_limit, times_plot
 from training.search.comparisons import Comparison, StorageRow
