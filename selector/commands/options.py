@@ -46,6 +46,7 @@ CertifiedOption = Annotated[
 ]
 
 ZooOption = Annotated[Path, typer.Option("--zoo", help="Folder of the zoo.")]
+OutOption = Annotated[Path, typer.Option("--out", help="Folder to write to.")]
 ProfileOption = Annotated[Path, typer.Option("--profile", help="Folder of the profile.")]
 FitOption = Annotated[Path, typer.Option("--fit", help="Folder of the fitted selector.")]
 DataOption = Annotated[

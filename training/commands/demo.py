@@ -7,13 +7,11 @@ from typing import Annotated
 
 import typer
 
-from selector.commands.options import START_PANEL, JsonOption, SeedOption
+from selector.commands.options import START_PANEL, JsonOption, OutOption, SeedOption
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder for everything that is made.")] = Path(
-        "zooselect-demo"
-    ),
+    out: OutOption = Path("zooselect-demo"),
     precision: Annotated[
         float, typer.Option(help="Precision to certify and to answer with, in (0, 1).")
     ] = 0.92,

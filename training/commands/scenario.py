@@ -7,15 +7,13 @@ from typing import Annotated
 
 import typer
 
-from selector.commands.options import START_PANEL, JsonOption, SeedOption, names_in
+from selector.commands.options import START_PANEL, JsonOption, OutOption, SeedOption, names_in
 
 UNKNOWN = "rotation"
 
 
 def scenario(
-    out: Annotated[Path, typer.Option("--out", help="Folder for everything that is made.")] = Path(
-        "zooselect-scenario"
-    ),
+    out: OutOption = Path("zooselect-scenario"),
     environments: Annotated[
         str,
         typer.Option(help="In which the device is, one after another; models are trained in the first."),

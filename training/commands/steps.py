@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -24,6 +23,7 @@ from selector.commands.options import (
     MaxDropOption,
     MeanOption,
     ModelsOption,
+    OutOption,
     P95Option,
     ProfileOption,
     SeedOption,
@@ -42,7 +42,7 @@ SPLITS = ("fit", "tune", "certify", "test")
 def profile(
     data: DataOption,
     zoo: ZooOption = MY_ZOO,
-    out: Annotated[Path, typer.Option("--out", help="Folder to write the profile to.")] = MY_PROFILE,
+    out: OutOption = MY_PROFILE,
     environments: EnvironmentsOption = "",
     split: Annotated[str, typer.Option(help="Shares, such as fit=0.4,tune=0.1,certify=0.25,test=0.25.")] = "",
     batch_size: Annotated[int, typer.Option(min=1, help="Images per inference.")] = 64,
@@ -103,7 +103,7 @@ def fit(
     zoo: ZooOption = MY_ZOO,
     profile: ProfileOption = MY_PROFILE,
     latency: LatencyOption = THIS_MACHINE,
-    out: Annotated[Path, typer.Option("--out", help="Folder to write the selector to.")] = MY_FIT,
+    out: OutOption = MY_FIT,
     policy: Annotated[
         Literal["auto", "input", "cascade", "probe"],
         typer.Option(
@@ -192,7 +192,7 @@ def fit(
 def export(
     fit: FitOption = MY_FIT,
     zoo: ZooOption = MY_ZOO,
-    out: Annotated[Path, typer.Option("--out", help="Folder to write the bundle to.")] = MY_BUNDLE,
+    out: OutOption = MY_BUNDLE,
     models: ModelsOption = "",
     as_json: JsonOption = False,
 ) -> None:
