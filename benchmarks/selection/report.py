@@ -134,7 +134,7 @@ def print_verdicts(judged: Sequence[Verdict]) -> None:
             yes[item.ahead],
         ]
         if item.levels
-        else [item.peer, "0", "none in most splits", "–", "–", "–"]
+        else [item.peer, "0", "reaches none of them in most splits", "", "", ""]
         for item in judged
     ]
     print(table(["peer", "levels", "worst level", "all levels", "not behind", "ahead"], rows))
