@@ -30,7 +30,6 @@ _ORDER = (
     "bench",
     "fit",
     "evaluate",
-    "report",
     "export",
     "select",
     "predict",

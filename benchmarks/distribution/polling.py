@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import msgspec
 import numpy as np
 
+from selector.commands.tables import table
 from selector.fleet.ledger import read_tally
 from selector.fleet.tokens import Tokens
 from selector.telemetry.demand import AskedDemand, Demand
@@ -213,9 +214,11 @@ def _report(host: str, token: str, device: int, sequence: int) -> bytes:
 def main() -> None:
     """Print a table and one line of JSON."""
     result = run_load()
-    for name in LoadResult.__struct_fields__:
-        value = getattr(result, name)
-        print(f"{name:<16}{value if not isinstance(value, float) else f'{value:.2f}'}")
+    figures = msgspec.structs.asdict(result)
+    rows = [
+        [name, f"{value:.2f}" if isinstance(value, float) else str(value)] for name, value in figures.items()
+    ]
+    print(table(["figure", "value"], rows))
     print(msgspec.json.encode(msgspec.to_builtins(result) | {"lost": result.lost}).decode())
 
 

@@ -8,11 +8,10 @@ from functools import partial
 import numpy as np
 
 from benchmarks.selection.zoos import Given, Prepared
-from selector.answering.selector import Selector
 from training.data.splits import FIT, TEST, TUNE
 from training.evaluation.evaluate import evaluate_outcomes, our_name, simulate_at
 from training.evaluation.records import Evaluation
-from training.evaluation.wallclock import Timed, run_wall_clock, single_models
+from training.evaluation.wallclock import Timed, time_bundle
 from training.fitting.export import export_bundle
 from training.fitting.fit import fit_outcomes
 from training.fitting.fitted import Fitted
@@ -114,11 +113,12 @@ def answer(
         label = our_name(options.constraint)
         folder = given.work / "bundles" / suite / f"{options.constraint.level:g}"
         export_bundle(fitted, prepared.zoo, folder)
-        selector = Selector.load(folder, watch=False)  # nor is the delivered model
-        ours, reference = run_wall_clock(
-            {label: (selector, options.constraint)},
+        ours, reference = time_bundle(
+            folder,
+            options.constraint,
             test,
-            singles=single_models(selector, [prepared.reference]),
+            name=label,
+            singles=[prepared.reference],
             rounds=rounds,
             seed=given.seed,
         )

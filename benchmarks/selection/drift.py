@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from benchmarks.result import finish
 from benchmarks.selection.zoos import Given, Prepared, prepare_cifar10_drift, prepare_digits
+from selector.commands.tables import table
 from selector.drift.monitor import Monitor
 from selector.drift.reference import DriftReference
 from training.evaluation.records import wilson_interval
@@ -228,25 +229,27 @@ def _parts(drawn: NDArray[np.float32], sizes: Sizes) -> list[NDArray[np.float32]
 
 
 def _print_quiet(rows: Sequence[Mapping[str, Any]]) -> None:
-    print(
-        f"{'calibrated on':<16}{'streams':>9}{'inputs':>8}" + "".join(f"{f'α = {a:g}':>26}" for a in ALPHAS)
-    )
+    cells = []
     for row in rows:
         shares = [row[f"alpha_{alpha:g}"] for alpha in ALPHAS]
-        cells = [f"{s['share']:.2%} ({s['low']:.2%} .. {s['high']:.2%})" for s in shares]
-        print(
-            f"{row['calibrated']:<16}{row['streams']:>9}{row['inputs']:>8}"
-            + "".join(f"{c:>26}" for c in cells)
-        )
+        shown = [f"{s['share']:.2%} ({s['low']:.2%} .. {s['high']:.2%})" for s in shares]
+        cells.append([row["calibrated"], str(row["streams"]), str(row["inputs"]), *shown])
+    print(table(["calibrated on", "streams", "inputs", *(f"α = {a:g}" for a in ALPHAS)], cells))
 
 
 def _print_changes(rows: Sequence[Mapping[str, Any]]) -> None:
-    print(
-        f"{'calibrated on':<16}{'then':<12}{'after':>7}{'median':>9}{'p90':>7}{'within 100':>12}{'never':>8}"
-        "  changed"
-    )
-    for row in rows:
-        print(
-            f"{row['calibrated']:<16}{row['environment']:<12}{row['quiet']:>7}{row['median']:>9.0f}"
-            f"{row['p90']:>7.0f}{row['within_100']:>12.1%}{row['never']:>8.1%}  {', '.join(row['moved'])}"
-        )
+    cells = [
+        [
+            row["calibrated"],
+            row["environment"],
+            str(row["quiet"]),
+            f"{row['median']:.0f}",
+            f"{row['p90']:.0f}",
+            f"{row['within_100']:.1%}",
+            f"{row['never']:.1%}",
+            ", ".join(row["moved"]),
+        ]
+        for row in rows
+    ]
+    heads = ["calibrated on", "then", "after", "median", "p90", "within 100", "never", "changed"]
+    print(table(heads, cells, "llrrrrrl"))

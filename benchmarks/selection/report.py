@@ -14,6 +14,7 @@ from benchmarks.selection.compare import Verdict, error, gains, speedups
 from benchmarks.selection.guarantee import Guarantee
 from benchmarks.selection.repeated import Point, Repetition
 from benchmarks.selection.zoos import Prepared
+from selector.commands.tables import table
 from training.evaluation.records import Evaluation, FrontierCurve, GuaranteeRow, MethodRow
 
 
@@ -122,18 +123,21 @@ def print_verdicts(judged: Sequence[Verdict]) -> None:
         "\nours minus each peer at the same mean time, points of accuracy: mean over splits ± standard error,"
         "\ncorrected for samples that splits share (uncorrected in brackets)"
     )
-    print(f"{'peer':<26}{'levels':>7}{'worst level':>25}{'all levels':>25}{'not behind':>12}{'ahead':>7}")
-    for item in judged:
-        if not item.levels:
-            print(f"{item.peer:<26}{0:>7}{'reaches none of them in most splits':>50}")
-            continue
-        worst = f"{item.worst * 100:+.2f} ± {item.worst_error * 100:.2f} ({item.worst_naive * 100:.2f})"
-        overall = f"{item.mean * 100:+.2f} ± {item.mean_error * 100:.2f} ({item.mean_naive * 100:.2f})"
-        yes = ["no", "yes"]
-        print(
-            f"{item.peer:<26}{item.levels:>7}{worst:>25}{overall:>25}"
-            f"{yes[item.not_behind]:>12}{yes[item.ahead]:>7}"
-        )
+    yes = ["no", "yes"]
+    rows = [
+        [
+            item.peer,
+            str(item.levels),
+            f"{item.worst * 100:+.2f} ± {item.worst_error * 100:.2f} ({item.worst_naive * 100:.2f})",
+            f"{item.mean * 100:+.2f} ± {item.mean_error * 100:.2f} ({item.mean_naive * 100:.2f})",
+            yes[item.not_behind],
+            yes[item.ahead],
+        ]
+        if item.levels
+        else [item.peer, "0", "reaches none of them in most splits", "", "", ""]
+        for item in judged
+    ]
+    print(table(["peer", "levels", "worst level", "all levels", "not behind", "ahead"], rows))
 
 
 def figures(

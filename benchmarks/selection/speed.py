@@ -17,6 +17,7 @@ from benchmarks.result import finish
 from benchmarks.selection.repeated import deal
 from benchmarks.selection.suite import input_overhead
 from benchmarks.selection.zoos import SUITES, Given
+from selector.commands.tables import table
 from selector.policies.rules import choose
 from training.data.environments import ENVIRONMENTS, under_environments
 from training.data.images import LabelledImages
@@ -53,19 +54,23 @@ def run_speed(given: Given, *, results: Path = Path("results")) -> dict[str, Any
             overhead = [_overhead("cifar10-float", given, (32, 32)), _overhead("photos", given, (224, 224))]
         else:
             overhead = [_bare_overhead(outcomes, size, seed) for size in BUDGETS_US]
-    print(f"{'image':<10}{'features':>9}{'p50 µs':>9}{'p95 µs':>9}{'budget':>8}{'share of mean time':>20}")
-    for row in overhead:
-        share = "–" if row["share"] is None else f"{row['share']:.1%}"
-        print(
-            f"{row['image']:<10}{row['features']:>9}{row['p50_us']:>9.1f}{row['p95_us']:>9.1f}"
-            f"{row['budget_us']:>8.0f}{share:>20}"
-        )
-    print(f"\n{'estimator':<12}{'largest score difference':>26}{'different choices':>20}")
-    for row in parity:
-        print(
-            f"{row['estimator']:<12}{row['difference']:>26.1e}{row['different_choices']:>14}"
-            f" of {row['images']}"
-        )
+    rows = [
+        [
+            row["image"],
+            str(row["features"]),
+            f"{row['p50_us']:.1f}",
+            f"{row['p95_us']:.1f}",
+            f"{row['budget_us']:.0f}",
+            "–" if row["share"] is None else f"{row['share']:.1%}",
+        ]
+        for row in overhead
+    ]
+    print(table(["image", "features", "p50 µs", "p95 µs", "budget", "share of mean time"], rows))
+    rows = [
+        [row["estimator"], f"{row['difference']:.1e}", f"{row['different_choices']} of {row['images']}"]
+        for row in parity
+    ]
+    print("\n" + table(["estimator", "largest score difference", "different choices"], rows))
     print(f"\nprofiling throughput over a bare ONNX Runtime loop: {throughput:.2f}")
     figures = {"overhead": overhead, "parity": parity, "profiling_over_bare_loop": round(throughput, 4)}
     return finish("speed", figures, seed=seed, folder=results)
@@ -131,9 +136,9 @@ def _overhead(suite: str, given: Given, size: tuple[int, int]) -> dict[str, Any]
     images: Sequence[NDArray[np.uint8]] = [
         np.random.default_rng(given.seed).integers(0, 256, (*size, 3), dtype=np.uint8) for _ in range(4)
     ]
-    table = measure(prepared.zoo, images, device="this-machine", runs=100, seed=given.seed)
+    latency = measure(prepared.zoo, images, device="this-machine", runs=100, seed=given.seed)
     outcomes = deal(load_outcomes(prepared.profile, zoo=prepared.zoo, splits=ALL_SPLITS), given.seed)
-    figures = input_overhead(outcomes, prepared, table, given.seed)
+    figures = input_overhead(outcomes, prepared, latency, given.seed)
     row = {
         "image": f"{size[0]}x{size[1]}",
         "features": len(figures["features"]),

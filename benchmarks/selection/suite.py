@@ -20,7 +20,8 @@ from benchmarks.selection.zoos import SUITES, Given, Prepared
 from training.data.splits import FIT, TUNE
 from training.outcomes.outcomes import ALL_SPLITS, Outcomes, load_outcomes, pixels_of
 from training.outcomes.parts import read_profile_record
-from training.reports.page import render, table
+from training.reports.method_table import table
+from training.reports.page import render
 from training.search.search import consider
 from training.search.selector_graph import time_selector_us
 from zoo.models.latency import LatencyTable, measure

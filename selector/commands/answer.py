@@ -12,6 +12,7 @@ import typer
 from selector.commands.images import image_files, read_images
 from selector.commands.options import (
     DEVICE_PANEL,
+    UNCERTIFIED,
     BundleArgument,
     CertifiedOption,
     EnvironmentOption,
@@ -24,9 +25,9 @@ from selector.commands.options import (
     SkipBadOption,
     ThreadsOption,
     WatchOption,
+    given,
 )
-
-UNCERTIFIED = 3
+from selector.commands.tables import table
 
 
 def select(
@@ -147,14 +148,8 @@ def asked_for(
     environment: str | None,
 ) -> dict[str, Any]:
     """What was asked on the command line, as :meth:`selector.Selector.predict` takes it."""
-    given = {
-        "precision": precision,
-        "max_drop": max_drop,
-        "mean_ms": mean_ms,
-        "p95_ms": p95_ms,
-        "environment": environment,
-    }
-    return {name: value for name, value in given.items() if value is not None}
+    asked: dict[str, Any] = given(precision=precision, max_drop=max_drop, mean_ms=mean_ms, p95_ms=p95_ms)
+    return asked if environment is None else asked | {"environment": environment}
 
 
 def _announce(chooser: Any, asked: dict[str, Any]) -> None:
@@ -183,10 +178,7 @@ def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
     if not rows:
         return
     cells = [[_text(value) for value in row.values()] for row in rows]
-    heads = [name.replace("_", " ") for name in rows[0]]
-    widths = [max(len(line[i]) for line in [heads, *cells]) for i in range(len(heads))]
-    for line in [heads, *cells]:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    typer.echo(table([name.replace("_", " ") for name in rows[0]], cells, "l" * len(rows[0])))
 
 
 def leave(rows: list[dict[str, Any]], require_certified: bool) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import typer
 
 from selector.commands.images import image_files, read_images
-from selector.commands.options import DEVICE_PANEL, JsonOption, ThreadsOption
+from selector.commands.options import DEVICE_PANEL, JsonOption, SeedOption, ThreadsOption
+from selector.commands.tables import table
 from zoo.errors import DataError
 
 
@@ -26,7 +27,7 @@ def bench(
         Path | None,
         typer.Option(help="Where to write the table. Default: my-profile/latency/DEVICE.json for a zoo."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the order and of random images.")] = 0,
+    seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Measure how long every model takes on this device.
@@ -43,24 +44,33 @@ def bench(
         pixels = [image for _, image in read_images(image_files([images]), skip_bad=True)][:64]
     else:
         pixels = _random_images(size, seed)
-    table = measure_folder(
+    measured = measure_folder(
         path, pixels, device=device, threads=threads, runs=runs, seed=seed, progress=not as_json
     )
     is_zoo = (path / "zoo.json").is_file()
     target = out or (Path("my-profile") / "latency" / f"{device}.json" if is_zoo else None)
     if target is not None:
-        save_table(table, target)
+        save_table(measured, target)
     if as_json:
-        typer.echo(msgspec.json.encode(table).decode())
+        typer.echo(msgspec.json.encode(measured).decode())
         return
-    typer.echo(f"{table.machine.processor}, {threads} thread(s), images {table.image[0]}x{table.image[1]}")
-    typer.echo(f"{'model':<28}{'p50 ms':>10}{'95 % interval':>20}{'p95 ms':>10}{'mean ms':>10}")
-    rows = {name: row.latency for name, row in table.models.items()}
-    if table.selector is not None:
-        rows["(features + scores)"] = table.selector.latency
-    for name, row in sorted(rows.items(), key=lambda item: item[1].mean_ms):
-        interval = f"{row.p50_low_ms:.3f} .. {row.p50_high_ms:.3f}"
-        typer.echo(f"{name:<28}{row.p50_ms:>10.3f}{interval:>20}{row.p95_ms:>10.3f}{row.mean_ms:>10.3f}")
+    typer.echo(
+        f"{measured.machine.processor}, {threads} thread(s), images {measured.image[0]}x{measured.image[1]}"
+    )
+    rows = {name: row.latency for name, row in measured.models.items()}
+    if measured.selector is not None:
+        rows["(features + scores)"] = measured.selector.latency
+    cells = [
+        [
+            name,
+            f"{row.p50_ms:.3f}",
+            f"{row.p50_low_ms:.3f} .. {row.p50_high_ms:.3f}",
+            f"{row.p95_ms:.3f}",
+            f"{row.mean_ms:.3f}",
+        ]
+        for name, row in sorted(rows.items(), key=lambda item: item[1].mean_ms)
+    ]
+    typer.echo(table(["model", "p50 ms", "95 % interval", "p95 ms", "mean ms"], cells))
     if target is not None:
         typer.echo(f"Written to {target}. Next: zooselect fit --latency {target}")
 

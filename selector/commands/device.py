@@ -11,6 +11,7 @@ import typer
 from selector.commands.answer import answer_images, asked_for, leave
 from selector.commands.options import (
     DEVICE_PANEL,
+    BudgetOption,
     CertifiedOption,
     EnvironmentOption,
     ImagesArgument,
@@ -22,6 +23,7 @@ from selector.commands.options import (
     SkipBadOption,
     ThreadsOption,
 )
+from selector.commands.tables import table
 from zoo.errors import DataError
 
 if TYPE_CHECKING:
@@ -51,9 +53,7 @@ def init(
         list[str] | None,
         typer.Option(help="Task to install; repeat for more. Default: all published, without variants."),
     ] = None,
-    budget: Annotated[
-        float | None, typer.Option(min=0, help="Storage for models, in MB (millions of bytes).")
-    ] = None,
+    budget: BudgetOption = None,
     group: Annotated[
         str | None, typer.Option(help="Group whose assignment a server signs. Default: the device decides.")
     ] = None,
@@ -299,12 +299,16 @@ def _status(device: Device, *, as_json: bool = False) -> None:
     for bundle in installed.bundles:
         answers = ", answers now" if several and bundle.release.name in answering else ""
         typer.echo(f"task {bundle.release.name}, version {bundle.release.version}{answers}")
-    for model in installed.models:
-        release = model.release
-        pinned = ", pinned" if model.pinned else ""
-        typer.echo(
-            f"  {release.name:<28} version {release.version}, {release.size_bytes / 1e6:.3f} MB{pinned}"
-        )
+    models = [
+        [
+            model.release.name,
+            str(model.release.version),
+            f"{model.release.size_bytes / 1e6:.3f}",
+            "pinned" if model.pinned else "",
+        ]
+        for model in installed.models
+    ]
+    typer.echo(table(["model", "version", "MB", ""], models, "lrrl"))
     allowed = "" if budget is None else f" of {budget / 1e6:.3f} MB"
     typer.echo(f"{used / 1e6:.3f} MB{allowed} used; {device.config.url}, mode {device.config.mode}")
 

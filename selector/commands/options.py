@@ -1,20 +1,27 @@
-"""Arguments and options that several commands have, so that they read and behave the same everywhere."""
+"""Arguments and options that several commands have: they read and behave the same everywhere."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from zoo.errors import ZooError
+
+UNCERTIFIED = 3  # exit code
+
+START_PANEL = "Start here"
 DEVICE_PANEL = "On the device"
 TRAINING_PANEL = "Making a selector"
+PUBLISHING_PANEL = "Bringing it to devices"
 
 BundleArgument = Annotated[Path, typer.Argument(help="Folder of a bundle, made by 'zooselect export'.")]
 ImagesArgument = Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")]
 PrecisionOption = Annotated[
     float | None,
-    typer.Option(help="Required probability of a right answer, in (0, 1). Default: the bundle's own."),
+    typer.Option(help="Required probability of a right answer, in (0, 1). Default: the fitted constraint."),
 ]
 MaxDropOption = Annotated[
     float | None, typer.Option(help="Instead: by how much it may lie below the reference model's.")
@@ -35,10 +42,11 @@ WatchOption = Annotated[
     bool, typer.Option(help="Notice images that are unlike those of the calibration, and say so.")
 ]
 CertifiedOption = Annotated[
-    bool, typer.Option("--require-certified", help="Exit with code 3 where an answer is not certified.")
+    bool, typer.Option("--require-certified", help="Exit with code 3 where what is asked is not certified.")
 ]
 
 ZooOption = Annotated[Path, typer.Option("--zoo", help="Folder of the zoo.")]
+OutOption = Annotated[Path, typer.Option("--out", help="Folder to write to.")]
 ProfileOption = Annotated[Path, typer.Option("--profile", help="Folder of the profile.")]
 FitOption = Annotated[Path, typer.Option("--fit", help="Folder of the fitted selector.")]
 DataOption = Annotated[
@@ -56,6 +64,20 @@ EnvironmentsOption = Annotated[
         "occlusion,rotation,jpeg. Default: as it is.",
     ),
 ]
+LatencyOption = Annotated[
+    Path, typer.Option("--latency", help="Latency table of the device, made by 'zooselect bench'.")
+]
+ModelsOption = Annotated[
+    str, typer.Option("--models", help="Only these models, separated by commas. Default: all.")
+]
+BudgetOption = Annotated[
+    float | None, typer.Option(min=0, help="Storage for models and bundles, in MB (millions of bytes).")
+]
+EpochsOption = Annotated[
+    int | None,
+    typer.Option("--epochs", min=1, help="Passes over the images. Default: what suits size and data."),
+]
+TorchDeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 NameOption = Annotated[
     str | None, typer.Option("--name", help="What the zoo calls the model. Default: after its origin.")
@@ -71,3 +93,30 @@ THIS_MACHINE = MY_PROFILE / "latency" / "this-machine.json"
 def given(**values: float | None) -> dict[str, float]:
     """Only the options that were given."""
     return {name: value for name, value in values.items() if value is not None}
+
+
+def names_in(text: str) -> list[str]:
+    """Names separated by commas; empty ones do not count."""
+    return [name for part in text.split(",") if (name := part.strip())]
+
+
+def numbers_in(text: str, names: Collection[str], wrong: Callable[[str], ZooError]) -> dict[str, float]:
+    """Numbers by name, such as ``targets=90,timestamp=1``.
+
+    Parameters
+    ----------
+    names
+        Which there may be.
+    wrong
+        The error to raise for a part that is not of that form.
+    """
+    numbers: dict[str, float] = {}
+    for part in filter(None, text.split(",")):
+        name, _, value = part.partition("=")
+        try:
+            if name.strip() not in names:
+                raise ValueError
+            numbers[name.strip()] = float(value)
+        except ValueError:
+            raise wrong(part) from None
+    return numbers

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selector.commands.options import DEVICE_PANEL, JsonOption
+from selector.commands.options import DEVICE_PANEL, BudgetOption, JsonOption
+from selector.commands.tables import table
 from zoo.errors import CardError, DataError
 
 if TYPE_CHECKING:
@@ -32,9 +33,7 @@ def plan(
     bundles: Annotated[
         list[str] | None, typer.Option("--bundle", help="A wanted bundle; repeat for more. Default: all.")
     ] = None,
-    budget: Annotated[
-        float | None, typer.Option(min=0, help="Storage for models and bundles, in MB (millions of bytes).")
-    ] = None,
+    budget: BudgetOption = None,
     rate: Annotated[
         float | None, typer.Option(help="Rate of the network, in Mbit/s. Default: as it was measured last.")
     ] = None,
@@ -72,7 +71,7 @@ def plan(
         usage=usage,
         deadline_s=deadline,
     )
-    table = rate_table(index, limits)
+    rates = rate_table(index, limits)
     best = None
     if budget_bytes is not None:
         best = worth(_tasks(repo, index), index, budget_bytes=budget_bytes, held=installed.blobs)
@@ -81,13 +80,13 @@ def plan(
             "plan": msgspec.to_builtins(found)
             | {"missing_bytes": found.missing_bytes, "in_time": found.in_time},
             "deadlines_s": limits,
-            "rates": msgspec.to_builtins(table),
+            "rates": msgspec.to_builtins(rates),
             "worth": None if best is None else msgspec.to_builtins(best) | {"gain_per_mb": best.gain_per_mb},
         }
         typer.echo(msgspec.json.encode(facts).decode())
         return
     _show_plan(found)
-    _show_rates(table, limits)
+    _show_rates(rates, limits)
     if best is not None:
         _show_worth(best)
 
@@ -136,7 +135,7 @@ def _show_plan(found: Plan) -> None:
         ]
         for item in found.items
     ]
-    _table(["wanted", "kind", "version", "MB", "missing MB", ""], rows)
+    typer.echo(table(["wanted", "kind", "version", "MB", "missing MB", ""], rows, "llrrrl"))
     shared = f"; {_mb(found.shared_bytes)} MB less than one by one" if found.shared_bytes else ""
     typer.echo(f"To fetch: {_mb(found.missing_bytes)} MB in {len(found.missing)} pieces{shared}.")
     if found.seconds is not None:
@@ -153,14 +152,14 @@ def _show_plan(found: Plan) -> None:
         )
 
 
-def _show_rates(table: Sequence[RateRow], limits: Sequence[float]) -> None:
+def _show_rates(rates: Sequence[RateRow], limits: Sequence[float]) -> None:
     typer.echo("\nMbit/s for a model to arrive in time, whole | to a device that holds all other models:")
     rows = [
         [row.name, _mb(row.size_bytes), _mb(row.own_bytes)]
         + [f"{a:.3g} | {b:.3g}" for a, b in zip(row.mbit_per_s, row.own_mbit_per_s, strict=True)]
-        for row in table
+        for row in rates
     ]
-    _table(["model", "MB", "not shared", *(f"in {limit:g} s" for limit in limits)], rows)
+    typer.echo(table(["model", "MB", "not shared", *(f"in {limit:g} s" for limit in limits)], rows))
 
 
 def _show_worth(best: Worth) -> None:
@@ -170,16 +169,6 @@ def _show_worth(best: Worth) -> None:
         f"{_mb(best.missing_bytes)} MB of it to fetch; gain {best.gain:.3g}"
         + ("." if best.exact else f", {best.bound:.3g} at most.")
     )
-
-
-def _table(heads: list[str], rows: list[list[str]]) -> None:
-    widths = [max(len(line[i]) for line in [heads, *rows]) for i in range(len(heads))]
-    for line in [heads, *rows]:
-        cells = [
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        typer.echo("  ".join(cells).rstrip())
 
 
 def _mb(size: int) -> str:

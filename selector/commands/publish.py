@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from selector.commands.options import MY_ZOO, JsonOption, ZooOption
+from selector.commands.options import MY_ZOO, PUBLISHING_PANEL, JsonOption, ModelsOption, ZooOption, names_in
 from selector.commands.signing import (
     ExpiresOption,
     KeysOption,
@@ -22,14 +22,15 @@ from selector.commands.signing import (
     rotate,
     warn,
 )
+from selector.commands.tables import table
 from zoo.errors import PublishError
 
 if TYPE_CHECKING:
     from zoo.models.zoo import Zoo
     from zoo.publisher.publish import Publication
     from zoo.releases.bundle_files import BundleFiles
+    from zoo.releases.release import BundleRelease, ModelRelease
 
-PANEL = "Bringing it to devices"
 ACCURACY = "zooselect.accuracy"  # entry points: (profile, zoo) → accuracy of every model
 
 
@@ -55,7 +56,7 @@ def register(app: typer.Typer) -> None:
     )
     for command in (add, show, remove, keys, rotate, refresh, clean):
         group.command("list" if command is show else None)(command)
-    app.add_typer(group, name="publish", rich_help_panel=PANEL)
+    app.add_typer(group, name="publish", rich_help_panel=PUBLISHING_PANEL)
 
 
 def add(
@@ -68,9 +69,7 @@ def add(
         ),
     ] = None,
     keys: KeysOption = None,
-    models: Annotated[
-        str, typer.Option("--models", help="Only these of the zoo, separated by commas. Default: all.")
-    ] = "",
+    models: ModelsOption = "",
     profile: Annotated[
         Path | None,
         typer.Option("--profile", help="Folder of a profile: its test split says how accurate models are."),
@@ -105,13 +104,14 @@ def add(
     from zoo.publisher.publish import publish
 
     whole = Zoo.open(zoo)
-    chosen = whole.only(_names(models)) if models else whole
+    chosen = whole.only(names_in(models)) if models else whole
+    folders = _bundles(bundle or [])
     accuracy, latency_ms = _measured(chosen, profile, latency or [])
     result = publish(
         repo,
         chosen,
         keys=open_keys(keys, repo),
-        bundles=_bundles(bundle or []),
+        bundles=folders,
         accuracy=accuracy,
         latency_ms=latency_ms,
         expiry=parse_expiry(expires),
@@ -142,15 +142,17 @@ def show(repo: RepoArgument, as_json: JsonOption = False) -> None:
     if as_json:
         typer.echo(msgspec.json.encode(index).decode())
         return
-    rows = [("model", item.name, item.version, item.size_bytes) for item in index.models.values()]
-    rows += [("bundle", item.name, item.version, item.size_bytes) for item in index.bundles.values()]
-    typer.echo(f"{'':<8}{'name':<28}{'version':>8}{'MB':>10}")
-    for kind, name, version, size in rows:
-        typer.echo(f"{kind:<8}{name:<28}{version:>8}{size / 1e6:>10.2f}")
-    for group in index.assignments.values():
-        typer.echo(
-            f"group   {group.group:<28}{group.version:>8}  {', '.join((*group.bundles, *group.models))}"
-        )
+    offered: list[tuple[str, ModelRelease | BundleRelease]] = []
+    offered += [("model", item) for item in index.models.values()]
+    offered += [("bundle", item) for item in index.bundles.values()]
+    rows = [
+        [kind, item.name, str(item.version), f"{item.size_bytes / 1e6:.2f}", ""] for kind, item in offered
+    ]
+    rows += [
+        ["group", one.group, str(one.version), "", ", ".join((*one.bundles, *one.models))]
+        for one in index.assignments.values()
+    ]
+    typer.echo(table(["kind", "name", "version", "MB", "assigned"], rows, "llrrl"))
 
 
 def remove(
@@ -171,8 +173,8 @@ def remove(
     left = run(
         repo,
         keys=open_keys(keys),
-        models=_names(models),
-        bundles=_names(bundles),
+        models=names_in(models),
+        bundles=names_in(bundles),
         expiry=parse_expiry(expires),
     )
     typer.echo(
@@ -192,10 +194,6 @@ def clean(
 
     done = run(repo, grace_days=grace_days, dry_run=dry_run)
     typer.echo(f"{'Would remove' if dry_run else 'Removed'} {done.files} files, {done.bytes / 1e6:.2f} MB.")
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _bundles(items: Iterable[str]) -> dict[str, BundleFiles]:
@@ -238,10 +236,15 @@ def _accuracy(profile: Path, zoo: Zoo) -> Mapping[str, float]:
 
 
 def _table(result: Publication) -> str:
-    lines = [f"{'':<8}{'name':<28}{'version':>8}{'MB':>10}{'new MB':>10}"]
-    for item in result.items:
-        lines.append(
-            f"{item.kind:<8}{item.name:<28}{item.version:>8}{item.size_bytes / 1e6:>10.2f}"
-            f"{item.new_bytes / 1e6:>10.2f}" + ("" if item.changed else "  unchanged")
-        )
-    return "\n".join(lines)
+    rows = [
+        [
+            item.kind,
+            item.name,
+            str(item.version),
+            f"{item.size_bytes / 1e6:.2f}",
+            f"{item.new_bytes / 1e6:.2f}",
+            "" if item.changed else "unchanged",
+        ]
+        for item in result.items
+    ]
+    return table(["kind", "name", "version", "MB", "new MB", ""], rows, "llrrrl")

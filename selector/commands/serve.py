@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from selector.commands.options import JsonOption
+from selector.commands.options import PUBLISHING_PANEL, JsonOption
 from zoo.errors import CardError, DataError, KeysError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from selector.fleet.signatures import Signatures
     from selector.fleet.tally import Tally
 
-PANEL = "Bringing it to devices"
 DATA = Path("my-service")
 TOKENS_FILE = "tokens.json"
 FIRST = "start"
@@ -253,4 +252,4 @@ def _decide(
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file to the command line."""
-    app.add_typer(commands, rich_help_panel=PANEL)
+    app.add_typer(commands, rich_help_panel=PUBLISHING_PANEL)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selector.commands.options import JsonOption
+from selector.commands.options import JsonOption, numbers_in
 from zoo.errors import PublishError
 
 if TYPE_CHECKING:
@@ -133,17 +133,11 @@ def parse_expiry(text: str) -> Expiry:
     """Days such as ``targets=90,timestamp=1``; raises :class:`PublishError`."""
     from zoo.publisher.signing import Expiry
 
-    days: dict[str, float] = {}
-    for part in filter(None, text.split(",")):
-        role, _, value = part.partition("=")
-        try:
-            if role.strip() not in Expiry.__dataclass_fields__:
-                raise ValueError
-            days[role.strip()] = float(value)
-        except ValueError:
-            raise PublishError(
-                f"--expires: expected days such as targets=90,timestamp=1, got {part!r}."
-            ) from None
+    days = numbers_in(
+        text,
+        Expiry.__dataclass_fields__,
+        lambda part: PublishError(f"--expires: expected days such as targets=90,timestamp=1, got {part!r}."),
+    )
     return Expiry(**days)
 
 

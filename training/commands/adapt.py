@@ -11,12 +11,15 @@ from selector.commands.options import (
     MY_ZOO,
     DataOption,
     EnvironmentsOption,
+    EpochsOption,
     JsonOption,
     NameOption,
     SkipBadOption,
+    TorchDeviceOption,
     ZooOption,
+    names_in,
 )
-from training.commands.parsing import load_data
+from training.commands.labelled_images import load_data
 from zoo.errors import DataError
 
 if TYPE_CHECKING:
@@ -62,10 +65,7 @@ def adapt(
             help="Share of the images to use; the rest may judge. Default: that of the parent, or 0.4.",
         ),
     ] = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option("--epochs", min=1, help="Passes over the images. Default: what suits the data."),
-    ] = None,
+    epochs: EpochsOption = None,
     flip: Annotated[
         bool, typer.Option("--flip", help="Mirror half of the images; wrong for digits and letters.")
     ] = False,
@@ -79,7 +79,7 @@ def adapt(
         bool, typer.Option("--keep", help="Add the child even where it is not better than its parent.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a model of the same name.")] = False,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    device: TorchDeviceOption = "auto",
     name: NameOption = None,
     environments: EnvironmentsOption = "",
     skip_bad: SkipBadOption = False,
@@ -132,7 +132,7 @@ def adapt(
 
 def _parse_what(text: str) -> tuple[Changed, ...] | None:
     """The groups that were named; whether the model has them is checked where they are looked for."""
-    return cast("tuple[Changed, ...]", tuple(part.strip() for part in text.split(","))) if text else None
+    return cast("tuple[Changed, ...]", tuple(names_in(text))) or None
 
 
 def _images(

@@ -15,7 +15,8 @@ from selector.commands.options import (
     SeedOption,
     ZooOption,
 )
-from training.commands.parsing import load_data, tell
+from training.commands.added_model import tell
+from training.commands.labelled_images import load_data
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,13 +7,11 @@ from typing import Annotated
 
 import typer
 
-from selector.commands.options import JsonOption, SeedOption
+from selector.commands.options import START_PANEL, JsonOption, OutOption, SeedOption
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder for everything that is made.")] = Path(
-        "zooselect-demo"
-    ),
+    out: OutOption = Path("zooselect-demo"),
     precision: Annotated[
         float, typer.Option(help="Precision to certify and to answer with, in (0, 1).")
     ] = 0.92,
@@ -30,7 +28,7 @@ def demo(
     """
     import msgspec
 
-    from training.reports.page import table
+    from training.reports.method_table import table
     from training.scenarios.demo import run_demo
 
     result = run_demo(
@@ -56,4 +54,4 @@ def demo(
 
 def register(app: typer.Typer) -> None:
     """Add the command of this file to the command line."""
-    app.command(rich_help_panel="Start here")(demo)
+    app.command(rich_help_panel=START_PANEL)(demo)

@@ -7,15 +7,13 @@ from typing import Annotated
 
 import typer
 
-from selector.commands.options import JsonOption, SeedOption
+from selector.commands.options import START_PANEL, JsonOption, OutOption, SeedOption, names_in
 
 UNKNOWN = "rotation"
 
 
 def scenario(
-    out: Annotated[Path, typer.Option("--out", help="Folder for everything that is made.")] = Path(
-        "zooselect-scenario"
-    ),
+    out: OutOption = Path("zooselect-scenario"),
     environments: Annotated[
         str,
         typer.Option(help="In which the device is, one after another; models are trained in the first."),
@@ -66,7 +64,7 @@ def scenario(
     def say(line: str) -> None:
         typer.echo(line, err=True)
 
-    names = tuple(name.strip() for name in environments.split(",") if name.strip())
+    names = tuple(names_in(environments))
     if unknown in names:
         raise DataError(
             f"expected an --unknown environment that is not among {', '.join(names)}, got {unknown!r}."
@@ -107,4 +105,4 @@ def scenario(
 
 def register(app: typer.Typer) -> None:
     """Add the command of this file to the command line."""
-    app.command(rich_help_panel="Start here")(scenario)
+    app.command(rich_help_panel=START_PANEL)(scenario)

@@ -1,8 +1,7 @@
-"""The commands profile, fit, evaluate and export: the way from a zoo and images to a bundle."""
+"""The commands profile, fit and export: the way from a zoo and images to a bundle."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -14,29 +13,36 @@ from selector.commands.options import (
     MY_ZOO,
     THIS_MACHINE,
     TRAINING_PANEL,
+    UNCERTIFIED,
+    CertifiedOption,
     DataOption,
     EnvironmentsOption,
     FitOption,
     JsonOption,
+    LatencyOption,
+    MaxDropOption,
+    MeanOption,
+    ModelsOption,
+    OutOption,
+    P95Option,
     ProfileOption,
     SeedOption,
     SkipBadOption,
     ZooOption,
     given,
+    names_in,
+    numbers_in,
 )
-from training.commands.parsing import load_data, parse_splits
+from training.commands.labelled_images import load_data
+from zoo.errors import DataError
 
-UNCERTIFIED = 3
-
-LatencyOption = Annotated[
-    Path, typer.Option("--latency", help="Latency table of the device, made by 'zooselect bench'.")
-]
+SPLITS = ("fit", "tune", "certify", "test")
 
 
 def profile(
     data: DataOption,
     zoo: ZooOption = MY_ZOO,
-    out: Annotated[Path, typer.Option("--out", help="Folder to write the profile to.")] = MY_PROFILE,
+    out: OutOption = MY_PROFILE,
     environments: EnvironmentsOption = "",
     split: Annotated[str, typer.Option(help="Shares, such as fit=0.4,tune=0.1,certify=0.25,test=0.25.")] = "",
     batch_size: Annotated[int, typer.Option(min=1, help="Images per inference.")] = 64,
@@ -58,13 +64,20 @@ def profile(
     from training.outcomes.profile import profile as run
     from zoo.models.zoo import Zoo
 
+    shares = numbers_in(
+        split,
+        SPLITS,
+        lambda part: DataError(
+            f"--split: expected shares such as fit=0.5,tune=0.1,certify=0.2,test=0.2, got {part!r}."
+        ),
+    )
     opened = Zoo.open(zoo)
     images = load_data(data, environments=environments, skip_bad=skip_bad, seed=seed)
     record = run(
         opened,
         images,
         out,
-        splits=Splits(seed=seed, **parse_splits(split)),
+        splits=Splits(seed=seed, **shares),
         batch_size=batch_size,
         restart=restart,
         progress=not as_json,
@@ -84,20 +97,13 @@ def fit(
         float | None,
         typer.Option(help="Required probability of a right answer, in (0, 1). Default: 0.95."),
     ] = None,
-    max_drop: Annotated[
-        float | None, typer.Option(help="Instead: by how much it may lie below the reference model's.")
-    ] = None,
-    mean_ms: Annotated[
-        float | None,
-        typer.Option("--mean-ms", help="Instead: the most accurate answers within this mean time."),
-    ] = None,
-    p95_ms: Annotated[
-        float | None, typer.Option("--p95-ms", help="Instead: with 95 of 100 answers within this time.")
-    ] = None,
+    max_drop: MaxDropOption = None,
+    mean_ms: MeanOption = None,
+    p95_ms: P95Option = None,
     zoo: ZooOption = MY_ZOO,
     profile: ProfileOption = MY_PROFILE,
     latency: LatencyOption = THIS_MACHINE,
-    out: Annotated[Path, typer.Option("--out", help="Folder to write the selector to.")] = MY_FIT,
+    out: OutOption = MY_FIT,
     policy: Annotated[
         Literal["auto", "input", "cascade", "probe"],
         typer.Option(
@@ -105,9 +111,7 @@ def fit(
             "then go on to any other; auto: compare."
         ),
     ] = "auto",
-    models: Annotated[
-        str, typer.Option(help="Choose among these models only, separated by commas. Default: the whole zoo.")
-    ] = "",
+    models: ModelsOption = "",
     delta: Annotated[float, typer.Option(help="Allowed probability that a certificate is wrong.")] = 0.05,
     max_bytes: Annotated[
         int | None, typer.Option(help="Choose models of at most so many bytes in all.", min=1)
@@ -125,9 +129,7 @@ def fit(
             help="Fit and certify for images of this environment only. Default: all in the profile."
         ),
     ] = None,
-    require_certified: Annotated[
-        bool, typer.Option("--require-certified", help="Exit with code 3 if the constraint is not certified.")
-    ] = False,
+    require_certified: CertifiedOption = False,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -144,7 +146,7 @@ def fit(
     from zoo.models.zoo import Zoo
 
     asked = given(precision=precision, max_drop=max_drop, mean_ms=mean_ms, p95_ms=p95_ms)
-    chosen = [name.strip() for name in models.split(",") if name.strip()]
+    chosen = names_in(models)
     whole = Zoo.open(zoo)
     fitted = run(
         profile,
@@ -187,63 +189,11 @@ def fit(
             raise typer.Exit(UNCERTIFIED)
 
 
-def evaluate(
-    fit: FitOption = MY_FIT,
-    profile: ProfileOption = MY_PROFILE,
-    precision: Annotated[
-        float | None, typer.Option(help="Precision to answer with. Default: the fitted constraint.")
-    ] = None,
-    bundle: Annotated[
-        Path | None,
-        typer.Option(help="A bundle to answer the test images with, wall-clock timed; needs --data."),
-    ] = None,
-    data: Annotated[
-        str, typer.Option(help="The images of the profile, for --bundle; see 'zooselect profile --data'.")
-    ] = "",
-    environments: EnvironmentsOption = "",
-    report: Annotated[Path, typer.Option(help="HTML report to write.")] = Path("my-report.html"),
-    seed: SeedOption = 0,
-    as_json: JsonOption = False,
-) -> None:
-    """Judge the selector on the test split, which nothing was chosen on, and write a report.
-
-    Times are added up from the latency table; with --bundle and --data every test image is answered through
-    the bundle and through each single model, and the times are real.
-    """
-    import msgspec
-
-    from selector.policies.constraint import constraint
-    from training.commands.report import judged
-    from training.fitting.fitted import load_fit
-    from training.reports.page import render, table
-
-    evaluation = judged(
-        load_fit(fit),
-        profile,
-        asked=constraint(precision),
-        bundle=bundle,
-        data=data,
-        environments=environments,
-        seed=seed,
-        progress=not as_json,
-    )
-    render(evaluation, report)
-    if as_json:
-        typer.echo(msgspec.json.encode(evaluation).decode())
-        return
-    typer.echo(table(evaluation))
-    for note in evaluation.notes:
-        typer.echo(note)
-    typer.echo(f"Report: {report}. Next: zooselect export")
-
-
 def export(
     fit: FitOption = MY_FIT,
     zoo: ZooOption = MY_ZOO,
-    out: Annotated[Path, typer.Option("--out", help="Folder to write the bundle to.")] = MY_BUNDLE,
-    models: Annotated[
-        str, typer.Option(help="Put only these model files in, separated by commas. Default: all.")
-    ] = "",
+    out: OutOption = MY_BUNDLE,
+    models: ModelsOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Write the bundle: selector, certificates and models, for a device with numpy and ONNX Runtime.
@@ -257,8 +207,7 @@ def export(
     from training.fitting.fitted import load_fit
     from zoo.models.zoo import Zoo
 
-    chosen = [name.strip() for name in models.split(",") if name.strip()] or None
-    export_bundle(load_fit(fit), Zoo.open(zoo), out, models=chosen)
+    export_bundle(load_fit(fit), Zoo.open(zoo), out, models=names_in(models) or None)
     loaded = Selector.load(out)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     if as_json:
@@ -280,5 +229,5 @@ def export(
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file to the command line."""
-    for command in (profile, fit, evaluate, export):
+    for command in (profile, fit, export):
         app.command(rich_help_panel=TRAINING_PANEL)(command)

@@ -10,12 +10,15 @@ from selector.commands.options import (
     MY_ZOO,
     DataOption,
     EnvironmentsOption,
+    EpochsOption,
     JsonOption,
     SeedOption,
     SkipBadOption,
+    TorchDeviceOption,
     ZooOption,
+    names_in,
 )
-from training.commands.parsing import load_data
+from training.commands.labelled_images import load_data
 
 
 def train(
@@ -31,11 +34,8 @@ def train(
             "--share", help="Share of the images to train on. It is remembered: they never judge the models."
         ),
     ] = 0.4,
-    epochs: Annotated[
-        int | None,
-        typer.Option("--epochs", min=1, help="Passes over the images. Default: what suits size and data."),
-    ] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    epochs: EpochsOption = None,
+    device: TorchDeviceOption = "auto",
     force: Annotated[bool, typer.Option("--force", help="Train again what the zoo holds already.")] = False,
     skip_bad: SkipBadOption = False,
     seed: SeedOption = 0,
@@ -56,7 +56,7 @@ def train(
     cards = train_family(
         Zoo.create(zoo),
         images,
-        sizes=[name.strip() for name in sizes.split(",")],
+        sizes=names_in(sizes),
         share=share,
         seed=seed,
         epochs=epochs,

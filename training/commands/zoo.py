@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from selector.commands.options import MY_ZOO, TRAINING_PANEL, JsonOption, NameOption, ZooOption
+from selector.commands.tables import table
 from training.commands.adapt import adapt
+from training.commands.added_model import tell
 from training.commands.compress import compress
-from training.commands.parsing import tell
 from training.commands.train import train
 from zoo.errors import CardError, DataError, ModelError
 
@@ -182,15 +183,20 @@ def list_models(zoo: ZooOption = MY_ZOO, as_json: JsonOption = False) -> None:
     if as_json:
         typer.echo(msgspec.json.encode(cards).decode())
         return
-    typer.echo(
-        f"{'model':<28}{'input':>10}{'million MACs':>14}{'parameters':>12}{'MB':>8}{'classes':>9}  made from"
-    )
-    for card in cards:
-        size = "x".join(map(str, card.resolution))
-        typer.echo(
-            f"{card.name:<28}{size:>10}{card.macs / 1e6:>14.2f}{card.parameters:>12,}"
-            f"{card.size_bytes / 1e6:>8.2f}{len(card.classes):>9}  {_made(card)}"
-        )
+    rows = [
+        [
+            card.name,
+            "x".join(map(str, card.resolution)),
+            f"{card.macs / 1e6:.2f}",
+            f"{card.parameters:,}",
+            f"{card.size_bytes / 1e6:.2f}",
+            str(len(card.classes)),
+            _made(card),
+        ]
+        for card in cards
+    ]
+    heads = ["model", "input", "million MACs", "parameters", "MB", "classes", "made from"]
+    typer.echo(table(heads, rows, "lrrrrrl"))
 
 
 def _made(card: ModelCard) -> str:

@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
+from selector.commands.tables import table
 from zoo.types import NonNegative, Positive
 
 Kind = Literal["change", "alarm", "switch", "fetch", "evict", "push", "unknown", "problem"]
@@ -123,19 +124,19 @@ def phase_of(
 
 def timeline_table(timeline: Timeline) -> str:
     """The phases as a plain-text table."""
-    header = (
-        f"{'phase':<12}{'alarm':>7}{'switch':>8}{'MB moved':>10}{'before':>9}{'after':>9}{'its own':>9}"
-        f"{f'from {LATE}':>10}{'its own':>9}{'certified':>11}  evicted"
-    )
-    lines = [header, "─" * len(header)]
-    for phase in timeline.phases:
-        lines.append(
-            f"{phase.environment:<12}{_count(phase.alarm):>7}{_count(phase.switched):>8}"
-            f"{phase.bytes_moved / 1e6:>10.3f}{_share(phase.before):>9}{_share(phase.after):>9}"
-            f"{_share(phase.own):>9}{_share(phase.late):>10}{_share(phase.own_late):>9}"
-            f"{_share(phase.certified):>11}  {', '.join(phase.evicted) or '–'}"
-        )
-    return "\n".join(lines)
+    heads = ["phase", "alarm", "switch", "MB moved", "before", "after", "its own", f"from {LATE}", "its own"]
+    rows = [
+        [
+            phase.environment,
+            _count(phase.alarm),
+            _count(phase.switched),
+            f"{phase.bytes_moved / 1e6:.3f}",
+            *map(_share, (phase.before, phase.after, phase.own, phase.late, phase.own_late, phase.certified)),
+            ", ".join(phase.evicted) or "–",
+        ]
+        for phase in timeline.phases
+    ]
+    return table([*heads, "certified", "evicted"], rows, "lrrrrrrrrrl")
 
 
 def moving_mean(values: Sequence[float], window: int) -> list[float]:

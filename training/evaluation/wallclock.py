@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -111,12 +112,34 @@ def run_wall_clock(
     return timed
 
 
-def single_models(selector: Selector, names: Sequence[str] | None = None) -> dict[str, Model]:
-    """Models of a bundle to compare with, by default all installed ones, opened on their own."""
-    return {
-        name: Model.open(selector.bundle.card(name), selector.folder, threads=selector.threads)
-        for name in (selector.models if names is None else names)
+def time_bundle(
+    bundle: Path,
+    asked: Constraint,
+    data: LabelledImages,
+    *,
+    name: str,
+    singles: Sequence[str] | None = None,
+    rounds: int = 1,
+    seed: int = 0,
+    progress: bool = True,
+) -> list[Timed]:
+    """:func:`run_wall_clock` of a bundle under one constraint, beside single models of it.
+
+    Parameters
+    ----------
+    name
+        Of the bundle's row.
+    singles
+        Models to compare with, opened on their own; by default all.
+    """
+    selector = Selector.load(bundle, watch=False)  # single models are not watched either
+    alone = {
+        model: Model.open(selector.bundle.card(model), selector.folder, threads=selector.threads)
+        for model in (selector.models if singles is None else singles)
     }
+    return run_wall_clock(
+        {name: (selector, asked)}, data, singles=alone, rounds=rounds, seed=seed, progress=progress
+    )
 
 
 def _predict(selector: Selector, asked: Constraint, image: NDArray[np.uint8]) -> Prediction:

@@ -1,7 +1,8 @@
-"""Fitting a selector: from outcomes and costs to policies, their graphs and their certificates."""
+"""Fitting a selector: search for policies, prove what they keep, assemble what is stored."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Unpack
@@ -9,20 +10,21 @@ from typing import Unpack
 import msgspec
 from tqdm import tqdm
 
-from selector.bundle.bundle import SCHEMA_VERSION as BUNDLE_VERSION
-from selector.bundle.bundle import Bundle, Calibration, DeviceCosts, SelectorGraph, subject
+from selector.bundle.bundle import subject
+from selector.bundle.certificate import Certificate
 from training.certificates.aim import Aim
 from training.certificates.certificates import certificates_of
 from training.data.splits import CERTIFY, FIT, TUNE
 from training.features.features import POOL_VERSION
 from training.fitting.drift_reference import drift_fit
-from training.fitting.fitted import SCHEMA_VERSION, FeatureRecord, FitRecord, Fitted, ScoutFile
+from training.fitting.fitted import SCHEMA_VERSION, Fitted
 from training.fitting.options import FitOptions, Options, fit_options
+from training.fitting.record import FitInputs, Found, Proven, assemble
 from training.outcomes.outcomes import Outcomes, has_pixels, load_outcomes, pixels_of
 from training.outcomes.parts import read_profile_record
 from training.search.candidates import failure_ms, worth_keeping
 from training.search.comparisons import by_storage, comparisons, within_bytes
-from training.search.input_fit import InputFit, PixelsOf
+from training.search.input_fit import PixelsOf
 from training.search.search import consider
 from zoo.files import sha256_bytes
 from zoo.models.latency import LatencyTable
@@ -89,123 +91,94 @@ def fit_outcomes(
     pixels: PixelsOf | None = None,
     progress: bool = False,
 ) -> Fitted:
-    """:func:`fit` on outcomes in memory; only their splits fit, tune and certify are used."""
-    kinds = ("cascade", "probe", "input") if chosen.policy == "auto" else (chosen.policy,)
-    bar = tqdm(total=4, unit="step", disable=not progress, leave=False)
+    """:func:`fit` on outcomes in memory, in three steps: search, prove, assemble.
 
-    def step(name: str) -> None:
-        bar.set_description(name)
-        bar.update()
+    Which samples each step may see is what certificates rest on.
 
+    - *Search* chooses on the fit and tune samples alone. Of the certify samples it knows their number, which
+      says how much a certificate will ask for. Where a scout was trained, it also computes the scout's
+      features of the certify samples from their pixels; no label or answer of theirs is read.
+    - *Prove* looks at the certify samples. Everything is fixed by then: the policies, and the order in which
+      their thresholds are tested. Nothing is chosen after it.
+    - *Assemble* sees no sample, only how many there are.
+
+    No step sees test samples.
+    """
     for name in (FIT, TUNE, CERTIFY):
         outcomes.split(name).check_finite()
-    if chosen.environment is not None:
-        outcomes = outcomes.environment(chosen.environment)
-    plain = outcomes.split(FIT, TUNE)
-    costs = table.costs_ms(zoo)
-    by_accuracy = tuple(sorted(plain.models, key=lambda name: (-plain.accuracy()[name], costs[name], name)))
-    agree_with = by_accuracy[0] if chosen.agree_with_reference else None
-    outcomes = outcomes.judged(top_k=chosen.top_k, agree_with=agree_with).split(FIT, TUNE, CERTIFY)
-    considered = consider(outcomes, zoo, table, kinds, grid=grid, pixels=pixels, seed=chosen.seed, step=step)
-    outcomes, input_fit = considered.outcomes, considered.input_fit
-    development, held = considered.situation.everything, outcomes.split(CERTIFY)
+    given = FitInputs(zoo, table, chosen, grid, data_sha256, inputs_sha256)
+    with tqdm(total=4, unit="step", disable=not progress, leave=False) as bar:
+
+        def step(name: str) -> None:
+            bar.set_description(name)
+            bar.update()
+
+        found = search(outcomes, given, pixels=pixels, step=step)
+        step("certifying")
+        proven = prove(found, given)
+    return assemble(given, found, proven)
+
+
+def search(
+    outcomes: Outcomes, given: FitInputs, *, pixels: PixelsOf | None, step: Callable[[str], None]
+) -> Found:
+    """Policies for the constraint and for devices with fewer models, chosen on the fit and tune samples.
+
+    Raises
+    ------
+    DataError
+        When there are too few samples, or no model fits into the budget of bytes.
+    """
+    zoo, options, costs = given.zoo, given.options, given.table.costs_ms(given.zoo)
+    if options.environment is not None:
+        outcomes = outcomes.environment(options.environment)
+    accuracy = outcomes.split(FIT, TUNE).accuracy()
+    by_accuracy = tuple(sorted(accuracy, key=lambda name: (-accuracy[name], costs[name], name)))
+    agree_with = by_accuracy[0] if options.agree_with_reference else None
+    outcomes = outcomes.judged(top_k=options.top_k, agree_with=agree_with).split(FIT, TUNE, CERTIFY)
+    kinds = ("cascade", "probe", "input") if options.policy == "auto" else (options.policy,)
+    considered = consider(
+        outcomes, zoo, given.table, kinds, grid=given.grid, pixels=pixels, seed=options.seed, step=step
+    )
     compared = considered.situation.outcomes
     aim = Aim(
-        chosen.constraint,
-        len(held),
-        chosen.delta,
+        options.constraint,
+        len(outcomes.split(CERTIFY)),
+        options.delta,
         compared.right[:, compared.models.index(by_accuracy[0])],
         failure_ms=failure_ms(considered.candidates, costs),
     )
-    candidates = within_bytes(considered.candidates, zoo, chosen.max_bytes)
+    candidates = within_bytes(considered.candidates, zoo, options.max_bytes)
     kept = worth_keeping(candidates, aim)
-    policies = tuple(candidate.build() for candidate in kept)
-    step("certifying")
-    graph = None if input_fit is None else _graph_record("selector", input_fit, input_fit.graph)
-    scores = None if input_fit is None else _graph_record("scores", input_fit, input_fit.scores)
-    if not any(policy.policy.needs_features for policy in policies):
-        graph = scores = None
-    drift = drift_fit(outcomes, grid=grid)
-    cards = zoo.cards
-    certificates = [
-        certificate
-        for i, policy in enumerate(policies)
-        for certificate in certificates_of(
-            i,
+    return Found(
+        considered.outcomes,
+        by_accuracy,
+        agree_with,
+        considered.situation,
+        tuple(candidate.build() for candidate in kept),
+        comparisons(candidates, kept[0], aim),
+        by_storage(candidates, zoo, aim),
+        considered.input_fit,
+    )
+
+
+def prove(found: Found, given: FitInputs) -> Proven:
+    """Certificates of every policy on the certify samples, and what inputs are held against later."""
+    held, options = found.outcomes.split(CERTIFY), given.options
+    certificates: list[Certificate] = []
+    for index, policy in enumerate(found.policies):
+        cards = [card for card in given.zoo.cards if card.name in policy.models]
+        certificates += certificates_of(
+            index,
             policy,
-            development,
+            found.situation.everything,
             held,
-            by_accuracy[0],
-            chosen.constraint,
-            chosen.delta,
-            subject(
-                policy.policy,
-                graph,
-                outcomes.classes,
-                [card for card in cards if card.name in policy.models],
-            ),
+            found.by_accuracy[0],
+            options.constraint,
+            options.delta,
+            subject(policy.policy, found.selector, held.classes, cards),
         )
-    ]
-    bundle = Bundle(
-        schema_version=BUNDLE_VERSION,
-        task=cards[0].task,
-        classes=outcomes.classes,
-        models=cards,
-        by_accuracy=by_accuracy,
-        policies=tuple(policy.policy for policy in policies),
-        default=chosen.constraint,
-        certificates=tuple(certificates),
-        costs=(
-            DeviceCosts(
-                device=table.device,
-                threads=table.threads,
-                image=table.image,
-                models=costs,
-                selector_ms=0.0 if graph is None or input_fit is None else input_fit.cost_ms,
-                stage_ms=considered.situation.stage_ms,
-                confidence_ms=considered.situation.confidence_ms,
-            ),
-        ),
-        calibration=Calibration(
-            data_sha256=data_sha256,
-            fit=len(outcomes.split(FIT)),
-            tune=len(outcomes.split(TUNE)),
-            certify=len(held),
-            top_k=chosen.top_k,
-            agree_with=agree_with,
-            environment=chosen.environment,
-        ),
-        selector=graph,
-        drift=None if drift is None else drift.reference,
-    )
-    bar.close()
-    tuned = input_fit.tuned if input_fit else None
-    scout_graph = input_fit.scout.to_onnx() if graph and input_fit and input_fit.scout else None
-    fit_record = FitRecord(
-        schema_version=SCHEMA_VERSION,
-        inputs_sha256=inputs_sha256,
-        bundle=bundle,
-        scores=scores,
-        grid=grid,
-        delta=chosen.delta,
-        comparisons=comparisons(candidates, kept[0], aim),
-        storage=by_storage(candidates, zoo, aim),
-        features=tuple(
-            FeatureRecord(name=v.name, kept=v.kept, reason=v.reason, cost_us=v.cost_us)
-            for v in (tuned.verdicts if tuned else ())
-        ),
-        gain=tuned.gain if tuned else None,
-        estimators=tuned.quality if tuned else {},
-        scout=None if scout_graph is None else _scout_record(scout_graph),
-    )
-    return Fitted(
-        fit_record,
-        policies,
-        input_fit.graph if graph and input_fit else None,
-        input_fit.scores if scores and input_fit else None,
-        scout_graph,
-        None if drift is None else drift.graph,
-    )
+    return Proven(tuple(certificates), drift_fit(found.outcomes, grid=given.grid))
 
 
 def fit_inputs_sha256(
@@ -223,19 +196,3 @@ def fit_inputs_sha256(
         SCHEMA_VERSION,
     )
     return sha256_bytes(msgspec.json.encode(parts, order="deterministic"))
-
-
-def _scout_record(content: bytes) -> ScoutFile:
-    digest = sha256_bytes(content)
-    return ScoutFile(file=f"scout-{digest[:12]}.onnx", sha256=digest, size_bytes=len(content))
-
-
-def _graph_record(name: str, input_fit: InputFit, content: bytes) -> SelectorGraph:
-    digest = sha256_bytes(content)
-    return SelectorGraph(
-        file=f"{name}-{digest[:12]}.onnx",
-        sha256=digest,
-        size_bytes=len(content),
-        features=input_fit.features,
-        estimator=input_fit.tuned.estimator,
-    )

@@ -1,13 +1,10 @@
-"""Show an evaluation: as a table in the terminal and as one self-contained HTML page."""
+"""An evaluation as one self-contained HTML page."""
 
 from __future__ import annotations
 
 import base64
-import itertools
-import math
 import re
-import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +12,12 @@ import jinja2
 
 from training.evaluation.records import Evaluation, FeatureShown, MethodRow
 from training.reports.frontier_plot import frontier_plot
+from training.reports.method_table import decimals, milliseconds, percent
 from training.reports.plots import darken, model_colours, reliability_plot
 from training.reports.spread_plots import guarantee_plot, noise_limit, times_plot
 from zoo.files import write_atomic
 
 TEMPLATES = Path(__file__).parent / "templates"
-_MIN_SHARES, _MAX_NAME, _MOST_SHARES = 24, 26, 4
 
 
 def page_templates() -> jinja2.Environment:
@@ -43,10 +40,10 @@ def render(evaluation: Evaluation, path: str | Path) -> None:
         When the file cannot be written.
     """
     environment = page_templates()
-    decimals = _decimals(evaluation)
+    digits = decimals(evaluation)
     environment.filters.update(
         percent=lambda share, digits=1: _together(percent(share, digits)),
-        ms=lambda value: milliseconds(value, decimals),
+        ms=lambda value: milliseconds(value, digits),
         bytes=_size,
         together=_together,
     )
@@ -63,39 +60,6 @@ def render(evaluation: Evaluation, path: str | Path) -> None:
         verdict=verdict(evaluation),
     )
     write_atomic(Path(path), page.encode())
-
-
-def table(evaluation: Evaluation, width: int = 100) -> str:
-    """The methods as a plain-text table, no line longer than `width` columns (at least 72).
-
-    A time that was added up from measured costs instead of timed end to end is marked with ``~``.
-    """
-    rows, decimals = evaluation.rows, _decimals(evaluation)
-    header = ["method", "kind", "asked", "accuracy", "mean ms", "p95 ms"]
-    cells = [
-        [row.name, row.kind, _asked(row), _accuracy(row), *(_time(row, ms, decimals) for ms in _times(row))]
-        for row in rows
-    ]
-    shown = [i for i in range(len(header)) if i != 2 or any(map(_asked, rows))]
-    sizes = {i: max(len(line[i]) for line in [header, *cells]) for i in shown}
-    fixed = sum(size + 2 for i, size in sizes.items() if i)
-    sizes[0] = max(len(header[0]), min(sizes[0], _MAX_NAME, max(12, width - fixed - 2)))
-    used = fixed + sizes[0] + 2
-    beside = width - used >= _MIN_SHARES
-    lines = [_line(header, sizes) + ("  share of inputs" if beside else "")]
-    lines.append("─" * width)
-    for row, line in zip(rows, cells, strict=True):
-        names = textwrap.wrap(line[0], sizes[0]) or [""]
-        shares = _wrap_shares(row, width - (used if beside else 4))
-        first = [_line([names[0], *line[1:]], sizes), *names[1:]]
-        if beside:
-            for left, right in itertools.zip_longest(first, shares, fillvalue=""):
-                lines.append(f"{left:<{used}}{right}".rstrip())
-        else:
-            lines += [*first, *(f"    {text}" for text in shares)]
-    if any(not row.wall_clock for row in rows):
-        lines += ["", *textwrap.wrap("~ added up from measured costs, not timed end to end", width)]
-    return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -129,21 +93,6 @@ def verdict(evaluation: Evaluation) -> list[Comparison]:
             points = (ours.accuracy - row.accuracy) * 100
             found.append(Comparison(row, what, max(ratio, 1 / ratio), ratio >= 1, points))
     return found
-
-
-def percent(share: float, digits: int = 1) -> str:
-    """A share as text: ``95.3 %``; never rounded up to 100 or down to 0."""
-    text = f"{share * 100:.{digits}f}"
-    if share < 1 and float(text) == 100:
-        return f"> {100 - 10**-digits:.{digits}f} %"
-    if share > 0 and float(text) == 0:
-        return f"< {10**-digits:.{digits}f} %"
-    return f"{text} %"
-
-
-def milliseconds(value: float, decimals: int) -> str:
-    """A time as text: ``0.041``, ``1,250.0``."""
-    return f"{value:,.{decimals}f}"
 
 
 def _plots(evaluation: Evaluation, colours: Mapping[str, str]) -> dict[str, dict[str, str]]:
@@ -190,16 +139,6 @@ def _size(count: int) -> str:
     return f"{count / 1e3:.1f} kB" if count < 1e6 else f"{count / 1e6:,.1f} MB"
 
 
-def _times(row: MethodRow) -> tuple[float, float]:
-    return row.mean_ms, row.p95_ms
-
-
-def _decimals(evaluation: Evaluation) -> int:
-    """Enough for two significant digits of the smallest time, so that a column lines up."""
-    smallest = min((row.mean_ms for row in evaluation.rows if row.mean_ms > 0), default=1.0)
-    return min(max(1 - math.floor(math.log10(smallest)), 0), 5)
-
-
 def _together(text: str) -> str:
     """No line break between a figure and its unit."""
     return re.sub(r"(?<=\d) (?=%|ms\b|µs\b|kB\b|MB\b)", "\N{NO-BREAK SPACE}", text)
@@ -216,46 +155,3 @@ def picture(plot: Callable[[bool], str]) -> dict[str, str]:
 
 def _data_uri(svg: str) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
-
-
-def _line(cells: list[str], sizes: Mapping[int, int]) -> str:
-    left = {0, 1}
-    return "  ".join(
-        f"{cells[i]:<{sizes[i]}}" if i in left else f"{cells[i]:>{sizes[i]}}" for i in sorted(sizes)
-    )
-
-
-def _asked(row: MethodRow) -> str:
-    mark = {True: "✓", False: "✗", None: ""}[row.certified]
-    precision = "" if row.precision is None else f"{row.precision * 100:g} %"
-    return f"{precision} {mark}".strip()
-
-
-def _accuracy(row: MethodRow) -> str:
-    return f"{row.accuracy * 100:.1f} ± {(row.accuracy_high - row.accuracy_low) * 50:.1f} %"
-
-
-def _time(row: MethodRow, value: float, decimals: int) -> str:
-    return ("" if row.wall_clock else "~") + milliseconds(value, decimals)
-
-
-def _wrap_shares(row: MethodRow, width: int) -> list[str]:
-    if row.kind == "single":
-        return []
-    some = {name: share for name, share in row.shares.items() if share}
-    largest = sorted(some, key=some.__getitem__, reverse=True)[:_MOST_SHARES]
-    items = [f"{name} {percent(share, 0)}" for name, share in some.items() if name in largest]
-    rest = sum(share for name, share in some.items() if name not in largest)
-    return list(_joined([*items, *([f"others {percent(rest, 0)}"] if rest else [])], width))
-
-
-def _joined(items: list[str], width: int) -> Iterator[str]:
-    line = ""
-    for item in itertools.chain.from_iterable(textwrap.wrap(item, width) for item in items):
-        if line and len(line) + len(item) + 3 > width:
-            yield line
-            line = item
-        else:
-            line = f"{line} · {item}" if line else item
-    if line:
-        yield line

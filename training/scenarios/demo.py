@@ -10,14 +10,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from selector.answering.selector import Selector
 from training.data.environments import ENVIRONMENTS, under_environments
 from training.data.images import LabelledImages
 from training.data.sources import digits
 from training.data.splits import TRAIN, Splits
 from training.evaluation.evaluate import evaluate, our_name
 from training.evaluation.records import Evaluation
-from training.evaluation.wallclock import run_wall_clock, single_models
+from training.evaluation.wallclock import time_bundle
 from training.fitting.export import check_bundle, export_bundle
 from training.fitting.fit import fit, fit_inputs_sha256
 from training.fitting.fitted import Fitted, load_fit, save_fit
@@ -106,14 +105,8 @@ def run_demo(
         export_bundle(fitted, zoo, bundle)
         check_bundle(bundle, fitted, [test.image(i) for i in range(min(len(test), 200))], zoo)
     with clock("answer the test images through the bundle, timed"):
-        selector = Selector.load(bundle, watch=False)  # single models are not watched either
-        timed = run_wall_clock(
-            {our_name(asked): (selector, asked)},
-            test,
-            singles=single_models(selector),
-            rounds=rounds,
-            seed=seed,
-            progress=progress,
+        timed = time_bundle(
+            bundle, asked, test, name=our_name(asked), rounds=rounds, seed=seed, progress=progress
         )
     report = root / "report.html"
     with clock("report"):

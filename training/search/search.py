@@ -58,7 +58,7 @@ def consider(
         outcomes, scout = with_scout(outcomes, compared, pixels, seed=seed)
         development = part_to_fit(outcomes.split(FIT, TUNE), seed)
         compared = part_to_compare(development, seed)
-    folds = grouped_folds(compared)
+    folds = grouped_folds(compared.groups)
     situation = Situation(
         development, compared, folds, costs, *decision_costs_ms(zoo, table, len(outcomes.classes))
     )

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
-from sklearn.model_selection import GroupKFold
 
 from training.features.costs import FeatureCosts
+from training.outcomes.folds import FOLDS, Folds, grouped_folds
 from training.policies.estimators import KINDS, CorrectnessEstimator
 from training.policies.frontier import Floats
 from training.policies.logistic import fit_logistic, log_odds, sigmoid
@@ -20,11 +20,8 @@ from zoo.errors import DataError
 
 MAX_CORRELATION = 0.75
 MAX_ROWS = 8000  # more do not change which feature is useful, only how long the search takes
-FOLDS = 4
 BUDGET_SHARE = 0.05  # of the time of a model that a user would be content with
 _PENALTY = 1 / 0.3  # of the logistic estimator
-
-Folds = list[tuple[NDArray[np.intp], NDArray[np.intp]]]
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,6 @@ class Tuned:
     verdicts: tuple[FeatureVerdict, ...]
     quality: dict[str, tuple[float, float]]  # estimator → mean and standard error of its frontier quality
     cost_us: float = 0.0  # measured, of the kept features together; charged in `quality`
-    budget_us: float = 0.0
     # frontier quality of the kept features, with their cost, minus that of mixing single models blindly
     gain: tuple[float, float] = (0.0, 0.0)  # mean and standard error
 
@@ -153,7 +149,7 @@ def tune(
     if not alive:  # nothing varies: any one feature carries the constant estimate
         alive = [0]
         verdicts[names[0]] = FeatureVerdict(names[0], True, "no feature varies; kept as a placeholder")
-    search = _Search(_standardised(features), right, _folds(groups), costs, prices, tuple(names))
+    search = _Search(_standardised(features), right, grouped_folds(groups), costs, prices, tuple(names))
     chosen, quality = _eliminate(search, alive, budget, verdicts)
     for column in chosen:
         verdicts.setdefault(names[column], FeatureVerdict(names[column], True, "kept"))
@@ -167,7 +163,6 @@ def tune(
         verdicts=tuple(replace(verdicts[name], cost_us=alone.get(name, 0.0)) for name in names),
         quality={kind: _mean_and_error(values) for kind, values in scores.items()},
         cost_us=spent,
-        budget_us=budget,
         gain=_mean_and_error(np.subtract(quality, search.without_features()).tolist()),
     )
 
@@ -258,7 +253,7 @@ def _estimators(
 ) -> dict[str, list[float]]:
     """Frontier quality of every kind of estimator on each held-out fold."""
     found: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    for rest, held in _folds(groups):
+    for rest, held in grouped_folds(groups):
         for kind, qualities in found.items():
             estimator = CorrectnessEstimator(kind, seed=seed).fit(features[rest], right[rest])
             frontier = price_frontier(estimator.scores(features[held]), right[held], costs)
@@ -279,10 +274,6 @@ def _sample(
     if len(set(groups[chosen].tolist())) < 2 * FOLDS:  # a few originals with very many variants
         return features, right, groups
     return features[chosen], right[chosen], groups[chosen]
-
-
-def _folds(groups: NDArray[np.str_]) -> Folds:
-    return list(GroupKFold(FOLDS).split(groups, groups=groups))
 
 
 def _standardised(features: NDArray[np.float32]) -> Floats:

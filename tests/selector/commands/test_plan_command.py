@@ -41,7 +41,7 @@ def test_a_new_device_is_told_all_that_moves(zooselect: CommandLine, repo: Path)
     done = zooselect("plan", "-", "--repo", repo, "--rate", 0.01, "--deadline", 1)
     lines = done.out.splitlines()
     assert lines[0].split() == ["wanted", "kind", "version", "MB", "missing", "MB"]
-    assert {line.split()[0] for line in lines[1:5]} == {"full", "small", "tiny", "colours"}
+    assert {line.split()[0] for line in lines[2:6]} == {"full", "small", "tiny", "colours"}
     assert "To fetch: " in done.out
     assert "too late for 1 s" in done.out
     assert "Within 1 s: at least " in done.out

@@ -47,8 +47,8 @@ def test_a_newcomer_publishes_with_one_command(here: Path, small_zoo: Zoo) -> No
     assert "New private keys in my-keys, not encrypted" in done.stderr
     assert "Move root-*.pem and targets-*.pem to a place offline" in done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0].split() == ["name", "version", "MB", "new", "MB"]
-    assert [line.split()[:3] for line in lines[1:4]] == [
+    assert lines[0].split() == ["kind", "name", "version", "MB", "new", "MB"]
+    assert [line.split()[:3] for line in lines[2:5]] == [
         ["model", name, "1"] for name in ("tiny", "small", "full")
     ]
     assert "Devices start with repo/metadata/1.root.json" in done.stdout
@@ -80,7 +80,7 @@ def test_bundles_accuracy_and_times_come_along(here: Path, world: World) -> None
 
 def test_list_shows_what_is_published(here: Path, small_zoo: Zoo) -> None:
     run("repo", "--zoo", small_zoo.folder, "--models", "tiny,full")
-    rows = [line.split()[:3] for line in run("list", "repo").stdout.splitlines()[1:]]
+    rows = [line.split()[:3] for line in run("list", "repo").stdout.splitlines()[2:]]
     assert sorted(rows) == [["model", "full", "1"], ["model", "tiny", "1"]]
     assert set(json.loads(run("list", "repo", "--json").stdout)["models"]) == {"tiny", "full"}
 

@@ -10,7 +10,7 @@ from selector.policies.constraint import Constraint
 from tests.support.world import KINDS, Kind, World
 from training.data.images import ArrayImages
 from training.evaluation.evaluate import evaluate, our_name
-from training.evaluation.wallclock import run_wall_clock, single_models
+from training.evaluation.wallclock import run_wall_clock, time_bundle
 from training.outcomes.outcomes import load_outcomes
 from training.outcomes.profile import held_out_images
 from zoo.errors import ClassMismatchError
@@ -20,15 +20,8 @@ ASKED = Constraint(kind="precision", level=0.9)
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_timed_answers_are_those_that_were_simulated(world: World, kind: Kind) -> None:
-    selector = Selector.load(world.bundles[kind])
     images = held_out_images(world.profile, world.data)
-    timed = run_wall_clock(
-        {our_name(ASKED): (selector, ASKED)},
-        images,
-        singles=single_models(selector),
-        rounds=2,
-        progress=False,
-    )
+    timed = time_bundle(world.bundles[kind], ASKED, images, name=our_name(ASKED), rounds=2, progress=False)
     by_name = {item.name: item for item in timed}
     assert set(by_name) == {"zooselect 0.9", "tiny", "small", "full"}
     test = load_outcomes(world.profile, splits=("test",))
@@ -85,6 +78,6 @@ def test_images_of_other_classes_are_refused(world: World) -> None:
 
 
 def test_some_models_can_be_compared_with(world: World) -> None:
-    selector = Selector.load(world.bundles["input"])
-    assert list(single_models(selector, ["full"])) == ["full"]
-    assert list(single_models(selector)) == ["tiny", "small", "full"]
+    images = world.data.subset(range(2))
+    timed = time_bundle(world.bundles["input"], ASKED, images, name="ours", singles=["full"], progress=False)
+    assert [item.name for item in timed] == ["ours", "full"]

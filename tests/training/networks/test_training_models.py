@@ -13,7 +13,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from tests.support.small_models import COLOURS, plain_image
-from training.commands.train import train as train_command
+from training.commands import train as train_command
 from training.data.images import ArrayImages, LabelledImages
 from training.data.sources import digits
 from training.data.splits import Splits
@@ -198,7 +198,7 @@ def test_refuses_a_student_with_its_teachers_name(small_zoo: Zoo, colours: Label
 
 def test_the_command_trains_the_asked_sizes_and_says_what_comes_next(tmp_path: Path) -> None:
     app, zoo_app = typer.Typer(), typer.Typer()
-    zoo_app.command("train")(train_command)
+    zoo_app.command("train")(train_command.train)
     app.add_typer(zoo_app, name="zoo")
     words = f"zoo train --data digits --environments dark --sizes tiny --epochs 1 --zoo {tmp_path}"
     result = CliRunner().invoke(app, words.split())

@@ -72,7 +72,9 @@ def test_of_nearly_equal_candidates_the_one_with_fewer_models_is_better() -> Non
 @pytest.fixture(scope="module")
 def situation(world: World) -> Situation:
     development = world.outcomes.split("fit", "tune")
-    return Situation(development, development, grouped_folds(development), COSTS_MS, STAGE_MS, CONFIDENCE_MS)
+    return Situation(
+        development, development, grouped_folds(development.groups), COSTS_MS, STAGE_MS, CONFIDENCE_MS
+    )
 
 
 def test_every_chain_and_every_single_model_is_a_candidate(situation: Situation) -> None:

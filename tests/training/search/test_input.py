@@ -86,7 +86,7 @@ def test_folded_scores_are_those_of_estimators_that_did_not_see_the_sample(world
     from dataclasses import replace
 
     development = world.outcomes.split("fit", "tune")
-    folds = grouped_folds(development)
+    folds = grouped_folds(development.groups)
     held = folds[0][1]
     labels = development.labels.copy()
     labels[held] = (labels[held] + 1) % 3

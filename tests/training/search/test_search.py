@@ -56,19 +56,19 @@ def test_states_of_cascades_and_probes() -> None:
 
 
 def test_variants_of_one_original_never_fall_into_two_folds(development: Outcomes) -> None:
-    folds = grouped_folds(development)
+    folds = grouped_folds(development.groups)
     assert sorted(np.concatenate([held for _, held in folds]).tolist()) == list(range(len(development)))
     for rest, held in folds:
         assert not set(development.groups[rest]) & set(development.groups[held])
     one = development.rows(development.groups == development.groups[0])
     with pytest.raises(DataError, match=r"expected at least two originals to fit on, got 1\. Give more"):
-        grouped_folds(one)
+        grouped_folds(one.groups)
 
 
 def test_scores_out_of_fold_do_not_depend_on_the_sample_itself(development: Outcomes) -> None:
     from dataclasses import replace
 
-    folds = grouped_folds(development)
+    folds = grouped_folds(development.groups)
     held = folds[0][1]
     labels = development.labels.copy()
     labels[held] = (labels[held] + 1) % 3
@@ -80,7 +80,7 @@ def test_scores_out_of_fold_do_not_depend_on_the_sample_itself(development: Outc
 
 
 def test_scores_are_shared_only_where_they_mean_the_same(development: Outcomes) -> None:
-    folds = grouped_folds(development)
+    folds = grouped_folds(development.groups)
     shared = FoldedScores(development, folds)
     for committee in (True, False):
         for plan in plans(NAMES, COSTS_MS, probe=False) + plans(NAMES, COSTS_MS, probe=True):
@@ -100,7 +100,7 @@ def test_what_is_fitted_does_what_the_comparison_promised(
     world: World, development: Outcomes, probe: bool, rule: str
 ) -> None:
     plan = StagedPlan(NAMES, probe, rule, True)  # type: ignore[arg-type]
-    folded = FoldedScores(development, grouped_folds(development))
+    folded = FoldedScores(development, grouped_folds(development.groups))
     promised = folded_frontier(plan, folded, COSTS_MS, stage_ms=STAGE_MS)
     fitted = fit_plan(plan, development, COSTS_MS, stage_ms=STAGE_MS)
     assert isinstance(fitted.policy, StagedPolicy)

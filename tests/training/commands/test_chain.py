@@ -1,0 +1,67 @@
+"""Claims about the chain of commands: its steps go through files, in words and for programs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests.support.command_line import CommandLine, Done
+from tests.support.small_models import COLOURS
+from tests.support.world import colour_zoo
+
+
+def chain(zooselect: CommandLine, pictures: Path, *flags: str) -> dict[str, Done]:
+    colour_zoo(Path("my-zoo"))
+    splits = "fit=0.3,tune=0.1,certify=0.4,test=0.2"
+    done = {
+        "list": zooselect("zoo", "list", *flags),
+        "profile": zooselect("profile", "--data", pictures, "--split", splits, *flags),
+        "bench": zooselect("bench", "--images", pictures / "red", "--runs", 20, *flags),
+        "fit": zooselect("fit", "--precision", 0.8, "--policy", "cascade", *flags),
+        "evaluate": zooselect("evaluate", *flags),
+        "export": zooselect("export", *flags),
+    }
+    done["timed"] = zooselect("evaluate", "--bundle", "my-bundle", "--data", pictures, *flags)
+    done["select"] = zooselect("select", "my-bundle", pictures / "green", *flags)
+    done["predict"] = zooselect("predict", "my-bundle", pictures, *flags)
+    return done
+
+
+def test_the_whole_chain_in_words(zooselect: CommandLine, pictures: Path) -> None:
+    done = chain(zooselect, pictures)
+    assert all(name in done["list"].out for name in ("tiny", "small", "full"))
+    assert "samples × 3 models in my-profile. Next: zooselect bench my-zoo" in done["profile"].out
+    assert "Written to my-profile/latency/this-machine.json" in done["bench"].out
+    assert "policy: cascade" in done["fit"].out
+    assert re.search(r"certified: precision 0\.8\d* at 95% confidence", done["fit"].out)
+    assert "oracle" in done["evaluate"].out
+    assert "<html" in Path("my-report.html").read_text("utf-8")
+    assert "my-bundle: 3 models" in done["export"].out
+    assert "oracle" in done["timed"].out
+    assert done["select"].out.splitlines()[0].split() == [
+        "image",
+        "model",
+        "probability",
+        "cost",
+        "ms",
+        "certified",
+    ]
+    rows = done["predict"].out.splitlines()
+    assert len(rows) == 202
+    right = sum(line.split("/")[-2] == line.split()[1] for line in rows[2:])
+    assert right > 150
+
+
+def test_the_whole_chain_for_programs(zooselect: CommandLine, pictures: Path) -> None:
+    done = chain(zooselect, pictures, "--json")
+    assert [card["name"] for card in done["list"].json()] == ["tiny", "small", "full"]
+    assert done["profile"].json()["samples"] == 200
+    assert set(done["bench"].json()["models"]) == {"tiny", "small", "full"}
+    assert done["fit"].json()["bundle"]["default"] == {"kind": "precision", "level": 0.8}
+    assert {row["kind"] for row in done["evaluate"].json()["rows"]} == {"single", "ours", "oracle"}
+    assert all(row["wall_clock"] for row in done["timed"].json()["rows"] if row["kind"] != "oracle")
+    assert done["export"].json()["models"] == ["tiny", "small", "full"]
+    for name in ("select", "predict"):
+        rows = [Done(0, line, "").json() for line in done[name].out.splitlines()]
+        assert all(row["certified"] and row["model"] in ("tiny", "small", "full") for row in rows)
+    assert {row["label"] for row in rows} == set(COLOURS)

@@ -1,0 +1,115 @@
+"""Claims about the command fit: what it certifies, what it cannot, and what its options mean."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+from PIL import Image
+
+from tests.support.command_line import CommandLine
+from tests.support.small_models import plain_image
+from tests.support.world import World
+from zoo.models.latency import save_table
+
+
+def test_a_fit_that_certifies_nothing_says_what_can_be(
+    zooselect: CommandLine, world: World, tmp_path: Path
+) -> None:
+    save_table(world.table, tmp_path / "table.json")
+    arguments = ("fit", "--zoo", world.zoo.folder, "--profile", world.profile, "--latency", "table.json")
+    options = ("--policy", "cascade", "--precision", 0.995)
+    done = zooselect(*arguments, *options)
+    assert "Not certified with 256 certify samples: precision 0.995" in done.err
+    assert "the highest precision that can be certified is 0.9" in done.err
+    zooselect(*arguments, *options, "--require-certified", "--json", code=3)
+    assert "input: decide" not in done.out
+
+
+def test_a_fit_can_be_narrowed_to_some_models(zooselect: CommandLine, world: World, tmp_path: Path) -> None:
+    save_table(world.table, tmp_path / "table.json")
+    arguments = ("fit", "--zoo", world.zoo.folder, "--profile", world.profile, "--latency", "table.json")
+    done = zooselect(*arguments, "--policy", "cascade", "--models", "full, tiny", "--json")
+    assert {card["name"] for card in done.json()["bundle"]["models"]} == {"full", "tiny"}
+    assert "no model 'huge'" in zooselect(*arguments, "--models", "huge", code=1).err
+
+
+def test_an_input_fit_lists_the_features_it_kept(
+    zooselect: CommandLine, world: World, tmp_path: Path
+) -> None:
+    save_table(world.table, tmp_path / "table.json")
+    arguments = ("fit", "--zoo", world.zoo.folder, "--profile", world.profile, "--latency", "table.json")
+    done = zooselect(*arguments, "--policy", "input", "--precision", 0.8)
+    assert "in cross-validation: input features alone, tiny" in done.out
+    assert re.search(r"features kept: \d+ of \d+: \w+", done.out)
+
+
+CONSTRAINTS = [("--max-drop", 0.05), ("--mean-ms", 0.3), ("--p95-ms", 0.5)]
+
+
+@pytest.mark.parametrize(("option", "level"), CONSTRAINTS)
+def test_a_fit_and_an_answer_can_be_asked_for_a_drop_or_a_budget(
+    zooselect: CommandLine, world: World, tmp_path: Path, option: str, level: float
+) -> None:
+    save_table(world.table, tmp_path / "table.json")
+    Image.fromarray(plain_image("blue")).save(tmp_path / "x.png")
+    inputs = ("--zoo", world.zoo.folder, "--profile", world.profile, "--latency", "table.json")
+    done = zooselect("fit", *inputs, "--policy", "cascade", option, level, "--json")
+    kind = option[2:].replace("-", "_")
+    assert done.json()["bundle"]["default"] == {"kind": kind, "level": level}
+    zooselect("export", "--zoo", world.zoo.folder)
+    for command in ("select", "predict"):
+        row = zooselect(command, "my-bundle", "x.png", option, level, "--json", "--require-certified").json()
+        assert row["certified"]
+        again = zooselect(command, "my-bundle", "x.png", "--json", "--require-certified").json()
+        assert again["model"] == row["model"]
+    both = zooselect("fit", *inputs, option, level, "--precision", 0.9, code=1)
+    assert f"expected one constraint, got precision and {kind}" in both.err
+
+
+def test_a_fit_for_one_environment_says_which_there_are(zooselect: CommandLine, world: World) -> None:
+    inputs = ("--zoo", world.zoo.folder, "--profile", world.profile)
+    save_table(world.table, Path("table.json"))
+    done = zooselect("fit", *inputs, "--latency", "table.json", "--environment", "fog", code=1)
+    assert "It has: clear, dark, noise." in done.err
+
+
+def test_an_infeasible_budget_names_the_nearest_feasible_one(
+    zooselect: CommandLine, world: World, tmp_path: Path
+) -> None:
+    save_table(world.table, tmp_path / "table.json")
+    Image.fromarray(plain_image("blue")).save(tmp_path / "x.png")
+    inputs = ("--zoo", world.zoo.folder, "--profile", world.profile, "--latency", "table.json")
+    done = zooselect("fit", *inputs, "--policy", "cascade", "--mean-ms", 0.001)
+    assert "The nearest that is: mean of at most 0.1 ms." in done.err
+    done = zooselect("fit", *inputs, "--policy", "cascade", "--max-bytes", 10, code=1)
+    assert "expected a budget that some model fits into, got 10 bytes; the smallest needs" in done.err
+    done = zooselect("predict", world.bundles["cascade"], "x.png", "--p95-ms", 0.001)
+    assert re.search(
+        r"95th percentile of at most 0\.001 ms is not certified .*; 0\.1\d* is the nea", done.err
+    )
+
+
+def test_right_can_mean_top_k_or_agreement(zooselect: CommandLine, world: World, tmp_path: Path) -> None:
+    save_table(world.table, tmp_path / "table.json")
+    inputs = ("--zoo", world.zoo.folder, "--profile", world.profile, "--latency", "table.json")
+    done = zooselect("fit", *inputs, "--policy", "cascade", "--top-k", 2, "--json")
+    assert done.json()["bundle"]["calibration"]["top_k"] == 2
+    done = zooselect("fit", *inputs, "--policy", "cascade", "--no-labels", "--json")
+    assert done.json()["bundle"]["calibration"]["agree_with"] == "full"
+    assert "k from 1 to 2, got 3" in zooselect("fit", *inputs, "--top-k", 3, code=1).err
+
+
+def test_times_of_another_device_or_zoo_ask_for_bench_or_another_table(
+    zooselect: CommandLine, world: World, tmp_path: Path
+) -> None:
+    models = {name: row for name, row in world.table.models.items() if name != "full"}
+    save_table(msgspec.structs.replace(world.table, models=models), tmp_path / "table.json")
+    inputs = ("--zoo", world.zoo.folder, "--profile", world.profile, "--latency", "table.json")
+    done = zooselect("fit", *inputs, code=1)
+    assert "model 'full' is not in the latency table of device 'bench-top'" in done.err
+    assert "Measure again with 'zooselect bench', or name the right table with --latency" in done.err
+    missing = zooselect("fit", *inputs[:-1], "nowhere.json", code=1)
+    assert "nowhere.json: expected a LatencyTable record" in missing.err

@@ -1,0 +1,25 @@
+"""What is said about a model that a command added to the zoo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from zoo.models.card import ModelCard
+
+
+def tell(card: ModelCard, zoo: Path, as_json: bool) -> None:
+    """Say what was added to the zoo, and what comes next."""
+    if as_json:
+        import msgspec
+
+        typer.echo(msgspec.json.encode(card).decode())
+        return
+    typer.echo(
+        f"{card.name}: {card.parameters:,} parameters, {card.macs / 1e6:.2f} million multiply-accumulates, "
+        f"{card.size_bytes / 1e6:.2f} MB, {len(card.classes)} classes."
+    )
+    typer.echo(f"Next: zooselect zoo list --zoo {zoo}")

@@ -1,0 +1,33 @@
+"""The labelled images that a command line names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from selector.commands.options import names_in
+
+if TYPE_CHECKING:
+    from training.data.images import LabelledImages
+
+
+def load_data(spec: str, *, environments: str = "", skip_bad: bool = False, seed: int = 0) -> LabelledImages:
+    """The labelled images that a command line names, under the environments that it names."""
+    from training.data.environments import ENVIRONMENTS, under_environments
+    from training.data.sources import load
+
+    if spec == "digits" or not skip_bad:
+        data = load(spec)
+    else:
+        data = load(spec, skip_bad=True)
+        if data.skipped:
+            typer.echo(
+                f"{len(data.skipped)} images could not be read and were left out: "
+                f"{', '.join(data.skipped[:3])}{' …' if len(data.skipped) > 3 else ''}",
+                err=True,
+            )
+    if not environments:
+        return data
+    names = list(ENVIRONMENTS) if environments == "all" else names_in(environments)
+    return under_environments(data, names, seed=seed)
