@@ -1,4 +1,4 @@
-"""Claims about what stands in for kills in other tests: a copy before an operation is what a kill there leaves."""
+"""Claims about what stands in for kills: a copy before an operation is what a kill there leaves."""
 
 from __future__ import annotations
 

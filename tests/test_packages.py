@@ -9,12 +9,16 @@ import subprocess
 import sys
 import types
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.colours import Kind
 from tests.support.fresh_interpreter import HEAVY, ROOT, loaded_after
-from tests.support.world import Kind, World
 from zoo import Zoo
+
+if TYPE_CHECKING:
+    from tests.support.world import World
 
 PACKAGES = ("selector", "zoo", "training", "benchmarks")
 ANSWER = """
@@ -83,7 +87,7 @@ def test_importing_the_device_side_leaves_pictures_and_progress_bars_for_later()
 @pytest.mark.skipif(not importlib.util.find_spec("importlinter"), reason="import-linter is not installed")
 def test_imports_flow_one_way() -> None:
     command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as run; run()"]
-    done = subprocess.run([*command, "--no-cache"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([*command, "--no-cache"], cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 broken" in done.stdout
 

@@ -1,7 +1,7 @@
 """Processes that install and evict models, and die on the way; and a look at what they left.
 
-Each process is a fresh interpreter. It imports what it needs, says that it is ready, and does what a line on its
-input says: ``{"release": 1, "event": 7, "seconds": null}``. When it was not killed, it says so and waits for more.
+Each process is a fresh interpreter. It imports what it needs, says that it is ready, and does what a line on
+its input says: ``{"release": 1, "event": 7, "seconds": null}``. When it was not killed, it says so and waits.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a kill at any file operation would leave on disk, seen without a kill.
 
-A process that dies leaves what it has given to the operating system, and nothing that was still in its memory.
-A copy of the folder just before an operation is the same, as long as one thread does the work; so one run shows
-every moment. ``tests/test_moments.py`` kills in earnest and compares.
+A process that dies leaves what it has given to the operating system, and nothing that was still in its
+memory. A copy of the folder just before an operation is the same, as long as one thread does the work; so one
+run shows every moment. ``tests/test_moments.py`` kills in earnest and compares.
 """
 
 from __future__ import annotations

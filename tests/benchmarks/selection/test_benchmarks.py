@@ -44,7 +44,8 @@ from benchmarks.selection.zoos import (
     unpacked,
 )
 from selector.policies.cascade import CascadePolicy
-from tests.support.world import colour_images, colour_zoo, latency_table, steady
+from tests.support.colours import colour_zoo
+from tests.support.world import colour_images, latency_table, steady
 from training.data.environments import under_environments
 from training.data.sources import digits
 from training.data.splits import CERTIFY, FIT, TEST, TUNE, Splits
@@ -425,5 +426,7 @@ def test_every_suite_has_a_command_and_an_unknown_peer_is_refused() -> None:
 def test_asking_for_help_imports_nothing_heavy() -> None:
     heavy = {"torch", "onnx", "sklearn", "zoo.convert"}
     code = f"import sys, benchmarks.__main__; print({heavy} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=100
+    )
     assert done.stdout.strip() == "set()"

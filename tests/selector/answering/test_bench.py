@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from selector.answering.bench import measure_folder
 from selector.bundle.bundle import read_bundle
 from tests.support.small_models import plain_image
-from tests.support.world import World
 from zoo.errors import CardError, LatencyError
+
+if TYPE_CHECKING:
+    from tests.support.world import World
 
 IMAGES = [plain_image("red"), plain_image("blue")]
 

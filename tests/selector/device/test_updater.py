@@ -94,7 +94,7 @@ def test_a_killed_device_leaves_no_process(device: Device, end: signal.Signals) 
         pid = int(own.stdout.readline())
         assert alive(pid)
         own.send_signal(end)
-        own.wait()
+        own.wait(100)
     until(lambda: not alive(pid), 5)
 
 

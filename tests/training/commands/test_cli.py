@@ -17,9 +17,10 @@ from PIL import Image
 
 from selector import cli
 from selector.commands import answer
+from tests.support.colours import colour_zoo
 from tests.support.command_line import CommandLine, Done
 from tests.support.small_models import COLOURS, plain_image
-from tests.support.world import World, colour_images, colour_zoo
+from tests.support.world import World, colour_images
 from zoo.models.latency import save_table
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -395,7 +396,7 @@ main()
 def without_extras(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", WITHOUT_EXTRAS, str(ROOT), *map(str, arguments)]
     environment = os.environ | {"COLUMNS": "200"}
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=100)
 
 
 def test_device_commands_work_without_the_train_extra(world: World, tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from selector import Selector
+from tests.support.colours import KINDS, Kind
 from tests.support.moments import moments_of
 from tests.support.small_models import add_colours, build_onnx, plain_image
-from tests.support.world import KINDS, Kind, World
+from tests.support.world import World
 from training.fitting.export import check_bundle, export_bundle
 from zoo import Zoo
 from zoo.errors import DigestError, ModelNotFoundError, ParityError, StaleError, ZooError

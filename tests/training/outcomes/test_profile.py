@@ -17,9 +17,10 @@ import pytest
 from numpy.typing import NDArray
 
 from selector.policies.rules import top_log_odds
+from tests.support.colours import colour_zoo
 from tests.support.moments import moments_of
 from tests.support.small_models import COLOURS, add_colours, build_onnx
-from tests.support.world import COLOUR_SPLITS, World, colour_images, colour_zoo
+from tests.support.world import COLOUR_SPLITS, World, colour_images
 from training.data.images import ArrayImages, LabelledImages
 from training.data.splits import Splits
 from training.outcomes import profile as profiling

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
@@ -13,7 +14,6 @@ import pytest
 from benchmarks.distribution.network import SlowServer
 from tests.support.small_models import plain_image
 from tests.support.small_publisher import Publisher, colour_publisher
-from tests.support.world import World
 from zoo.client.client import Client
 from zoo.client.trial import Trials
 from zoo.client.trust import Trust
@@ -34,6 +34,9 @@ from zoo.publisher.targets import put, read_index
 from zoo.releases.release import Assignment
 from zoo.store.installed import Installed
 from zoo.store.store import Store
+
+if TYPE_CHECKING:
+    from tests.support.world import World
 
 
 @pytest.fixture

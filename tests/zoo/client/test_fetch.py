@@ -395,7 +395,7 @@ def test_a_disk_that_fills_up_while_bytes_arrive(server: FaultyServer, store: St
             NAME,
             str(len(BIG)),
         ]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=100)
         assert (done.returncode, "expected room" in done.stdout) == (5, True), done.stderr
         assert not store.has(NAME)
         assert partials(store)[NAME] <= limit
@@ -423,6 +423,6 @@ def test_memory_stays_small_however_large_the_blobs_are(store: Store, tmp_path: 
     blobs = offer(tmp_path / "large", [noise(2**20, seed=i) * 25 for i in range(3)])
     with serve(tmp_path / "large") as server:
         command = [sys.executable, "-c", LARGE, server.url, str(store.folder), *blobs]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
     assert int(done.stdout) < 10 * 2**20
     assert not store.missing(blobs)

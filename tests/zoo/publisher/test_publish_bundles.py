@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.colours import edit_bundle
 from tests.support.small_models import add_colours, build_onnx
 from tests.support.small_repo import files
-from tests.support.world import World, edit_bundle
 from zoo import Zoo
 from zoo.errors import CardError, DigestError, PublishError
 from zoo.files import sha256_bytes
 from zoo.publisher.keys import Keys
 from zoo.publisher.publish import publish, published, remove
 from zoo.releases.catalogue import read_blob
+
+if TYPE_CHECKING:
+    from tests.support.world import World
 
 pytestmark = pytest.mark.usefixtures("quick_peak")
 

@@ -1,4 +1,4 @@
-"""Claims about publishing that is cut off: what was served before is served on, and the same command goes on."""
+"""Claims about publishing that is cut off: what was served is served on, and the same command goes on."""
 
 from __future__ import annotations
 
