@@ -141,6 +141,43 @@ def test_the_search_for_unsafe_reads_passes(line: str) -> None:
     assert not UNSAFE.search(f"x = 1\n{line}\n")
 
 
+FORKS = re.compile(
+    r"""\bos\.(fork|forkpty)\b | \bpty\.(fork|spawn)\b | \bpreexec_fn\b
+    | (get_context|set_start_method)\(\s*(["\'](fork|forkserver)["\'])?\s*\)  # no name is fork on Linux
+    | \bmultiprocessing\.(Pool|Process|Pipe|Queue|Manager)\b
+    | ^\s*from\s+multiprocessing\s+import\s[^\n]*\b(Pool|Process|Queue|Manager)\b
+    | ProcessPoolExecutor\((?![^\n]*mp_context=get_context\("spawn"\))
+    """,
+    re.VERBOSE | re.MULTILINE,
+)
+
+
+def test_no_process_is_forked() -> None:
+    """A child of a process with threads waits for ever for a lock that a thread held while it was forked."""
+    found = {
+        str(path.relative_to(ROOT)): match.group(0)
+        for path in sources()
+        if path != Path(__file__) and (match := FORKS.search(path.read_text("utf-8")))
+    }
+    assert not found
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "child = os.fork()",
+        "subprocess.Popen(command, preexec_fn=limit)",
+        "multiprocessing.Process(target=work)",
+        "from multiprocessing import Pool",
+        "get_context()",
+        'get_context("fork")',
+        "with ProcessPoolExecutor(4) as pool:",
+    ],
+)
+def test_the_search_for_forks_would_find(line: str) -> None:
+    assert FORKS.search(f"x = 1\n{line}\n")
+
+
 @pytest.mark.parametrize("name", PACKAGES)
 def test_ships_its_types(name: str) -> None:
     assert (ROOT / name / "py.typed").is_file()

@@ -6,7 +6,6 @@ import json
 import socket
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +19,7 @@ from selector.device.reporter import IDENTITY_FILE, Reporter, shortened
 from selector.fleet.ledger import read_tally
 from selector.telemetry.demand import AskedDemand
 from selector.telemetry.report import MAX_REPORT_BYTES, encode_report
+from tests.support.small_device import until
 from tests.support.small_releases import bundle_release, model_release
 from tests.support.small_service import demand, report, running
 from zoo.errors import MissingExtraError, UnreachableError, ZooError
@@ -165,8 +165,7 @@ def test_reports_go_out_in_the_background(tmp_path: Path, store: Store) -> None:
         sender = reporter(store, client.url, client.token)
         sender.start(lambda: [demand()], every_s=0.01)
         sender.start(lambda: [], every_s=0.01)  # a second time changes nothing
-        while service.ledger.tally.counts.get("cameras", 0) < 3:
-            time.sleep(0.01)
+        until(lambda: service.ledger.tally.counts.get("cameras", 0) >= 3)
         sender.stop()
         assert sender.error is None
     assert all(one.report.demand for one in service.ledger.tally.newest())
@@ -178,15 +177,14 @@ def test_whatever_goes_wrong_in_the_background_is_kept_there(store: Store) -> No
 
     sender = reporter(store, "http://127.0.0.1:9", attempts=1)
     sender.start(fail, every_s=0.001)
-    while sender.error is None:
-        time.sleep(0.001)
+    until(lambda: sender.error is not None)
     sender.stop()
     assert sender.error == "a bundle was just removed"
 
 
 def test_stopping_does_not_wait_for_a_service_that_hangs(store: Store) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        sender = reporter(store, f"http://127.0.0.1:{silent.getsockname()[1]}", timeout_s=3)
+        sender = reporter(store, f"http://127.0.0.1:{silent.getsockname()[1]}", timeout_s=60)
         sender.start(lambda: [], every_s=0.001)
         connection, _ = silent.accept()
         thread = sender._thread

@@ -1,4 +1,4 @@
-"""Claims about the bundles that tests of the device side run on: they are what fitting and export make today."""
+"""Claims about the bundles that the device side is tested with: fitting and export make the same today."""
 
 from __future__ import annotations
 

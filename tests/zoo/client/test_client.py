@@ -53,7 +53,7 @@ def client_of(
     group: str | None = None,
 ) -> Client:
     Trust.pin(folder / "tuf", publisher.root)
-    return Client(Store.open(folder, budget_bytes=budget_bytes), server.url, group=group, timeout_s=5)
+    return Client(Store.open(folder, budget_bytes=budget_bytes), server.url, group=group, timeout_s=30)
 
 
 @pytest.fixture
