@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.small_models import COLOURS, build_onnx
+from tests.support.small_models import COLOURS, build_onnx, plain_image
 from zoo.files import sha256_bytes
 from zoo.models.card import ModelCard
 from zoo.models.model import Model
@@ -18,6 +18,7 @@ from zoo.releases.release import Blob, BundleRelease, ModelRelease, SelfTest
 from zoo.store.installed import Installed, InstalledBundle, InstalledModel
 from zoo.store.store import Store
 
+IMAGES = np.stack([plain_image(colour) for colour in COLOURS])  # one of each, in that order
 Made = tuple[ModelRelease, list[bytes]]  # a release and the contents of its blobs
 
 
@@ -146,3 +147,8 @@ def install(store: Store, *made: Made) -> None:
         put(store, *contents)
     store.commit(record(*(release for release, _ in made)))
     store.collect()
+
+
+def answers(model: Model) -> list[str]:
+    """What a model of colours says to a red, a green and a blue image."""
+    return [COLOURS[k] for k in model.logits(IMAGES).argmax(axis=1)]

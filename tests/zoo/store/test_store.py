@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
-import subprocess
-import sys
-import threading
-import time
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import pytest
 
 from tests.support.small_blobs import (
     Made,
+    answers,
     blob_of,
     install,
     make_bundle,
-    make_release,
-    noise,
-    offer,
     put,
     record,
-    wide_onnx,
 )
-from tests.support.small_models import COLOURS, build_onnx, plain_image
+from tests.support.small_models import COLOURS, build_onnx
 from zoo.errors import (
     CardError,
     DigestError,
@@ -35,39 +26,11 @@ from zoo.errors import (
     ModelNotFoundError,
     SchemaVersionError,
     StoreFullError,
-    StoreLockedError,
     ZooError,
 )
-from zoo.models.model import Model
-from zoo.releases.release import Blob
 from zoo.store.blobs import writing
 from zoo.store.installed import INSTALLED_FILE, Installed, InstalledModel
 from zoo.store.store import Store
-from zoo.store.usage import USAGE_FILE
-
-IMAGES = np.stack([plain_image(colour) for colour in COLOURS])
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    """An empty store."""
-    return Store.open(tmp_path / "store")
-
-
-@pytest.fixture(scope="module")
-def full() -> Made:
-    """A model that is right, of a graph, two blobs and a pack."""
-    return make_release("full", wide_onnx())
-
-
-@pytest.fixture(scope="module")
-def red() -> Made:
-    """A model that answers red, adapted from ``full``: it shares all but the pack."""
-    return make_release("red", wide_onnx(bias=(30.0, 0.0, 0.0)))
-
-
-def answers(model: Model) -> list[str]:
-    return [COLOURS[k] for k in model.logits(IMAGES).argmax(axis=1)]
 
 
 def damage(store: Store, digest: str, content: bytes | None = None) -> None:
@@ -308,158 +271,6 @@ def test_what_full_means_is_only_said_of_full_disks(tmp_path: Path) -> None:
     assert not isinstance(caught.value, StoreFullError)
 
 
-# Locks
-
-
-def test_a_thread_may_lock_again_and_others_wait(store: Store) -> None:
-    with store.lock(), store.lock():
-        for other in (store, Store.open(store.folder)):
-            said: list[str] = []
-
-            def take(of: Store = other, said: list[str] = said) -> None:
-                try:
-                    with of.lock(timeout_s=0.05):
-                        said.append("taken")
-                except StoreLockedError as error:
-                    said.append(str(error))
-
-            thread = threading.Thread(target=take)
-            thread.start()
-            thread.join()
-            assert "at work there for 0.05 seconds. Wait" in said[0]
-    with Store.open(store.folder).lock(timeout_s=0):
-        pass
-
-
-def test_a_folder_that_was_removed_cannot_be_locked(store: Store) -> None:
-    shutil.rmtree(store.folder)
-    with pytest.raises(ZooError, match=r"cannot lock .*No such file"), store.lock():
-        pass
-
-
-def test_a_disk_without_locks_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_locks(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr("fcntl.flock", no_locks)
-    with pytest.raises(ZooError, match=r"No locks available.*on a disk of this device"), store.lock():
-        pass
-
-
-def test_a_platform_without_locks_between_processes_works(
-    store: Store, full: Made, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("zoo.lock.fcntl", None)
-    install(store, full)
-    assert answers(store.model("full")) == list(COLOURS)
-
-
-INSTALL_OFTEN = """
-import sys
-from pathlib import Path
-import msgspec
-from zoo.store.installed import Installed, InstalledModel
-from zoo.releases.release import ModelRelease
-from zoo.store.store import Store
-store, published = Store.open(sys.argv[1]), Path(sys.argv[2])
-pair = msgspec.json.decode((published / sys.argv[3]).read_bytes(), type=list[ModelRelease])
-names = {release.name for release in pair}
-for i in range(20):
-    release = pair[i % 2]
-    with store.lock(60):
-        for blob in (release.graph, *release.weights):
-            store.partial(blob.sha256).write_bytes((published / blob.path).read_bytes())
-            store.adopt(blob.sha256, blob.size_bytes)
-        others = [item for item in store.installed.models if item.release.name not in names]
-        store.commit(Installed(schema_version=1, models=(InstalledModel(release=release), *others)))
-        store.collect()
-"""
-
-
-def test_two_processes_install_and_evict_while_a_third_answers(
-    store: Store, full: Made, tmp_path: Path
-) -> None:
-    install(store, full)
-    running = []
-    for seed, pair in enumerate(("ab", "cd")):
-        made = [make_release(name, wide_onnx(2 * seed + i)) for i, name in enumerate(pair)]
-        for _, contents in made:
-            offer(tmp_path, contents)
-        (tmp_path / pair).write_bytes(msgspec.json.encode([release for release, _ in made]))
-        command = [sys.executable, "-c", INSTALL_OFTEN, str(store.folder), str(tmp_path), pair]
-        running.append(subprocess.Popen(command))
-    opened = 0
-    while any(process.poll() is None for process in running):
-        for name in ("full", "a", "b", "c", "d"):
-            try:
-                assert answers(store.model(name)) == list(COLOURS)
-                opened += 1
-            except ModelNotFoundError:
-                assert name != "full"
-    assert [process.returncode for process in running] == [0, 0]
-    assert {item.release.name for item in store.installed.models} == {"b", "d", "full"}
-    assert not store.verify()
-    assert not store.lost()
-    assert opened > 10
-
-
-def test_a_model_that_was_evicted_and_installed_again_meanwhile_is_opened(
-    store: Store, full: Made, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    install(store, full)
-    read, failed = store.read, []
-
-    def meanwhile(blob: Blob) -> bytes:
-        if not failed:
-            failed.append(blob)
-            before = store.installed
-            store.commit(msgspec.structs.replace(before, models=()))
-            install(store, full)
-            raise DigestError("it was not there for a moment")
-        return read(blob)
-
-    monkeypatch.setattr(store, "read", meanwhile)
-    assert answers(store.model("full")) == list(COLOURS)
-    assert failed
-
-
-def test_an_open_model_answers_after_it_was_evicted(store: Store, full: Made, red: Made) -> None:
-    install(store, full)
-    model = store.model("full")
-    before = model.logits(IMAGES)
-    install(store, red)
-    assert not store.has(full[0].weights[-1].sha256)
-    put(store, noise(40_000))  # the room on disk is used again
-    np.testing.assert_array_equal(model.logits(IMAGES), before)
-    with pytest.raises(ModelNotFoundError):
-        store.model("full")
-
-
-def test_answers_go_on_while_models_are_opened_and_evicted(store: Store, full: Made, red: Made) -> None:
-    install(store, full)
-    current = [(store.model("full"), list(COLOURS))]
-    stop, wrong, count = threading.Event(), [], [0]
-
-    def answer() -> None:
-        while not stop.is_set():
-            model, expected = current[0]
-            got = answers(model)
-            if got != expected:
-                wrong.append(got)
-            count[0] += 1
-
-    thread = threading.Thread(target=answer)
-    thread.start()
-    for i in range(20):
-        made, expected = ((red, ["red"] * 3), (full, list(COLOURS)))[i % 2]
-        install(store, made)  # evicts what answers just now
-        current[0] = (store.model(made[0].name), expected)
-    stop.set()
-    thread.join()
-    assert not wrong
-    assert count[0] > 0
-
-
 # What a model is opened from
 
 
@@ -489,52 +300,3 @@ def test_a_graph_that_does_not_open_is_a_model_error(store: Store, full: Made) -
     install(store, (release, [content]))
     with pytest.raises(ModelError, match="expected an ONNX graph that ONNX Runtime"):
         store.model("full")
-
-
-# Usage
-
-
-def test_last_uses_survive_and_the_latest_counts(store: Store) -> None:
-    begin = time.time()
-    store.touch("full")
-    assert begin <= store.usage()["full"] <= time.time()
-    store.commit(record())  # which writes them
-    other = Store.open(store.folder)
-    assert other.usage() == store.usage()
-    other.touch("red")
-    other.measured(1e6)
-    assert set(store.usage()) == {"full", "red"}
-    assert store.rate_bytes_per_s == 1e6
-    store.measured(2e6)
-    assert Store.open(store.folder).rate_bytes_per_s == 2e6
-
-
-def test_opening_a_model_is_a_use(store: Store, full: Made) -> None:
-    install(store, full)
-    store.model("full")
-    assert set(store.usage()) == {"full"}
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b'{"last_used": {"a": "b"}}', b"[" * 10_000, b"\xff"])
-def test_a_damaged_usage_file_counts_as_empty(store: Store, content: bytes) -> None:
-    (store.folder / USAGE_FILE).write_bytes(content)
-    assert (store.usage(), store.rate_bytes_per_s) == ({}, None)
-    store.measured(5.0)
-    assert Store.open(store.folder).rate_bytes_per_s == 5.0
-
-
-def test_uses_are_written_now_and_then_by_whoever_comes_first(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store.touch("full")
-    assert not (store.folder / USAGE_FILE).exists()
-    monkeypatch.setattr("zoo.store.usage.FLUSH_S", -1.0)
-    store.touch("full")
-    assert set(Store.open(store.folder).usage()) == {"full"}
-
-
-def test_uses_that_cannot_be_written_are_lost_quietly(store: Store) -> None:
-    (store.folder / USAGE_FILE).mkdir()
-    store.measured(3.0)
-    assert store.rate_bytes_per_s == 3.0
-    assert not list(store.folder.glob(".*"))
