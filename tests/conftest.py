@@ -14,6 +14,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 from hypothesis import settings
 
+from tests.support.colours import StoredWorld
+
 if TYPE_CHECKING:
     from benchmarks.distribution.network import SlowServer
     from selector.device.device import Device
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
-pytest_plugins = ["tests.support.command_line"]
+pytest_plugins = ["tests.support.command_line", "tests.support.extras"]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -45,7 +47,6 @@ def peaks_are_measured_once() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tiny_onnx() -> Callable[..., bytes]:
     """The function :func:`tests.support.small_models.build_onnx`."""
-    pytest.importorskip("onnx")
     from tests.support.small_models import build_onnx
 
     return build_onnx
@@ -54,7 +55,6 @@ def tiny_onnx() -> Callable[..., bytes]:
 @pytest.fixture
 def small_zoo(tmp_path: Path) -> Zoo:
     """Three real models of the classes red, green and blue: ``full`` is right, the others less so."""
-    pytest.importorskip("onnx")
     from tests.support.small_models import add_colours, build_onnx
     from zoo.models.zoo import Zoo
 
@@ -77,12 +77,17 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """The world of colours: zoo, images, profile, latency table, fits and bundles."""
-    pytest.importorskip("torch")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World | StoredWorld:
+    """The world of colours: zoo, images, profile, latency table, fits and bundles.
+
+    Without the extra ``train`` it is what was stored of it, and a test that asks for a fit is skipped.
+    """
+    folder = tmp_path_factory.mktemp("world")
+    if importlib.util.find_spec("torch") is None:
+        return StoredWorld(folder)
     from tests.support.world import make_world
 
-    return make_world(tmp_path_factory.mktemp("world"))
+    return make_world(folder)
 
 
 @pytest.fixture(scope="session")
@@ -121,6 +126,7 @@ def quick_peak(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def publisher(tmp_path_factory: pytest.TempPathFactory, world: World) -> Publisher:
     """The task ``colours`` with all its models."""
+    pytest.importorskip("onnx")
     from tests.support.small_publisher import colour_publisher
 
     folder = tmp_path_factory.mktemp("publisher")

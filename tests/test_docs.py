@@ -132,5 +132,5 @@ def test_the_readme_names_every_folder() -> None:
 )
 def test_pages_and_pictures_made_from_the_code_are_current() -> None:
     command = [sys.executable, str(ROOT / "docs" / "write.py"), "--check"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -9,12 +9,16 @@ import subprocess
 import sys
 import types
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.colours import Kind
 from tests.support.fresh_interpreter import HEAVY, ROOT, loaded_after
-from tests.support.world import Kind, World
 from zoo import Zoo
+
+if TYPE_CHECKING:
+    from tests.support.world import World
 
 PACKAGES = ("selector", "zoo", "training", "benchmarks")
 ANSWER = """
@@ -83,7 +87,7 @@ def test_importing_the_device_side_leaves_pictures_and_progress_bars_for_later()
 @pytest.mark.skipif(not importlib.util.find_spec("importlinter"), reason="import-linter is not installed")
 def test_imports_flow_one_way() -> None:
     command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as run; run()"]
-    done = subprocess.run([*command, "--no-cache"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([*command, "--no-cache"], cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 broken" in done.stdout
 
@@ -135,6 +139,43 @@ def test_the_search_for_unsafe_reads_would_find(line: str) -> None:
 )
 def test_the_search_for_unsafe_reads_passes(line: str) -> None:
     assert not UNSAFE.search(f"x = 1\n{line}\n")
+
+
+FORKS = re.compile(
+    r"""\bos\.(fork|forkpty)\b | \bpty\.(fork|spawn)\b | \bpreexec_fn\b
+    | (get_context|set_start_method)\(\s*(["\'](fork|forkserver)["\'])?\s*\)  # no name is fork on Linux
+    | \bmultiprocessing\.(Pool|Process|Pipe|Queue|Manager)\b
+    | ^\s*from\s+multiprocessing\s+import\s[^\n]*\b(Pool|Process|Queue|Manager)\b
+    | ProcessPoolExecutor\((?![^\n]*mp_context=get_context\("spawn"\))
+    """,
+    re.VERBOSE | re.MULTILINE,
+)
+
+
+def test_no_process_is_forked() -> None:
+    """A child of a process with threads waits for ever for a lock that a thread held while it was forked."""
+    found = {
+        str(path.relative_to(ROOT)): match.group(0)
+        for path in sources()
+        if path != Path(__file__) and (match := FORKS.search(path.read_text("utf-8")))
+    }
+    assert not found
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "child = os.fork()",
+        "subprocess.Popen(command, preexec_fn=limit)",
+        "multiprocessing.Process(target=work)",
+        "from multiprocessing import Pool",
+        "get_context()",
+        'get_context("fork")',
+        "with ProcessPoolExecutor(4) as pool:",
+    ],
+)
+def test_the_search_for_forks_would_find(line: str) -> None:
+    assert FORKS.search(f"x = 1\n{line}\n")
 
 
 @pytest.mark.parametrize("name", PACKAGES)

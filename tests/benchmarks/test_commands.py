@@ -38,5 +38,7 @@ def test_every_suite_has_a_command_and_an_unknown_peer_is_refused() -> None:
 def test_asking_for_help_imports_nothing_heavy() -> None:
     heavy = {"torch", "onnx", "sklearn", "zoo.convert"}
     code = f"import sys, benchmarks.__main__; print({heavy} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=100
+    )
     assert done.stdout.strip() == "set()"

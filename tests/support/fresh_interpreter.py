@@ -29,6 +29,6 @@ HEAVY = (
 def loaded_after(program: str, *arguments: str) -> set[str]:
     program += "\nimport sys; print(*sorted(sys.modules), sep='\\n')"
     command = [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{program}"]
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True)
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     return set(done.stdout.split())

@@ -1,22 +1,20 @@
-"""A program that installs and evicts models in processes which die on the way, and looks at what is left.
+"""Processes that install and evict models, and die on the way; and a look at what they left.
 
-``python killed_installs.py URL STORE RELEASES KILLS SEED``: RELEASES is a JSON file of three releases.
-The first is installed already and stays, the others replace each other. Prints a JSON object of counts.
+Each process is a fresh interpreter. It imports what it needs, says that it is ready, and does what a line on
+its input says: ``{"release": 1, "event": 7, "seconds": null}``. When it was not killed, it says so and waits.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import random
 import signal
+import subprocess
 import sys
 import threading
-import traceback
-from collections import Counter
-from collections.abc import Callable
+from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 import numpy as np
@@ -27,6 +25,7 @@ from zoo.releases.release import ModelRelease
 from zoo.store.installed import Installed, InstalledModel
 from zoo.store.store import Store
 
+ROOT = Path(__file__).resolve().parents[2]
 EVENTS = {
     "open",
     "os.rename",
@@ -37,7 +36,6 @@ EVENTS = {
     "fcntl.flock",
     "socket.connect",
 }
-LONGEST_S = 0.06
 
 
 def install(url: str, folder: str, releases: list[ModelRelease]) -> None:
@@ -64,69 +62,85 @@ def check(folder: str, allowed: list[set[str]]) -> None:
         assert np.abs(logits - expected).max() < item.release.selftest.tolerance
 
 
-def in_process(action: Callable[[], None]) -> int:
-    """Run something in a process of its own; 0, its exit code, or minus the signal that ended it."""
-    child = os.fork()
-    if child == 0:
-        try:
-            action()
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+class Victims:
+    """Processes that are ready to install; while one works, the next ones start."""
+
+    def __init__(self, url: str, folder: Path, releases: Path, *, ahead: int = 3) -> None:
+        self._command = [sys.executable, "-c", _PROGRAM, str(ROOT), url, str(folder), str(releases)]
+        self._waiting = deque(self._start() for _ in range(ahead))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._waiting:
+            process.kill()
+            process.communicate(timeout=60)
+
+    def install(self, release: int, *, event: int | None = None, seconds: float | None = None) -> int:
+        """Install the release with that number; 0, or minus the signal by which the process died.
+
+        Parameters
+        ----------
+        event, seconds
+            Die at the file system operation with that number, or after that time, whatever is done then;
+            Python does not get to hear of it.
+        """
+        process = self._waiting.popleft()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._hear(process, "ready")
+        process.stdin.write(json.dumps({"release": release, "event": event, "seconds": seconds}) + "\n")
+        process.stdin.flush()
+        if process.stdout.readline() == "done\n":
+            self._waiting.appendleft(process)
+            return 0
+        process.communicate(timeout=60)
+        self._waiting.append(self._start())
+        return process.returncode
+
+    def _start(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def _hear(self, process: subprocess.Popen[str], word: str) -> None:
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        assert said == f"{word}\n", f"expected {word!r} of a process that installs, got {said!r}"
 
 
-def dying_at(event: int, folder: str) -> Callable[[], None]:
-    """Make this process die at the file system operation with that number."""
-    seen, counting = 0, threading.Lock()
+_PROGRAM = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from tests.support.killed_installs import work
+work(*sys.argv[2:])
+"""
+
+
+def work(url: str, folder: str, file: str) -> None:
+    """Such a process. RELEASES is a JSON file of releases, the first of which is to stay."""
+    import urllib3  # noqa: F401  # what an install imports is there before anything may die
+
+    stays, *others = msgspec.json.decode(Path(file).read_bytes(), type=list[ModelRelease])
+    counting = threading.Lock()
+    left = 0
 
     def hook(name: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal seen
-        if name in EVENTS and (not isinstance(arguments[0], str | Path) or folder in str(arguments[0])):
+        nonlocal left
+        if not left or name not in EVENTS:
+            return
+        if not isinstance(arguments[0], str | Path) or folder in str(arguments[0]):
             with counting:
-                seen += 1
-                if seen == event:
+                left -= 1
+                if not left:
                     os.kill(os.getpid(), signal.SIGKILL)
 
-    return lambda: sys.addaudithook(hook)
-
-
-def dying_after(seconds: float) -> Callable[[], None]:
-    """Make this process die after a time, whatever it does then; Python does not get to hear of it."""
-    return lambda: signal.setitimer(signal.ITIMER_REAL, seconds) and None
-
-
-def main(url: str, folder: str, file: str, kills: int, seed: int) -> dict[str, int]:
-    stays, *others = msgspec.json.decode(Path(file).read_bytes(), type=list[ModelRelease])
-    rng = random.Random(seed)
-    counts: Counter[str] = Counter()
-    now = others[0]
-    events = 120
-    while counts["killed"] < kills:
-        new = others[1] if now is others[0] else others[0]
-        at_event = rng.random() < 0.5
-        event = rng.randint(1, events)
-        die = dying_at(event, folder) if at_event else dying_after(rng.uniform(0.001, LONGEST_S))
-
-        def action(die: Callable[[], None] = die, new: ModelRelease = new) -> None:
-            die()
-            install(url, folder, [stays, new])
-
-        code = in_process(action)
-        assert code in (0, -signal.SIGKILL, -signal.SIGALRM), code
-        if code == 0 and at_event:
-            events = min(events, event + 20)  # there are fewer than that
-        counts["killed" if code else "finished"] += 1
-        counts["killed at an operation"] += code == -signal.SIGKILL
-        allowed = [{stays.name, one.name} for one in ((now, new) if code else (new,))]
-        assert in_process(lambda allowed=allowed: check(folder, allowed)) == 0, (code, event)
-        installed = {item.release.name for item in Store.open(folder).installed.models}
-        counts["killed after the commit"] += bool(code) and new.name in installed
-        counts["killed with downloads under way"] += bool(code) and any(Path(folder, "partial").iterdir())
-        now = new if new.name in installed else now
-    return dict(counts)
-
-
-if __name__ == "__main__":
-    print(json.dumps(main(*sys.argv[1:4], int(sys.argv[4]), int(sys.argv[5]))))
+    sys.addaudithook(hook)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        order = json.loads(line)
+        left = order["event"] or 0
+        signal.setitimer(signal.ITIMER_REAL, order["seconds"] or 0)
+        install(url, folder, [stays, others[order["release"]]])
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        left = 0
+        print("done\nready", flush=True)

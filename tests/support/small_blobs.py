@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
-from tests.support.small_models import COLOURS, build_onnx
+from tests.support.small_models import COLOURS, build_onnx, plain_image
 from zoo.files import sha256_bytes
 from zoo.models.card import ModelCard
 from zoo.models.model import Model
-from zoo.publisher.external_data import externalise
 from zoo.releases.reference_image import reference_image
 from zoo.releases.release import Blob, BundleRelease, ModelRelease, SelfTest
 from zoo.store.installed import Installed, InstalledBundle, InstalledModel
 from zoo.store.store import Store
 
+IMAGES = np.stack([plain_image(colour) for colour in COLOURS])  # one of each, in that order
 Made = tuple[ModelRelease, list[bytes]]  # a release and the contents of its blobs
 
 
@@ -45,7 +46,7 @@ def noise(size: int, seed: int = 0) -> bytes:
 
 def wide_onnx(seed: int = 0, *, bias: tuple[float, ...] = (0.0, 0.0, 0.0)) -> bytes:
     """A model with a weight of 36 kB that does not matter, so that it has one blob of its own and a pack."""
-    import onnx
+    onnx = pytest.importorskip("onnx")
     from onnx import helper, numpy_helper
 
     model = onnx.load_from_string(build_onnx(bias=bias))
@@ -67,6 +68,9 @@ def wide_onnx(seed: int = 0, *, bias: tuple[float, ...] = (0.0, 0.0, 0.0)) -> by
 
 def make_release(name: str, content: bytes, *, version: int = 1, **changes: Any) -> Made:
     """A release of an ONNX model of colours."""
+    pytest.importorskip("onnx")
+    from zoo.publisher.external_data import externalise
+
     card = ModelCard(
         name=name,
         classes=COLOURS,
@@ -143,3 +147,8 @@ def install(store: Store, *made: Made) -> None:
         put(store, *contents)
     store.commit(record(*(release for release, _ in made)))
     store.collect()
+
+
+def answers(model: Model) -> list[str]:
+    """What a model of colours says to a red, a green and a blue image."""
+    return [COLOURS[k] for k in model.logits(IMAGES).argmax(axis=1)]

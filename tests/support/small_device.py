@@ -10,8 +10,8 @@ from selector.device.reconciler import MIN_ANSWERS
 from tests.support.small_models import plain_image
 
 
-def until(claim: Callable[[], bool], seconds: float = 30.0) -> None:
-    """Wait for something that happens in the background."""
+def until(claim: Callable[[], bool], seconds: float = 100.0) -> None:
+    """Wait for something that happens in the background; only a hang takes all these seconds."""
     end = time.monotonic() + seconds
     while not claim():
         assert time.monotonic() < end, "it did not come true"

@@ -1,4 +1,4 @@
-"""Small ONNX models that keep the contract, and images for them. Making a model needs the package onnx."""
+"""Small ONNX models that keep the contract, and images for them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tests.support.onnx_bytes import FLOAT, INT64, UINT8, model, node, value_info
 from zoo.models.zoo import Zoo
-
-UINT8 = 2  # as ONNX numbers its types
 
 COLOURS = ("red", "green", "blue")
 
@@ -45,9 +44,6 @@ def build_onnx(
     only_batch
         Hide the shape of the output, and fail on batches of another size (0: on none).
     """
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
     count = len(classes)
     weights = np.eye(3, dtype=np.float32)[np.arange(count) % 3 if channels is None else list(channels)]
     weights = weights + np.random.default_rng(seed).normal(0, noise, weights.shape).astype(np.float32)
@@ -61,39 +57,27 @@ def build_onnx(
         "bias": np.zeros(count, np.float32) if bias is None else np.asarray(bias, np.float32),
     }
     nodes = [
-        helper.make_node("Cast", [input_name], ["float"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["float", "scale"], ["work0"]),
-        *(helper.make_node("MatMul", [f"work{i}", "same"], [f"work{i + 1}"]) for i in range(work)),
-        helper.make_node("ReduceMean", [f"work{work}", "axes"], ["colour"], keepdims=0),
+        node("Cast", [input_name], ["float"], to=FLOAT),
+        node("Mul", ["float", "scale"], ["work0"]),
+        *(node("MatMul", [f"work{i}", "same"], [f"work{i + 1}"]) for i in range(work)),
+        node("ReduceMean", [f"work{work}", "axes"], ["colour"], keepdims=0),
     ]
     if only_batch is None:
-        nodes.append(helper.make_node("Gemm", ["colour", "weights", "bias"], [output_name]))
+        nodes.append(node("Gemm", ["colour", "weights", "bias"], [output_name]))
     else:  # a shape that depends on the data is one that nothing can infer
         nodes += [
-            helper.make_node("Gemm", ["colour", "weights", "bias"], ["scores"]),
-            helper.make_node("ReduceMean", ["scores"], ["mean"], keepdims=0),
-            helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
-            helper.make_node("Add", ["shape", "nothing"], ["any shape"]),
-            helper.make_node("Cast", ["any shape"], ["final shape"], to=TensorProto.INT64),
-            helper.make_node("Reshape", ["scores", "final shape"], [output_name]),
+            node("Gemm", ["colour", "weights", "bias"], ["scores"]),
+            node("ReduceMean", ["scores"], ["mean"], keepdims=0),
+            node("Mul", ["mean", "zero"], ["nothing"]),
+            node("Add", ["shape", "nothing"], ["any shape"]),
+            node("Cast", ["any shape"], ["final shape"], to=INT64),
+            node("Reshape", ["scores", "final shape"], [output_name]),
         ]
-    inputs = [helper.make_tensor_value_info(input_name, input_type, input_shape)]
+    inputs = [value_info(input_name, input_type, input_shape)]
     if extra_input:
-        inputs.append(helper.make_tensor_value_info("extra", TensorProto.FLOAT, [1]))
-    graph = helper.make_graph(
-        nodes,
-        "colours",
-        inputs,
-        [
-            helper.make_tensor_value_info(
-                output_name, TensorProto.FLOAT, ["N", "C" if only_batch == 0 else count]
-            )
-        ],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    onnx.checker.check_model(model)
-    return bytes(model.SerializeToString(deterministic=True))
+        inputs.append(value_info("extra", FLOAT, [1]))
+    outputs = [value_info(output_name, FLOAT, ["N", "C" if only_batch == 0 else count])]
+    return model("colours", nodes, inputs, outputs, constants)
 
 
 def add_colours(zoo: Zoo, name: str, content: bytes, classes: tuple[str, ...] = COLOURS) -> None:

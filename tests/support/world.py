@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Unpack
+from typing import Any, Unpack
 
-import numpy as np
 import pytest
 
 import training.fitting.fit
 import training.search.input_fit
 import training.search.search
-from tests.support.small_models import COLOURS, add_colours, build_onnx
+from tests.support.colours import (
+    CONFIDENCE_MS,
+    COSTS_MS,
+    KINDS,
+    SELECTOR_MS,
+    STAGE_MS,
+    Kind,
+    colour_pixels,
+    colour_zoo,
+)
+from tests.support.small_models import COLOURS
 from training.data.images import ArrayImages
-from training.data.splits import Splits
+from training.data.splits import TEST, Splits
 from training.features.costs import FeatureCosts
 from training.features.features import NAMES
 from training.fitting.export import export_bundle
@@ -31,11 +39,7 @@ from training.search.candidates import Candidate
 from zoo import LatencyTable, Zoo
 from zoo.models.latency import Machine, ModelLatency, summarise
 
-COSTS_MS = {"tiny": 0.1, "small": 0.3, "full": 1.0}
-STAGE_MS, CONFIDENCE_MS, SELECTOR_MS = 0.004, 0.002, 0.01
 COLOUR_SPLITS = Splits(fit=0.35, tune=0.1, certify=0.3, test=0.25)
-Kind = Literal["input", "cascade", "lookahead", "learned", "probe"]
-KINDS: tuple[Kind, ...] = ("input", "cascade", "lookahead", "learned", "probe")
 KIND_OF_POLICY: dict[Kind, PolicyKind] = {
     "input": "input",
     "cascade": "cascade",
@@ -54,32 +58,10 @@ CANDIDATES: dict[Kind, Callable[[Candidate], bool]] = {
 
 def colour_images(count: int = 800, *, seed: int = 0, size: tuple[int, int] = (12, 12)) -> ArrayImages:
     """Images of a more or less strong colour, each under three environments; one in fifty is mislabelled."""
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, 3, count)
-    images, ids, groups, environments = [], [], [], []
-    for i, label in enumerate(labels):
-        clear = np.full((*size, 3), rng.uniform(60, 150))
-        clear[..., label if rng.random() > 0.02 else (label + 1) % 3] += rng.uniform(2, 90)
-        clear += rng.normal(0, 8, clear.shape)
-        variants = {"clear": clear, "dark": clear * 0.35, "noise": clear + rng.normal(0, 30, clear.shape)}
-        for name, image in variants.items():
-            images.append(image.clip(0, 255).astype(np.uint8))
-            ids.append(f"{i:04d}-{name}")
-            groups.append(f"{i:04d}")
-            environments.append(name)
+    made = colour_pixels(count, seed=seed, size=size)
     return ArrayImages(
-        np.stack(images), COLOURS, ids, labels.repeat(3), groups=groups, environments=environments
+        made.pixels, COLOURS, made.ids, made.labels, groups=made.groups, environments=made.environments
     )
-
-
-def colour_zoo(folder: Path) -> Zoo:
-    """Three models that differ in how often they are right; ``small`` has its classes in another order."""
-    zoo = Zoo.create(folder)
-    add_colours(zoo, "tiny", build_onnx(noise=0.15, seed=1))
-    turned = ("blue", "red", "green")
-    add_colours(zoo, "small", build_onnx(turned, channels=(2, 0, 1), noise=0.06, seed=0, work=3), turned)
-    add_colours(zoo, "full", build_onnx(work=8))
-    return zoo
 
 
 def latency_table(zoo: Zoo, costs_ms: dict[str, float] | None = None) -> LatencyTable:
@@ -194,6 +176,11 @@ class World:
         """All outcomes, the test split included."""
         return load_outcomes(self.profile, zoo=self.zoo, splits=ALL_SPLITS)
 
+    @cached_property
+    def test_groups(self) -> list[str]:
+        """Originals that nothing was fitted on, in no order."""
+        return sorted(set(self.outcomes.split(TEST).groups.tolist()))
+
     def fit(self, kind: Kind, *, watch: bool = False, **options: Unpack[Options]) -> Fitted:
         """A fit in which nothing but one kind of policy is allowed."""
         asked: Options = {"policy": KIND_OF_POLICY[kind], **options}
@@ -223,15 +210,6 @@ class World:
         """A copy of a bundle that may be changed."""
         shutil.copytree(self.bundles[kind], target)
         return target
-
-
-def edit_bundle(bundle: Path, change: Callable[[dict[str, Any]], None]) -> Path:
-    """Change ``bundle.json`` in the folder `bundle`, which is returned."""
-    path = bundle / "bundle.json"
-    record = json.loads(path.read_text())
-    change(record)
-    path.write_text(json.dumps(record))
-    return bundle
 
 
 def make_world(folder: Path) -> World:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -15,9 +16,10 @@ from selector.telemetry.demand import Demand
 from selector.worth.best_set import Task
 from selector.worth.missed import demand_of
 from selector.worth.value import task_of
-from tests.support.world import World
-from training.data.splits import TEST
 from zoo.files import encode_record
+
+if TYPE_CHECKING:
+    from tests.support.world import World
 
 
 def some_images(world: World, count: int = 200) -> list[NDArray[np.uint8]]:
@@ -44,9 +46,8 @@ def with_subset(world: World, folder: Path, among: tuple[str, ...]) -> Path:
 
 def environment_images(world: World, environment: str, count: int = 150) -> list[NDArray[np.uint8]]:
     """Images of one environment that nothing was fitted on (in no order)."""
-    groups = sorted(set(world.outcomes.split(TEST).groups.tolist()))[:count]
     index = {name: i for i, name in enumerate(world.data.ids)}
-    return [world.data.image(index[f"{group}-{environment}"]) for group in groups]
+    return [world.data.image(index[f"{group}-{environment}"]) for group in world.test_groups[:count]]
 
 
 def recent_demand(selector: Selector) -> Demand:

@@ -81,7 +81,9 @@ def test_keeps_the_old_file_when_the_system_stops_the_write(tmp_path: Path) -> N
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "write_atomic(Path(sys.argv[1]), bytes(5000))\n"
     )
-    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, timeout=100
+    )
     assert "zoo.errors.ZooError: cannot write" in done.stderr
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]

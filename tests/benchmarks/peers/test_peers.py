@@ -390,5 +390,7 @@ def test_a_missing_package_is_named_with_how_to_install_it(
 
 def test_the_packages_are_imported_only_when_a_method_needs_them() -> None:
     code = "import sys, benchmarks.peers; print({'asf', 'deslib'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=100
+    )
     assert done.stdout.strip() == "set()"

@@ -11,7 +11,8 @@ import pytest
 import benchmarks.selection.drift
 from benchmarks.selection.drift import MIX, Pool, Sizes, change, run_drift, stationary
 from benchmarks.selection.zoos import EVERYTHING, Given, Prepared
-from tests.support.world import colour_images, colour_zoo
+from tests.support.colours import colour_zoo
+from tests.support.world import colour_images
 from training.data.splits import Splits
 from training.fitting.drift_reference import WATCHED
 from training.outcomes.profile import profile

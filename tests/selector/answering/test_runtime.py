@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,22 +17,12 @@ from selector.policies.constraint import Constraint
 from selector.policies.input import InputPolicy
 from selector.policies.rules import confidence, next_action
 from selector.policies.staged import StagedPolicy
+from tests.support.colours import CONFIDENCE_MS, COSTS_MS, KINDS, SELECTOR_MS, STAGE_MS, Kind, edit_bundle
 from tests.support.small_models import COLOURS, build_onnx, plain_image
-from tests.support.world import (
-    CONFIDENCE_MS,
-    COSTS_MS,
-    KINDS,
-    SELECTOR_MS,
-    STAGE_MS,
-    Kind,
-    World,
-    edit_bundle,
-    fit_colours,
-    latency_table,
-)
-from training.outcomes.outcomes import load_outcomes
-from training.outcomes.profile import held_out_images
 from zoo.errors import BundleError, DigestError, ImageError, ModelError, ModelNotFoundError, PrecisionError
+
+if TYPE_CHECKING:
+    from tests.support.world import World
 
 all_kinds = pytest.mark.parametrize("kind", KINDS)
 
@@ -62,6 +52,9 @@ def full_cost(selector: Selector, path: tuple[str, ...]) -> float:
 @all_kinds
 def test_chooses_and_answers_as_simulated_on_every_test_image(world: World, kind: Kind) -> None:
     fitted = world.fits[kind]
+    from training.outcomes.outcomes import load_outcomes
+    from training.outcomes.profile import held_out_images
+
     selector = Selector.load(world.bundles[kind])
     test = load_outcomes(world.profile, zoo=world.zoo, splits=("test",))
     images = held_out_images(world.profile, world.data)
@@ -313,11 +306,12 @@ def test_read_only_and_strided_images_are_answered(world: World) -> None:
 
 
 def test_a_bundle_of_one_model_answers(tmp_path: Path, world: World) -> None:
+    profile, alone = world.profile, world.zoo.only(["small"])
+    from tests.support.world import fit_colours, latency_table
     from training.fitting.export import export_bundle
 
-    alone = world.zoo.only(["small"])
     for kind in ("auto", "input", "cascade", "probe"):
-        fitted = fit_colours(world.profile, alone, latency_table(alone), precision=0.8, policy=kind)
+        fitted = fit_colours(profile, alone, latency_table(alone), precision=0.8, policy=kind)
         export_bundle(fitted, alone, tmp_path / kind)
         found = Selector.load(tmp_path / kind).predict(plain_image("blue"))
         assert (found.label, found.model, found.certified) == ("blue", "small", True)

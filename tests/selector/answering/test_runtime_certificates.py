@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -13,12 +13,13 @@ import pytest
 from selector import Selector
 from selector.policies.constraint import Constraint
 from selector.policies.staged import StagedPolicy
+from tests.support.colours import COSTS_MS, KINDS, Kind, edit_bundle
 from tests.support.small_models import add_colours, build_onnx, plain_image
-from tests.support.world import COSTS_MS, KINDS, Kind, World, edit_bundle
-from training.outcomes.outcomes import load_outcomes
-from training.outcomes.profile import held_out_images
 from zoo import Zoo
 from zoo.errors import DigestError, ModelError, PrecisionError
+
+if TYPE_CHECKING:
+    from tests.support.world import World
 
 all_kinds = pytest.mark.parametrize("kind", KINDS)
 
@@ -79,6 +80,9 @@ def test_with_fewer_models_the_best_policy_for_these_is_followed_and_its_certifi
     assert selector.policy.models == followed
     assert {certificate.policy for certificate in selector.certificates} == {index}
     fitted = world.fits["cascade"]
+    from training.outcomes.outcomes import load_outcomes
+    from training.outcomes.profile import held_out_images
+
     level = selector.certified_precisions[-1]
     certificate = fitted.certificate(Constraint(kind="precision", level=level), policy=index)
     assert selector.certificate(level) == certificate

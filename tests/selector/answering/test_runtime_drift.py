@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,13 +13,15 @@ import pytest
 from selector import Selector
 from selector.answering.following import StoreSelector
 from selector.drift.monitor import DriftStatus
+from tests.support.colours import KINDS, Kind, edit_bundle
 from tests.support.small_models import build_onnx
 from tests.support.small_store import Shelf
-from tests.support.world import KINDS, Kind, World, edit_bundle
 from tests.support.world_images import environment_images
-from training.data.splits import CERTIFY, FIT, TUNE
 from zoo.errors import DigestError, ModelError
 from zoo.files import sha256_bytes
+
+if TYPE_CHECKING:
+    from tests.support.world import World
 
 all_kinds = pytest.mark.parametrize("kind", KINDS)
 
@@ -148,6 +151,6 @@ def test_only_samples_of_the_environment_are_counted(world: World) -> None:
     clear = world.outcomes.environment("clear")
     assert record.calibration.environment == "clear"
     assert record.drift is not None
-    sizes = [len(clear.split(name)) for name in (FIT, TUNE, CERTIFY)]
+    sizes = [len(clear.split(name)) for name in ("fit", "tune", "certify")]
     assert sizes == [record.calibration.fit, record.calibration.tune, record.calibration.certify]
     assert {sum(feature.counts) for feature in record.drift.features} == {sizes[2]}

@@ -6,19 +6,23 @@ import threading
 import time
 import weakref
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import selector.answering.following
 from selector import Selector
 from selector.answering.following import StoreSelector
+from tests.support.colours import KINDS, Kind, edit_bundle
 from tests.support.fresh_interpreter import HEAVY, loaded_after
 from tests.support.small_device import until
 from tests.support.small_models import COLOURS, plain_image
 from tests.support.small_store import Shelf
-from tests.support.world import KINDS, Kind, World, edit_bundle
 from tests.support.world_images import recent_demand, some_images
 from zoo.errors import BundleError, ModelNotFoundError
+
+if TYPE_CHECKING:
+    from tests.support.world import World
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -18,8 +18,10 @@ from selector.bundle.bundle import Bundle, bundle_json_schema, read_bundle, subj
 from selector.bundle.certificate import Certificate, covering
 from selector.policies.constraint import Constraint
 from selector.policies.staged import StagedPolicy
-from tests.support.world import World
 from zoo.errors import BundleError, CardError, ModelNotFoundError, SchemaVersionError
+
+if TYPE_CHECKING:
+    from tests.support.world import World
 
 Record = dict[str, Any]
 

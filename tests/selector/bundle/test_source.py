@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
@@ -11,9 +12,11 @@ from selector import Selector
 from selector.bundle.source import FolderSource, StoreSource, state_of
 from tests.support.small_models import build_onnx
 from tests.support.small_store import Shelf
-from tests.support.world import World
 from zoo.errors import BundleError, DigestError, ModelNotFoundError
 from zoo.files import sha256_bytes
+
+if TYPE_CHECKING:
+    from tests.support.world import World
 
 
 @pytest.fixture

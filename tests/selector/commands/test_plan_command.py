@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.command_line import CommandLine
 from tests.support.small_releases import publish
 from tests.support.small_store import Shelf
-from tests.support.world import World
+
+if TYPE_CHECKING:
+    from tests.support.world import World
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import typer
@@ -12,11 +13,13 @@ from typer.testing import CliRunner, Result
 from selector.commands.publish import register
 from tests.support.small_models import add_colours, build_onnx
 from tests.support.standard_client import StandardClient, served
-from tests.support.world import World
 from zoo import Zoo
 from zoo.errors import BundleError, KeysError, PublishError, ZooError
 from zoo.models.latency import save_table
 from zoo.publisher.publish import published
+
+if TYPE_CHECKING:
+    from tests.support.world import World
 
 
 def run(*arguments: object) -> Result:

@@ -13,7 +13,7 @@ from benchmarks.distribution.network import SlowServer
 from selector.answering.recent import Recalled
 from selector.device.device import Device
 from selector.device.reconciler import Keeper
-from tests.support.small_device import ask
+from tests.support.small_device import ask, until
 from tests.support.small_publisher import Publisher
 from zoo.errors import BudgetError, CardError, UnreachableError
 from zoo.publisher.assignments import sign_assignments
@@ -73,14 +73,14 @@ def test_only_models_that_answered_since_count_as_used(device: Device) -> None:
     keeper, asked = Keeper.open(device.folder), lately(device)
     keeper.touch(asked)
     first = keeper.store.usage()["tiny"]
-    time.sleep(0.01)
+    until(lambda: time.time() > first)
     keeper.touch(asked)
     assert keeper.store.usage()["tiny"] == first
     keeper.touch(lately(device))
     later = keeper.store.usage()["tiny"]
     assert later > first
     counted_anew = msgspec.structs.replace(asked[0], noted=[(1, *asked[0].noted[0][1:])])
-    time.sleep(0.01)
+    until(lambda: time.time() > later)
     keeper.touch([counted_anew])
     assert keeper.store.usage()["tiny"] > later
 

@@ -14,7 +14,7 @@ from selector.device.reconciler import ALL, numbers
 from selector.drift.monitor import RECENT, DriftFeature, DriftStatus, Monitor, evidence
 from selector.drift.reference import DriftReference
 from selector.telemetry.report import Drift
-from training.fitting.drift_reference import drift_feature
+from training.fitting.drift_bins import drift_feature
 from zoo.errors import BundleError
 
 NAMES = ("light", "noise", "colour")

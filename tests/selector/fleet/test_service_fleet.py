@@ -10,6 +10,7 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from typer.testing import CliRunner
@@ -29,7 +30,6 @@ from selector.fleet.tokens import Tokens
 from selector.telemetry.demand import AskedDemand
 from tests.support.small_service import HANG_S, demand, report, until
 from tests.support.small_service import Client as Web
-from tests.support.world import World
 from training.fitting.export import export_bundle
 from zoo.client.client import Client
 from zoo.client.trust import Trust
@@ -40,6 +40,9 @@ from zoo.publisher.signing import refresh
 from zoo.releases.catalogue import index_from_folder
 from zoo.releases.release import Assignment
 from zoo.store.store import Store
+
+if TYPE_CHECKING:
+    from tests.support.world import World
 
 if not any(group.name == "serve" for group in app.registered_groups):
     register(app)

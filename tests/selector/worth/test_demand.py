@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
@@ -16,8 +17,11 @@ from selector.policies.constraint import Constraint
 from selector.telemetry.demand import MOST_ASKED, AskedDemand, Demand
 from selector.worth.missed import demand_of, missed
 from selector.worth.value import task_of
-from tests.support.world import KINDS, Kind, World
+from tests.support.colours import KINDS, Kind
 from tests.support.world_images import recent_demand, some_images, with_subset
+
+if TYPE_CHECKING:
+    from tests.support.world import World
 
 EASY = Question(Constraint(kind="precision", level=0.9))
 

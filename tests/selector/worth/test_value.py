@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from selector import Selector
 from selector.answering.recent import Answered, Question
 from selector.policies.constraint import Constraint
 from selector.worth.value import task_of
-from tests.support.world import World
 from tests.support.world_images import expected_gain, recent_task, some_images, with_subset
+
+if TYPE_CHECKING:
+    from tests.support.world import World
 
 
 def test_a_way_gains_its_certificate_and_the_time_that_it_saves(world: World) -> None:

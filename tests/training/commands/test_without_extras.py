@@ -31,7 +31,7 @@ main()
 def without_extras(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", WITHOUT_EXTRAS, str(ROOT), *map(str, arguments)]
     environment = os.environ | {"COLUMNS": "200"}
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=100)
 
 
 def test_device_commands_work_without_the_train_extra(world: World, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from selector.policies.constraint import Constraint
+from tests.support.colours import COSTS_MS, KINDS, Kind
 from tests.support.small_models import add_colours, build_onnx
-from tests.support.world import COLOUR_SPLITS, COSTS_MS, KINDS, Kind, World
+from tests.support.world import COLOUR_SPLITS, World
 from training.evaluation.evaluate import evaluate, oracle_row, our_name, simulate_at
 from training.outcomes.outcomes import load_outcomes
 from training.outcomes.profile import profile

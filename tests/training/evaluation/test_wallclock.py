@@ -7,7 +7,8 @@ import pytest
 
 from selector import Selector
 from selector.policies.constraint import Constraint
-from tests.support.world import KINDS, Kind, World
+from tests.support.colours import KINDS, Kind
+from tests.support.world import World
 from training.data.images import ArrayImages
 from training.evaluation.evaluate import evaluate, our_name
 from training.evaluation.wallclock import run_wall_clock, time_bundle

@@ -5,9 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import signal
-import sys
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,65 +13,32 @@ import numpy as np
 import pytest
 
 from selector import Selector
+from tests.support.colours import KINDS, Kind
+from tests.support.moments import moments_of
 from tests.support.small_models import add_colours, build_onnx, plain_image
-from tests.support.world import KINDS, Kind, World
+from tests.support.world import World
 from training.fitting.export import check_bundle, export_bundle
-from training.fitting.fitted import Fitted
 from zoo import Zoo
 from zoo.errors import DigestError, ModelNotFoundError, ParityError, StaleError, ZooError
-
-EVENTS = {"os.rename", "os.remove", "os.mkdir", "os.chmod", "tempfile.mkstemp"}
 
 
 def files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def killed_after(moment: int, fitted: Fitted, zoo: Zoo, folder: Path) -> bool:
-    """Export in a process that is killed at its `moment`-th file operation; False when it finished before."""
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", DeprecationWarning
-        )  # threads of other tests are not used after a fork
-        child = os.fork()
-    if child == 0:
-        left = moment
-
-        def hook(event: str, arguments: tuple[object, ...]) -> None:
-            nonlocal left
-            if event in EVENTS and str(arguments[0]).startswith(str(folder)):
-                left -= 1
-                if left == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-        sys.addaudithook(hook)
-        status = 1
-        try:
-            export_bundle(fitted, zoo, folder)
-            status = 0
-        finally:
-            os._exit(status)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
-    return os.WIFSIGNALED(status)
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX processes")
 @pytest.mark.parametrize(("before", "after"), [("input", "learned"), ("probe", "cascade")])
 def test_killed_at_any_moment_there_is_a_working_bundle(
     world: World, tmp_path: Path, before: Kind, after: Kind
 ) -> None:
-    for moment in range(1, 200):
-        bundle = world.copy_bundle(before, tmp_path / str(moment))
-        killed = killed_after(moment, world.fits[after], world.zoo, bundle)
+    fitted, whole = world.fits[after], world.copy_bundle(before, tmp_path / "whole")
+    killed = moments_of(lambda: export_bundle(fitted, world.zoo, whole), whole, tmp_path / "killed")
+    assert len(killed) > 10
+    for bundle in (*killed, whole):
         selector = Selector.load(bundle)
-        assert selector.bundle in (world.fits[before].record.bundle, world.fits[after].record.bundle)
+        assert selector.bundle in (world.fits[before].record.bundle, fitted.record.bundle)
         assert selector.predict(plain_image("red")).certified
-        export_bundle(world.fits[after], world.zoo, bundle)
-        assert Selector.load(bundle).bundle == world.fits[after].record.bundle
-        if not killed:
-            break
-    assert moment > 10
+        export_bundle(fitted, world.zoo, bundle)
+        assert Selector.load(bundle).bundle == fitted.record.bundle
 
 
 def test_on_a_full_disk_the_old_bundle_keeps_working(world: World, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from selector.policies.staged import StagedPolicy
-from tests.support.world import KINDS, Kind, World
+from tests.support.colours import KINDS, Kind
+from tests.support.world import World
 from training.fitting.fitted import FitRecord, load_fit, save_fit
 from training.outcomes.outcomes import load_outcomes
 from training.policies.staged import FittedStaged

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from selector.policies.constraint import Constraint
-from tests.support.world import KINDS, Kind, World, fit_in_memory, steady
+from tests.support.colours import KINDS, Kind
+from tests.support.world import World, fit_in_memory, steady
 from training.fitting.fit import fit
 from training.fitting.fitted import Fitted, save_fit
 from training.outcomes.outcomes import load_outcomes

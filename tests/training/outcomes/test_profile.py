@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +17,10 @@ import pytest
 from numpy.typing import NDArray
 
 from selector.policies.rules import confidence
+from tests.support.colours import colour_zoo
+from tests.support.moments import moments_of
 from tests.support.small_models import COLOURS, add_colours, build_onnx
-from tests.support.world import COLOUR_SPLITS, World, colour_images, colour_zoo
+from tests.support.world import COLOUR_SPLITS, World, colour_images
 from training.data.images import ArrayImages, LabelledImages
 from training.data.splits import Splits
 from training.outcomes import profile as profiling
@@ -142,47 +145,13 @@ def test_other_images_or_splits_are_refused_unless_started_over(world: World, tm
     )
 
 
-KILLED = """
-import os, signal, sys, warnings
-sys.path.insert(0, sys.argv[1])
-from pathlib import Path
-from tests.support.world import COLOUR_SPLITS, colour_images
-from training.outcomes import profile as profiling
-from zoo import Zoo
-profiling.PART_ROWS = 32
-zoo, target, data = Zoo.open(sys.argv[2]), sys.argv[3], colour_images(60)
-EVENTS = {"os.rename", "os.remove", "os.mkdir", "os.chmod", "tempfile.mkstemp"}
-for moment in range(1, 1000, 7):
-    folder = f"{target}-{moment:03d}"
-    child = os.fork()
-    if child == 0:
-        left = moment
-        def hook(event, arguments):
-            global left
-            if event in EVENTS and str(arguments[0]).startswith(folder):
-                left -= 1
-                if left == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-        sys.addaudithook(hook)
-        profiling.profile(zoo, data, folder, splits=COLOUR_SPLITS, threads=1, progress=False)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    if not os.WIFSIGNALED(status):
-        assert os.WEXITSTATUS(status) == 0
-        break
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX processes")
 def test_killed_at_any_moment_the_same_call_continues(
     world: World, tmp_path: Path, small_parts: None
 ) -> None:
-    command = [sys.executable, "-W", "ignore", "-c", KILLED, str(ROOT), str(world.zoo.folder)]
-    done = subprocess.run([*command, str(tmp_path / "killed")], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    *killed, whole = sorted(tmp_path.glob("killed-*"))
-    data = colour_images(60)
+    data, whole = colour_images(60), tmp_path / "whole"
+    moments = moments_of(lambda: run(world.zoo, data, whole, threads=1), whole, tmp_path / "killed")
     expected = load_outcomes(whole, zoo=world.zoo, splits=ALL_SPLITS)
+    killed = moments[::7]
     assert len(killed) >= 8
     kept = 0
     for folder in killed:
@@ -196,6 +165,33 @@ def test_killed_at_any_moment_the_same_call_continues(
         after = parts(folder)
         assert {path: after[path] for path in before} == before
     assert kept >= 4
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from tests.support.moments import watch
+from tests.support.world import COLOUR_SPLITS, colour_images
+from training.outcomes import profile as profiling
+from zoo import Zoo
+profiling.PART_ROWS = 32
+zoo, target = Zoo.open(sys.argv[2]), Path(sys.argv[3])
+watch(target, lambda number: number == 60 and os.kill(os.getpid(), signal.SIGKILL))
+profiling.profile(zoo, colour_images(60), target, splits=COLOUR_SPLITS, threads=1, progress=False)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+def test_killed_in_earnest_the_same_call_continues(world: World, tmp_path: Path, small_parts: None) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", KILLED, str(ROOT), str(world.zoo.folder)]
+    done = subprocess.run([*command, str(tmp_path / "killed")], capture_output=True, text=True, timeout=100)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    before = parts(tmp_path / "killed")
+    whole = run(world.zoo, colour_images(60), tmp_path / "whole")
+    assert 0 < len(before) < len(parts(tmp_path / "whole"))
+    assert_same(run(world.zoo, colour_images(60), tmp_path / "killed"), whole)
+    assert before.items() <= parts(tmp_path / "killed").items()
 
 
 def test_a_profile_may_be_made_twice_at_once(world: World, tmp_path: Path, small_parts: None) -> None:

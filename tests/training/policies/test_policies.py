@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selector.policies.input import InputPolicy
-from tests.support.world import CONFIDENCE_MS, COSTS_MS, KINDS, SELECTOR_MS, STAGE_MS, Kind, World
+from tests.support.colours import CONFIDENCE_MS, COSTS_MS, KINDS, SELECTOR_MS, STAGE_MS, Kind
+from tests.support.world import World
 from training.outcomes.outcomes import load_outcomes
 from training.policies.frontier import NEVER, Simulated, by_cost, frontier_quality, threshold_grid
 from training.policies.input import input_frontier

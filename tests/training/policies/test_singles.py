@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.support.world import COSTS_MS, World
+from tests.support.colours import COSTS_MS
+from tests.support.world import World
 from training.policies.frontier import Simulated
 from training.policies.singles import SingleModels, upper_hull
 

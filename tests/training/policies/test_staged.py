@@ -15,7 +15,8 @@ from selector.answering.engine import Engine
 from selector.policies.input import InputPolicy
 from selector.policies.rules import next_action
 from selector.policies.staged import State
-from tests.support.world import COSTS_MS, SELECTOR_MS, STAGE_MS, World
+from tests.support.colours import COSTS_MS, SELECTOR_MS, STAGE_MS
+from tests.support.world import World
 from training.fitting.export import export_bundle
 from training.fitting.fitted import Fitted, load_fit, save_fit
 from training.outcomes.outcomes import load_outcomes

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from selector.policies.rules import softmax
-from tests.support.world import COSTS_MS, World
+from tests.support.colours import COSTS_MS
+from tests.support.world import World
 from training.policies.state_scores import (
     MOST_CLASSES,
     StageEstimator,

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from selector.policies.constraint import Constraint
-from tests.support.world import CONFIDENCE_MS, COSTS_MS, STAGE_MS, World
+from tests.support.colours import CONFIDENCE_MS, COSTS_MS, STAGE_MS
+from tests.support.world import World
 from training.certificates.aim import Aim
 from training.outcomes.folds import grouped_folds
 from training.policies.frontier import Simulated

@@ -14,7 +14,8 @@ import training.fitting.fit
 import training.search.input_fit
 from selector import Selector
 from selector.policies.input import InputPolicy
-from tests.support.world import CANDIDATES, COSTS_MS, World, steady
+from tests.support.colours import COSTS_MS
+from tests.support.world import CANDIDATES, World, steady
 from training.evaluation.evaluate import evaluate
 from training.fitting.export import check_bundle, export_bundle
 from training.fitting.fitted import Fitted, load_fit, save_fit

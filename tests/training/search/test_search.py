@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from selector.policies.staged import StagedPolicy
-from tests.support.world import COSTS_MS, STAGE_MS, World
+from tests.support.colours import COSTS_MS, STAGE_MS
+from tests.support.world import World
 from training.outcomes.folds import grouped_folds
 from training.outcomes.outcomes import Outcomes, load_outcomes
 from training.search.plans import (

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
@@ -13,7 +14,6 @@ import pytest
 from benchmarks.distribution.network import SlowServer
 from tests.support.small_models import plain_image
 from tests.support.small_publisher import Publisher, colour_publisher
-from tests.support.world import World
 from zoo.client.client import Client
 from zoo.client.trial import Trials
 from zoo.client.trust import Trust
@@ -35,6 +35,9 @@ from zoo.releases.release import Assignment
 from zoo.store.installed import Installed
 from zoo.store.store import Store
 
+if TYPE_CHECKING:
+    from tests.support.world import World
+
 
 @pytest.fixture
 def publisher(tmp_path: Path, world: World) -> Publisher:
@@ -50,7 +53,7 @@ def client_of(
     group: str | None = None,
 ) -> Client:
     Trust.pin(folder / "tuf", publisher.root)
-    return Client(Store.open(folder, budget_bytes=budget_bytes), server.url, group=group, timeout_s=5)
+    return Client(Store.open(folder, budget_bytes=budget_bytes), server.url, group=group, timeout_s=30)
 
 
 @pytest.fixture

@@ -66,14 +66,14 @@ def test_connections_are_kept_and_the_largest_blob_comes_first(server: FaultySer
 
 
 def test_requests_run_side_by_side(server: FaultyServer, store: Store) -> None:
-    together = threading.Barrier(7, timeout=5)
+    together = threading.Barrier(7, timeout=60)
 
     def wait_for_the_others(handler: faults.Handler, content: bytes, start: int) -> None:
         together.wait()
         handler.give(content)
 
     server.misbehave(wait_for_the_others)
-    assert fetch(server, store, all_blobs(server), workers=7, timeout_s=10).requests == 21
+    assert fetch(server, store, all_blobs(server), workers=7, timeout_s=60).requests == 21
 
 
 def test_headers_go_along(server: FaultyServer, store: Store) -> None:
@@ -108,10 +108,10 @@ def test_a_fault_that_stays_is_told_and_leaves_no_blob(server: FaultyServer, sto
     fault, message = FINAL[name]
     server.misbehave(fault, on=NAME)
     with pytest.raises(FetchError, match=rf"(?s)expected the blob {NAME[:16]}.*got: .*{message}") as caught:
-        fetch(server, store)
+        fetch(server, store, timeout_s=0.4 if "hang" in name else 20)
     assert (caught.value.blob, caught.value.url) == (NAME, f"{server.url}/blobs/{NAME[:2]}/{NAME}")
     assert not store.has(NAME)
-    assert server.bytes_sent < 4_000_000
+    assert server.bytes_sent < 32_000_000  # much more than what the system keeps for a reader that has left
     server.behave()
     fetch(server, store)
     assert store.has(NAME)
@@ -123,7 +123,7 @@ def test_a_fault_that_goes_away_costs_one_more_try(server: FaultyServer, store: 
     server.misbehave(FINAL[name][0], on=NAME, times=1)
     final = {"truncated", "overlong", "endless", "gone", "forbidden", "compressed"}
     with pytest.raises(FetchError) if name in final else contextlib.nullcontext():
-        fetch(server, store)
+        fetch(server, store, timeout_s=2 if "hang" in name else 20)
     assert len(server.requests) == (1 if name in final else 2)
     assert store.has(NAME) == (name not in final)
 
@@ -328,7 +328,7 @@ def test_a_disk_that_fills_up_while_bytes_arrive(server: FaultyServer, store: St
             NAME,
             str(len(BIG)),
         ]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=100)
         assert (done.returncode, "expected room" in done.stdout) == (5, True), done.stderr
         assert not store.has(NAME)
         assert partials(store)[NAME] <= limit
@@ -356,6 +356,6 @@ def test_memory_stays_small_however_large_the_blobs_are(store: Store, tmp_path: 
     blobs = offer(tmp_path / "large", [noise(2**20, seed=i) * 25 for i in range(3)])
     with serve(tmp_path / "large") as server:
         command = [sys.executable, "-c", LARGE, server.url, str(store.folder), *blobs]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
     assert int(done.stdout) < 10 * 2**20
     assert not store.missing(blobs)

@@ -47,7 +47,7 @@ def test_a_slow_drip_is_not_waited_for(
 def test_a_drip_that_ends_is_continued(server: FaultyServer, store: Store) -> None:
     server.misbehave(faults.drip, times=1)
     fetched = fetch(server, store, timeout_s=0.2)
-    assert fetched.requests == 2
+    assert fetched.requests >= 2
     assert server.requests[1].start > 0
 
 

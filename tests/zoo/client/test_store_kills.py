@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
+import random
 import shutil
+import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,14 +16,15 @@ import msgspec
 import pytest
 
 from tests.support.faulty_server import serve
-from tests.support.killed_installs import check
+from tests.support.killed_installs import Victims, check
 from tests.support.killed_installs import install as fetch_and_install
 from tests.support.small_blobs import Made, install, make_release, offer, wide_onnx
 from zoo.errors import StoreFullError
+from zoo.releases.release import ModelRelease
 from zoo.store.store import Store
 
-PROGRAM = Path(__file__).parents[2] / "support" / "killed_installs.py"
 KILLS = 100
+LONGEST_S = 0.06  # about as long as an install takes
 
 
 @pytest.fixture
@@ -30,7 +33,7 @@ def made() -> list[Made]:
     return [make_release(name, wide_onnx(seed)) for seed, name in enumerate(("stays", "first", "second"))]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 def test_a_kill_at_any_moment_of_install_and_eviction_leaves_models_that_answer(
     tmp_path: Path, made: list[Made]
 ) -> None:
@@ -41,18 +44,39 @@ def test_a_kill_at_any_moment_of_install_and_eviction_leaves_models_that_answer(
     folder = tmp_path / "store"
     install(Store.open(folder), *made[:2])
     with serve(tmp_path / "published", delay_s=0.002) as server:
-        arguments = [server.url, folder, tmp_path / "releases.json", KILLS, 1]
-        command = [sys.executable, PROGRAM, *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        with Victims(server.url, folder, tmp_path / "releases.json") as victims:
+            counts = kill_installs(victims, folder, releases)
         fetch_and_install(server.url, str(folder), releases[:2])
-    counts = json.loads(done.stdout)
     assert counts["killed"] == KILLS
     assert counts["killed at an operation"] >= 20
+    assert counts["killed at a time"] >= 20
     assert counts["killed after the commit"]
     assert counts["killed with downloads under way"]
     store = Store.open(folder)
     assert store.used_bytes() == sum(store.installed.blobs.values())
+
+
+def kill_installs(victims: Victims, folder: Path, releases: list[ModelRelease]) -> Counter[str]:
+    """The second and the third model replace each other until enough processes died at it."""
+    rng, counts = random.Random(1), Counter[str]()
+    stays, *others = (release.name for release in releases)
+    now, operations = 0, 120
+    while counts["killed"] < KILLS:
+        new, at_operation = 1 - now, rng.random() < 0.5
+        event = rng.randint(1, operations) if at_operation else None
+        code = victims.install(new, event=event, seconds=None if event else rng.uniform(0.001, LONGEST_S))
+        assert code in (0, -signal.SIGKILL, -signal.SIGALRM), code
+        if event and not code:
+            operations = min(operations, event + 20)  # there are fewer than that
+        check(str(folder), [{stays, others[one]} for one in ((now, new) if code else (new,))])
+        replaced = others[new] in {item.release.name for item in Store.open(folder).installed.models}
+        counts["killed" if code else "finished"] += 1
+        counts["killed at an operation"] += code == -signal.SIGKILL
+        counts["killed at a time"] += code == -signal.SIGALRM
+        counts["killed after the commit"] += bool(code) and replaced
+        counts["killed with downloads under way"] += bool(code) and any((folder / "partial").iterdir())
+        now = new if replaced else now
+    return counts
 
 
 @pytest.fixture
@@ -61,10 +85,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "disk"
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=755", "tmpfs", str(folder)]
-    if not shutil.which("mount") or subprocess.run(command, capture_output=True).returncode != 0:
+    if not shutil.which("mount") or subprocess.run(command, capture_output=True, timeout=60).returncode != 0:
         pytest.skip("needs the right to mount a file system")
     yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    subprocess.run(["umount", "-l", str(folder)], check=True, timeout=60)
 
 
 def test_a_disk_that_is_full_at_any_write_leaves_models_that_answer(

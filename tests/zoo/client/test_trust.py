@@ -33,7 +33,7 @@ def publisher(tmp_path: Path, small_zoo: Zoo) -> Publisher:
 @pytest.fixture
 def trust(tmp_path: Path, publisher: Publisher, server: SlowServer) -> Trust:
     Trust.pin(tmp_path / "tuf", publisher.root)
-    return Trust(tmp_path / "tuf", server.url, timeout_s=5)
+    return Trust(tmp_path / "tuf", server.url, timeout_s=30)
 
 
 def metadata_of(publisher: Publisher, into: Path) -> Path:

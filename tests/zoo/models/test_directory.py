@@ -198,7 +198,7 @@ def test_a_kill_at_any_moment_leaves_a_zoo_that_works(small_zoo: Zoo, tmp_path: 
     content.write_bytes(build_onnx(bias=(0.0, 0.0, 9.0)))
     for deadly in range(1, 60):
         command = [sys.executable, "-c", ADD_AND_DIE, str(small_zoo.folder), str(content), str(deadly), name]
-        code = subprocess.run(command).returncode
+        code = subprocess.run(command, timeout=100).returncode
         zoo = Zoo.open(small_zoo.folder)
         assert set(PREVIOUS) <= set(zoo.names) <= {*PREVIOUS, name}
         found = answers(zoo)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,15 +14,11 @@ import pytest
 from onnx import helper
 
 import zoo.publisher.prepare
-from selector.bundle.bundle import read_bundle_files
 from tests.support.small_models import COLOURS, add_colours, build_onnx, plain_image
 from tests.support.small_repo import blobs, files
 from tests.support.standard_client import StandardClient, served
-from tests.support.world import World, edit_bundle
 from zoo import Zoo
 from zoo.errors import (
-    BundleError,
-    CardError,
     DigestError,
     KeysError,
     MissingExtraError,
@@ -34,7 +27,6 @@ from zoo.errors import (
     ParityError,
     PublishError,
     TrustError,
-    ZooError,
 )
 from zoo.files import sha256_bytes, sha256_file
 from zoo.models.model import Model
@@ -181,74 +173,6 @@ def test_only_what_is_there_can_be_removed(small_zoo: Zoo, repo: Path, keys: Key
     assert files(repo) == before
 
 
-def test_a_bundle_goes_out_with_its_models(world: World, repo: Path, keys: Keys) -> None:
-    folder = world.bundles["learned"]
-    done = publish(repo, world.zoo, keys=keys, bundles={"colours": read_bundle_files(folder)})
-    release = published(repo).bundles["colours"]
-    assert read_blob(repo, release.record) == (folder / "bundle.json").read_bytes()
-    assert {path: read_blob(repo, blob) for path, blob in release.files.items()} == {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in (folder / "graphs").iterdir()
-    }
-    assert release.models == {card.name: card.sha256 for card in world.zoo.cards}
-    assert done.items[-1].kind == "bundle"
-    assert not publish(repo, world.zoo, keys=keys, bundles={"colours": read_bundle_files(folder)}).changed
-
-
-def test_graphs_of_the_selector_and_of_what_is_watched_are_files(
-    world: World, repo: Path, keys: Keys
-) -> None:
-    folder = world.watched["input"]
-    publish(repo, world.zoo, keys=keys, bundles={"colours": read_bundle_files(folder)})
-    files = published(repo).bundles["colours"].files
-    assert sorted(path.split("-")[0] for path in files) == ["drift", "selector"]
-
-
-def test_a_bundle_and_its_models_always_fit_together(
-    world: World, repo: Path, keys: Keys, tmp_path: Path
-) -> None:
-    shutil.copytree(world.zoo.folder, tmp_path / "zoo")
-    changed = Zoo.open(tmp_path / "zoo")
-    bundles = {"colours": read_bundle_files(world.bundles["cascade"])}
-    with pytest.raises(PublishError, match="expected its model 'full' to be published"):
-        publish(repo, changed, keys=keys, bundles=bundles, models=["tiny", "small"])
-    publish(repo, changed, keys=keys, bundles=bundles)
-    before = files(repo)
-    add_colours(changed, "full", build_onnx(noise=0.1))
-    with pytest.raises(PublishError, match="--bundle colours=FOLDER"):
-        publish(repo, changed, keys=keys)
-    with pytest.raises(PublishError, match="remove the bundle as well"):
-        remove(repo, keys=keys, models=["full"])
-    assert files(repo) == before
-    assert not remove(repo, keys=keys, models=["full"], bundles=["colours"]).bundles
-
-
-@pytest.mark.parametrize("how", ["none", "garbage", "outside", "link", "edited", "name", "fields"])
-def test_a_bad_bundle_is_refused_and_nothing_is_written(
-    world: World, repo: Path, keys: Keys, tmp_path: Path, how: str
-) -> None:
-    bundle = world.copy_bundle("learned", tmp_path / "bundle")
-    if how == "none":
-        (bundle / "bundle.json").unlink()
-    elif how == "garbage":
-        (bundle / "bundle.json").write_bytes(b"\xff{")
-    elif how == "edited":
-        next((bundle / "graphs").iterdir()).write_bytes(b"other")
-    elif how == "outside":
-        (tmp_path / "secret").write_bytes(b"secret")
-        facts = {"file": "../secret", "sha256": sha256_bytes(b"secret"), "size_bytes": 6}
-        edit_bundle(bundle, lambda record: record["policies"][0]["states"][0].update(facts))
-    elif how == "link":
-        graph = next((bundle / "graphs").iterdir())
-        graph.rename(tmp_path / "secret")
-        graph.symlink_to(tmp_path / "secret")
-    elif how == "fields":
-        edit_bundle(bundle, lambda record: record.update(models=[]))
-    name = "No Name" if how == "name" else "colours"
-    with pytest.raises((PublishError, BundleError, CardError, DigestError)):
-        publish(repo, world.zoo, keys=keys, bundles={name: read_bundle_files(bundle)})
-    assert files(repo) == {}
-
-
 def replace_model(zoo_: Zoo, name: str, content: bytes) -> None:
     """Put other bytes into a zoo past its checks, as if it had come from elsewhere."""
     card = zoo_.card(name)
@@ -353,106 +277,10 @@ def test_an_edited_record_is_noticed(small_zoo: Zoo, repo: Path, keys: Keys) -> 
         publish(repo, small_zoo, keys=keys)
 
 
-def test_on_a_full_disk_what_is_served_stays(
-    small_zoo: Zoo, repo: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    publish(repo, small_zoo, keys=keys, models=["tiny"])
-    sync, before = os.fsync, published(repo)
-    for moment in range(1, 10):
-        left = moment
-
-        def full(handle: int) -> None:
-            nonlocal left
-            left -= 1
-            if left <= 0:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            sync(handle)
-
-        monkeypatch.setattr(os, "fsync", full)
-        with pytest.raises(ZooError, match="No space left"):
-            publish(repo, small_zoo, keys=keys)
-        assert published(repo) == before
-    monkeypatch.setattr(os, "fsync", sync)
-    assert publish(repo, small_zoo, keys=keys).changed
-
-
 def test_a_folder_that_cannot_be_written_is_named(small_zoo: Zoo, keys: Keys, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(PublishError, match="cannot write in"):
         publish(tmp_path / "file", small_zoo, keys=keys)
-
-
-KILLED = """
-import os, shutil, signal, sys
-from pathlib import Path
-from zoo import Zoo
-from zoo.publisher.keys import Keys
-from zoo.publisher.publish import publish
-from zoo.publisher import prepare as offer
-from zoo.publisher.peak_memory import Measured
-from zoo.models.model import open_session
-from zoo.releases.reference_image import reference_image
-def measure(graph, weights, image, *, name):
-    session = open_session(graph, name=name, weights=weights)
-    logits = session.run(["logits"], {"image": reference_image(*image)[None]})[0]
-    return Measured(10**8, tuple(map(float, logits[0])))
-offer.measure_peak = measure
-base, zoo, keys, target = Path(sys.argv[1]), Zoo.open(sys.argv[2]), Keys.open(sys.argv[3]), sys.argv[4]
-EVENTS = {"os.rename", "os.mkdir", "os.chmod", "tempfile.mkstemp", "tempfile.mkdtemp"}
-for moment in range(1, 1000):
-    folder = f"{target}-{moment:03d}"
-    if base.exists():
-        shutil.copytree(base, folder)
-    child = os.fork()
-    if child == 0:
-        left = moment
-        def hook(event, arguments):
-            global left
-            if event in EVENTS and str(arguments[0]).startswith(folder):
-                left -= 1
-                if left == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-        sys.addaudithook(hook)
-        publish(folder, zoo, keys=keys)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    if not os.WIFSIGNALED(status):
-        assert os.WEXITSTATUS(status) == 0
-        break
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX processes")
-@pytest.mark.parametrize("is_first", [True, False])
-def test_killed_at_any_moment_the_previous_state_is_served(
-    small_zoo: Zoo, repo: Path, keys: Keys, tmp_path: Path, is_first: bool
-) -> None:
-    if is_first:
-        small_zoo.remove("tiny")
-        small_zoo.remove("small")
-    else:
-        publish(repo, small_zoo, keys=keys, models=["small"])
-        small_zoo.remove("tiny")
-    before = published(repo)
-    arguments = [repo, small_zoo.folder, tmp_path / "keys", tmp_path / "killed"]
-    command = [sys.executable, "-W", "ignore", "-c", KILLED, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    *killed, whole = sorted(tmp_path.glob("killed-*"))
-    assert len(killed) >= 20
-    states = [published(folder) for folder in killed]
-    assert all(sorted(state.models) in (sorted(before.models), sorted(small_zoo.names)) for state in states)
-    assert sorted(before.models) in [sorted(state.models) for state in states]
-    for folder, state in zip(killed, states, strict=True):
-        for release in state.models.values():
-            assert all(sha256_file(folder / blob.path) == blob.sha256 for blob in release.weights)
-    for folder in (*killed[::6], killed[-1]):
-        publish(folder, small_zoo, keys=keys)
-        assert set(published(folder).models) == set(small_zoo.names)
-        assert blobs(folder) == blobs(whole)
-        root = (folder / "metadata" / "1.root.json").read_bytes()
-        with served(folder) as url:
-            assert StandardClient(tmp_path / "device" / folder.name, root, url).model("full")
 
 
 def test_others_targets_are_not_taken_for_records(small_zoo: Zoo, repo: Path, keys: Keys) -> None:

@@ -363,7 +363,11 @@ def test_the_first_publication_needs_a_key_of_every_role(tmp_path: Path, role: R
 def test_a_missing_package_is_named_with_the_way_to_get_it(package: str) -> None:
     program = f"import sys; sys.modules[{package!r}] = None\nimport zoo.publisher.signing"
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": "."}
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": "."},
+        timeout=100,
     )
     assert "MissingExtraError" in done.stderr
     assert "pip install 'zooselect[publish]'" in done.stderr
