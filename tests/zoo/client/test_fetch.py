@@ -128,7 +128,7 @@ def test_a_fault_that_stays_is_told_and_leaves_no_blob(server: FaultyServer, sto
         fetch(server, store, timeout_s=0.4 if "hang" in name else 20)
     assert (caught.value.blob, caught.value.url) == (NAME, f"{server.url}/blobs/{NAME[:2]}/{NAME}")
     assert not store.has(NAME)
-    assert server.bytes_sent < 4_000_000
+    assert server.bytes_sent < 32_000_000  # much more than what the system keeps for a reader that has left
     server.behave()
     fetch(server, store)
     assert store.has(NAME)
