@@ -11,7 +11,7 @@ from pathlib import Path
 
 from zoo.errors import StoreLockedError, ZooError
 
-LOOK_AGAIN_S = 0.02
+POLL_INTERVAL_S = 0.02
 
 
 class FolderLock:
@@ -67,7 +67,7 @@ class FolderLock:
             while not _locked(handle):
                 if time.monotonic() >= until:
                     raise self._held("another process", timeout_s)
-                time.sleep(LOOK_AGAIN_S)
+                time.sleep(POLL_INTERVAL_S)
         except BaseException:
             os.close(handle)
             raise

@@ -23,7 +23,16 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.distribution.neighbour import OTHER, REMEMBERED, ROUND_S, TASK, USED, Spans, living, removing
+from benchmarks.distribution.neighbour import (
+    OTHER,
+    REMEMBERED_ANSWERS,
+    ROUND_INTERVAL_S,
+    TASK,
+    USED,
+    Spans,
+    living,
+    removing,
+)
 from benchmarks.distribution.network import serving_apart
 from benchmarks.result import finish
 from selector.bundle.bundle import (
@@ -84,7 +93,7 @@ def run_answering(
         device.client.install(models=[USED], bundles=[TASK])
         selector = device.selector(TASK)
         selector.update = switches.noting(selector.update)  # type: ignore[method-assign]
-        for _ in range(REMEMBERED):
+        for _ in range(REMEMBERED_ANSWERS):
             device.predict(image)
         gc.collect()
         gc.freeze()  # what the benchmark has loaded, such as torch, is not the device's
@@ -99,7 +108,7 @@ def run_answering(
                     if kind == "control":
                         neighbour.start()
                     else:
-                        device.start(every_s=ROUND_S)
+                        device.start(every_s=ROUND_INTERVAL_S)
                     _answer(device, image, BUSY_S, cores[:1], found[kind])
                     if kind == "control":
                         neighbour.stop()

@@ -14,16 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from selector.device.device import MIN_ANSWERS, Device
+from selector.device.device import Device
+from selector.device.reconciler import MIN_ANSWERS_TO_FETCH
 from zoo.client.client import without
 from zoo.store.store import Store
 
 TASK = "objects"
 USED, OTHER = "resnet56", "wide"  # every answer comes from the first, whether the other is there or not
-REMEMBERED = 10 * MIN_ANSWERS  # answers on which the other model's worth is judged
-ROUND_S = 0.1
-LOOK_S = 0.02
-STAY_S = 0.3  # how long the other model stays before it is removed
+REMEMBERED_ANSWERS = 10 * MIN_ANSWERS_TO_FETCH  # answers on which the other model's worth is judged
+ROUND_INTERVAL_S = 0.1
+POLL_INTERVAL_S = 0.02
+HELD_S = 0.3  # how long the other model stays before it is removed
 
 
 class Spans:
@@ -90,12 +91,12 @@ def live() -> None:
     image = np.random.default_rng(task["seed"]).integers(0, 256, (32, 32, 3), np.uint8)
     device = Device.set_up(task["folder"], task["url"], task["root"].encode())
     device.client.install(models=[USED], bundles=[TASK])
-    for _ in range(REMEMBERED):
+    for _ in range(REMEMBERED_ANSWERS):
         device.predict(image, task=TASK)
     print("ready", flush=True)
     for line in sys.stdin:
         if line.strip() == "start":
-            device.start(every_s=ROUND_S)
+            device.start(every_s=ROUND_INTERVAL_S)
         else:
             device.stop()
         print("done", flush=True)
@@ -122,9 +123,9 @@ def remove() -> None:
 
     store = Store.open(sys.stdin.readline().strip())
     removals = 0
-    while not select.select([sys.stdin], [], [], LOOK_S)[0]:
+    while not select.select([sys.stdin], [], [], POLL_INTERVAL_S)[0]:
         if any(item.release.name == OTHER for item in store.installed.models):
-            time.sleep(STAY_S)
+            time.sleep(HELD_S)
             with store.lock():
                 store.commit(without(store.installed, [OTHER]))
                 store.collect()

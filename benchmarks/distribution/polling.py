@@ -28,7 +28,7 @@ from zoo.errors import ServiceError
 
 GROUP = "polling"
 SERVER = "from selector.commands.serve import commands; commands()"
-PATIENCE_S = 60.0
+REPLY_TIMEOUT_S = 60.0
 
 
 class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,7 +139,7 @@ async def _device(
     await asyncio.sleep(first_s)
     begin = time.perf_counter()
     try:
-        async with asyncio.timeout(PATIENCE_S + reports_each * period_s):
+        async with asyncio.timeout(REPLY_TIMEOUT_S + reports_each * period_s):
             reader, writer = await _connect(host, port)
             for count in range(reports_each):
                 await asyncio.sleep(max(0.0, begin + count * period_s - time.perf_counter()))
@@ -159,7 +159,7 @@ async def _device(
 
 
 async def _connect(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    deadline = time.perf_counter() + PATIENCE_S
+    deadline = time.perf_counter() + REPLY_TIMEOUT_S
     while True:
         try:
             return await asyncio.open_connection(host, port)

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils.validation import validate_data
 
-from benchmarks.peers.peer import NOBODY, Peer, Scaling, optional, some_rows
+from benchmarks.peers.peer import NO_MODEL, Peer, Scaling, optional, some_rows
 from selector.policies.rules import softmax
 from training.outcomes.outcomes import Outcomes
 from training.policies.frontier import Floats, Simulated
@@ -98,7 +98,7 @@ class DynamicEnsemble(Peer):
             points.append(
                 Simulated(
                     float(size),
-                    np.full(len(outcomes), NOBODY),
+                    np.full(len(outcomes), NO_MODEL),
                     np.asarray(votes) == outcomes.labels,
                     np.full(len(outcomes), self.costs[:size].sum() + self.overhead_ms),
                 )

@@ -17,7 +17,7 @@ from zoo.errors import DataError, MissingExtraError
 
 SETTINGS = 40  # points of a frontier, where a method has a number to turn
 CHOICE_ROWS = 4000  # of the samples, at most, settings of methods that learn are chosen on
-NOBODY = -1  # in answered_by: a vote of several models
+NO_MODEL = -1  # in answered_by: a vote of several models
 
 
 class Peer(ABC):
@@ -145,7 +145,7 @@ class Peer(ABC):
                 f"expected outcomes of the models of fit, got none of {', '.join(missing)}. "
                 "Fit on the models that you evaluate."
             )
-        return np.array([*(outcomes.models.index(name) for name in self.models), NOBODY], dtype=np.intp)
+        return np.array([*(outcomes.models.index(name) for name in self.models), NO_MODEL], dtype=np.intp)
 
     def _answer(
         self, outcomes: Outcomes, setting: float, picks: Indices, cost_ms: Floats | None = None

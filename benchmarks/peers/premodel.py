@@ -15,7 +15,7 @@ from training.policies.frontier import Floats, Indices, Simulated
 
 NEIGHBOURS = 5
 MAX_CORRELATION = 0.75
-LEAST_GAIN = 0.005  # of top-1, for another model in the chain
+MIN_GAIN_SHARE = 0.005  # of top-1, for another model in the chain
 MAX_ROWS = 8000
 ELIMINATION_ROWS = 1000  # features are eliminated on so many: the search is quadratic in them
 
@@ -89,7 +89,7 @@ def include_models(right: NDArray[np.bool_], rule: Rule) -> tuple[int, ...]:
         failed = ~right[:, chain].any(axis=1, keepdims=True)
         gains = (right & failed).mean(axis=0)
         best = int(gains.argmax())
-        if gains[best] < LEAST_GAIN:
+        if gains[best] < MIN_GAIN_SHARE:
             break
         chain.append(best)
     return tuple(chain)

@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 from training.data.images import LabelledImages
 from training.networks.adapt import adapt, add_adapted_int8
 from training.networks.distill import distill
-from training.networks.loop import Recipe, pick_device
+from training.networks.loop import Recipe, pick_torch_device
 from zoo.architectures.convnet import ConvNet
 from zoo.architectures.preprocessing import Preprocessing
 from zoo.convert.add import add_int8
 from zoo.models.zoo import Zoo, add_again
 
-IMAGES = 10_000  # that each model is adapted with
+ADAPTATION_IMAGES = 10_000  # that each model is adapted with
 FIRST_SHAPE = (24, 48, 96), (0, 0, 1)  # widths and residual pairs: 4 million multiply-accumulates
 FIRST_EPOCHS = {"cpu": 10, "cuda": 40}  # minutes on two processor cores; a minute on a graphics card
 FIRST_RECIPE = Recipe(
-    epochs=FIRST_EPOCHS[pick_device("auto")],
+    epochs=FIRST_EPOCHS[pick_torch_device("auto")],
     batch_size=128,
     lr=1e-2,
     label_smoothing=0.0,
@@ -49,7 +49,7 @@ def add_children(
             environment,
             share=1.0,
             seed=seed,
-            images=IMAGES,
+            images=ADAPTATION_IMAGES,
             epochs=1,
             flip=True,
             keep=True,

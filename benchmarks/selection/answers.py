@@ -20,15 +20,20 @@ from training.outcomes.outcomes import Outcomes, pixels_of
 from training.outcomes.parts import read_profile_record
 from zoo.models.latency import LatencyTable
 
-BELOW = (0.03, 0.02, 0.01, 0.0)  # below the delivered model's accuracy: precisions to certify and time
+PRECISION_DROPS = (
+    0.03,
+    0.02,
+    0.01,
+    0.0,
+)  # below the delivered model's accuracy: precisions to certify and time
 # the same below what the best model for each environment would reach, where that is far more
 BELOW_BEST = (0.06, 0.04, 0.02)
-FAR = 0.04
-AGREE = 0.15  # simulated and wall-clock times are to agree this well, or the report says why
+MAX_ACCURACY_DISAGREEMENT = 0.04
+MAX_TIME_DISAGREEMENT = 0.15  # simulated and wall-clock times are to agree this well, or the report says why
 
 
 @dataclass(frozen=True)
-class Answered:
+class TimedAnswers:
     """Our bundle at one constraint, answered for real beside the delivered model."""
 
     fitted: Fitted
@@ -52,7 +57,7 @@ class Answered:
     def explained(self) -> str:
         """The ratio, and where it is large, what it is made of."""
         text = f"{self.ours.name}: {self.over_simulated:.2f}"
-        if abs(self.over_simulated - 1) <= AGREE:
+        if abs(self.over_simulated - 1) <= MAX_TIME_DISAGREEMENT:
             return text
         beyond_us = (self.ours.latency.mean_ms / self.drift - self.simulated_ms) * 1e3
         return (
@@ -70,8 +75,8 @@ def precisions(development: Outcomes, reference: str) -> list[float]:
         max(development.environment(name).accuracy().values()) * float((environments == name).mean())
         for name in dict.fromkeys(environments.tolist())
     )
-    asked = [known - gap for gap in BELOW]
-    if best > known + FAR:
+    asked = [known - gap for gap in PRECISION_DROPS]
+    if best > known + MAX_ACCURACY_DISAGREEMENT:
         asked += [best - gap for gap in BELOW_BEST]
     return sorted({min(round(level, 2), 0.99) for level in asked})
 
@@ -84,7 +89,7 @@ def answer(
     given: Given,
     *,
     rounds: int,
-) -> list[Answered]:
+) -> list[TimedAnswers]:
     """Fit, export, load and time a bundle for each precision; prints a line for each.
 
     Parameters
@@ -97,7 +102,7 @@ def answer(
     test = prepared.data.subset(np.array([place[name] for name in outcomes.split(TEST).ids.tolist()]))
     record = read_profile_record(prepared.profile)
     pixels = partial(pixels_of, prepared.profile)
-    done: list[Answered] = []
+    done: list[TimedAnswers] = []
     for precision in asked:
         options = fit_options({"precision": precision, "seed": given.seed})
         fitted = fit_outcomes(
@@ -125,7 +130,7 @@ def answer(
         tested = fitted.informed(outcomes.split(TEST), pixels)
         simulated = simulate_at(fitted, tested, options.constraint)
         evaluation = evaluate_outcomes(fitted, tested, timed=(ours,), our_row=label)
-        done.append(Answered(fitted, ours, reference, simulated.mean_ms, evaluation))
+        done.append(TimedAnswers(fitted, ours, reference, simulated.mean_ms, evaluation))
         print(
             f"{label}: {'certified' if ours.certified else 'not certified'}, "
             f"{fitted.record.comparisons[0].label}, {' → '.join(fitted.policy.models)}, "

@@ -12,7 +12,7 @@ from training.data.splits import Splits
 
 _SPLITS = Splits()
 OVERLAP = _SPLITS.test / (_SPLITS.fit + _SPLITS.tune)  # test samples for each sample that choices are made on
-HALF_AN_IMAGE = 5e-4  # of an accuracy, on a thousand test images: less is rounding
+ACCURACY_ROUNDING = 5e-4  # of an accuracy, on a thousand test images: less is rounding
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _verdict(name: str, repetitions: Sequence[Repetition]) -> Verdict:
         mean_error=spread,
         mean_naive=float(np.mean([naive_error(values) for values in differences])),
         not_behind=not any(
-            mean < -max(half, HALF_AN_IMAGE) for mean, half in zip(means, errors, strict=True)
+            mean < -max(half, ACCURACY_ROUNDING) for mean, half in zip(means, errors, strict=True)
         ),
         ahead=overall > spread,
     )

@@ -25,8 +25,8 @@ from zoo.models.model import open_session
 
 ALPHAS = (ALPHA, 0.1)
 MIX = "mix"  # every original in an environment of its own, as certify samples are
-LOOK_AT = 100  # inputs within which a change should show
-TIMED = 1500  # inputs of a round
+MAX_DELAY_INPUTS = 100  # inputs within which a change should show
+TIMED_INPUTS = 1500  # inputs of a round
 ROUNDS = 7
 
 
@@ -144,7 +144,7 @@ def change(
         "runs": runs,
         "median": float(np.median(delays)),
         "p90": float(np.quantile(delays, 0.9)),
-        "within_100": float((delays <= LOOK_AT).mean()),
+        "within_100": float((delays <= MAX_DELAY_INPUTS).mean()),
         "never": float((delays > sizes.changed).mean()),
         "false_before": early,
         "moved": [name for name, _ in moved.most_common(3)],
@@ -184,7 +184,7 @@ def run_drift(
     return finish("drift", figures, seed=given.seed, folder=results)
 
 
-def time_us(size: int, seed: int, *, inputs: int = TIMED) -> dict[str, float]:
+def time_us(size: int, seed: int, *, inputs: int = TIMED_INPUTS) -> dict[str, float]:
     """Mean microseconds of one input: its features, the monitor with one model's confidence, and both.
 
     In a row, a call finds the caches filled by its like, in turns by the other. The last is the mean over

@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.peers import PEERS, cheapest_meeting
 from selector.policies.constraint import Constraint
-from training.certificates.aim import CAUTION, Aim
+from training.certificates.aim import STANDARD_ERRORS_DISCOUNTED, Aim
 from training.certificates.certify import Tests
 from training.data.splits import CERTIFY, FIT, TEST, TUNE, Splits, one_environment_per_group
 from training.outcomes.outcomes import ALL_SPLITS, Outcomes, load_outcomes, pixels_of
@@ -35,7 +35,7 @@ from zoo.models.zoo import Zoo
 
 LEVELS = 16  # accuracies that are aimed at, from that of the cheapest model to the best there is
 OFFSETS = (0.0, 0.0025, 0.005, 0.01)  # what is aimed at above the reference model's accuracy
-MANY = 10**9  # samples: an aim with no allowance for a certificate
+UNLIMITED_SAMPLES = 10**9  # samples: an aim with no allowance for a certificate
 DELTA = 0.05
 LEVELS_TO_CERTIFY = np.arange(0.5, 0.99, 0.01).round(2)
 
@@ -208,7 +208,7 @@ class Choices:
         self._built: dict[int, FittedPolicy] = {}
         self._simulators: dict[int, tuple[Outcomes, Simulator]] = {}
 
-    def choice(self, level: float, samples: int = MANY) -> tuple[Candidate, Simulated]:
+    def choice(self, level: float, samples: int = UNLIMITED_SAMPLES) -> tuple[Candidate, Simulated]:
         """The best candidate for a precision, to be certified on so many samples, and its best point."""
         constraint = Constraint(kind="precision", level=min(max(level, 0.001), 0.999))
         aim = Aim(constraint, samples, DELTA, self._nothing, self._failure_ms)
@@ -233,7 +233,7 @@ class Choices:
         """
         points = [(candidate, point) for candidate in self.candidates for point in candidate.frontier]
         times = np.array([point.mean_ms for _, point in points])
-        worth = np.array([point.accuracy - CAUTION * point.doubt for _, point in points])
+        worth = np.array([point.accuracy - STANDARD_ERRORS_DISCOUNTED * point.doubt for _, point in points])
         return [self._simulated(*points[i], outcomes) for i in upper_hull(times, worth)]
 
     def _simulated(self, candidate: Candidate, point: Simulated, outcomes: Outcomes) -> Simulated:

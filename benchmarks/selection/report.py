@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.result import method
-from benchmarks.selection.answers import Answered
+from benchmarks.selection.answers import TimedAnswers
 from benchmarks.selection.compare import Verdict, error, gains, speedups
 from benchmarks.selection.guarantee import Guarantee
 from benchmarks.selection.repeated import Point, Repetition
@@ -21,7 +21,7 @@ from training.evaluation.records import Evaluation, FrontierCurve, GuaranteeRow,
 def summary(
     prepared: Prepared,
     repetitions: Sequence[Repetition],
-    runs: Sequence[Answered],
+    runs: Sequence[TimedAnswers],
     guarantee: Sequence[Guarantee],
 ) -> Evaluation:
     """One evaluation of all repetitions and real answers, for the report."""
@@ -144,7 +144,7 @@ def figures(
     prepared: Prepared,
     repetitions: Sequence[Repetition],
     judged: Sequence[Verdict],
-    runs: Sequence[Answered],
+    runs: Sequence[TimedAnswers],
     guarantee: Sequence[Guarantee],
     overhead: dict[str, Any],
     evaluation: Evaluation,

@@ -25,7 +25,7 @@ from training.outcomes.parts import read_profile_record
 from zoo.models.latency import LatencyTable, measure
 
 SAMPLES = (50_000, 1_000_000)
-NOISE = 0.05  # of the logits' spread, so that no two samples are the same
+LOGIT_NOISE = 0.05  # of the logits' spread, so that no two samples are the same
 
 
 def run_scale(
@@ -97,7 +97,7 @@ def _enlarged(outcomes: Outcomes, count: int, seed: int) -> tuple[Outcomes, NDAr
     origin = rng.integers(0, len(outcomes), count)
     many = outcomes.rows(origin)
     logits = many.logits
-    logits += rng.normal(0, NOISE * float(logits.std()), logits.shape).astype(np.float32)
+    logits += rng.normal(0, LOGIT_NOISE * float(logits.std()), logits.shape).astype(np.float32)
     names = np.char.mod("%d", np.arange(count))
     return replace(many, ids=names, groups=names), origin
 

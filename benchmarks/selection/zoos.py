@@ -33,7 +33,7 @@ CIFAR_SEVERITY = 0.4
 ADAPTED_DEPTHS = (20, 32)  # that learn JPEG
 SPECIALIST_DEPTHS = (20, 32)  # that learn an environment each
 DIGITS_SHARE = 0.4  # of the digits, that the networks learn from
-EVERYTHING = {"fit": 1.0, "tune": 0.0, "certify": 0.0, "test": 0.0}  # suites deal the samples out themselves
+ALL_FIT = {"fit": 1.0, "tune": 0.0, "certify": 0.0, "test": 0.0}  # suites deal the samples out themselves
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ def unpacked(given: Given, archive: str, folder: str) -> Path:
 def _profiled(
     title: str, zoo: Zoo, data: LabelledImages, work: Path, given: Given, *, reference: str
 ) -> Prepared:
-    profile(zoo, data, work / "profile", splits=Splits(seed=given.seed, **EVERYTHING))
+    profile(zoo, data, work / "profile", splits=Splits(seed=given.seed, **ALL_FIT))
     return Prepared(title, zoo, data, work / "profile", reference)
 
 

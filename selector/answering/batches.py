@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from zoo.errors import ImageError
 from zoo.models.image import check_batch, check_image
 
-_BATCH = 64  # images per inference; bounds memory
+_IMAGES_PER_INFERENCE = 64  # images per inference; bounds memory
 
 Images = NDArray[np.uint8] | Sequence[NDArray[np.uint8]]  # [N, H, W, 3], or [H, W, 3] each
 Pieces = list[list[int]]
@@ -37,7 +37,9 @@ def pieces_of(images: Images) -> Pieces:
                 raise ImageError(f"image {i}: {error}") from None
             by_size.setdefault(image.shape, []).append(i)
     return [
-        rows[first : first + _BATCH] for rows in by_size.values() for first in range(0, len(rows), _BATCH)
+        rows[first : first + _IMAGES_PER_INFERENCE]
+        for rows in by_size.values()
+        for first in range(0, len(rows), _IMAGES_PER_INFERENCE)
     ]
 
 

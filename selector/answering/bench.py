@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from selector.answering.selector import Selector
 from selector.bundle.bundle import BUNDLE_FILE
 from zoo.models.card import SCHEMA_VERSION, Manifest
-from zoo.models.latency import BURST, LatencyTable, ModelLatency, measure, summarise, time_interleaved
+from zoo.models.latency import RUNS_IN_A_ROW, LatencyTable, ModelLatency, measure, summarise, time_interleaved
 from zoo.models.zoo import Zoo
 
 
@@ -53,7 +53,7 @@ def measure_folder(
         return table
     batches = [image[np.newaxis] for image in images]
     times = time_interleaved(
-        {"scores": selector.scores}, batches, runs=runs, burst=BURST, seed=seed, progress=progress
+        {"scores": selector.scores}, batches, runs=runs, burst=RUNS_IN_A_ROW, seed=seed, progress=progress
     )
     return msgspec.structs.replace(
         table, selector=ModelLatency(sha256=record.sha256, latency=summarise(times["scores"]))

@@ -12,12 +12,12 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-BREATH_S = 0.0005
+YIELD_S = 0.0005
 
 
 def breathe() -> None:
     """Between pieces of work that hold the interpreter's lock: let answers in other threads have it."""
-    time.sleep(BREATH_S)
+    time.sleep(YIELD_S)
 
 
 class Follower:

@@ -30,7 +30,7 @@ class StoreSelector(Selector):
         The store of the device.
     task
         Name of the installed bundle.
-    threads, device, watch
+    threads, costs_of, watch
         As for :meth:`.Selector.load`.
 
     Raises
@@ -42,12 +42,12 @@ class StoreSelector(Selector):
     """
 
     def __init__(
-        self, store: Store, task: str, *, threads: int = 1, device: str | None = None, watch: bool = True
+        self, store: Store, task: str, *, threads: int = 1, costs_of: str | None = None, watch: bool = True
     ) -> None:
         check_threads(threads)
         self.store = store
         self.task_name = task
-        self._device = device
+        self._costs_of = costs_of
         self._watch = watch
         self._seen = state_of(store)  # the store's state that the view was made from
         super().__init__(self._view_of_store(threads), store.folder, threads=threads)
@@ -68,7 +68,7 @@ class StoreSelector(Selector):
             source,
             source.held(bundle),
             threads=threads,
-            device=self._device,
+            costs_of=self._costs_of,
             watch=self._watch,
             before=before,
         )

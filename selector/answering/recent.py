@@ -18,7 +18,7 @@ from selector.drift.monitor import DriftStatus
 from selector.policies.constraint import Constraint
 from zoo.types import Name, Sha256
 
-WINDOW = 1024  # recent answers that are kept, without their inputs
+RECENT_ANSWERS = 1024  # recent answers that are kept, without their inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Recalled(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     since: float  # when counting began, in seconds since 1970
     drift: DriftStatus | None = None  # of its inputs; None: nobody watches them
     left: bool = False  # after an alarm, another variant of the task answers now
-    noted: Annotated[list[_Noted], Meta(max_length=WINDOW)]  # oldest first; JSON has null for NaN
+    noted: Annotated[list[_Noted], Meta(max_length=RECENT_ANSWERS)]  # oldest first; JSON has null for NaN
 
     @property
     def answers(self) -> list[Answered]:
@@ -77,7 +77,7 @@ def questions(answers: Iterable[Answered]) -> list[Answered]:
 class Recent:
     """The latest answers of one bundle, in constant memory. Safe to use from several threads."""
 
-    def __init__(self, window: int = WINDOW) -> None:
+    def __init__(self, window: int = RECENT_ANSWERS) -> None:
         self.since = time.time()
         self._number = itertools.count(1)
         self._told = 0

@@ -50,7 +50,7 @@ class Selector:
         *,
         threads: int = 1,
         models: Sequence[str] | None = None,
-        device: str | None = None,
+        costs_of: str | None = None,
         watch: bool = True,
     ) -> Selector:
         """Open the bundle in the folder `path`.
@@ -62,8 +62,8 @@ class Selector:
         models
             Use only these of the models in the bundle; by default all whose files are there.
             The best policy that needs no others is followed.
-        device
-            Whose costs to report; by default the first device in the bundle.
+        costs_of
+            The device whose measured costs to report; by default the first in the bundle.
         watch
             Notice when images are not like those of the calibration any more, where the bundle can tell; see
             :attr:`drift`. Turn it off where images come in no natural order, such as one image over and over.
@@ -97,7 +97,7 @@ class Selector:
                 f"expected the file of at least one model in {folder / 'models'}, got none. "
                 "Export with the models, or copy the files that bundle.json names."
             )
-        view = View(bundle, source, held, threads=threads, device=device, watch=watch)
+        view = View(bundle, source, held, threads=threads, costs_of=costs_of, watch=watch)
         return cls(view, folder, threads=threads)
 
     @property

@@ -22,7 +22,7 @@ from selector.policies.constraint import Constraint, constraint
 from selector.policies.policy import Policy
 from zoo.errors import BundleError
 
-_MOST_COURSES = 1000  # a caller that varies the constraint must not grow memory for ever
+_MAX_COURSES = 1000  # a caller that varies the constraint must not grow memory for ever
 
 
 class Asked(TypedDict, total=False):
@@ -61,7 +61,7 @@ class View:
         installed: Sequence[str],
         *,
         threads: int,
-        device: str | None = None,
+        costs_of: str | None = None,
         watch: bool = True,
         before: View | None = None,
     ) -> None:
@@ -72,7 +72,7 @@ class View:
             )
         self.bundle = bundle
         self.installed = tuple(installed)
-        self.costs = bundle.costs_ms(device)
+        self.costs = bundle.costs_ms(costs_of)
         index = bundle.policy_for(self.installed)
         fallback = next(name for name in bundle.by_accuracy if name in self.installed)
         self.index = index
@@ -161,7 +161,7 @@ class View:
             if self.index is not None:
                 best = covering(self.certificates, wanted, policy=self.index, environment=environment)
             course = Course(Question(wanted, environment), best, best.threshold if best else None)
-            if len(self.courses) < _MOST_COURSES:
+            if len(self.courses) < _MAX_COURSES:
                 self.courses[wanted, environment] = course
                 if not asked and environment is None:
                     self.courses[precision] = course

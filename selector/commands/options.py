@@ -77,7 +77,7 @@ EpochsOption = Annotated[
     int | None,
     typer.Option("--epochs", min=1, help="Passes over the images. Default: what suits size and data."),
 ]
-TorchDeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+TorchDeviceOption = Annotated[str, typer.Option("--torch-device", "--device", help="auto, cpu or cuda.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 NameOption = Annotated[
     str | None, typer.Option("--name", help="What the zoo calls the model. Default: after its origin.")

@@ -13,7 +13,7 @@ from selector.commands.tables import table
 from zoo.errors import CardError, DataError
 
 if TYPE_CHECKING:
-    from selector.worth.best_set import Task, Worth
+    from selector.worth.best_set import TaskWorth, Worth
     from zoo.client.plan import Plan
     from zoo.client.rates import RateRow
     from zoo.releases.release import Index
@@ -106,9 +106,9 @@ def _device(store: str) -> tuple[Installed, dict[str, float], float | None]:
     return opened.installed, dict(opened.usage()), opened.rate_bytes_per_s
 
 
-def _tasks(repo: Path, index: Index) -> list[Task]:
+def _tasks(repo: Path, index: Index) -> list[TaskWorth]:
     from selector.bundle.bundle import SCHEMA_VERSION, Bundle
-    from selector.worth.value import task_of
+    from selector.worth.value import task_worth
     from zoo.files import decode_record
     from zoo.releases.catalogue import read_blob
 
@@ -117,7 +117,7 @@ def _tasks(repo: Path, index: Index) -> list[Task]:
     for name, release in sorted(index.bundles.items()):
         content = read_blob(repo, release.record)
         bundle = decode_record(content, Bundle, name=f"bundle {name!r}", schema_version=SCHEMA_VERSION)
-        tasks.append(task_of(bundle, name=name, known=known))
+        tasks.append(task_worth(bundle, name=name, known=known))
     return tasks
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from selector.fleet.signatures import Signatures
     from selector.fleet.tally import Tally
 
-DATA = Path("my-service")
+MY_SERVICE = Path("my-service")
 TOKENS_FILE = "tokens.json"
 FIRST = "start"
 LATELY_DAYS = 7.0
@@ -70,7 +70,7 @@ def start(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes any that is free.")] = 8765,
     keys: KeysOption = None,
     tokens: TokensOption = None,
-    data: DataOption = DATA,
+    data: DataOption = MY_SERVICE,
     every: Annotated[float, typer.Option(min=1, help="Seconds between decisions about groups.")] = 300.0,
     lately: LatelyOption = LATELY_DAYS,
 ) -> None:
@@ -134,7 +134,7 @@ def token(
         bool, typer.Option("--operator", help="Instead: a token to read the demand of groups with.")
     ] = False,
     tokens: TokensOption = None,
-    data: DataOption = DATA,
+    data: DataOption = MY_SERVICE,
 ) -> None:
     """Make a token and print it once; only its digest is kept.
 
@@ -153,7 +153,7 @@ def token(
 def assign(
     repo: RepoArgument,
     keys: KeysOption = None,
-    data: DataOption = DATA,
+    data: DataOption = MY_SERVICE,
     lately: LatelyOption = LATELY_DAYS,
     withdraw: Annotated[
         list[str] | None,

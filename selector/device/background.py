@@ -21,26 +21,26 @@ from msgspec import Meta
 
 import zoo.errors
 from selector.answering.recent import Recalled
-from selector.device.reconciler import Keeper, Round
+from selector.device.reconciler import Reconciler, Round
 from zoo.client.client import Change, Freshness
 from zoo.errors import FetchError, UpdaterError, ZooError
 from zoo.process import Process, leave
 
 MAX_ORDER_BYTES = 64 * 2**20
 MAX_REPLY_BYTES = 2**20
-MOST_TASKS = 256
-GRACE_S = 0.5  # for the end of a download; then the process ends as it stands
-PATIENCE_S = 1.0  # what the device waits for that
+MAX_TASKS = 256
+DOWNLOAD_GRACE_S = 0.5  # for the end of a download; then the process ends as it stands
+EXIT_TIMEOUT_S = 1.0  # what the device waits for that
 NICENESS = 10
-PIECE = 128  # answers that are encoded at a time, in a fraction of a millisecond
-_MOST_TEXT = 4000  # characters of a problem
+ANSWERS_PER_CHUNK = 128  # answers that are encoded at a time, in a fraction of a millisecond
+_MAX_PROBLEM_CHARACTERS = 4000  # characters of a problem
 _ADVICE = "Answers go on with what is installed; the process is started again with the next round."
 
 
 class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Do one round, for these answers."""
 
-    lately: Annotated[tuple[Recalled, ...], Meta(max_length=MOST_TASKS)]
+    lately: Annotated[tuple[Recalled, ...], Meta(max_length=MAX_TASKS)]
 
 
 class Problem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,7 +52,7 @@ class Problem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @classmethod
     def of(cls, error: ZooError) -> Problem:
         """What is sent of an error."""
-        return cls(type(error).__name__, str(error)[:_MOST_TEXT])
+        return cls(type(error).__name__, str(error)[:_MAX_PROBLEM_CHARACTERS])
 
     def error(self) -> ZooError:
         """The error again; one that is more than its text becomes a plain :class:`ZooError`."""
@@ -103,7 +103,7 @@ class Updater:
             self._end()
 
     def _ask(self, lately: Sequence[Recalled]) -> Reply:
-        parts = [_encoded(item) for item in lately[:MOST_TASKS]]
+        parts = [_encoded(item) for item in lately[:MAX_TASKS]]
         with self._starting:
             if self._stopped:
                 raise _failed("it was stopped")
@@ -139,7 +139,7 @@ class Updater:
         process, self._process = self._process, None
         if process is None:
             return "it had ended"
-        ended = process.end(patience_s=PATIENCE_S)
+        ended = process.end(patience_s=EXIT_TIMEOUT_S)
         words = ended.words.splitlines()
         return f"it ended ({ended.how})" + (f", with the words {words[-1]!r}" if words else "")
 
@@ -170,17 +170,17 @@ def serve(
             waiting.put(line)
         cancel.set()
         waiting.put(None)
-        time.sleep(GRACE_S)
+        time.sleep(DOWNLOAD_GRACE_S)
         leave()
 
     threading.Thread(target=read, name="zooselect orders", daemon=True).start()
-    keeper: Keeper | None = None
+    reconciler: Reconciler | None = None
     while (line := waiting.get()) is not None and not cancel.is_set():
         try:
             lately = msgspec.json.decode(line, type=Order).lately
-            keeper = keeper or Keeper.open(folder)
-            keeper.touch(lately)
-            found = keeper.look(lately, cancel=cancel)
+            reconciler = reconciler or Reconciler.open(folder)
+            reconciler.touch(lately)
+            found = reconciler.look(lately, cancel=cancel)
         except Exception as error:  # whatever it is, the next round may do better
             problem = error if isinstance(error, ZooError) else _failed(f"{type(error).__name__}: {error}")
             found = Round(None, Freshness(True, str(problem), None), problem)
@@ -189,15 +189,15 @@ def serve(
         with contextlib.suppress(OSError):  # nobody is there any more, as the end of the input will tell
             replies.write(msgspec.json.encode(reply) + b"\n")
             replies.flush()
-    if keeper is not None:
-        keeper.close()
+    if reconciler is not None:
+        reconciler.close()
 
 
 def _encoded(item: Recalled) -> bytes:
     """The answers as JSON; piece by piece, so that answers in other threads get their turns."""
     pieces = []
-    for i in range(0, len(item.noted), PIECE):
-        pieces.append(msgspec.json.encode(item.noted[i : i + PIECE], enc_hook=float)[1:-1])
+    for i in range(0, len(item.noted), ANSWERS_PER_CHUNK):
+        pieces.append(msgspec.json.encode(item.noted[i : i + ANSWERS_PER_CHUNK], enc_hook=float)[1:-1])
         time.sleep(0.001)
     head = msgspec.json.encode(msgspec.structs.replace(item, noted=[]))
     return head[:-2] + b",".join(pieces) + b"]}"

@@ -18,12 +18,11 @@ from selector.answering.recent import Recalled
 from selector.answering.selector import Prediction
 from selector.answering.view import Asked
 from selector.device.background import Updater
-from selector.device.reconciler import MIN_ANSWERS, Keeper, Round
+from selector.device.reconciler import Reconciler, Round
 from selector.device.settings import (
     CONFIG_FILE,
     PRICE_PER_MB,
     SCHEMA_VERSION,
-    TOKEN_FILE,
     DeviceConfig,
     Mode,
     read_config,
@@ -31,27 +30,14 @@ from selector.device.settings import (
 )
 from selector.device.variants import Variant, Variants
 from selector.drift.monitor import DriftStatus
-from selector.drift.recognition import LEAST
+from selector.drift.recognition import MIN_INPUTS_AFTER_ALARM
 from zoo.client.client import Change, Client, Progress
 from zoo.client.trust import Trust
 from zoo.errors import BundleError, CardError, DigestError, ModelNotFoundError, ZooError
 from zoo.files import encode_record, write_atomic
 from zoo.store.store import Store
 
-__all__ = [
-    "CONFIG_FILE",
-    "EVERY_S",
-    "MIN_ANSWERS",
-    "PRICE_PER_MB",
-    "TOKEN_FILE",
-    "Device",
-    "DeviceConfig",
-    "Mode",
-    "Round",
-    "Variant",
-]
-
-EVERY_S = 60.0
+UPDATE_INTERVAL_S = 60.0
 
 
 class Device:
@@ -75,7 +61,7 @@ class Device:
         self.config = config
         self.threads = threads
         self.store = Store.open(folder, budget_bytes=config.budget_bytes)
-        self._keeper = Keeper(self.store, config)
+        self._reconciler = Reconciler(self.store, config)
         self._variants = Variants(self.store, threads=threads)
         self._due: dict[
             str, tuple[StoreSelector, int, int]
@@ -159,7 +145,7 @@ class Device:
     @property
     def client(self) -> Client:
         """The client of the store, opened when first needed."""
-        return self._keeper.client
+        return self._reconciler.client
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -256,11 +242,11 @@ class Device:
         have drifted, the variant that they look like.
         """
         with self._working:
-            change = self._keeper.update(self._lately(), progress=progress)
+            change = self._reconciler.update(self._lately(), progress=progress)
         self._follow()
         return change
 
-    def start(self, every_s: float = EVERY_S) -> None:
+    def start(self, every_s: float = UPDATE_INTERVAL_S) -> None:
         """Keep the store up to date in the background until :meth:`stop`; failures are in :attr:`last`."""
         if self._thread is not None or self.config.mode == "local":
             return
@@ -290,17 +276,17 @@ class Device:
         """:meth:`update`, then :meth:`report`, here and now; errors are in the result, not raised."""
         lately = self._lately()
         with self._working:
-            found = self._keeper.look(lately)
+            found = self._reconciler.look(lately)
         return self._finish(found, lately)
 
     def report(self) -> None:
-        """Tell the service what was asked lately; see :meth:`selector.device.reconciler.Keeper.report`."""
-        self._keeper.report(self._lately())
+        """Tell the service what was asked lately; see :meth:`.Reconciler.report`."""
+        self._reconciler.report(self._lately())
 
     def close(self) -> None:
         """Stop the work in the background and close all connections."""
         self.stop()
-        self._keeper.close()
+        self._reconciler.close()
 
     def _run(self, updater: Updater, every_s: float, wait: bool) -> None:
         if wait:
@@ -348,7 +334,7 @@ class Device:
         seen = selector.inputs_seen
         watched, due, wait = self._due.get(task, (None, 0, 0))
         if watched is not selector:
-            due, wait = seen + LEAST, LEAST
+            due, wait = seen + MIN_INPUTS_AFTER_ALARM, MIN_INPUTS_AFTER_ALARM
             self._due[task] = (selector, due, wait)
         if seen >= due:
             self._due[task] = (selector, seen + wait, 2 * wait)

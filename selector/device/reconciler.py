@@ -1,4 +1,4 @@
-"""The keeper: brings a device's store in line with what is published, assigned or worth fetching.
+"""The reconciler: brings a device's store in line with what is published, assigned or worth fetching.
 
 It needs the latest answers and no open model, so that it works in another process as well as in this one.
 """
@@ -18,20 +18,20 @@ from selector.bundle.source import StoreSource
 from selector.device.reporter import Reporter
 from selector.device.settings import DeviceConfig, read_config, read_token
 from selector.drift.monitor import DriftStatus
-from selector.drift.recognition import LEAST, likenesses, recognised
-from selector.telemetry.report import MOST_NUMBERS, Drift, DriftNumber
-from selector.worth.best_set import Task, worth
+from selector.drift.recognition import MIN_INPUTS_AFTER_ALARM, likenesses, recognised
+from selector.telemetry.report import MAX_DRIFT_NUMBERS, Drift, DriftNumber
+from selector.worth.best_set import TaskWorth, worth
 from selector.worth.missed import demand_of
-from selector.worth.value import task_of
+from selector.worth.value import task_worth
 from zoo.client.client import Change, Client, Freshness, Progress
 from zoo.errors import BudgetError, ZooError
 from zoo.releases.input_reference import DriftFeature as DriftFeature
 from zoo.releases.release import BundleRelease, Index
 from zoo.store.store import Store
 
-MIN_ANSWERS = 50  # before that, what was asked says too little to fetch anything for it
-REPORT_S = 10.0  # between two reports, unless an alarm is new
-MOST_LIKE = 4  # variants of which a report says how much the inputs are like theirs
+MIN_ANSWERS_TO_FETCH = 50  # before that, what was asked says too little to fetch anything for it
+REPORT_INTERVAL_S = 10.0  # between two reports, unless an alarm is new
+MAX_LIKENESSES = 4  # variants of which a report says how much the inputs are like theirs
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Round:
     unknown: tuple[str, ...] = ()  # tasks whose inputs have drifted and look like no published variant
 
 
-class Keeper:
+class Reconciler:
     """The client and the reporter of one store, opened when first needed."""
 
     def __init__(self, store: Store, config: DeviceConfig) -> None:
@@ -59,8 +59,8 @@ class Keeper:
         self._told: dict[str, int] = {}  # task → number of the latest answer whose models were noted as used
 
     @classmethod
-    def open(cls, folder: Path) -> Keeper:
-        """The keeper of a device that was set up; raises :class:`CardError` where there is none."""
+    def open(cls, folder: Path) -> Reconciler:
+        """The reconciler of a device that was set up; raises :class:`CardError` where there is none."""
         config = read_config(folder)
         return cls(Store.open(folder, budget_bytes=config.budget_bytes), config)
 
@@ -85,7 +85,7 @@ class Keeper:
             due = time.monotonic() >= self._report_at or not alarms <= self._alarms
             if due and (cancel is None or not cancel.is_set()):
                 self.report(lately)
-                self._report_at = time.monotonic() + REPORT_S
+                self._report_at = time.monotonic() + REPORT_INTERVAL_S
                 self._alarms = alarms
         except ZooError as error:
             problem = problem or error
@@ -142,7 +142,7 @@ class Keeper:
                 active=item.task,
                 accuracy=partial(_accuracy, index=index),
             )
-            if best is None and item.drift.since >= LEAST:
+            if best is None and item.drift.since >= MIN_INPUTS_AFTER_ALARM:
                 unknown.append(item.task)
             elif best is not None and best.name != item.task:
                 found[item.task] = best
@@ -162,12 +162,12 @@ class Keeper:
         if index is None:
             return []
         known = {name: one.accuracy for name, one in index.models.items() if one.accuracy is not None}
-        tasks: list[Task] = []
+        tasks: list[TaskWorth] = []
         new: list[Bundle] = []
         asked_before = {_task(item.task, index): item.answers for item in lately if item.left}
         for item, _, bundle in self._current(lately):
             answers = item.answers
-            if len(answers) < MIN_ANSWERS:
+            if len(answers) < MIN_ANSWERS_TO_FETCH:
                 answers = questions(asked_before.get(_task(item.task, index), answers))
             name = item.task
             if item.left or name not in index.bundles:
@@ -177,9 +177,9 @@ class Keeper:
                 bundle = StoreSource.of(self.store, name).bundle()
                 new.append(bundle)
                 answers = questions(answers)
-            elif len(answers) < MIN_ANSWERS or (item.drift is not None and item.drift.alarm):
+            elif len(answers) < MIN_ANSWERS_TO_FETCH or (item.drift is not None and item.drift.alarm):
                 continue
-            tasks.append(task_of(bundle, answers, name=name, costs=bundle.costs_ms(), known=known))
+            tasks.append(task_worth(bundle, answers, name=name, costs=bundle.costs_ms(), known=known))
         if not tasks:
             return []
         installed = self.store.installed
@@ -230,12 +230,12 @@ class Keeper:
         index = self.client.index
         like: tuple[DriftNumber, ...] = ()
         if item.drift.alarm and index is not None:
-            found = likenesses(item.drift, _variants(item.task, index))[:MOST_LIKE]
+            found = likenesses(item.drift, _variants(item.task, index))[:MAX_LIKENESSES]
             like = tuple(
                 DriftNumber(name=f"like {one.release.name}"[:64], statistic=one.log_evidence, alarm=False)
                 for one in found
             )
-        return Drift(bundle=item.task, numbers=(*numbers(item.drift)[: MOST_NUMBERS - len(like)], *like))
+        return Drift(bundle=item.task, numbers=(*numbers(item.drift)[: MAX_DRIFT_NUMBERS - len(like)], *like))
 
     def touch(self, lately: Sequence[Recalled]) -> None:
         """Note as used what has answered since this was called last, so that it is not evicted first."""
@@ -262,7 +262,7 @@ class Keeper:
         sources = [(item, StoreSource.of(self.store, item.task)) for item in current]
         return [(item, source, source.bundle()) for item, source in sources]
 
-    def _spent(self, tasks: Sequence[Task]) -> int:
+    def _spent(self, tasks: Sequence[TaskWorth]) -> int:
         """Bytes of the budget that are no matter of these tasks, pinned models and other bundles; all of it
         at most."""
         assert self.config.budget_bytes is not None
@@ -315,16 +315,16 @@ def _both(first: Change, second: Change) -> Change:
     )
 
 
-ALL = "inputs"  # name of the evidence over everything, in reports
+ALL_INPUTS = "inputs"  # name of the evidence over everything, in reports
 
 
 def numbers(status: DriftStatus) -> tuple[DriftNumber, ...]:
     """What a report says of drift: the evidence over all inputs, then of what has changed most."""
     ranked = sorted(status.evidence.items(), key=lambda item: -item[1])
     return (
-        DriftNumber(name=ALL, statistic=status.log_evidence, alarm=status.alarm),
+        DriftNumber(name=ALL_INPUTS, statistic=status.log_evidence, alarm=status.alarm),
         *(
             DriftNumber(name=name, statistic=value, alarm=name in status.moved)
-            for name, value in ranked[: MOST_NUMBERS - 1]
+            for name, value in ranked[: MAX_DRIFT_NUMBERS - 1]
         ),
     )

@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Meta
 
 from selector.telemetry.demand import Demand
-from selector.telemetry.report import MOST_COUNT, SCHEMA_VERSION, DeviceId, Drift, Held, Report, encode_report
+from selector.telemetry.report import MAX_COUNT, SCHEMA_VERSION, DeviceId, Drift, Held, Report, encode_report
 from zoo.errors import CardError, MissingExtraError, UnreachableError, ZooError
 from zoo.files import encode_record, read_record, write_atomic
 from zoo.types import Positive
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from zoo.store.store import Store
 
 IDENTITY_FILE = "reporting.json"
-LONGEST_WAIT_S = 60.0
-FIRST_WAIT_S = 0.5
+MAX_RETRY_WAIT_S = 60.0
+MIN_RETRY_WAIT_S = 0.5
 
 
 class _Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     schema_version: Positive
     device: DeviceId
-    sequence: Annotated[int, Meta(ge=0, le=MOST_COUNT)]  # of the last report
+    sequence: Annotated[int, Meta(ge=0, le=MAX_COUNT)]  # of the last report
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Reporter:
         start = time.monotonic()
         reason = ""
         for attempt in range(1, self._attempts + 1):
-            wait = FIRST_WAIT_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.5)
+            wait = MIN_RETRY_WAIT_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.5)
             try:
                 answer = self._pool.request(
                     "POST", self.url, body=body, headers=self._headers, redirect=False, preload_content=False
@@ -154,7 +154,7 @@ class Reporter:
                 reason = f"status {answer.status}: {said[:300].decode('utf-8', 'replace')}"
                 if answer.status not in (408, 429) and answer.status < 500:
                     break
-                wait = max(wait, min(_seconds(answer.headers.get("retry-after")), LONGEST_WAIT_S))
+                wait = max(wait, min(_seconds(answer.headers.get("retry-after")), MAX_RETRY_WAIT_S))
             if attempt < self._attempts:
                 time.sleep(wait)
         raise UnreachableError(

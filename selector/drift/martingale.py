@@ -8,16 +8,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-MOST = 1e100  # capital beyond this is given away, which leaves a martingale below what it may be
+MAX_CAPITAL = 1e100  # capital beyond this is given away, which leaves a martingale below what it may be
 
-_CELLS = 512  # in which bets on p-values are constant
+_P_VALUE_CELLS = 512  # in which bets on p-values are constant
 _PARTS = 4  # of all p-values; one bet on each
-_BLOCK = 64  # numbers whose random order is drawn together
+_RANDOM_BLOCK = 64  # numbers whose random order is drawn together
 
 Bins = tuple[Sequence[float], Sequence[int]]  # ascending edges; calibration numbers per bin, one more
 
 
-class State(NamedTuple):
+class MartingaleState(NamedTuple):
     """Of one martingale."""
 
     edges: NDArray[np.float32]
@@ -26,8 +26,8 @@ class State(NamedTuple):
 
 
 def _bets() -> NDArray[np.float64]:
-    """Densities of p-values to bet on ``[_CELLS, B]``: small, large, both or average ones, and any part."""
-    p = np.linspace(0, 1, _CELLS + 1)
+    """Densities of p-values to bet on ``[_P_VALUE_CELLS, B]``: small, large, both, average ones, any part."""
+    p = np.linspace(0, 1, _P_VALUE_CELLS + 1)
     shares = []
     for power in (0.3, 0.6):
         small, large = p**power, 1 - (1 - p) ** power
@@ -36,11 +36,11 @@ def _bets() -> NDArray[np.float64]:
     shares += [p + slope * p * (1 - p) for slope in (0.8, -0.8)]
     shares.append(0.2 * p + 0.8 * p**2 * (3 - 2 * p))
     shares += [(p + np.clip(p * _PARTS - part, 0, 1)) / 2 for part in range(_PARTS)]
-    return np.diff(np.stack(shares, axis=1), axis=0) * _CELLS
+    return np.diff(np.stack(shares, axis=1), axis=0) * _P_VALUE_CELLS
 
 
 _BETS = _bets()
-_EACH = 1 / _BETS.shape[1]
+_BET_SHARE = 1 / _BETS.shape[1]
 
 
 class Martingales:
@@ -95,10 +95,10 @@ class Martingales:
         self._least[row, : len(counts)] = np.cumsum(counts[::-1])[::-1]
         self._capital[row] = 0
 
-    def exchange(self, row: int, other: Bins | State) -> State:
+    def exchange(self, row: int, other: Bins | MartingaleState) -> MartingaleState:
         """Go on with another martingale in this row, new or as it was put aside; returns the present one."""
-        present = State(self._edges[row].copy(), self._least[row].copy(), self._capital[row].copy())
-        if isinstance(other, State):
+        present = MartingaleState(self._edges[row].copy(), self._least[row].copy(), self._capital[row].copy())
+        if isinstance(other, MartingaleState):
             self._edges[row], self._least[row], self._capital[row] = other
         else:
             self._fill(row, other)
@@ -123,15 +123,15 @@ class Martingales:
         place *= self._order()[: len(values)]
         place += above
         place /= count
-        place *= _CELLS
+        place *= _P_VALUE_CELLS
         # clip: rounding may lift the largest p-value to 1
         _BETS.take(place.astype(np.intp), axis=0, out=factors, mode="clip")
-        capital += stake * _EACH
+        capital += stake * _BET_SHARE
         capital *= factors
         total = float(np.add.reduce(self._capital, axis=None))
-        if total > MOST:
-            self._capital *= MOST / total
-            return MOST
+        if total > MAX_CAPITAL:
+            self._capital *= MAX_CAPITAL / total
+            return MAX_CAPITAL
         return total
 
     @property
@@ -142,7 +142,7 @@ class Martingales:
 
     def _order(self) -> NDArray[np.float64]:
         if self._drawn == len(self._random):
-            self._random = self._rng.random((_BLOCK, len(self._start)))
+            self._random = self._rng.random((_RANDOM_BLOCK, len(self._start)))
             self._drawn = 0
         self._drawn += 1
         row: NDArray[np.float64] = self._random[self._drawn - 1]

@@ -20,22 +20,22 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from selector.drift.martingale import MOST, Martingales, State
+from selector.drift.martingale import MAX_CAPITAL, Martingales, MartingaleState
 from selector.drift.reference import DriftReference
 from zoo.errors import BundleError
-from zoo.releases.input_reference import MOST_FEATURES, InputReference, Number
+from zoo.releases.input_reference import MAX_FEATURES, InputReference, Number
 from zoo.releases.input_reference import DriftFeature as DriftFeature
 
-RECENT = 128  # inputs whose features are kept
+RECENT_INPUTS = 128  # inputs whose features are kept
 
-_MOST_LOG = math.log(MOST)
-_LOWEST = float(np.finfo(np.float32).min)
-_MOST_ODDS = 1e30
-_STAKES = 2.11  # a little more than the sum of 1 / (n ln² n) from n = 2 on
-_LONGEST = 64  # letters of a name in a report
+_MAX_LOG_CAPITAL = math.log(MAX_CAPITAL)
+_MIN_FEATURE = float(np.finfo(np.float32).min)
+_MAX_LOG_ODDS = 1e30
+_STAKE_SUM = 2.11  # a little more than the sum of 1 / (n ln² n) from n = 2 on
+_MAX_NAME_CHARACTERS = 64  # letters of a name in a report
 
 Floats = NDArray[np.float32]
-Evidence = Annotated[float, Meta(ge=-_MOST_LOG, le=_MOST_LOG)]
+Evidence = Annotated[float, Meta(ge=-_MAX_LOG_CAPITAL, le=_MAX_LOG_CAPITAL)]
 
 
 class DriftStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -46,10 +46,11 @@ class DriftStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     since: Annotated[int, Meta(ge=0)] = 0  # inputs after the one that raised the alarm
     log_evidence: Evidence  # the largest so far; an alarm from log(1 / alpha) on
     moved: tuple[str, ...]  # what has changed, strongest first; names of features, or "confidence <model>"
-    evidence: Annotated[dict[str, Evidence], Meta(max_length=MOST_FEATURES + 1)]  # of each alone
-    names: Annotated[tuple[str, ...], Meta(max_length=MOST_FEATURES)]
+    evidence: Annotated[dict[str, Evidence], Meta(max_length=MAX_FEATURES + 1)]  # of each alone
+    names: Annotated[tuple[str, ...], Meta(max_length=MAX_FEATURES)]
     recent: Annotated[
-        tuple[Annotated[tuple[Number, ...], Meta(max_length=MOST_FEATURES)], ...], Meta(max_length=RECENT)
+        tuple[Annotated[tuple[Number, ...], Meta(max_length=MAX_FEATURES)], ...],
+        Meta(max_length=RECENT_INPUTS),
     ]  # features of the latest inputs that were looked at, oldest first; columns as in names
 
 
@@ -76,7 +77,7 @@ class Monitor:
         self._model = next(iter(models), "")  # whose confidence is in the last row
         rows = [*features, models[self._model]] if models else features
         self._bets = Martingales([(row.edges, row.counts) for row in rows], seed=self._seed)
-        self._aside: dict[str, State] = {}  # confidences of other models
+        self._aside: dict[str, MartingaleState] = {}  # confidences of other models
         self._aside_capital = 0.0
         self._reserve = 1.0
         self._highest = 1.0  # capital, over all rows and in each, when it was largest
@@ -88,7 +89,7 @@ class Monitor:
         self._alarm_at = 0  # inputs seen when the alarm was raised
         self._values = np.empty(len(rows), np.float32)
         self._known = self._values[: len(features)]
-        self._ring = np.zeros((RECENT, len(features)), np.float32)
+        self._ring = np.zeros((RECENT_INPUTS, len(features)), np.float32)
 
     def reset(self) -> None:
         """Forget all inputs, and an alarm with them; the probability of a false alarm counts anew."""
@@ -132,16 +133,16 @@ class Monitor:
             )
         with self._lock:
             known = self._known
-            np.fmax(values, _LOWEST, out=known)
+            np.fmax(values, _MIN_FEATURE, out=known)
             looked = self._seen - self._passed
-            self._ring[looked % RECENT] = values
+            self._ring[looked % RECENT_INPUTS] = values
             if confidence is not None and confidence[0] in self.reference.confidence:
                 known = self._values
-                known[-1] = confidence[1] if abs(confidence[1]) < _MOST_ODDS else _LOWEST
+                known[-1] = confidence[1] if abs(confidence[1]) < _MAX_LOG_ODDS else _MIN_FEATURE
                 if confidence[0] != self._model:
                     self._turn_to(confidence[0])
             # Most is staked early, but never all of it: whenever the change comes, something is left to bet.
-            stake = 1 / ((looked + 2) * math.log(looked + 2) ** 2 * _STAKES)
+            stake = 1 / ((looked + 2) * math.log(looked + 2) ** 2 * _STAKE_SUM)
             self._reserve -= stake
             self._seen += 1
             before = self._total + stake * len(known)
@@ -195,7 +196,11 @@ class Monitor:
         """
         with self._lock:
             looked = self._seen - self._passed
-            held = self._ring[:looked] if looked < RECENT else np.roll(self._ring, -(looked % RECENT), 0)
+            held = (
+                self._ring[:looked]
+                if looked < RECENT_INPUTS
+                else np.roll(self._ring, -(looked % RECENT_INPUTS), 0)
+            )
             return held[np.isfinite(held).all(axis=1)]
 
     def status(self) -> DriftStatus:
@@ -213,7 +218,7 @@ class Monitor:
 
     def _evidence(self) -> dict[str, float]:
         """Logarithm of the capital of each row when that of all together was largest."""
-        names = [*self.reference.names, f"confidence {self._model}"[:_LONGEST]]
+        names = [*self.reference.names, f"confidence {self._model}"[:_MAX_NAME_CHARACTERS]]
         return {name: math.log(value) for name, value in zip(names, self._each.tolist(), strict=False)}
 
 
@@ -240,7 +245,7 @@ def evidence(reference: DriftReference | InputReference, names: Sequence[str], v
         return math.inf
     bets = Martingales([(feature.edges, feature.counts) for feature in shared])
     columns = [list(names).index(feature.name) for feature in shared]
-    rows = np.fmax(np.ascontiguousarray(values[:, columns]), _LOWEST)
+    rows = np.fmax(np.ascontiguousarray(values[:, columns]), _MIN_FEATURE)
     total = float(len(shared))
     for i, row in enumerate(rows):
         total = bets.update(row, 0.0 if i else 1.0)

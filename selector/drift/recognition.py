@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from selector.drift.monitor import RECENT, DriftStatus, evidence
+from selector.drift.monitor import RECENT_INPUTS, DriftStatus, evidence
 from zoo.releases.release import BundleRelease
 
 # Inputs after an alarm before anything is told: older ones may be of the environment before, and fewer do not
 # tell environments apart that differ little.
-LEAST = 64
-CLOSE = math.log(10)  # evidence that does not tell two variants apart
+MIN_INPUTS_AFTER_ALARM = 64
+MAX_EVIDENCE_GAP = math.log(10)  # evidence that does not tell two variants apart
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def likenesses(status: DriftStatus, variants: Iterable[BundleRelease]) -> tuple[
     status
         Of the variant that answers.
     """
-    if min(status.since, len(status.recent)) < LEAST:
+    if min(status.since, len(status.recent)) < MIN_INPUTS_AFTER_ALARM:
         return ()
     recent = np.asarray(status.recent[-status.since :], np.float32)
     found = []
@@ -76,7 +76,7 @@ def recognised(
     close = [
         one.release
         for one in found
-        if one.log_evidence <= found[0].log_evidence + CLOSE and one.release.name != active
+        if one.log_evidence <= found[0].log_evidence + MAX_EVIDENCE_GAP and one.release.name != active
     ]
     return min(close, key=lambda one: (-accuracy(one), -one.version, one.name), default=None)
 
@@ -84,5 +84,5 @@ def recognised(
 def _is_back(status: DriftStatus, active: BundleRelease) -> bool:
     assert active.drift is not None
     recent = np.asarray(status.recent, np.float32)
-    enough = min(status.since, len(recent)) >= RECENT
+    enough = min(status.since, len(recent)) >= RECENT_INPUTS
     return enough and evidence(active.drift, status.names, recent) < 0

@@ -7,19 +7,19 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from zoo.releases.input_reference import MOST_FEATURES
+from zoo.releases.input_reference import MAX_FEATURES
 from zoo.releases.input_reference import DriftFeature as DriftFeature
 from zoo.types import Name, Positive, Sha256, check_relative
 
-MOST_CONFIDENCES = 64
+MAX_CONFIDENCES = 64
 
 
 class DriftReference(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What inputs are held against, and the graph ``image`` → ``features`` float32 ``[N, F]``."""
 
     alpha: Annotated[float, Meta(ge=1e-12, lt=1)]  # probability of ever raising a false alarm
-    features: Annotated[tuple[DriftFeature, ...], Meta(min_length=1, max_length=MOST_FEATURES)]
-    confidence: Annotated[dict[Name, DriftFeature], Meta(max_length=MOST_CONFIDENCES)]  # model → log-odds
+    features: Annotated[tuple[DriftFeature, ...], Meta(min_length=1, max_length=MAX_FEATURES)]
+    confidence: Annotated[dict[Name, DriftFeature], Meta(max_length=MAX_CONFIDENCES)]  # model → log-odds
     file: str
     sha256: Sha256
     size_bytes: Positive

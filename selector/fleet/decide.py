@@ -10,7 +10,7 @@ import msgspec
 
 from selector.fleet.groups import Rule
 from selector.fleet.tally import GroupDemand
-from selector.worth.best_set import Task, worth
+from selector.worth.best_set import TaskWorth, worth
 from zoo.errors import ModelNotFoundError
 from zoo.releases.release import SCHEMA_VERSION, Assignment, Index
 
@@ -28,7 +28,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     gain_before: float = 0.0
 
 
-def decide(demand: GroupDemand, tasks: Sequence[Task], index: Index, rule: Rule) -> Decision:
+def decide(demand: GroupDemand, tasks: Sequence[TaskWorth], index: Index, rule: Rule) -> Decision:
     """Choose the models that gain most within the budget of a group.
 
     A change has to gain more than `rule` says and than what chance explains: the mean of n answers, each of
@@ -103,7 +103,9 @@ def decide(demand: GroupDemand, tasks: Sequence[Task], index: Index, rule: Rule)
     )
 
 
-def by_importance(models: Collection[str], tasks: Sequence[Task], demand: GroupDemand) -> tuple[str, ...]:
+def by_importance(
+    models: Collection[str], tasks: Sequence[TaskWorth], demand: GroupDemand
+) -> tuple[str, ...]:
     """Models so that the first ones gain most, whatever the number that a device can hold.
 
     Among equals the one that was missed most comes first.
@@ -178,7 +180,7 @@ def _next(
     )
 
 
-def _gain(tasks: Sequence[Task], models: Collection[str], bundles: Collection[str]) -> float:
+def _gain(tasks: Sequence[TaskWorth], models: Collection[str], bundles: Collection[str]) -> float:
     """Of an answer, on average over the tasks."""
     total = sum(task.answers for task in tasks)
     earned = sum(task.answers * task.gain(models) for task in tasks if task.name in bundles)

@@ -9,16 +9,16 @@ from selector.answering.recent import Answered, Question
 from selector.bundle.bundle import SCHEMA_VERSION, Bundle
 from selector.fleet.tally import BundleDemand, GroupDemand
 from selector.policies.constraint import Constraint
-from selector.worth.best_set import Task
-from selector.worth.value import task_of
+from selector.worth.best_set import TaskWorth
+from selector.worth.value import task_worth
 from zoo.files import decode_record
 from zoo.releases.catalogue import read_blob
 from zoo.releases.release import Index
 
-MOST_ANSWERS = 1000  # that stand for all answers of a group
+MAX_REPRESENTATIVE_ANSWERS = 1000  # that stand for all answers of a group
 
 
-def tasks_for(root: str | Path, index: Index, demand: GroupDemand) -> list[Task]:
+def tasks_for(root: str | Path, index: Index, demand: GroupDemand) -> list[TaskWorth]:
     """A task for every published bundle that devices of the group have or were asked for.
 
     How often which constraint was asked is what the group reports; what it gains, what the bundle's certify
@@ -37,7 +37,7 @@ def tasks_for(root: str | Path, index: Index, demand: GroupDemand) -> list[Task]
         content = read_blob(root, index.bundles[name].record)
         bundle = decode_record(content, Bundle, name=f"bundle {name!r}", schema_version=SCHEMA_VERSION)
         weight = float(max(asked.window, 1))  # an installed bundle that is not asked keeps a little weight
-        tasks.append(task_of(bundle, list(_answers(asked)), name=name, known=known, weight=weight))
+        tasks.append(task_worth(bundle, list(_answers(asked)), name=name, known=known, weight=weight))
     return tasks
 
 
@@ -50,7 +50,7 @@ def _answers(demand: BundleDemand) -> Iterator[Answered]:
             wanted = Constraint(kind=asked.kind, level=asked.level)
         except ValueError:  # a device may say anything
             continue
-        for _ in range(max(1, round(MOST_ANSWERS * asked.answers / total))):
+        for _ in range(max(1, round(MAX_REPRESENTATIVE_ANSWERS * asked.answers / total))):
             number += 1
             yield Answered(
                 number=number,

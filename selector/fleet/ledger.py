@@ -19,7 +19,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from selector.fleet.tally import MOST_DEVICES, Received, Tally
+from selector.fleet.tally import MAX_DEVICES, Received, Tally
 from selector.telemetry.report import MAX_REPORT_BYTES, Report
 from zoo.errors import SchemaVersionError, ServiceError, StoreLockedError
 from zoo.files import decode_record
@@ -31,7 +31,7 @@ FILE = "reports.sqlite"
 APPLICATION_ID = 0x5A4F4F53  # "ZOOS", in the head of the file
 MAX_RECEIVED_BYTES = MAX_REPORT_BYTES + 256
 BUSY_S = 30.0  # for a transaction of another process
-MOST_WAITING = 10_000
+MAX_WAITING_REPORTS = 10_000
 
 OLD_FILE = "reports.jsonl"
 OLD_SCHEMA_VERSION = 1
@@ -73,7 +73,7 @@ class Ledger:
         When a newer zooselect wrote it.
     """
 
-    def __init__(self, folder: str | Path, *, most_devices: int = MOST_DEVICES) -> None:
+    def __init__(self, folder: str | Path, *, most_devices: int = MAX_DEVICES) -> None:
         self.path = Path(folder) / FILE
         self._most_devices = most_devices
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -162,7 +162,7 @@ class Commit:
     Reports that arrive while the disk is busy are synced together, with the next ones.
     """
 
-    def __init__(self, ledger: Ledger, *, most_waiting: int = MOST_WAITING) -> None:
+    def __init__(self, ledger: Ledger, *, most_waiting: int = MAX_WAITING_REPORTS) -> None:
         self._ledger = ledger
         self._most_waiting = most_waiting
         self._waiting: list[tuple[Received, asyncio.Future[bool]]] = []
@@ -220,9 +220,9 @@ def read_tally(folder: str | Path) -> Tally:
     if path.exists():
         with _errors_about(path), contextlib.closing(_connect(path, "ro")) as database:
             if not _is_fresh(database, path):
-                return _load(database, MOST_DEVICES)[0]
+                return _load(database, MAX_DEVICES)[0]
     old = path.with_name(OLD_FILE)
-    return _read_old(old, MOST_DEVICES)[0] if old.exists() else Tally()
+    return _read_old(old, MAX_DEVICES)[0] if old.exists() else Tally()
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

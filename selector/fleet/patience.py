@@ -12,10 +12,10 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-ARRIVE_S = 20.0  # for a whole request, from the connection or its first byte on
-STALL_S = 30.0  # for a full buffer to be read
-MOST_CONNECTIONS = 4096
-FULL = MOST_CONNECTIONS - 96  # from here on whoever has been quiet for longest has to go
+REQUEST_TIMEOUT_S = 20.0  # for a whole request, from the connection or its first byte on
+WRITE_TIMEOUT_S = 30.0  # for a full buffer to be read
+MAX_CONNECTIONS = 4096
+EVICTION_CONNECTIONS = MAX_CONNECTIONS - 96  # from here on whoever has been quiet for longest has to go
 
 _COMING = (h11.IDLE, h11.SEND_BODY)
 
@@ -33,7 +33,7 @@ class PatientProtocol(H11Protocol):
         super().connection_made(transport)
         self._arriving: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
-        if len(self.connections) > FULL:
+        if len(self.connections) > EVICTION_CONNECTIONS:
             for one in self.quiet:
                 one.transport.abort()
                 del self.quiet[one]
@@ -58,7 +58,7 @@ class PatientProtocol(H11Protocol):
     def pause_writing(self) -> None:
         """The client does not read."""
         super().pause_writing()
-        self._stalled = self._stalled or self.loop.call_later(STALL_S, self.transport.abort)
+        self._stalled = self._stalled or self.loop.call_later(WRITE_TIMEOUT_S, self.transport.abort)
 
     def resume_writing(self) -> None:
         """It does again."""
@@ -73,7 +73,7 @@ class PatientProtocol(H11Protocol):
 
     def _await_request(self) -> None:
         if self._arriving is None:
-            self._arriving = self.loop.call_later(ARRIVE_S, self.transport.abort)
+            self._arriving = self.loop.call_later(REQUEST_TIMEOUT_S, self.transport.abort)
 
 
 def _stopped(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:

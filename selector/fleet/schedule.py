@@ -1,4 +1,4 @@
-"""The keeper: what the service does now and then, beside answering."""
+"""The schedule: what the service does now and then, beside answering."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import msgspec
 from selector.fleet.decide import Decision, decide
 from selector.fleet.groups import read_groups
 from selector.fleet.tally import GroupDemand, Tally
-from selector.worth.best_set import Task
+from selector.worth.best_set import TaskWorth
 from zoo.errors import ServiceError, ZooError
 from zoo.releases.catalogue import index_from_folder
 from zoo.releases.release import Assignment, Index
 
 log = logging.getLogger("zooselect.serve")
 
-Tasks = Callable[[Index, GroupDemand], Sequence[Task]]
+Tasks = Callable[[Index, GroupDemand], Sequence[TaskWorth]]
 Sign = Callable[[Sequence[Assignment], Sequence[str]], object]
 
 

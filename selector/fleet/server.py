@@ -12,11 +12,11 @@ from collections.abc import Iterator
 import uvicorn
 from starlette.applications import Starlette
 
-from selector.fleet.patience import MOST_CONNECTIONS, PatientProtocol
+from selector.fleet.patience import MAX_CONNECTIONS, PatientProtocol
 from zoo.errors import ServiceError
 
 MAX_HEAD_BYTES = 16 * 1024
-START_S = 30.0
+START_TIMEOUT_S = 30.0
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -58,10 +58,12 @@ def serving(app: Starlette, host: str = "127.0.0.1", port: int = 0) -> Iterator[
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     try:
-        deadline = time.monotonic() + START_S
+        deadline = time.monotonic() + START_TIMEOUT_S
         while not server.started:
             if not thread.is_alive() or time.monotonic() > deadline:
-                raise ServiceError(f"expected the service to start within {START_S:g} s; see its log.")
+                raise ServiceError(
+                    f"expected the service to start within {START_TIMEOUT_S:g} s; see its log."
+                )
             time.sleep(0.005)
         yield address_of(listening)
     finally:
@@ -82,7 +84,7 @@ def _server(app: Starlette) -> uvicorn.Server:
         proxy_headers=False,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=10,
-        limit_concurrency=MOST_CONNECTIONS,
+        limit_concurrency=MAX_CONNECTIONS,
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         backlog=2048,
     )
@@ -91,7 +93,7 @@ def _server(app: Starlette) -> uvicorn.Server:
 
 def _allow_connections() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 2 * MOST_CONNECTIONS
+    wanted = 2 * MAX_CONNECTIONS
     if soft != resource.RLIM_INFINITY and soft < wanted:
         most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         with contextlib.suppress(ValueError, OSError):

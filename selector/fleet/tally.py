@@ -15,8 +15,10 @@ from selector.telemetry.demand import AskedDemand
 from selector.telemetry.report import Report
 from zoo.types import Name
 
-MOST_DEVICES = 10_000  # of a group
-MOST_KINDS = 64  # kinds of question of a group that are told apart; the rarer ones count in the totals
+MAX_DEVICES = 10_000  # of a group
+MAX_QUESTION_KINDS = (
+    64  # kinds of question of a group that are told apart; the rarer ones count in the totals
+)
 MOST_NAMES, MOST_VERSIONS = 256, 16  # whose versions are told, the most frequent ones
 
 
@@ -77,7 +79,7 @@ class Tally:
         Of a group. Beyond them the device that was unheard of for longest is forgotten.
     """
 
-    def __init__(self, *, most_devices: int = MOST_DEVICES) -> None:
+    def __init__(self, *, most_devices: int = MAX_DEVICES) -> None:
         self._most_devices = most_devices
         self._groups: dict[str, _Group] = {}
         self._lock = threading.Lock()
@@ -189,7 +191,7 @@ def _bundle(name: str, reports: Iterable[Report]) -> BundleDemand:
         asked=tuple(
             replace(question, answers=count, unmet=lacking[question])
             for question, count in sorted(answers.items(), key=lambda one: (-one[1], str(one[0])))[
-                :MOST_KINDS
+                :MAX_QUESTION_KINDS
             ]
         ),
         alarms=alarms,

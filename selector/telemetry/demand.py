@@ -13,7 +13,9 @@ from msgspec import Meta
 from zoo.types import Name, NonNegative, Positive
 
 SCHEMA_VERSION = 1
-MOST_ASKED = 16  # kinds of question that are told apart; the rarer ones are counted only in the totals
+MAX_QUESTION_KINDS = (
+    16  # kinds of question that are told apart; the rarer ones are counted only in the totals
+)
 
 Finite = Annotated[float, Meta(ge=-1e12, le=1e12)]
 
@@ -50,7 +52,7 @@ class Demand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     shortfall: Annotated[float, Meta(ge=0, le=1)] = (
         0.0  # of the probability of being right, mean of the unmet
     )
-    asked: Annotated[tuple[AskedDemand, ...], Meta(max_length=MOST_ASKED)] = ()  # most frequent first
+    asked: Annotated[tuple[AskedDemand, ...], Meta(max_length=MAX_QUESTION_KINDS)] = ()  # most frequent first
 
     def __post_init__(self) -> None:
         if not self.unmet <= self.window <= self.answers or self.uncertified > self.window:

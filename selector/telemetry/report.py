@@ -14,11 +14,11 @@ from zoo.types import Label, Name, Positive
 
 SCHEMA_VERSION = 1
 MAX_REPORT_BYTES = 16 * 1024
-MOST_WINDOW = 4096  # answers that one device may speak for, so that none outvotes its group
-MOST_NUMBERS = 16  # of the drift of one bundle
-MOST_COUNT = 2**53  # what every JSON reader keeps exactly
+MAX_WINDOW_ANSWERS = 4096  # answers that one device may speak for, so that none outvotes its group
+MAX_DRIFT_NUMBERS = 16  # of the drift of one bundle
+MAX_COUNT = 2**53  # what every JSON reader keeps exactly
 
-Count = Annotated[int, Meta(ge=0, le=MOST_COUNT)]
+Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
 DeviceId = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$(?!\n)", description="32 hexadecimal digits")]
 
 
@@ -26,7 +26,7 @@ class Held(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """A model or a bundle that is installed."""
 
     name: Name
-    version: Annotated[int, Meta(ge=1, le=MOST_COUNT)]
+    version: Annotated[int, Meta(ge=1, le=MAX_COUNT)]
 
 
 class DriftNumber(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -41,7 +41,7 @@ class Drift(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """The measures of one bundle."""
 
     bundle: Name
-    numbers: Annotated[tuple[DriftNumber, ...], Meta(max_length=MOST_NUMBERS)]
+    numbers: Annotated[tuple[DriftNumber, ...], Meta(max_length=MAX_DRIFT_NUMBERS)]
 
 
 class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -49,7 +49,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     schema_version: Positive
     device: DeviceId  # at random, chosen by the device; says nothing about it
-    sequence: Annotated[int, Meta(ge=1, le=MOST_COUNT)]  # counts up with every report of the device
+    sequence: Annotated[int, Meta(ge=1, le=MAX_COUNT)]  # counts up with every report of the device
     group: Name
     models: Annotated[tuple[Held, ...], Meta(max_length=64)] = ()
     bundles: Annotated[tuple[Held, ...], Meta(max_length=16)] = ()
@@ -66,9 +66,9 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         for field in ("demand", "drift"):
             _distinct(field, [one.bundle for one in getattr(self, field)])
         for demand in self.demand:
-            if demand.window > MOST_WINDOW or demand.answers > MOST_COUNT:
+            if demand.window > MAX_WINDOW_ANSWERS or demand.answers > MAX_COUNT:
                 raise ValueError(
-                    f"demand: expected the latest {MOST_WINDOW} answers at most, got {demand.window}"
+                    f"demand: expected the latest {MAX_WINDOW_ANSWERS} answers at most, got {demand.window}"
                 )
             if sum(asked.answers for asked in demand.asked) > demand.window:
                 raise ValueError(f"demand: expected at most {demand.window} answers in asked, as in window")

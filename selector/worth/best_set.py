@@ -13,8 +13,8 @@ from zoo.errors import ModelNotFoundError
 from zoo.releases.release import Index
 from zoo.types import Name, NonNegative
 
-MOST_MODELS = 12  # up to so many models and so many tasks, every set is tried
-MOST_TASKS = 4
+MAX_EXHAUSTIVE_MODELS = 12  # up to so many models and so many tasks, every set is tried
+MAX_EXHAUSTIVE_TASKS = 4
 
 Gain = Annotated[float, Meta(ge=0, le=1e9)]
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -28,7 +28,7 @@ class Way(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     unserved: Share = 0.0  # share of the answers that it cannot serve; the best single model gives them
 
 
-class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class TaskWorth(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What the models of one bundle gain. A device follows the first way whose models are all installed."""
 
     name: Name  # of the bundle
@@ -68,13 +68,13 @@ class Worth(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 def worth(
-    tasks: Sequence[Task],
+    tasks: Sequence[TaskWorth],
     index: Index,
     *,
     budget_bytes: int,
     held: Mapping[str, int] | None = None,
     price_per_mb: float = 0.0,
-    most_models: int = MOST_MODELS,
+    most_models: int = MAX_EXHAUSTIVE_MODELS,
 ) -> Worth:
     """Choose models within a byte budget, so that answers gain most.
 
@@ -102,7 +102,7 @@ def worth(
         When `index` lacks a task's bundle.
     """
     choice = _Choice(tasks, index, budget_bytes, held or {}, price_per_mb)
-    if len(choice.models) <= most_models and len(tasks) <= MOST_TASKS:
+    if len(choice.models) <= most_models and len(tasks) <= MAX_EXHAUSTIVE_TASKS:
         best = min(filter(choice.fits, range(1 << len(choice.items))), key=choice.rank, default=0)
         bound = choice.gain(best)
     else:
@@ -124,7 +124,7 @@ class _Choice:
 
     def __init__(
         self,
-        tasks: Sequence[Task],
+        tasks: Sequence[TaskWorth],
         index: Index,
         budget_bytes: int,
         held: Mapping[str, int],
@@ -209,7 +209,7 @@ class _Choice:
 class _Bits:
     """A task whose models are bits."""
 
-    def __init__(self, task: Task, models: Sequence[str], bundle: int) -> None:
+    def __init__(self, task: TaskWorth, models: Sequence[str], bundle: int) -> None:
         bit = {name: 1 << i for i, name in enumerate(models)}
         self.bundle = bundle
         self._answers = task.answers

@@ -16,7 +16,7 @@ from selector.bundle.bundle import Bundle, valid_certificates
 from selector.bundle.certificate import Certificate, covering
 from selector.policies.input import InputPolicy
 from selector.policies.policy import Policy
-from selector.telemetry.demand import MOST_ASKED, SCHEMA_VERSION, AskedDemand, Demand
+from selector.telemetry.demand import MAX_QUESTION_KINDS, SCHEMA_VERSION, AskedDemand, Demand
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def demand_of(
                 answers=count,
                 unmet=unmet[question],
             )
-            for question, count in asked.most_common(MOST_ASKED)
+            for question, count in asked.most_common(MAX_QUESTION_KINDS)
         ),
     )
 

@@ -14,12 +14,12 @@ from selector.bundle.certificate import covering
 from selector.policies.input import InputPolicy
 from selector.policies.policy import Policy
 from selector.policies.rules import next_action
-from selector.worth.best_set import Task, Way
+from selector.worth.best_set import TaskWorth, Way
 
-MIN_ROWS = 64  # inputs with scores; with fewer, the certify samples tell more
+MIN_SCORED_INPUTS = 64  # inputs with scores; with fewer, the certify samples tell more
 
 
-def task_of(
+def task_worth(
     bundle: Bundle,
     answers: Sequence[Answered] = (),
     *,
@@ -27,7 +27,7 @@ def task_of(
     costs: DeviceCosts | None = None,
     known: Mapping[str, float] | None = None,
     weight: float = 1.0,
-) -> Task:
+) -> TaskWorth:
     """The ways in which the bundle answers, and what an answer of each gains.
 
     A certified answer gains 1. On top of it comes what its constraint leaves to be gained: where accuracy is
@@ -74,7 +74,7 @@ def task_of(
             gain += share * (1.0 + (accuracy if question.constraint.on_time else max(saved, 0.0)))
         ways.append(Way(models=policy.models, gain=gain, unserved=min(unserved, 1.0)))
     singles = {model: recent.accuracy(model) or accuracies.get(model, 0.0) for model in bundle.by_accuracy}
-    return Task(name=name, ways=tuple(ways), singles=singles, answers=weight)
+    return TaskWorth(name=name, ways=tuple(ways), singles=singles, answers=weight)
 
 
 class _Inputs:
@@ -92,7 +92,7 @@ class _Inputs:
             if answer.scores is not None and len(answer.scores) == len(self._order)
         ]
         self._scores: NDArray[np.float64] | None = None
-        if alike and inputs and len(rows) >= MIN_ROWS:
+        if alike and inputs and len(rows) >= MIN_SCORED_INPUTS:
             self._scores = np.asarray(rows, np.float64).clip(0.0, 1.0)
 
     def accuracy(self, model: str) -> float | None:

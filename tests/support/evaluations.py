@@ -16,7 +16,7 @@ from training.evaluation.records import (
     wilson_interval,
 )
 from training.reports.page import render
-from training.search.comparisons import Comparison, StorageRow
+from training.search.comparisons import CandidateComparison, StorageRow
 
 
 def method(name: str, kind: Any, accuracy: float, mean_ms: float, **more: Any) -> MethodRow:
@@ -66,7 +66,7 @@ EVALUATION = Evaluation(
     times={"zooselect": [0.1, 0.1, 0.4, 0.1], "full": [1.2, 1.3, 1.1]},
     guarantee=[GuaranteeRow(100, 200, 2, None, 0), GuaranteeRow(1000, 200, 9, 1.25, 200)],
     comparisons=[
-        Comparison(
+        CandidateComparison(
             kind="probe",
             label="probe, committee",
             models=("tiny", "full"),

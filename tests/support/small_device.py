@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from selector.device.device import Device
-from selector.device.reconciler import MIN_ANSWERS
+from selector.device.reconciler import MIN_ANSWERS_TO_FETCH
 from tests.support.small_models import plain_image
 
 
@@ -18,6 +18,6 @@ def until(claim: Callable[[], bool], seconds: float = 100.0) -> None:
         time.sleep(0.002)
 
 
-def ask(device: Device, count: int = MIN_ANSWERS) -> None:
+def ask(device: Device, count: int = MIN_ANSWERS_TO_FETCH) -> None:
     for i in range(count):
         device.predict(plain_image(("red", "green", "blue")[i % 3]))

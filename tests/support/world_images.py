@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from selector import Selector
 from selector.policies.input import InputPolicy
 from selector.telemetry.demand import Demand
-from selector.worth.best_set import Task
+from selector.worth.best_set import TaskWorth
 from selector.worth.missed import demand_of
-from selector.worth.value import task_of
+from selector.worth.value import task_worth
 from zoo.files import encode_record
 
 if TYPE_CHECKING:
@@ -62,9 +62,9 @@ def recent_demand(selector: Selector) -> Demand:
     )
 
 
-def recent_task(selector: Selector) -> Task:
+def recent_task(selector: Selector) -> TaskWorth:
     """What sets of a selector's models are worth for what was asked of it lately."""
-    return task_of(selector.bundle, selector._view.recent.answers(), name="b", costs=selector._view.costs)
+    return task_worth(selector.bundle, selector._view.recent.answers(), name="b", costs=selector._view.costs)
 
 
 def expected_gain(selector: Selector, models: Iterable[str]) -> float:

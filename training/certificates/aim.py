@@ -12,20 +12,20 @@ from numpy.typing import NDArray
 from scipy.stats import binom, norm
 
 from selector.policies.constraint import Constraint
-from training.certificates.certify import TAIL
+from training.certificates.certify import P95_SHARE
 from training.policies.frontier import Simulated
 from zoo.errors import DataError
 
 # Of hundreds of candidates some look good by luck, with few samples above all. As in the one-standard-error
 # rule of Breiman et al. (1984), a gain counts as far as it exceeds so many of its standard errors.
-CAUTION = 1.5
-NOISE = 0.005  # of an accuracy: where nothing is good enough, less than this is not paid for
+STANDARD_ERRORS_DISCOUNTED = 1.5
+ACCURACY_NOISE = 0.005  # of an accuracy: where nothing is good enough, less than this is not paid for
 # What certify samples show varies, and so does what frontiers show. They are compared at the middles of
 # equally likely parts of both, in standard deviations. Many parts of the former, or a policy that fails to be
 # certified once in twenty times would seem as good as one that never does; few of the latter, only so that
 # one lucky point does not decide.
-LUCK: tuple[float, ...] = tuple(float(norm.ppf((part + 0.5) / 40)) for part in range(40))
-SMOOTHING: tuple[float, ...] = tuple(float(norm.ppf(0.1 + 0.2 * part)) for part in range(5))
+CERTIFY_QUANTILES: tuple[float, ...] = tuple(float(norm.ppf((part + 0.5) / 40)) for part in range(40))
+SMOOTHING_QUANTILES: tuple[float, ...] = tuple(float(norm.ppf(0.1 + 0.2 * part)) for part in range(5))
 
 
 @lru_cache(maxsize=1000)
@@ -64,7 +64,7 @@ class Aim:
             return point.accuracy - accuracy_to_certify(level, self.samples, delta=self.delta)
         if self.constraint.kind == "p95_ms":
             kept = float((point.cost_ms <= level * (1 + 1e-9)).mean())
-            return kept - accuracy_to_certify(TAIL, self.samples, delta=self.delta)
+            return kept - accuracy_to_certify(P95_SHARE, self.samples, delta=self.delta)
         if self.constraint.kind == "max_drop":
             lead = point.right.astype(np.float64) - self.reference
             return float(lead.mean()) + level - self._margin(float(lead.std()))
@@ -84,7 +84,7 @@ class Aim:
         best = self.best(frontier)
         if best is not None:
             return best
-        enough = max(self.slack(point) for point in frontier) - NOISE
+        enough = max(self.slack(point) for point in frontier) - ACCURACY_NOISE
         return min(
             (point for point in frontier if self.slack(point) >= enough), key=lambda point: point.mean_ms
         )
@@ -95,17 +95,25 @@ class Aim:
             enough = [point for point in frontier if self.slack(point) >= 0]
             if not enough:
                 return (0.0, max(self.slack(p) for p in frontier))
-            return max((1.0, point.accuracy - CAUTION * point.doubt, -point.mean_ms) for point in enough)
-        slacks = np.array([self.slack(point) - CAUTION * point.doubt for point in frontier])
+            return max(
+                (1.0, point.accuracy - STANDARD_ERRORS_DISCOUNTED * point.doubt, -point.mean_ms)
+                for point in enough
+            )
+        slacks = np.array(
+            [self.slack(point) - STANDARD_ERRORS_DISCOUNTED * point.doubt for point in frontier]
+        )
         costs = np.array([point.mean_ms for point in frontier])
-        luck = np.add.outer(self._spread(frontier) * np.array(LUCK), NOISE / 2 * np.array(SMOOTHING)).ravel()
+        luck = np.add.outer(
+            self._spread(frontier) * np.array(CERTIFY_QUANTILES),
+            ACCURACY_NOISE / 2 * np.array(SMOOTHING_QUANTILES),
+        ).ravel()
         by_slack = np.argsort(-slacks)
         cheapest = np.minimum.accumulate(costs[by_slack])
         reaching = np.searchsorted(-slacks[by_slack], luck, side="right")  # points with a slack >= -luck
         if not reaching.any():
             # a lead within the noise is not worth any time
-            near = costs[slacks >= slacks.max() - NOISE].min()
-            return (0.0, 100 * round(slacks.max() / NOISE) - float(np.log(near)))
+            near = costs[slacks >= slacks.max() - ACCURACY_NOISE].min()
+            return (0.0, 100 * round(slacks.max() / ACCURACY_NOISE) - float(np.log(near)))
         expected = np.where(reaching > 0, cheapest[reaching - 1], self.failure_ms).mean()
         return (1.0 if slacks.max() >= 0 else 0.5, -float(np.log(expected)))
 

@@ -24,8 +24,8 @@ from zoo.errors import DataError
 
 LEVELS: tuple[float, ...] = tuple(round(0.5 + 0.005 * i, 3) for i in range(100))
 DROPS: tuple[float, ...] = (0.0, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05)
-BUDGETS = 16  # time budgets that are certified between the cheapest and the dearest way of answering
-TAIL = 0.95  # share of the answers that keep a p95 budget
+TIME_BUDGETS = 16  # time budgets that are certified between the cheapest and the dearest way of answering
+P95_SHARE = 0.95  # share of the answers that keep a p95 budget
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Tests:
             return paired(self._better[i], self._worse[i], self.samples, level)
         if constraint.kind == "p95_ms":
             within = self.frontier[i].cost_ms <= level * (1 + 1e-9)
-            return binomial(int(within.sum()), self.samples, TAIL)
+            return binomial(int(within.sum()), self.samples, P95_SHARE)
         return self._costs(i).p_value(level)
 
     def _costs_of(self, i: int) -> Costs:
@@ -132,7 +132,7 @@ def usual_constraints(costs_ms: Sequence[float], extra: Constraint | None = None
     low, high = min(costs_ms), max(costs_ms)
     levels = [Constraint(kind="precision", level=level) for level in LEVELS]
     levels += [Constraint(kind="max_drop", level=level) for level in DROPS]
-    budgets = np.geomspace(low, high, BUDGETS + 1)[1:] if high > low else [high]
+    budgets = np.geomspace(low, high, TIME_BUDGETS + 1)[1:] if high > low else [high]
     levels += [Constraint(kind="mean_ms", level=float(level)) for level in budgets]
     levels += [Constraint(kind="p95_ms", level=level) for level in sorted(set(costs_ms))]
     if extra is not None and extra not in levels:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtrc, betainc, betaincinv, gammaln
 
-NUISANCE = 0.002  # probability that the share of disagreements lies above the bound that is used
-_POINTS = 5  # the tail grows with the share, so the interval's upper end decides
+NUISANCE_PROBABILITY = 0.002  # probability that the share of disagreements lies above the bound that is used
+_INTERVAL_POINTS = 5  # the tail grows with the share, so the interval's upper end decides
 
 
 def binomial(right: int, samples: int, share: float) -> float:
@@ -34,7 +34,7 @@ def paired(better: int, worse: int, samples: int, drop: float) -> float:
         return 1.0  # not even the samples themselves are good enough
     shares = _shares(better + worse, samples, drop)
     tails = (_tail(better - worse, samples, float(share), drop) for share in shares)
-    return min(1.0, max(tails, default=1.0 - (drop > 0)) + NUISANCE)
+    return min(1.0, max(tails, default=1.0 - (drop > 0)) + NUISANCE_PROBABILITY)
 
 
 def paired_at_most(better: int, worse: int, samples: int, drop: float) -> float:
@@ -49,15 +49,19 @@ def paired_at_most(better: int, worse: int, samples: int, drop: float) -> float:
     root = np.sqrt((lead * same) ** 2 + 4 * (samples**2 - lead**2) * up * down)
     tilt = (lead * same + root) / (2 * (samples - lead) * up)
     logs = samples * np.log(same + up * tilt + down / tilt) - lead * np.log(tilt)
-    return float(min(1.0, np.exp(min(0.0, float(logs.max()))) + NUISANCE))
+    return float(min(1.0, np.exp(min(0.0, float(logs.max()))) + NUISANCE_PROBABILITY))
 
 
 def _shares(differ: int, samples: int, drop: float) -> NDArray[np.float64]:
     """Shares of disagreements to try; none where that many rule out a difference of `drop`."""
-    high = 1.0 if differ == samples else float(betaincinv(differ + 1, samples - differ, 1 - NUISANCE / 2))
-    low = 0.0 if differ == 0 else float(betaincinv(differ, samples - differ + 1, NUISANCE / 2))
+    high = (
+        1.0
+        if differ == samples
+        else float(betaincinv(differ + 1, samples - differ, 1 - NUISANCE_PROBABILITY / 2))
+    )
+    low = 0.0 if differ == 0 else float(betaincinv(differ, samples - differ + 1, NUISANCE_PROBABILITY / 2))
     low = max(low, abs(drop))  # a difference of `drop` needs at least that share
-    return np.linspace(low, high, _POINTS) if high >= low else np.empty(0)
+    return np.linspace(low, high, _INTERVAL_POINTS) if high >= low else np.empty(0)
 
 
 class Costs:

@@ -79,7 +79,7 @@ def adapt(
         bool, typer.Option("--keep", help="Add the child even where it is not better than its parent.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a model of the same name.")] = False,
-    device: TorchDeviceOption = "auto",
+    torch_device: TorchDeviceOption = "auto",
     name: NameOption = None,
     environments: EnvironmentsOption = "",
     skip_bad: SkipBadOption = False,
@@ -116,7 +116,7 @@ def adapt(
         images=images,
         epochs=epochs,
         flip=flip,
-        device=device,
+        torch_device=torch_device,
         allow_missing=allow_missing,
         keep=keep,
         force=force,

@@ -9,7 +9,7 @@ import typer
 
 from selector.commands.options import START_PANEL, JsonOption, OutOption, SeedOption, names_in
 
-UNKNOWN = "rotation"
+UNKNOWN_ENVIRONMENT = "rotation"
 
 
 def scenario(
@@ -20,7 +20,7 @@ def scenario(
     ] = "clear,dark,blur,clear",
     unknown: Annotated[
         str, typer.Option(help="An environment at the end that nobody has a specialist for; '' for none.")
-    ] = UNKNOWN,
+    ] = UNKNOWN_ENVIRONMENT,
     inputs: Annotated[int, typer.Option(min=10, help="Inputs in each environment.")] = 400,
     budget: Annotated[
         float | None,

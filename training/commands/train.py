@@ -35,7 +35,7 @@ def train(
         ),
     ] = 0.4,
     epochs: EpochsOption = None,
-    device: TorchDeviceOption = "auto",
+    torch_device: TorchDeviceOption = "auto",
     force: Annotated[bool, typer.Option("--force", help="Train again what the zoo holds already.")] = False,
     skip_bad: SkipBadOption = False,
     seed: SeedOption = 0,
@@ -60,7 +60,7 @@ def train(
         share=share,
         seed=seed,
         epochs=epochs,
-        device=device,
+        torch_device=torch_device,
         force=force,
         progress=not as_json,
     )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from training.search.comparisons import Comparison, StorageRow
+from training.search.comparisons import CandidateComparison, StorageRow
 from zoo.errors import DataError
 
 Kind = Literal["single", "ours", "oracle", "peer"]
@@ -86,7 +86,9 @@ class Evaluation:
     gain: tuple[float, float] | None = None
     times: Mapping[str, Sequence[float]] = field(default_factory=dict)  # method → ms of single calls
     guarantee: Sequence[GuaranteeRow] = ()  # by growing number of samples
-    comparisons: Sequence[Comparison] = ()  # what cross-validation says of each kind of policy, best first
+    comparisons: Sequence[
+        CandidateComparison
+    ] = ()  # what cross-validation says of each kind of policy, best first
     storage: Sequence[StorageRow] = ()  # the best models by budget of bytes, smallest first
 
     @property

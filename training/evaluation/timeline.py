@@ -49,7 +49,7 @@ class Phase(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     before: float | None  # accuracy until the specialist answered, or of all inputs where there is none
     after: float | None  # accuracy from then on
     own: float | None  # the specialist's own accuracy on the inputs of `after`
-    late: float | None  # accuracy from input LATE of the phase on
+    late: float | None  # accuracy from input LATE_INPUT of the phase on
     own_late: float | None
     certified: float  # share of the answers
 
@@ -71,7 +71,7 @@ class Timeline(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     seconds: float
 
 
-LATE = 300
+LATE_INPUT = 300
 
 
 def phase_of(
@@ -116,15 +116,25 @@ def phase_of(
         before=_mean(right[:cut]),
         after=_mean(right[cut:]),
         own=_mean(judged[cut:]) if known else None,
-        late=_mean(right[LATE:]),
-        own_late=_mean(judged[LATE:]) if known else None,
+        late=_mean(right[LATE_INPUT:]),
+        own_late=_mean(judged[LATE_INPUT:]) if known else None,
         certified=float(np.mean([answer.certified for answer in answers])),
     )
 
 
 def timeline_table(timeline: Timeline) -> str:
     """The phases as a plain-text table."""
-    heads = ["phase", "alarm", "switch", "MB moved", "before", "after", "its own", f"from {LATE}", "its own"]
+    heads = [
+        "phase",
+        "alarm",
+        "switch",
+        "MB moved",
+        "before",
+        "after",
+        "its own",
+        f"from {LATE_INPUT}",
+        "its own",
+    ]
     rows = [
         [
             phase.environment,

@@ -18,7 +18,7 @@ from selector.policies.constraint import Constraint
 from selector.policies.rules import softmax
 from training.data.images import LabelledImages
 from zoo.models.card import match_classes
-from zoo.models.latency import BURST, Latency, summarise, time_interleaved
+from zoo.models.latency import RUNS_IN_A_ROW, Latency, summarise, time_interleaved
 from zoo.models.model import Model
 
 
@@ -90,7 +90,7 @@ def run_wall_clock(
         images,
         runs=len(images) * rounds,
         warm_up=min(20, len(images)),
-        burst=BURST,
+        burst=RUNS_IN_A_ROW,
         seed=seed,
         progress=progress,
     )

@@ -14,9 +14,9 @@ from training.features.features import FEATURES, NAMES, feature_graph
 from training.features.scout import Scout
 from zoo.models.model import open_session
 
-RUNS = 150
+TIMED_RUNS = 150
 _WARM_UP = 20
-_LEAST_US = 0.05  # a feature costs at least its column of the last matrix product
+_MIN_FEATURE_US = 0.05  # a feature costs at least its column of the last matrix product
 _SCOUT = "scout"
 
 
@@ -51,7 +51,7 @@ class FeatureCosts:
             for stage in needed:
                 users[stage] = users.get(stage, 0) + 1
         return [
-            _LEAST_US + sum(self.stage_us.get(stage, 0.0) / users[stage] for stage in needed)
+            _MIN_FEATURE_US + sum(self.stage_us.get(stage, 0.0) / users[stage] for stage in needed)
             for needed in stages
         ]
 
@@ -67,12 +67,14 @@ def measure_costs(grid: int, *, scout: Scout | None = None) -> FeatureCosts:
     return FeatureCosts(
         grid,
         {**pool.alone_us, **dict.fromkeys(scout.names, alone)},
-        {**pool.stage_us, _SCOUT: max(_LEAST_US, more)},
+        {**pool.stage_us, _SCOUT: max(_MIN_FEATURE_US, more)},
         scout,
     )
 
 
-def graph_cost_us(names: Sequence[str], *, grid: int, scout: Scout | None = None, runs: int = RUNS) -> float:
+def graph_cost_us(
+    names: Sequence[str], *, grid: int, scout: Scout | None = None, runs: int = TIMED_RUNS
+) -> float:
     """Microseconds of one image through the graph of `names`, one thread; the lower quartile of `runs`.
 
     The image is 32×32 for grids up to 32 and 224×224 for finer ones. The quartile, not the median: what other
@@ -98,10 +100,10 @@ def feature_stages(name: str) -> frozenset[str]:
 @cache
 def _pool_costs(grid: int) -> FeatureCosts:
     alone = {name: graph_cost_us((name,), grid=grid) for name in NAMES}
-    whole = graph_cost_us(NAMES, grid=grid, runs=4 * RUNS)
+    whole = graph_cost_us(NAMES, grid=grid, runs=4 * TIMED_RUNS)
     stages = {}
     for stage in sorted({stage for name in NAMES for stage in feature_stages(name)}):
         rest = [name for name in NAMES if stage not in feature_stages(name)]
-        without = graph_cost_us(rest, grid=grid, runs=2 * RUNS) if rest else 0.0
-        stages[stage] = max(_LEAST_US, whole - without)
+        without = graph_cost_us(rest, grid=grid, runs=2 * TIMED_RUNS) if rest else 0.0
+        stages[stage] = max(_MIN_FEATURE_US, whole - without)
     return FeatureCosts(grid, alone, stages)

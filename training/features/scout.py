@@ -30,10 +30,10 @@ from zoo.models.model import open_session
 
 PREFIX = "scout_"
 CHANNELS = (24, 32)
-CELLS = 8  # patches per axis of the first layer
+PATCHES_PER_AXIS = 8  # patches per axis of the first layer
 FOLDS = 3
 MAX_ROWS = 8000  # rows that one scout learns from
-PASSES = 48_000  # samples shown in training, repetitions counted: a bound on the time
+SAMPLES_SHOWN = 48_000  # samples shown in training, repetitions counted: a bound on the time
 MAX_EPOCHS = 40
 _BATCH = 64
 _RATE, _DECAY = 5e-3, 1e-2
@@ -69,7 +69,7 @@ class Scout:
 
     def append_to(self, operators: OperatorList, pixels: str) -> str:
         """Append the network; `pixels` is a value float32 ``[N, 1, grid, 3 * grid]``. Log-odds ``[N, M]``."""
-        g, size = operators, self.grid // CELLS
+        g, size = operators, self.grid // PATCHES_PER_AXIS
         w = {name: g.constant(value, name=f"{PREFIX}{name}") for name, value in self.weights.items()}
         value = g.add("Conv", pixels, w["patch"], w["patch_bias"], strides=[size, 3 * size])
         value = g.add(
@@ -191,7 +191,7 @@ def out_of_fold(
 class _Network(nn.Module):
     def __init__(self, grid: int, right: NDArray[np.bool_]) -> None:
         super().__init__()
-        self.size = grid // CELLS
+        self.size = grid // PATCHES_PER_AXIS
         self.patch = nn.Conv2d(3, CHANNELS[0], self.size, self.size)
         self.middle = nn.Conv2d(*CHANNELS, 3, 2, 1)
         self.last = nn.Linear(CHANNELS[1], right.shape[1])
@@ -223,7 +223,7 @@ class _Network(nn.Module):
 
 def _train(network: nn.Module, images: Tensor, right: Tensor) -> None:
     count = len(images)
-    epochs = max(1, min(MAX_EPOCHS, PASSES // count))
+    epochs = max(1, min(MAX_EPOCHS, SAMPLES_SHOWN // count))
     starts = [*range(0, max(1, count - _BATCH + 1), _BATCH), count]
     optimizer = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=epochs * (len(starts) - 1))

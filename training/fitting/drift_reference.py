@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from selector.drift.reference import MOST_CONFIDENCES, DriftReference
+from selector.drift.reference import MAX_CONFIDENCES, DriftReference
 from training.data.splits import CERTIFY, FIT, TUNE
 from training.features.features import feature_graph
 from training.features.operators import IR_VERSION
@@ -66,7 +66,7 @@ def drift_fit(outcomes: Outcomes, *, grid: int, alpha: float = ALPHA) -> DriftFi
         ),
         confidence={
             model: drift_feature(model, odds[:, j], odds_counted[:, j])
-            for j, model in enumerate(outcomes.models[:MOST_CONFIDENCES])
+            for j, model in enumerate(outcomes.models[:MAX_CONFIDENCES])
         },
         file=f"drift-{digest[:12]}.onnx",
         sha256=digest,

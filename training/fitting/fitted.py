@@ -20,9 +20,9 @@ from training.policies.cascade import FittedCascade
 from training.policies.input import FittedInputPolicy
 from training.policies.lookahead import FittedLookahead
 from training.policies.staged import FittedStaged
-from training.search.comparisons import Comparison, StorageRow
+from training.search.comparisons import CandidateComparison, StorageRow
 from training.search.input_fit import PixelsOf
-from training.search.plans import GRAPHS
+from training.search.plans import GRAPHS_FOLDER
 from zoo.errors import DataError
 from zoo.files import encode_record, read_record, read_verified, write_atomic
 from zoo.types import Positive, Sha256
@@ -58,7 +58,7 @@ class FitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     scores: SelectorGraph | None  # features → scores, for simulation on stored features
     grid: Positive
     delta: float
-    comparisons: tuple[Comparison, ...]  # best first
+    comparisons: tuple[CandidateComparison, ...]  # best first
     storage: tuple[StorageRow, ...]  # smallest first
     features: tuple[FeatureRecord, ...]
     gain: tuple[float, float] | None  # frontier quality over no features: mean, standard error
@@ -136,7 +136,7 @@ def save_fit(fitted: Fitted, folder: str | Path) -> None:
 
 def remove_others(folder: Path, named: set[str]) -> None:
     """Remove graphs from a folder that nothing there names any more."""
-    kinds = ("selector", "scores", "scout", "drift", f"{GRAPHS}/stage")
+    kinds = ("selector", "scores", "scout", "drift", f"{GRAPHS_FOLDER}/stage")
     for pattern in (f"{kind}-*.onnx" for kind in kinds):
         for path in folder.glob(pattern):
             if path.relative_to(folder).as_posix() not in named:

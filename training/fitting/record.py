@@ -15,7 +15,7 @@ from training.fitting.options import FitOptions
 from training.outcomes.outcomes import Outcomes
 from training.policies.base import FittedPolicy
 from training.search.candidates import Situation
-from training.search.comparisons import Comparison, StorageRow
+from training.search.comparisons import CandidateComparison, StorageRow
 from training.search.input_fit import InputFit
 from zoo.files import sha256_bytes
 from zoo.models.latency import LatencyTable
@@ -43,7 +43,7 @@ class Found:
     agree_with: str | None  # the model that says what is right, without labels
     situation: Situation
     policies: tuple[FittedPolicy, ...]  # best first
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[CandidateComparison, ...]
     storage: tuple[StorageRow, ...]
     input_fit: InputFit | None  # features and estimator, whether a policy uses them or not
 

@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 
 from training.data.images import LabelledImages
-from training.networks.adaptation_images import MOST_IMAGES, Examples, gather, learned_part, right_answers
+from training.networks.adaptation_images import MAX_IMAGES, Examples, gather, learned_part, right_answers
 from training.networks.distill import training_size
 from training.networks.loop import Recipe, train
 from zoo.convert.add import add_int8
@@ -26,12 +26,12 @@ from zoo.models.card import Adapted, Changed, ModelCard
 from zoo.models.zoo import Zoo, add_again
 from zoo.types import Name
 
-VIEWS = 20_000  # images shown in all epochs together, unless the epochs are given
-MOST_EPOCHS = 30
+IMAGES_SHOWN = 20_000  # images shown in all epochs together, unless the epochs are given
+MAX_EPOCHS = 30
 CALIBRATION_IMAGES = 256
 TRIAL_IMAGES = 1_024  # on which it is tried whether statistics of the images help
-LEAST_GAIN = 0.02  # more right answers, as a share of these images, that count as help
-SURE = 0.05  # largest p-value of "it is no better than its parent"
+MIN_GAIN_SHARE = 0.02  # more right answers, as a share of these images, that count as help
+MAX_P_VALUE = 0.05  # largest p-value of "it is no better than its parent"
 
 # Few parameters and a good start: no smoothing, no decay, which would pull scales to zero.
 RECIPE = Recipe(lr=1e-2, weight_decay=0.0, label_smoothing=0.0)
@@ -69,12 +69,12 @@ def adapt(
     what: Sequence[Changed] | None = None,
     share: float | None = None,
     seed: int | None = None,
-    images: int = MOST_IMAGES,
+    images: int = MAX_IMAGES,
     recipe: Recipe | None = None,
     epochs: int | None = None,
     flip: bool = False,
     statistics: bool | None = None,
-    device: str = "auto",
+    torch_device: str = "auto",
     allow_missing: bool = False,
     keep: bool = False,
     force: bool = False,
@@ -157,7 +157,7 @@ def adapt(
     recipe = recipe or _recipe(len(known.learn), epochs=epochs, flip=flip)
     module = TorchGraph(content, name=parent, learned=learned, statistics=followed, signed=found.scales)
     check_torch_graph(content, module, card.resolution, name=parent)
-    _learn(module, known, pixels, recipe, device, progress, name)
+    _learn(module, known, pixels, recipe, torch_device, progress, name)
     child = exchange(content, {key: module.tensor(key) for key in (*learned, *followed)})
     check_torch_graph(child, module, card.resolution, name=name)
     apart = difference(content, child)
@@ -197,7 +197,7 @@ def adapt(
         difference=apart,
         missing=known.missing,
     )
-    if judged.p_value > SURE and not keep:
+    if judged.p_value > MAX_P_VALUE and not keep:
         return judged
     return replace(judged, card=add_again(zoo, new, child), kept=True)
 
@@ -222,7 +222,7 @@ def add_adapted_int8(zoo: Zoo, child: str, data: LabelledImages, *, progress: bo
 
 
 def _recipe(images: int, *, epochs: int | None, flip: bool) -> Recipe:
-    usual = int(np.clip(round(VIEWS / images), 1, MOST_EPOCHS))
+    usual = int(np.clip(round(IMAGES_SHOWN / images), 1, MAX_EPOCHS))
     return replace(RECIPE, epochs=usual if epochs is None else epochs, flip=flip)
 
 
@@ -231,7 +231,7 @@ def _learn(
     known: Examples,
     pixels: NDArray[np.uint8],
     recipe: Recipe,
-    device: str,
+    torch_device: str,
     progress: bool,
     name: str,
 ) -> None:
@@ -245,7 +245,7 @@ def _learn(
         preprocessing=None,
         recipe=recipe,
         teacher_logits=logits[:, present] if known.missing and logits is not None else logits,
-        device=device,
+        torch_device=torch_device,
         seed=known.part.seed,
         progress=progress,
         name=name,
@@ -267,7 +267,7 @@ def _better_with_batches(
             for batch in np.array_split(rows, max(1, len(rows) // RECIPE.batch_size)):
                 said = module.train(with_batches)(torch.from_numpy(pixels[batch])).argmax(1).numpy()
                 right[with_batches] += int((said == labels[batch]).sum())
-    return right[True] > right[False] + LEAST_GAIN * len(rows)
+    return right[True] > right[False] + MIN_GAIN_SHARE * len(rows)
 
 
 class _Among(nn.Module):

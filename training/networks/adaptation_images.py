@@ -16,10 +16,10 @@ from zoo.models.card import ModelCard, TrainedOn, match_classes
 from zoo.models.model import Model
 from zoo.models.zoo import Zoo
 
-LEAST_IMAGES = 100  # fewer cannot show that a child is better than its parent
-MOST_IMAGES = 20_000  # that are learned from, unless told otherwise
-HELD_OUT = 0.2  # of the images, which decide whether the child is better
-MOST_HELD_OUT = 2_000
+MIN_IMAGES = 100  # fewer cannot show that a child is better than its parent
+MAX_IMAGES = 20_000  # that are learned from, unless told otherwise
+HELD_OUT_SHARE = 0.2  # of the images, which decide whether the child is better
+MAX_HELD_OUT_IMAGES = 2_000
 
 
 @dataclass(frozen=True)
@@ -78,18 +78,20 @@ def learned_part(data: LabelledImages, part: TrainedOn, images: int) -> tuple[La
     DataError
         When there are too few.
     """
-    dealt = Splits(seed=part.seed, train=part.share, fit=1 - HELD_OUT, tune=HELD_OUT, certify=0.0, test=0.0)
+    dealt = Splits(
+        seed=part.seed, train=part.share, fit=1 - HELD_OUT_SHARE, tune=HELD_OUT_SHARE, certify=0.0, test=0.0
+    )
     given = np.flatnonzero(dealt.assign(data.groups) == TRAIN)
     judges = replace(dealt, train=0.0).assign([data.groups[i] for i in given]) != FIT
     rng = np.random.default_rng(part.seed)
     learn, held = (
         np.sort(rng.permutation(rows)[:most])
-        for rows, most in ((given[~judges], images), (given[judges], MOST_HELD_OUT))
+        for rows, most in ((given[~judges], images), (given[judges], MAX_HELD_OUT_IMAGES))
     )
-    if len(given) < LEAST_IMAGES or len(learn) < 2 or len(held) < 1:
+    if len(given) < MIN_IMAGES or len(learn) < 2 or len(held) < 1:
         raise DataError(
-            f"expected at least {LEAST_IMAGES} images to adapt a model with, of which {HELD_OUT:.0%} judge "
-            f"it, got {len(given)} ({part.share:.0%} of {len(data)}). "
+            f"expected at least {MIN_IMAGES} images to adapt a model with, {HELD_OUT_SHARE:.0%} of them to "
+            f"judge it, got {len(given)} ({part.share:.0%} of {len(data)}). "
             "Give more images, or use more of them with --share 1."
         )
     return data.subset(learn), data.subset(held)

@@ -56,7 +56,7 @@ def distill(
     seed: int | None = None,
     recipe: Recipe | None = None,
     epochs: int | None = None,
-    device: str = "auto",
+    torch_device: str = "auto",
     force: bool = False,
     progress: bool = True,
 ) -> ModelCard:
@@ -112,7 +112,7 @@ def distill(
         seed=seed or 0,
         recipe=recipe,
         epochs=epochs,
-        device=device,
+        torch_device=torch_device,
         force=force,
         progress=progress,
     )
@@ -129,7 +129,7 @@ def fit_and_add(
     seed: int,
     recipe: Recipe | None,
     epochs: int | None,
-    device: str,
+    torch_device: str,
     force: bool,
     progress: bool,
 ) -> ModelCard:
@@ -156,7 +156,7 @@ def fit_and_add(
         preprocessing=preprocessing,
         recipe=recipe,
         teacher_logits=logits,
-        device=device,
+        torch_device=torch_device,
         seed=seed,
         progress=progress,
         name=name,

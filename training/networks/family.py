@@ -22,7 +22,7 @@ def train_family(
     share: float = TRAIN_SHARE,
     seed: int = 0,
     epochs: int | None = None,
-    device: str = "auto",
+    torch_device: str = "auto",
     force: bool = False,
     progress: bool = True,
 ) -> tuple[ModelCard, ...]:
@@ -45,7 +45,7 @@ def train_family(
         Of the split, the first weights and the order of the images.
     epochs
         Passes over the images for every size; by default what suits each size and the number of images.
-    device
+    torch_device
         ``cpu``, ``cuda``, … or ``auto``.
     force
         Train again what the zoo holds already.
@@ -80,7 +80,7 @@ def train_family(
             seed=seed,
             recipe=None,
             epochs=epochs,
-            device=device,
+            torch_device=torch_device,
             force=force,
             progress=progress,
         )

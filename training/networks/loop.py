@@ -84,7 +84,7 @@ def train(
     preprocessing: Preprocessing | None,
     recipe: Recipe | None = None,
     teacher_logits: NDArray[np.float32] | None = None,
-    device: str = "auto",
+    torch_device: str = "auto",
     seed: int = 0,
     progress: bool = True,
     name: str = "model",
@@ -109,7 +109,7 @@ def train(
     teacher_logits
         float32 ``[n, C]`` of a better model on the same images: knowledge distillation (Hinton, Vinyals and
         Dean, "Distilling the knowledge in a neural network", 2015).
-    device
+    torch_device
         ``cpu``, ``cuda``, … or ``auto``: CUDA where there is one.
     progress
         Show a bar with loss and accuracy per epoch.
@@ -135,18 +135,18 @@ def train(
             f"training {name!r}: expected the teacher's logits for {len(images)} images, "
             f"got {len(teacher_logits)}. Run the teacher over the same images."
         )
-    where = torch.device(pick_device(device))
+    where = torch.device(pick_torch_device(torch_device))
     with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
         torch.manual_seed(seed)
         _run(module, images, targets, preprocessing, recipe, teacher_logits, where, progress, name)
     module.to("cpu").eval()
 
 
-def pick_device(device: str) -> str:
+def pick_torch_device(torch_device: str) -> str:
     """The device that ``auto`` stands for on this machine; other names are returned as they are."""
-    if device == "auto":
+    if torch_device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    return device
+    return torch_device
 
 
 def _run(

@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 
-NEVER = 2.0  # a threshold above every probability: the most conservative choice
+UNREACHABLE_THRESHOLD = 2.0  # a threshold above every probability: the most conservative choice
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Simulated:
 def threshold_grid(probabilities: Floats, *, count: int = 200) -> Floats:
     """Thresholds in descending order: above everything, then quantiles of the probabilities, then 0."""
     levels = np.quantile(probabilities, np.linspace(1, 0, count))
-    return np.unique(np.concatenate([[NEVER], levels, [0.0]]))[::-1]
+    return np.unique(np.concatenate([[UNREACHABLE_THRESHOLD], levels, [0.0]]))[::-1]
 
 
 def cascade_thresholds(probabilities: Floats, *, count: int = 200) -> Floats:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-STEPS = 25
+MAX_NEWTON_STEPS = 25
 
 
 def fit_logistic(
@@ -87,7 +87,7 @@ def _fit_one(
     truth = target.astype(np.float64)
     odds = design @ weights
     loss = _loss(odds, truth, ridge, weights)
-    for _ in range(STEPS):
+    for _ in range(MAX_NEWTON_STEPS):
         probability = sigmoid(odds)
         gradient = design.T @ (probability - truth) + ridge * weights
         # only the direction depends on the curvature, so single precision does

@@ -15,7 +15,7 @@ from training.policies.cascade import ConfidenceChain
 from training.policies.frontier import Floats, Simulated
 from training.policies.platt import platt
 from training.policies.staged import follow, staged_thresholds
-from training.policies.steps import Step
+from training.policies.steps import PlanState
 
 
 class Lookahead:
@@ -62,11 +62,11 @@ class FittedLookahead(ConfidenceChain):
     policy: LookaheadPolicy
 
     @cached_property
-    def steps(self) -> tuple[Step, ...]:
+    def steps(self) -> tuple[PlanState, ...]:
         """The states of the chain."""
         chain = self.models
         return tuple(
-            Step(
+            PlanState(
                 chain[: i + 1],
                 tuple(chain[i + 1 : i + 2 + more] for more in range(len(stage.costs_ms))),
                 stage.costs_ms,

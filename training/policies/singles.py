@@ -12,7 +12,7 @@ from training.outcomes.outcomes import Outcomes
 from training.policies.frontier import Floats, Simulated
 
 
-class SingleModels:
+class SingleModelHull:
     """The upper hull of the costs and accuracies of single models, sample by sample.
 
     Parameters

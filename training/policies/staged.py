@@ -100,7 +100,7 @@ class FittedStaged(FittedPolicy):
         }
 
 
-class Step(Protocol):
+class StateLike(Protocol):
     """What :func:`follow` needs to know of a state."""
 
     @property
@@ -111,19 +111,19 @@ class Step(Protocol):
     def costs_ms(self) -> tuple[float, ...]: ...
 
 
-def branches(state: Step) -> bool:
+def branches(state: StateLike) -> bool:
     """Whether the state can go on to more than one model."""
     return len({action[0] for action in state.actions}) > 1
 
 
-def follow(states: Sequence[Step], scores: Sequence[Floats], threshold: float, rule: Rule) -> Indices:
+def follow(states: Sequence[StateLike], scores: Sequence[Floats], threshold: float, rule: Rule) -> Indices:
     """The state ``[n]`` in which each sample stops; see :func:`follow_all`."""
     stopped: Indices = follow_all(states, scores, [threshold], rule)[0].astype(np.intp)
     return stopped
 
 
 def follow_all(
-    states: Sequence[Step], scores: Sequence[Floats], thresholds: Sequence[float] | Floats, rule: Rule
+    states: Sequence[StateLike], scores: Sequence[Floats], thresholds: Sequence[float] | Floats, rule: Rule
 ) -> NDArray[np.int8]:
     """The state ``[T, n]`` in which each sample stops at each of T thresholds.
 
@@ -186,7 +186,7 @@ def _picks(columns: Floats, costs: Sequence[float], levels: Floats, rule: Rule) 
 
 
 def staged_thresholds(
-    states: Sequence[Step], scores: Sequence[Floats], rule: Rule, *, count: int = 200
+    states: Sequence[StateLike], scores: Sequence[Floats], rule: Rule, *, count: int = 200
 ) -> Floats:
     """Thresholds of a staged policy, most conservative first: quantiles of where choices change."""
     if rule == "threshold":

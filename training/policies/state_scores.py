@@ -26,10 +26,10 @@ from zoo.models.zoo import Zoo
 
 Floats = NDArray[np.float64]
 
-MOST_CLASSES = 100  # beyond, single classes are too rare in the samples to be worth a weight
+MAX_CLASSES = 100  # beyond, single classes are too rare in the samples to be worth a weight
 OPSET = 20
-UNDISTURBED = 0.25  # quantile of times that other programs on the machine hardly touch
-_FLOOR = 1e-4  # of a probability, before its logarithm
+UNDISTURBED_QUANTILE = 0.25  # quantile of times that other programs on the machine hardly touch
+_MIN_PROBABILITY = 1e-4  # of a probability, before its logarithm
 _TINY = 1e-12
 
 
@@ -112,9 +112,9 @@ def statistics(logits: NDArray[np.floating], *, committee: bool) -> Floats:
     parts = [(np.log(best + _TINY) - np.log(others.sum(axis=1) + _TINY))[:, np.newaxis]]
     if logits.shape[1] > 1:
         each = softmax(logits.reshape(-1, logits.shape[2])).reshape(logits.shape)
-        parts.append(np.log(each[rows, :, top] + _FLOOR))
-    if answer.shape[1] <= MOST_CLASSES:
-        parts += [np.log(answer + _FLOOR), top[:, np.newaxis] == np.arange(answer.shape[1])]
+        parts.append(np.log(each[rows, :, top] + _MIN_PROBABILITY))
+    if answer.shape[1] <= MAX_CLASSES:
+        parts += [np.log(answer + _MIN_PROBABILITY), top[:, np.newaxis] == np.arange(answer.shape[1])]
     return np.concatenate(parts, axis=1)
 
 
@@ -146,7 +146,7 @@ def decision_costs_ms(zoo: Zoo, table: LatencyTable, classes: int, *, runs: int 
         [rng.integers(0, 256, (1, *table.image, 3), dtype=np.uint8) for _ in range(8)],
         runs=runs,
     )
-    quick = {name: float(np.quantile(some, UNDISTURBED)) for name, some in times.items()}
+    quick = {name: float(np.quantile(some, UNDISTURBED_QUANTILE)) for name, some in times.items()}
     scale = table.models[cheapest].latency.p50_ms / quick["model"]
     return quick["stage"] * scale, quick["confidence"] * scale
 
@@ -161,7 +161,7 @@ def _graph(stage: StageEstimator) -> bytes:
     nodes: list[onnx.NodeProto] = []
     constants: dict[str, NDArray[np.generic]] = {
         "tiny": np.array(_TINY, np.float32),
-        "floor": np.array(_FLOOR, np.float32),
+        "floor": np.array(_MIN_PROBABILITY, np.float32),
         "zero": np.array(0.0, np.float32),
         "classes": np.array([1], np.int64),
     }
@@ -195,7 +195,7 @@ def _graph(stage: StageEstimator) -> bytes:
         constants["classes_each"] = np.array([2], np.int64)
         add("ReduceSum", ["top_each", "classes_each"], "believed", keepdims=0)
         parts.append(add("Log", [add("Add", ["believed", "floor"], "believed_safe")], "log_believed"))
-    if stage.classes <= MOST_CLASSES:
+    if stage.classes <= MAX_CLASSES:
         parts.append(add("Log", [add("Add", ["answer", "floor"], "answer_safe")], "log_answer"))
         parts.append(add("Cast", ["is_top"], "class", to=TensorProto.FLOAT))
     sources = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", stage.models, stage.classes])]

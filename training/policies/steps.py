@@ -8,7 +8,7 @@ Chain = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Step:
+class PlanState:
     """A state of a plan: what has run, and which models may run next."""
 
     ran: Chain

@@ -29,7 +29,9 @@ from training.reports.plots import (
 
 _COLOURS = {"ours": OURS, "oracle": ORACLE}
 _MARKERS = {"oracle": "*", "peer": "D"}
-_FAR = 0.6  # an oracle so many heights above all others does not take their room: it stands at the edge
+_MAX_ORACLE_HEIGHTS = (
+    0.6  # an oracle so many heights above all others does not take their room: it stands at the edge
+)
 _SIZES = {"ours": 9.0, "oracle": 11.0, "single": 7.0}
 _PEERS, _PEERS_NARROW = 4, 2  # so many of the best have their names in the plot
 _SINGLES, _SINGLES_CROWDED = 10, 5
@@ -182,7 +184,10 @@ def _prepare(axes: Axes, evaluation: Evaluation) -> None:
     heights += [accuracy for curve in evaluation.curves for _, accuracy in best_so_far(curve.points)]
     heights += [evaluation.asked_precision or points[0][1]]
     ceiling = max((row.accuracy for row in evaluation.rows if row.kind == "oracle"), default=0.0)
-    if ceiling - max(heights) < _FAR * (max(heights) - min(heights)) or len(evaluation.rows) < 3:
+    if (
+        ceiling - max(heights) < _MAX_ORACLE_HEIGHTS * (max(heights) - min(heights))
+        or len(evaluation.rows) < 3
+    ):
         heights.append(ceiling or heights[0])
     margin = max(0.1 * (max(heights) - min(heights)), 0.01)
     axes.set_ylim(max(0.0, min(heights) - margin), min(1.0 + margin / 3, max(heights) + margin))

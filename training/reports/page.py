@@ -63,7 +63,7 @@ def render(evaluation: Evaluation, path: str | Path) -> None:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class TimeComparison:
     """How the selector's mean time relates to a single model's."""
 
     row: MethodRow
@@ -73,12 +73,12 @@ class Comparison:
     points: float  # accuracy of the selector minus that of the model, in percentage points
 
 
-def verdict(evaluation: Evaluation) -> list[Comparison]:
+def verdict(evaluation: Evaluation) -> list[TimeComparison]:
     """The selector against the reference model, the cheapest single model that is good enough, and others."""
     ours = evaluation.ours
     if ours is None or ours.mean_ms <= 0:
         return []
-    found: list[Comparison] = []
+    found: list[TimeComparison] = []
     pairs = [
         (
             evaluation.reference,
@@ -91,7 +91,7 @@ def verdict(evaluation: Evaluation) -> list[Comparison]:
         if row is not None and row.mean_ms > 0 and all(row is not other.row for other in found):
             ratio = row.mean_ms / ours.mean_ms
             points = (ours.accuracy - row.accuracy) * 100
-            found.append(Comparison(row, what, max(ratio, 1 / ratio), ratio >= 1, points))
+            found.append(TimeComparison(row, what, max(ratio, 1 / ratio), ratio >= 1, points))
     return found
 
 

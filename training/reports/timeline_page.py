@@ -6,7 +6,7 @@ from pathlib import Path
 
 from training.evaluation.timeline import Timeline
 from training.reports.page import page_templates, picture
-from training.reports.timeline_plot import WINDOW, timeline_plot
+from training.reports.timeline_plot import MEAN_WINDOW_INPUTS, timeline_plot
 from zoo.files import write_atomic
 
 
@@ -26,7 +26,7 @@ def render_timeline(timeline: Timeline, path: str | Path) -> None:
         t=timeline,
         key=_key(timeline),
         plot=picture(lambda narrow: timeline_plot(timeline, narrow=narrow)),
-        window=WINDOW,
+        window=MEAN_WINDOW_INPUTS,
     )
     write_atomic(Path(path), page.encode())
 

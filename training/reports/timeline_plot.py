@@ -22,16 +22,16 @@ from training.reports.plots import (
     svg_text,
 )
 
-WINDOW = 50  # inputs of which the plot shows the mean accuracy
-_FEWEST = 10  # of a phase, before it has one
-_BAR = 0.17  # inches of one model
-_LONGEST_NAME = 22
+MEAN_WINDOW_INPUTS = 50  # inputs of which the plot shows the mean accuracy
+_MIN_INPUTS = 10  # of a phase, before it has one
+_BAR_INCHES = 0.17  # inches of one model
+_MAX_NAME_CHARACTERS = 22
 
 
 def timeline_plot(timeline: Timeline, *, narrow: bool = False) -> str:
     """Four panels over the same inputs, as SVG text."""
     bars = spans([answer.installed for answer in timeline.answers])
-    heights = [2.0, 1.2, 1.2, 0.25 + _BAR * len(bars)]
+    heights = [2.0, 1.2, 1.2, 0.25 + _BAR_INCHES * len(bars)]
     with styled():
         figure = Figure(
             figsize=(NARROW if narrow else WIDE, sum(heights) + 1.3), dpi=72, layout="constrained"
@@ -59,10 +59,10 @@ def _accuracy(axes: Axes, timeline: Timeline) -> None:
         x = np.arange(phase.first, phase.first + phase.inputs) + 1
         own = [one for one in timeline.own[part] if one is not None]
         if len(own) == phase.inputs:
-            mean = moving_mean(own, WINDOW)[_FEWEST:]
-            axes.plot(x[_FEWEST:], mean, color=ORACLE, linewidth=1.2, linestyle=(0, (4, 2)))
-        right = moving_mean([answer.right for answer in timeline.answers[part]], WINDOW)
-        axes.plot(x[_FEWEST:], right[_FEWEST:], color=OURS, linewidth=1.6)
+            mean = moving_mean(own, MEAN_WINDOW_INPUTS)[_MIN_INPUTS:]
+            axes.plot(x[_MIN_INPUTS:], mean, color=ORACLE, linewidth=1.2, linestyle=(0, (4, 2)))
+        right = moving_mean([answer.right for answer in timeline.answers[part]], MEAN_WINDOW_INPUTS)
+        axes.plot(x[_MIN_INPUTS:], right[_MIN_INPUTS:], color=OURS, linewidth=1.6)
     axes.axhline(timeline.precision, color=GRID, linewidth=1.0, zorder=0)
     axes.set_ylim(0, 1.04)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 100:.0f} %"))
@@ -97,7 +97,7 @@ def _models(axes: Axes, bars: dict[str, list[tuple[int, int]]], *, narrow: bool)
     for row, (name, parts) in enumerate(bars.items()):
         widths = [(first, end - first) for first, end in parts]
         axes.broken_barh(widths, (row - 0.36, 0.72), facecolors=colours[name], linewidths=0)
-    most = _LONGEST_NAME // 2 if narrow else _LONGEST_NAME
+    most = _MAX_NAME_CHARACTERS // 2 if narrow else _MAX_NAME_CHARACTERS
     labels = [name if len(name) <= most else f"{name[: most - 1]}…" for name in bars]
     axes.set_yticks(range(len(bars)), labels=labels, fontsize=7 if narrow else 8, color=INK)
     axes.set_ylim(len(bars) - 0.4, -0.6)

@@ -34,7 +34,7 @@ TRAIN_SHARE = 0.4
 SIZES = ("tiny", "small", "full")
 SEVERITY = 1.0  # hard enough that the size of a network matters
 CALIBRATION_IMAGES = 200
-PICTURES = 100
+SHOWN_IMAGES = 100
 
 Say = Callable[[str], None]
 
@@ -164,7 +164,7 @@ def _splits(seed: int) -> Splits:
 
 def _pictures(test: LabelledImages, folder: Path) -> None:
     """Some of the test images as files, by class, to try commands on."""
-    for i in range(0, len(test), max(1, len(test) // PICTURES)):
+    for i in range(0, len(test), max(1, len(test) // SHOWN_IMAGES)):
         path = folder / test.classes[test.labels[i]] / f"{i:04d}-{test.environments[i]}.png"
         if not path.exists():
             with atomic_path(path) as temporary:

@@ -16,8 +16,8 @@ from zoo.models.zoo import Zoo
 
 TRAIN_SHARE = 0.4
 EPOCHS = 12  # of adapting digits
-LEARNED = 8_000  # training images of CIFAR-10 that a specialist learns from
-JUDGED = 6_000  # test images of CIFAR-10 that take part
+LEARNING_IMAGES = 8_000  # training images of CIFAR-10 that a specialist learns from
+JUDGED_IMAGES = 6_000  # test images of CIFAR-10 that take part
 DEPTHS = (20,)  # on a CPU, a deeper one takes its time to adapt
 
 
@@ -49,7 +49,7 @@ def cifar10(root: Path, data: Path, weights: Path, *, seed: int) -> tuple[Zoo, M
             add_cifar_resnet(zoo, depth, weights / f"cifar10-resnet{depth}.npz")
     learn = image_folder(unpacked(data, "cifar10-train.zip", "train", root))
     judge = image_folder(unpacked(data, "cifar10-test.zip", "test", root))
-    step = max(1, len(judge) // JUDGED)
+    step = max(1, len(judge) // JUDGED_IMAGES)
     return zoo, Material(
         title="CIFAR-10 whose environment changes",
         parents=tuple(f"resnet{depth}" for depth in DEPTHS),
@@ -60,5 +60,5 @@ def cifar10(root: Path, data: Path, weights: Path, *, seed: int) -> tuple[Zoo, M
         budget_bytes=1_000_000,
         precision=0.75,
         int8=tuple(f"resnet{depth}" for depth in DEPTHS),
-        adapt={"images": LEARNED, "epochs": 1, "flip": True, "share": 1.0},
+        adapt={"images": LEARNING_IMAGES, "epochs": 1, "flip": True, "share": 1.0},
     )

@@ -27,7 +27,7 @@ from selector.fleet.server import serving
 from selector.fleet.signatures import Signatures
 from selector.fleet.tokens import Tokens
 from selector.worth.best_set import worth
-from selector.worth.value import task_of
+from selector.worth.value import task_worth
 from training.evaluation.timeline import Answer, Mark, Phase, Timeline, phase_of
 from training.scenarios.specialists import TASK, Published
 from zoo.errors import DataError
@@ -37,10 +37,10 @@ from zoo.publisher.keys import Keys
 from zoo.publisher.publish import published as published_index
 
 GROUP = "cameras"
-EVERY_S = 5.0  # between two looks of the device at the publisher, unless an alarm wakes it
-EVERY_SERVER_S = 1.0  # the same where a server decides, so that assignments come soon
-SETTLE_S = 60.0  # longest wait for the device to have what it wants before the first change
-LEAD = 0.5  # share of a phase that is left when the server assigns the next specialist
+UPDATE_INTERVAL_S = 5.0  # between two looks of the device at the publisher, unless an alarm wakes it
+SERVED_UPDATE_INTERVAL_S = 1.0  # the same where a server decides, so that assignments come soon
+SETTLE_TIMEOUT_S = 60.0  # longest wait for the device to have what it wants before the first change
+LEAD_SHARE = 0.5  # share of a phase that is left when the server assigns the next specialist
 
 Say = Callable[[str], None]
 
@@ -146,7 +146,7 @@ class _Operator:
             self._published.name(one): read_bundle(self._published.bundles[one]) for one in environments
         }
         known = {name: one.accuracy for name, one in index.models.items() if one.accuracy is not None}
-        tasks = [task_of(bundle, name=name, known=known) for name, bundle in bundles.items()]
+        tasks = [task_worth(bundle, name=name, known=known) for name, bundle in bundles.items()]
         best = worth(tasks, index, budget_bytes=self._budget_bytes)
         names = tuple(bundles)
         rule = Rule(models=best.models, bundles=names)
@@ -203,11 +203,11 @@ class _Run:
     def begin(self, stream: _Stream) -> None:
         """Install the task, and wait until the device has what pays in its first environment."""
         self._count(self.device.install(TASK).bytes_on_wire)
-        self.device.start(every_s=EVERY_SERVER_S if self.settings.server else EVERY_S)
+        self.device.start(every_s=SERVED_UPDATE_INTERVAL_S if self.settings.server else UPDATE_INTERVAL_S)
         for image in stream.images[: max(60, len(stream.images) // 4)]:
             self.device.predict(image, precision=self.settings.precision)
         self.device.selector().reset_drift()
-        patience = time.monotonic() + SETTLE_S
+        patience = time.monotonic() + SETTLE_TIMEOUT_S
         rounds = 0
         while rounds < 2 and time.monotonic() < patience:
             if self.device.last is not self._seen:
@@ -225,7 +225,7 @@ class _Run:
         pushed = not self.settings.server or number + 1 >= len(environments)
         due = time.perf_counter()
         for i, (image, label) in enumerate(zip(stream.images, stream.labels, strict=True)):
-            if not pushed and i >= (1 - LEAD) * len(stream.images):
+            if not pushed and i >= (1 - LEAD_SHARE) * len(stream.images):
                 pushed = True
                 ahead = [name for name in environments[: number + 2] if name in self.published.bundles]
                 self._mark("push", self.operator.assign(tuple(dict.fromkeys(ahead[-2:]))))

@@ -27,7 +27,7 @@ from training.policies.frontier import (
 )
 from training.policies.input import input_frontier
 from training.policies.lookahead import FittedLookahead, Lookahead
-from training.policies.singles import SingleModels
+from training.policies.singles import SingleModelHull
 from training.search.input_fit import InputFit
 from training.search.plans import (
     MAX_MODELS,
@@ -76,9 +76,9 @@ class Situation:
         return Lookahead(self.outcomes, self.costs, self.confidence_ms)
 
     @cached_property
-    def singles(self) -> SingleModels:
+    def singles(self) -> SingleModelHull:
         """What can be had without a selector."""
-        return SingleModels(self.outcomes, self.costs)
+        return SingleModelHull(self.outcomes, self.costs)
 
     def outline(self, frontier: Sequence[Simulated]) -> list[Simulated]:
         """The points that no other beats, with their doubt; in few bytes, as candidates are many."""

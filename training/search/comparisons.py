@@ -25,7 +25,9 @@ def within_bytes(candidates: list[Candidate], zoo: Zoo, max_bytes: int | None) -
     return small
 
 
-def comparisons(candidates: Sequence[Candidate], chosen: Candidate, aim: Aim) -> tuple[Comparison, ...]:
+def comparisons(
+    candidates: Sequence[Candidate], chosen: Candidate, aim: Aim
+) -> tuple[CandidateComparison, ...]:
     best: dict[str, Candidate] = {}
     for candidate in sorted(candidates, key=lambda item: standing(item, aim), reverse=True):
         best.setdefault(candidate.label, candidate)
@@ -34,7 +36,7 @@ def comparisons(candidates: Sequence[Candidate], chosen: Candidate, aim: Aim) ->
     for candidate in best.values():
         point = aim.nearest(candidate.frontier)
         rows.append(
-            Comparison(
+            CandidateComparison(
                 kind=candidate.kind,
                 label=candidate.label,
                 models=candidate.models,
@@ -75,7 +77,7 @@ def by_storage(candidates: Sequence[Candidate], zoo: Zoo, aim: Aim) -> tuple[Sto
     return tuple(rows)
 
 
-class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class CandidateComparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What cross-validation on the fit and tune samples says of one kind of policy."""
 
     kind: str

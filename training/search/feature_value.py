@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from training.policies.frontier import Floats, Simulated, frontier_quality
 from training.policies.singles import upper_hull
 
-PRICES = 80
+PRICE_STEPS = 80
 _MIXES = 64
 
 
@@ -22,7 +22,7 @@ def price_frontier(scores: Floats, right: NDArray[np.bool_], costs: Floats) -> l
     shows what the scores are worth before such models are left out.
     """
     rows, span = np.arange(len(scores)), float(costs.max() - costs.min()) or 1.0
-    prices = [0.0, *np.geomspace(1e-3, 1e3, PRICES) / span]
+    prices = [0.0, *np.geomspace(1e-3, 1e3, PRICE_STEPS) / span]
     points = []
     for price in prices:
         picks = (scores - price * costs).argmax(axis=1)

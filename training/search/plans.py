@@ -22,7 +22,7 @@ from training.policies.frontier import Floats, Simulated, by_cost, pareto_places
 from training.policies.logistic import fit_logistic, log_odds, sigmoid
 from training.policies.staged import FittedStaged, follow_all, staged_thresholds
 from training.policies.state_scores import StageEstimator, answers, fit_stage, statistics
-from training.policies.steps import Chain, Step
+from training.policies.steps import Chain, PlanState
 from zoo.files import sha256_bytes
 
 MAX_STAGES = 4
@@ -30,7 +30,7 @@ MAX_MODELS = 8  # more are narrowed down to the most useful ones before chains a
 FIT_ROWS = 100_000  # samples that policies are fitted to; no estimator here gains from more
 SEARCH_ROWS = 6000  # samples that they are compared on
 SEARCH_THRESHOLDS = 48
-GRAPHS = "graphs"  # folder of the graphs of states
+GRAPHS_FOLDER = "graphs"  # folder of the graphs of states
 
 RULES: tuple[Rule, ...] = ("threshold", "price")
 
@@ -45,7 +45,7 @@ class StagedPlan:
     committee: bool
     features: tuple[str, ...] = ()
 
-    def steps(self, costs: Mapping[str, float]) -> tuple[Step, ...]:
+    def steps(self, costs: Mapping[str, float]) -> tuple[PlanState, ...]:
         """The states, each after those that lead to it."""
         rans = probe_states(self.chain) if self.probe else chain_states(self.chain)
         steps = []
@@ -54,7 +54,7 @@ class StagedPlan:
             actions: tuple[Chain, ...] = tuple(later[: i + 1] for i in range(len(later)))
             if self.probe:
                 actions = tuple((name,) for name in later) if len(ran) == 1 else ()
-            steps.append(Step(ran, actions, tuple(sum(costs[m] for m in action) for action in actions)))
+            steps.append(PlanState(ran, actions, tuple(sum(costs[m] for m in action) for action in actions)))
         return tuple(steps)
 
 
@@ -95,7 +95,7 @@ class FoldedScores:
             self._right[key] = self.outcomes.right_of(answers(logits, committee=committee))
         return self._right[key]
 
-    def scores(self, step: Step, committee: bool) -> Floats:
+    def scores(self, step: PlanState, committee: bool) -> Floats:
         """Scores ``[n, 1 + A]`` of a state, each from estimators that did not see the sample."""
         ends = [step.ran, *((*step.ran, *action) for action in step.actions)]
         keys = [(step.ran, frozenset(end) if committee else end[-1], committee) for end in ends]
@@ -200,7 +200,7 @@ def fit_plan(
     for step in plan.steps(costs):
         content = _fit_step(step, outcomes, plan.committee, features).to_onnx()
         digest = sha256_bytes(content)
-        file = f"{GRAPHS}/stage-{digest[:12]}.onnx"
+        file = f"{GRAPHS_FOLDER}/stage-{digest[:12]}.onnx"
         graphs[file] = content
         states.append(
             State(
@@ -218,7 +218,9 @@ def fit_plan(
     return FittedStaged(policy, graphs, costs, overhead_ms=overhead_ms, stage_ms=stage_ms)
 
 
-def _fit_step(step: Step, outcomes: Outcomes, committee: bool, features: Floats | None) -> StageEstimator:
+def _fit_step(
+    step: PlanState, outcomes: Outcomes, committee: bool, features: Floats | None
+) -> StageEstimator:
     def right(ran: Chain) -> NDArray[np.bool_]:
         return outcomes.right_of(answers(outcomes.with_models(ran).logits, committee=committee))
 

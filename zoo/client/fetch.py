@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from urllib3 import HTTPConnectionPool
 
 MAX_WORKERS = 16
-LOOK_S = 0.1  # how often progress is told and a stop is asked for
-MEASURABLE_BYTES = 256 * 1024  # below, a rate is that of the round trips
+PROGRESS_INTERVAL_S = 0.1  # how often progress is told and a stop is asked for
+MIN_RATE_SAMPLE_BYTES = 256 * 1024  # below, a rate is that of the round trips
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class Fetcher:
                     self._run(singly, traffic, total, progress, cancel)
             finally:
                 seconds = time.perf_counter() - begin
-                if traffic.bytes_on_wire >= MEASURABLE_BYTES:
+                if traffic.bytes_on_wire >= MIN_RATE_SAMPLE_BYTES:
                     store.measured(traffic.bytes_on_wire / seconds)
         return Fetched(traffic.bytes_on_wire, seconds, traffic.requests, sum(traffic.kept.values()))
 
@@ -177,7 +177,7 @@ class Fetcher:
             left: set[Future[None]] = {threads.submit(transfer.run) for transfer in transfers}
             try:
                 while left:
-                    done, left = wait(left, LOOK_S, FIRST_EXCEPTION)
+                    done, left = wait(left, PROGRESS_INTERVAL_S, FIRST_EXCEPTION)
                     if progress is not None:
                         progress(sum(traffic.there.values()), total)
                     watch.look()

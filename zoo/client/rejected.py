@@ -20,10 +20,10 @@ from zoo.types import Name, Positive, Sha256
 
 SCHEMA_VERSION = 1
 REJECTED_FILE = "rejected.json"
-MOST = 64  # of them; the latest are remembered
-MOST_TEXT = 1000
+MAX_REJECTED = 64  # of them; the latest are remembered
+MAX_REASON_CHARACTERS = 1000
 MAX_BYTES = 2**20
-REMEMBERED_S = 86400.0
+REJECTION_LIFETIME_S = 86400.0
 
 
 class Rejection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -31,14 +31,14 @@ class Rejection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
     release: Sha256  # of the whole record
     name: Name
-    why: Annotated[str, Meta(max_length=MOST_TEXT)]
+    why: Annotated[str, Meta(max_length=MAX_REASON_CHARACTERS)]
     onnxruntime: Annotated[str, Meta(max_length=100)]  # version that it failed with
     at: float  # seconds since 1970
 
 
-class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _RejectedRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     schema_version: Annotated[Positive, Meta(le=SCHEMA_VERSION)]
-    rejections: Annotated[tuple[Rejection, ...], Meta(max_length=MOST)] = ()
+    rejections: Annotated[tuple[Rejection, ...], Meta(max_length=MAX_REJECTED)] = ()
 
 
 class Rejected:
@@ -61,19 +61,21 @@ class Rejected:
         new = Rejection(
             release=_digest(release),
             name=release.name,
-            why=why[:MOST_TEXT],
+            why=why[:MAX_REASON_CHARACTERS],
             onnxruntime=_runtime(),
             at=time.time(),
         )
         # an older one of the same model is of a version that nobody publishes any more
         others = [item for item in self._read() if item.name != release.name and _lately(item)]
-        record = _Record(schema_version=SCHEMA_VERSION, rejections=(*others[-(MOST - 1) :], new))
+        record = _RejectedRecord(
+            schema_version=SCHEMA_VERSION, rejections=(*others[-(MAX_REJECTED - 1) :], new)
+        )
         write_atomic(self.path, encode_record(record))
 
     def _read(self) -> tuple[Rejection, ...]:
         try:
             with self.path.open("rb") as stream:
-                return msgspec.json.decode(stream.read(MAX_BYTES), type=_Record).rejections
+                return msgspec.json.decode(stream.read(MAX_BYTES), type=_RejectedRecord).rejections
         except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return ()
 
@@ -84,7 +86,7 @@ def _digest(release: ModelRelease) -> str:
 
 def _lately(item: Rejection) -> bool:
     passed = time.time() - item.at  # negative when the clock was set back: then it is tried again
-    return math.isfinite(passed) and 0 <= passed < REMEMBERED_S
+    return math.isfinite(passed) and 0 <= passed < REJECTION_LIFETIME_S
 
 
 def _runtime() -> str:

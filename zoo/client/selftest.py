@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from zoo.store.store import Store
 
 TIMEOUT_S = 60.0
-SLACK_BYTES = 256 * 2**20  # allocators reserve more addresses than memory is used
+ADDRESS_SPACE_MARGIN_BYTES = 256 * 2**20  # allocators reserve more addresses than memory is used
 _MEMORY = ("bad_alloc", "MemoryError", "Failed to allocate", "bad allocation")
 
 
@@ -139,7 +139,7 @@ def _said(release: ModelRelease, ended: Ended, memory: int) -> dict[str, Any]:
 
 
 def _memory(release: ModelRelease) -> int:
-    stated = 2 * release.peak_memory_bytes + release.size_bytes + SLACK_BYTES
+    stated = 2 * release.peak_memory_bytes + release.size_bytes + ADDRESS_SPACE_MARGIN_BYTES
     try:
         device = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):

@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, HTTPConnectionPool
 
 CHUNK_BYTES = 65536
-LONGEST_PAUSE_S = 30.0
-LATER = "What is installed goes on answering; try again later."
-REPUBLISH = "Nothing of it was kept. Tell the publisher, or check that this is the right address."
-SIGN_IN = "Perhaps the network wants you to sign in first, or this is not the publisher's address."
+MAX_RETRY_PAUSE_S = 30.0
+LATER_ADVICE = "What is installed goes on answering; try again later."
+REPUBLISH_ADVICE = "Nothing of it was kept. Tell the publisher, or check that this is the right address."
+SIGN_IN_ADVICE = "Perhaps the network wants you to sign in first, or this is not the publisher's address."
 
 
 class Broken(Exception):
     """A try that failed: whether another one can help, and what to do if not."""
 
-    def __init__(self, reason: str, *, advice: str = LATER, again: bool = True) -> None:
+    def __init__(self, reason: str, *, advice: str = LATER_ADVICE, again: bool = True) -> None:
         super().__init__(reason)
         self.reason, self.advice, self.again = reason, advice, again
 
@@ -107,7 +107,7 @@ class Transfer:
                 raise self._error(Broken(self.traffic.why)) from None
             if not broken.again or tried >= self.traffic.tries:
                 raise self._error(broken) from broken
-            pause = min(self.traffic.pause_s * 4 ** (tried - 1), LONGEST_PAUSE_S)
+            pause = min(self.traffic.pause_s * 4 ** (tried - 1), MAX_RETRY_PAUSE_S)
             self.traffic.stopped.wait(
                 pause * random.uniform(0.5, 1)
             )  # devices that failed together spread out
@@ -158,7 +158,7 @@ class Transfer:
                 retries=Retry(connect=0, read=0, redirect=3, status=0, other=0),
             )
         except HostChangedError as error:
-            raise Broken("a redirection to another host", advice=SIGN_IN, again=False) from error
+            raise Broken("a redirection to another host", advice=SIGN_IN_ADVICE, again=False) from error
         except HTTPError as error:
             cause = error.reason if isinstance(error, MaxRetryError) else error
             if isinstance(cause, SSLError):
@@ -185,7 +185,7 @@ class Transfer:
         else:
             again = response.status in (408, 425, 429) or response.status >= 500
             reason = f"status {response.status} {response.reason or ''}".strip()
-            raise Broken(reason, advice=LATER if again else REPUBLISH, again=again)
+            raise Broken(reason, advice=LATER_ADVICE if again else REPUBLISH_ADVICE, again=again)
         coding = response.headers.get("Content-Encoding", "identity").lower()
         if coding != "identity":
             raise Broken(f"content encoded with {coding[:20]}", advice=self._advice(), again=False)
@@ -233,7 +233,7 @@ class Transfer:
         return what if size is None else f"{what} of {size:,} bytes"
 
     def _advice(self) -> str:
-        return SIGN_IN if self.kind == "text/html" else REPUBLISH
+        return SIGN_IN_ADVICE if self.kind == "text/html" else REPUBLISH_ADVICE
 
     def _error(self, broken: Broken) -> FetchError:
         return FetchError(self.blob.sha256, self.url, broken.reason, broken.advice)

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 ROOT_FILE = "first-root.json"  # what the device was given; never replaced
 MAX_EARLY_BYTES = 2**18  # of the timestamp; the framework takes less
-AT_ONCE = 8  # records that are fetched at a time
-CLOCK = (
+PARALLEL_RECORDS = 8  # records that are fetched at a time
+CLOCK_ADVICE = (
     "Check the clock of this device and the connection; if both are right, the publisher has to sign again."
 )
 
@@ -127,7 +127,7 @@ class Trust:
                 updater.refresh()
                 index = self._index(updater, group)
         except ExpiredMetadataError as error:
-            raise TrustError(f"what {self.url} offers has expired: {error}. {CLOCK}") from error
+            raise TrustError(f"what {self.url} offers has expired: {error}. {CLOCK_ADVICE}") from error
         except DownloadError as error:
             raise UnreachableError(
                 f"expected the published metadata at {self.url}/metadata/, got: {_reason(error)}. "
@@ -187,7 +187,7 @@ class Trust:
                 )
             return Path(updater.find_cached_target(target) or updater.download_target(target))
 
-        with ThreadPoolExecutor(AT_ONCE, "records") as threads:
+        with ThreadPoolExecutor(PARALLEL_RECORDS, "records") as threads:
             return {
                 target.path: path for target, path in zip(targets, threads.map(file, targets), strict=True)
             }

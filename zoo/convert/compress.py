@@ -21,7 +21,7 @@ from zoo.models.image import check_image
 from zoo.quiet import quiet
 
 MIN_IMAGES = 8
-MOST_ROUNDED = 0.01  # of a tensor's codes may differ, by one, and still count as the same
+MAX_ROUNDED_SHARE = 0.01  # of a tensor's codes may differ, by one, and still count as the same
 
 
 class _Images(CalibrationDataReader):  # type: ignore[misc]
@@ -141,7 +141,7 @@ def _share_codes(graph: onnx.GraphProto, other: onnx.GraphProto) -> None:
             continue
         codes, shared = (numpy_helper.to_array(one).astype(np.int16) for one in (tensor, same))
         apart = np.abs(codes - shared)
-        if apart.size and apart.max() <= 1 and apart.mean() <= MOST_ROUNDED:
+        if apart.size and apart.max() <= 1 and apart.mean() <= MAX_ROUNDED_SHARE:
             tensor.CopyFrom(same)
 
 

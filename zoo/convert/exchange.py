@@ -16,9 +16,9 @@ from zoo.models.card import Changed
 
 NORMALISATION = ("BatchNormalization", "InstanceNormalization", "LayerNormalization", "GroupNormalization")
 PRODUCTS = ("Gemm", "MatMul")
-WHAT: tuple[Changed, ...] = ("normalisation", "biases", "head")
-SMALL_HEAD = 0.02  # of the weights' bytes; a larger head would make adapted models large to send
-SMALL_HEAD_BYTES = 16384  # or so many bytes, which are little anywhere
+CHANGEABLE_PARTS: tuple[Changed, ...] = ("normalisation", "biases", "head")
+MAX_HEAD_SHARE = 0.02  # of the weights' bytes; a larger head would make adapted models large to send
+MAX_HEAD_BYTES = 16384  # or so many bytes, which are little anywhere
 
 
 class Changeable(NamedTuple):
@@ -97,13 +97,13 @@ def choose_what(found: Changeable, what: Sequence[Changed] | None, *, name: str)
     unknown = [key for key in what or () if not there.get(key)]
     if unknown or what == ():
         raise ModelError(
-            f"model {name!r}: expected to change some of {', '.join(WHAT)}, got "
+            f"model {name!r}: expected to change some of {', '.join(CHANGEABLE_PARTS)}, got "
             f"{', '.join(unknown) or 'none'}; it has {held}. Choose among what it has."
         )
     if what is not None:
-        return tuple(key for key in WHAT if key in what)
+        return tuple(key for key in CHANGEABLE_PARTS if key in what)
     chosen: list[Changed] = ["normalisation"] if found.normalisation else ["biases"] if found.biases else []
-    small = found.head_bytes <= max(SMALL_HEAD_BYTES, SMALL_HEAD * found.total_bytes)
+    small = found.head_bytes <= max(MAX_HEAD_BYTES, MAX_HEAD_SHARE * found.total_bytes)
     if found.head and (small or not chosen):
         chosen.append("head")
     if not chosen:

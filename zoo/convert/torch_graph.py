@@ -17,7 +17,7 @@ from zoo.convert.preprocessing_graph import PREFIX
 from zoo.convert.torch_operators import OPERATORS, UnsupportedError, batch_normalization
 from zoo.errors import ModelError, ParityError
 
-_LEAST = 0.01  # of its size is what an element keeps that keeps its sign
+_MIN_KEPT_SHARE = 0.01  # of its size is what an element keeps that keeps its sign
 
 
 class _Step(NamedTuple):
@@ -119,7 +119,9 @@ class TorchGraph(nn.Module):
             return held
         before: Tensor = getattr(self, f"{self._tensors[key]}_before")
         sign = torch.sign(before)
-        return torch.where(before == 0, held, sign * torch.maximum(sign * held, _LEAST * before.abs()))
+        return torch.where(
+            before == 0, held, sign * torch.maximum(sign * held, _MIN_KEPT_SHARE * before.abs())
+        )
 
     def _keep(self, key: str, value: NDArray[Any], *, learn: bool) -> None:
         self._half = self._half or value.dtype == np.float16

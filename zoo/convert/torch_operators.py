@@ -26,7 +26,7 @@ _TYPES = {
     11: torch.float32,
     16: torch.float32,
 }
-_LEAST_EPSILON = 1e-12  # graphs may have 0, which torch 2.11 refuses; beside a variance this is nothing
+_MIN_EPSILON = 1e-12  # graphs may have 0, which torch 2.11 refuses; beside a variance this is nothing
 _PADDING = {"constant": "constant", "reflect": "reflect", "edge": "replicate"}
 
 K = TypeVar("K")
@@ -43,7 +43,7 @@ def batch_normalization(at: Attributes, x: Values, *, learn: bool) -> Tensor:
     The momentum in the graph is left alone: it was chosen for far more steps than adaptation takes.
     """
     data, scale, offset, mean, variance = _all(x)
-    epsilon = max(float(at.get("epsilon", 1e-5)), _LEAST_EPSILON)
+    epsilon = max(float(at.get("epsilon", 1e-5)), _MIN_EPSILON)
     return F.batch_norm(data, mean, variance, scale, offset, learn, 0.1, epsilon)
 
 

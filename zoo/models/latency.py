@@ -23,7 +23,7 @@ from zoo.types import Name, Positive, Sha256
 
 SCHEMA_VERSION = 1
 MIN_RUNS = 20
-BURST = 5  # runs of one model in a row: a device that answers with it has it in its caches
+RUNS_IN_A_ROW = 5  # runs of one model in a row: a device that answers with it has it in its caches
 
 Milliseconds = Annotated[float, Meta(gt=0, lt=1e7)]
 
@@ -241,7 +241,7 @@ def measure(
     batches = [check_image(image) for image in images]
     models = {name: zoo.model(name, threads=threads) for name in zoo.names}
     calls = {name: model.logits for name, model in models.items()}
-    times = time_interleaved(calls, batches, runs=runs, burst=BURST, seed=seed, progress=progress)
+    times = time_interleaved(calls, batches, runs=runs, burst=RUNS_IN_A_ROW, seed=seed, progress=progress)
     height, width = images[0].shape[:2]
     return LatencyTable(
         schema_version=SCHEMA_VERSION,

@@ -240,13 +240,15 @@ def _check(tensor: TensorProto, name: str) -> None:
             "Embed the weights, then publish it."
         )
     if tensor.HasField("segment") or any(axis < 0 for axis in tensor.dims):
-        raise ModelError(f"model {name!r}: expected whole tensors, got a strange {tensor.name!r}. {_AGAIN}")
+        raise ModelError(
+            f"model {name!r}: expected whole tensors, got a strange {tensor.name!r}. {_EXPORT_ADVICE}"
+        )
     try:
         size = _size(tensor)
     except KeyError as error:
         raise ModelError(
             f"model {name!r}: expected elements of a known type in {tensor.name!r}, got type "
-            f"{tensor.data_type}. {_AGAIN}"
+            f"{tensor.data_type}. {_EXPORT_ADVICE}"
         ) from error
     if tensor.data_type == TensorProto.STRING:
         expected, got = math.prod(tensor.dims), len(tensor.string_data)
@@ -255,7 +257,7 @@ def _check(tensor: TensorProto, name: str) -> None:
     if expected != got:
         raise ModelError(
             f"model {name!r}: expected {expected:,} bytes for {tensor.name!r} of shape {list(tensor.dims)}, "
-            f"got {got:,}. {_AGAIN}"
+            f"got {got:,}. {_EXPORT_ADVICE}"
         )
 
 
@@ -290,8 +292,8 @@ def _raw(tensor: TensorProto, *, name: str = "model") -> bytes:
     except (ValueError, TypeError, OverflowError) as error:
         raise ModelError(
             f"model {name!r}: expected the content of {tensor.name!r} to fit its shape {list(tensor.dims)}, "
-            f"got: {error}. {_AGAIN}"
+            f"got: {error}. {_EXPORT_ADVICE}"
         ) from error
 
 
-_AGAIN = "The file is corrupt or made to mislead; export it again."
+_EXPORT_ADVICE = "The file is corrupt or made to mislead; export it again."

@@ -98,7 +98,7 @@ class Signed:
         if (published and self.is_first) or (self.root_is_new and not self.is_first):
             lost = "timestamp.json" if published else "1.root.json"
             raise TrustError(
-                f"expected {self.folder / lost} beside what was published before, got none. {_RESTORE}"
+                f"expected {self.folder / lost} beside what was published before, got none. {_RESTORE_ADVICE}"
             )
 
     def _new_root(self, threshold: int) -> Metadata[Root]:
@@ -128,7 +128,7 @@ class Signed:
             self._believe(newer, newer.signed, "root")
             if newer.signed.version != root.signed.version + 1:
                 raise TrustError(
-                    f"expected root {root.signed.version + 1}, got {newer.signed.version}. {_RESTORE}"
+                    f"expected root {root.signed.version + 1}, got {newer.signed.version}. {_RESTORE_ADVICE}"
                 )
             root = newer
         return root
@@ -150,7 +150,7 @@ class Signed:
     def _version(self, role: RoleName) -> int:
         meta: Mapping[str, MetaFile] = self.snapshot.signed.meta
         if f"{role}.json" not in meta:
-            raise TrustError(f"expected the version of {role} in the snapshot, got none. {_RESTORE}")
+            raise TrustError(f"expected the version of {role} in the snapshot, got none. {_RESTORE_ADVICE}")
         return meta[f"{role}.json"].version
 
     def _read(self, name: str, kind: type[T]) -> Metadata[T]:
@@ -158,10 +158,12 @@ class Signed:
         try:
             metadata: Metadata[Any] = Metadata.from_bytes(read_metadata(path))
         except (CardError, DeserializationError, RecursionError) as error:
-            raise TrustError(f"expected signed metadata in {path}, got: {error}. {_RESTORE}") from error
+            raise TrustError(
+                f"expected signed metadata in {path}, got: {error}. {_RESTORE_ADVICE}"
+            ) from error
         if not isinstance(metadata.signed, kind):
             raise TrustError(
-                f"expected {kind.type} metadata in {path}, got {metadata.signed.type}. {_RESTORE}"
+                f"expected {kind.type} metadata in {path}, got {metadata.signed.type}. {_RESTORE_ADVICE}"
             )
         return metadata
 
@@ -170,7 +172,8 @@ class Signed:
             by.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
         except (RepositoryError, ValueError) as error:
             raise TrustError(
-                f"expected {role} metadata in {self.folder} signed by its keys, got: {error}. {_RESTORE}"
+                f"expected {role} metadata in {self.folder} signed by its keys, got: {error}. "
+                f"{_RESTORE_ADVICE}"
             ) from error
 
     def _is_ours(self, role: RoleName) -> bool:
@@ -193,4 +196,4 @@ def _no_key(role: str, keys: Keys) -> str:
     )
 
 
-_RESTORE = "Restore the folder from a copy that devices have accepted."
+_RESTORE_ADVICE = "Restore the folder from a copy that devices have accepted."

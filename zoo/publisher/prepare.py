@@ -22,8 +22,8 @@ from zoo.releases.release import SCHEMA_VERSION, Blob, ModelRelease, SelfTest, f
 # The first ONNX Runtime that opens weights in a folder of its own, and the newest that it says it supports:
 # 1.24.1 refuses opset 26 and IR version 14. (The table in its documentation that was at hand ends with 1.20.)
 OLDEST, OLDEST_OPSET, OLDEST_IR = "1.24", 25, 13
-MANY = 8  # parts from which on a device that has none gets them faster in one piece
-MAX_SIDE = 1024  # pixels of the test image
+MIN_PARTS_FOR_WHOLE = 8  # parts from which on a device that has none gets them faster in one piece
+MAX_REFERENCE_SIDE = 1024  # pixels of the test image
 # Another processor adds in another order. What that does shows when ONNX Runtime leaves its optimisations
 # out; ten times as much is allowed, and always 1 % of the largest logit, because processors without dot
 # products of bytes saturate. A model that is broken misses by the size of its logits.
@@ -43,7 +43,7 @@ def offer(card: ModelCard, content: bytes, folder: Path) -> ModelRelease:
     graph, weights = externalise(content, name=card.name)
     parts = {sha256_bytes(part): part for part in (graph, *weights)}
     blobs = [_write(folder, part) for part in (graph, *weights)]
-    height, width = (min(side, MAX_SIDE) for side in card.resolution)
+    height, width = (min(side, MAX_REFERENCE_SIDE) for side in card.resolution)
     image = reference_image(height, width)[None]
     expected = Model(card, content).logits(image)
     if not np.isfinite(expected).all():
@@ -57,7 +57,7 @@ def offer(card: ModelCard, content: bytes, folder: Path) -> ModelRelease:
         card=card,
         graph=blobs[0],
         weights=tuple(blobs[1:]),
-        whole=_write(folder, b"".join(parts.values())) if len(parts) >= MANY else None,
+        whole=_write(folder, b"".join(parts.values())) if len(parts) >= MIN_PARTS_FOR_WHOLE else None,
         min_onnxruntime=_needed_runtime(proto),
         opset=next(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")),
         peak_memory_bytes=1,

@@ -17,7 +17,7 @@ from zoo.publisher.metadata import MetaFile, Signed
 from zoo.releases.published import PUBLISHED_AT
 
 WARN_DAYS = 30  # before root or targets expire
-LOCK_SECONDS = 60.0
+LOCK_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,7 @@ def locked(root: str | Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FolderLock(folder / ".lock")
         with contextlib.ExitStack() as stack:
-            stack.enter_context(lock.hold(LOCK_SECONDS))
+            stack.enter_context(lock.hold(LOCK_TIMEOUT_S))
             held = stack.pop_all()
     except OSError as error:
         raise PublishError(

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from zoo.types import Label
 
-MOST_FEATURES = 32
+MAX_FEATURES = 32
 
 Number = Annotated[float, Meta(ge=-3.5e38, le=3.5e38)]  # finite in float32
 
@@ -39,7 +39,7 @@ class InputReference(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     """The part of a bundle's drift reference by which a device tells environments apart."""
 
     alpha: Annotated[float, Meta(ge=1e-12, lt=1)]  # probability of rejecting inputs that are alike
-    features: Annotated[tuple[DriftFeature, ...], Meta(min_length=1, max_length=MOST_FEATURES)]
+    features: Annotated[tuple[DriftFeature, ...], Meta(min_length=1, max_length=MAX_FEATURES)]
 
     def __post_init__(self) -> None:
         if len(set(self.names)) != len(self.features):

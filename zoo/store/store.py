@@ -42,7 +42,7 @@ from zoo.store.usage import USAGE_FILE, Usage
 
 __all__ = ["INSTALLED_FILE", "Installed", "InstalledBundle", "InstalledModel", "Store"]
 
-LOCK_S = 10.0
+LOCK_TIMEOUT_S = 10.0
 _State = tuple[int, int, int]
 
 
@@ -89,7 +89,7 @@ class Store(Blobs):
             held = self._read = (state, self._read_installed(state))
         return held[1]
 
-    def lock(self, timeout_s: float = LOCK_S) -> AbstractContextManager[None]:
+    def lock(self, timeout_s: float = LOCK_TIMEOUT_S) -> AbstractContextManager[None]:
         """The right to change the store, for a ``with``; the same thread may take it again inside.
 
         Raises

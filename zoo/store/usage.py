@@ -13,11 +13,11 @@ import msgspec
 from zoo.types import Name, Positive
 
 USAGE_FILE = "usage.json"
-FLUSH_S = 60.0  # what is lost at most when a device is switched off
+FLUSH_INTERVAL_S = 60.0  # what is lost at most when a device is switched off
 MAX_BYTES = 2**20
 
 
-class _Record(msgspec.Struct, frozen=True):
+class _UsageRecord(msgspec.Struct, frozen=True):
     schema_version: Positive = 1
     last_used: dict[Name, float] = {}
     rate_bytes_per_s: float | None = None
@@ -39,7 +39,7 @@ class Usage:
     def touch(self, name: str) -> None:
         """Model `name` was used just now."""
         self._used[name] = time.time()
-        if time.monotonic() - self._flushed > FLUSH_S:
+        if time.monotonic() - self._flushed > FLUSH_INTERVAL_S:
             self.flush()
 
     def last_used(self) -> dict[str, float]:
@@ -72,15 +72,15 @@ class Usage:
         finally:
             self._lock.release()
 
-    def _merged(self, there: _Record) -> _Record:
+    def _merged(self, there: _UsageRecord) -> _UsageRecord:
         used = dict(there.last_used)
         for name, when in self._used.copy().items():
             used[name] = max(when, used.get(name, 0.0))
-        return _Record(last_used=used, rate_bytes_per_s=self._rate or there.rate_bytes_per_s)
+        return _UsageRecord(last_used=used, rate_bytes_per_s=self._rate or there.rate_bytes_per_s)
 
-    def _read(self) -> _Record:
+    def _read(self) -> _UsageRecord:
         try:
             with self.path.open("rb") as stream:
-                return msgspec.json.decode(stream.read(MAX_BYTES), type=_Record)
+                return msgspec.json.decode(stream.read(MAX_BYTES), type=_UsageRecord)
         except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return _Record()
+            return _UsageRecord()

@@ -10,7 +10,7 @@ import pytest
 
 import benchmarks.selection.drift
 from benchmarks.selection.drift import MIX, Pool, Sizes, change, run_drift, stationary
-from benchmarks.selection.zoos import EVERYTHING, Given, Prepared
+from benchmarks.selection.zoos import ALL_FIT, Given, Prepared
 from tests.support.colours import colour_zoo
 from tests.support.world import colour_images
 from training.data.splits import Splits
@@ -47,7 +47,7 @@ def test_the_suite_prints_a_table_and_writes_every_figure(
 ) -> None:
     def prepare(given: Given) -> Prepared:
         zoo, data = colour_zoo(given.work / "zoo"), colour_images(300)
-        profile(zoo, data, given.work / "profile", splits=Splits(**EVERYTHING), progress=False)
+        profile(zoo, data, given.work / "profile", splits=Splits(**ALL_FIT), progress=False)
         return Prepared("Colours", zoo, data, given.work / "profile", "full")
 
     monkeypatch.setitem(benchmarks.selection.drift.SUITES, "colours", (prepare, "tiny", SIZES))

@@ -25,7 +25,7 @@ from benchmarks.selection.guarantee import DRAWS
 from benchmarks.selection.repeated import deal, repeat
 from benchmarks.selection.suite import run_suite
 from benchmarks.selection.zoos import (
-    EVERYTHING,
+    ALL_FIT,
     SUITES,
     Given,
     Prepared,
@@ -89,7 +89,7 @@ class Ran:
 def quick() -> Iterator[pytest.MonkeyPatch]:
     """Suites inside measure no costs, and their scouts hardly learn."""
     with steady(scout=True) as patch:
-        patch.setattr(training.features.scout, "PASSES", 1)
+        patch.setattr(training.features.scout, "SAMPLES_SHOWN", 1)
         yield patch
 
 
@@ -98,14 +98,14 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     """The suite ``colours``: two splits, two precisions, a peer that watches."""
     folder = tmp_path_factory.mktemp("benchmarks")
     zoo, data = colour_zoo(folder / "zoo"), colour_images(IMAGES)
-    profile(zoo, data, folder / "profile", splits=Splits(**EVERYTHING), progress=False)
+    profile(zoo, data, folder / "profile", splits=Splits(**ALL_FIT), progress=False)
     prepared, table = Prepared("Three colours", zoo, data, folder / "profile", "full"), latency_table(zoo)
     printed = io.StringIO()
     with quick() as patch, contextlib.redirect_stdout(printed):
         patch.setitem(SUITES, "colours", lambda given: prepared)  # type: ignore[arg-type]
         patch.setitem(PEERS, "watcher", Watcher)  # type: ignore[arg-type]
         patch.setattr(
-            benchmarks.selection.answers, "BELOW", (0.07, -0.05)
+            benchmarks.selection.answers, "PRECISION_DROPS", (0.07, -0.05)
         )  # the second would be more than certainty
         patch.setattr(benchmarks.selection.suite, "measure", lambda *_, **__: table)
         result = run_suite(

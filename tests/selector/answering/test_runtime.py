@@ -287,7 +287,7 @@ def test_refuses_no_threads_and_unknown_devices(world: World) -> None:
     with pytest.raises(BundleError, match="at least one thread, got 0"):
         Selector.load(world.bundles["input"], threads=0)
     with pytest.raises(BundleError, match=r"expected costs of device 'phone', got only: bench-top"):
-        Selector.load(world.bundles["input"], device="phone")
+        Selector.load(world.bundles["input"], costs_of="phone")
 
 
 def test_many_precisions_do_not_grow_memory_for_ever(world: World) -> None:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from benchmarks.distribution.network import SlowServer, serving
 from selector.commands.device import commands
-from selector.device.device import MIN_ANSWERS
+from selector.device.reconciler import MIN_ANSWERS_TO_FETCH
 from tests.support.small_models import plain_image
 from tests.support.small_publisher import Publisher
 from zoo.errors import DataError, ModelNotFoundError, ZooError
@@ -22,7 +22,7 @@ from zoo.errors import DataError, ModelNotFoundError, ZooError
 def images(tmp_path: Path) -> Path:
     folder = tmp_path / "images"
     folder.mkdir()
-    for i in range(MIN_ANSWERS + 4):
+    for i in range(MIN_ANSWERS_TO_FETCH + 4):
         Image.fromarray(plain_image(("red", "green", "blue")[i % 3])).save(folder / f"{i:03d}.png")
     return folder
 

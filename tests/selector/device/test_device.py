@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.distribution.network import SlowServer, serving
-from selector.device.device import CONFIG_FILE, MIN_ANSWERS, TOKEN_FILE, Device
+from selector.device.device import Device
+from selector.device.reconciler import MIN_ANSWERS_TO_FETCH
+from selector.device.settings import CONFIG_FILE, TOKEN_FILE
 from tests.support.small_device import ask, until
 from tests.support.small_models import plain_image
 from tests.support.small_publisher import Publisher
@@ -74,7 +76,7 @@ def test_a_task_must_be_named_where_it_is_not_clear(device: Device) -> None:
 
 def test_nothing_is_fetched_on_the_strength_of_a_few_answers(device: Device) -> None:
     device.install("colours")
-    ask(device, MIN_ANSWERS - 1)
+    ask(device, MIN_ANSWERS_TO_FETCH - 1)
     assert device.update().nothing
 
 

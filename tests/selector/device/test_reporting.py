@@ -43,7 +43,7 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attempts follow each other at once."""
-    monkeypatch.setattr(selector.device.reporter, "FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(selector.device.reporter, "MIN_RETRY_WAIT_S", 0.001)
 
 
 @contextmanager
@@ -117,7 +117,7 @@ def test_only_what_may_pass_is_tried_again(store: Store, status: int, attempts: 
 
 
 def test_a_wish_to_come_back_later_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selector.device.reporter, "LONGEST_WAIT_S", 0.01)
+    monkeypatch.setattr(selector.device.reporter, "MAX_RETRY_WAIT_S", 0.01)
     for wish in ("999999999999999", "86400", "-5", "soon", "\u0663"):
         with answering((429, {"retry-after": wish.encode().decode("latin-1")}, b""), (202, {}, b"x")) as (
             url,

@@ -21,8 +21,8 @@ from benchmarks.distribution.network import SlowServer, serving
 from selector.answering.engine import Outcome
 from selector.answering.recent import Question, Recalled, Recent
 from selector.device.background import Order, Problem, Reply, Updater, _encoded, serve
-from selector.device.device import MIN_ANSWERS, Device
-from selector.device.reconciler import Keeper
+from selector.device.device import Device
+from selector.device.reconciler import MIN_ANSWERS_TO_FETCH, Reconciler
 from selector.policies.constraint import Constraint
 from tests.support.small_device import until
 from tests.support.small_models import add_colours, build_onnx, plain_image
@@ -277,7 +277,7 @@ def test_a_folder_without_a_device_is_told_by_the_process(tmp_path: Path) -> Non
 
 def test_what_pays_is_worked_out_there(device: Device) -> None:
     device.install("colours")
-    for i in range(MIN_ANSWERS):
+    for i in range(MIN_ANSWERS_TO_FETCH):
         device.predict(plain_image(("red", "green", "blue")[i % 3]))
     order = b'{"lately":[' + b",".join(map(_encoded, device._lately())) + b"]}\n"
     first, second = rounds(device.folder, order, order)
@@ -289,18 +289,18 @@ def test_what_pays_is_worked_out_there(device: Device) -> None:
 
 def test_answers_of_another_bundle_ask_for_nothing(device: Device) -> None:
     device.install("colours")
-    keeper = Keeper.open(device.folder)
-    assert keeper.update([recalled(MIN_ANSWERS)]).nothing
-    keeper.close()
+    reconciler = Reconciler.open(device.folder)
+    assert reconciler.update([recalled(MIN_ANSWERS_TO_FETCH)]).nothing
+    reconciler.close()
 
 
 def test_models_that_answered_are_not_the_first_to_go(device: Device) -> None:
-    keeper = Keeper(device.store, device.config)
-    keeper.touch([recalled(3)])
+    reconciler = Reconciler(device.store, device.config)
+    reconciler.touch([recalled(3)])
     first = device.store.usage()["tiny"]
-    keeper.touch([recalled(3)])
+    reconciler.touch([recalled(3)])
     assert device.store.usage()["tiny"] == first  # no answer since
-    keeper.touch([recalled(2)])  # of a bundle that is counted anew
+    reconciler.touch([recalled(2)])  # of a bundle that is counted anew
     assert device.store.usage()["tiny"] > first
 
 
@@ -322,9 +322,9 @@ def test_what_pays_has_to_fit_beside_what_is_pinned(
     device = Device.set_up(tmp_path / "x", server.url, publisher.root, budget_bytes=budget)
     device.install("colours")
     device.client.pin([device.store.installed.models[0].release.name])
-    for _ in range(MIN_ANSWERS):
+    for _ in range(MIN_ANSWERS_TO_FETCH):
         device.predict(plain_image("red"))
-    tight = Keeper(device.store, msgspec.structs.replace(device.config, budget_bytes=1))
+    tight = Reconciler(device.store, msgspec.structs.replace(device.config, budget_bytes=1))
     assert tight.update(device._lately()).nothing
     tight.close()
     assert device.update().installed

@@ -10,8 +10,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from selector.device.reconciler import ALL, numbers
-from selector.drift.monitor import RECENT, DriftFeature, DriftStatus, Monitor, evidence
+from selector.device.reconciler import ALL_INPUTS, numbers
+from selector.drift.monitor import RECENT_INPUTS, DriftFeature, DriftStatus, Monitor, evidence
 from selector.drift.reference import DriftReference
 from selector.telemetry.report import Drift
 from training.fitting.drift_bins import drift_feature
@@ -176,18 +176,18 @@ def test_inputs_pass_while_nothing_changes_and_hardly_afterwards() -> None:
 
 def test_what_passed_is_not_among_the_latest() -> None:
     monitor = Monitor(reference(samples(500, 1)))
-    stream = samples(RECENT * 3, 2)
+    stream = samples(RECENT_INPUTS * 3, 2)
     looked = [values for values in stream if not monitor.passes() and monitor.update(values) is False]
     assert len(looked) < len(stream)
-    np.testing.assert_array_equal(monitor.recent, looked[-RECENT:])
+    np.testing.assert_array_equal(monitor.recent, looked[-RECENT_INPUTS:])
 
 
 def test_keeps_the_latest_inputs_in_order() -> None:
     monitor = Monitor(reference(samples(50, 1)))
-    stream = samples(RECENT + 40, 2)
+    stream = samples(RECENT_INPUTS + 40, 2)
     for values in stream:
         monitor.update(values)
-    assert (monitor.recent == stream[-RECENT:]).all()
+    assert (monitor.recent == stream[-RECENT_INPUTS:]).all()
 
 
 def test_several_threads_may_update_it() -> None:
@@ -207,12 +207,12 @@ def test_several_threads_may_update_it() -> None:
 def test_the_evidence_against_what_a_window_comes_from_is_the_smallest() -> None:
     bright, dark = reference(samples(500, 1)), reference(samples(500, 1, light=-2))
     for seed in range(20):
-        window = samples(RECENT, 50 + seed, light=-2)
+        window = samples(RECENT_INPUTS, 50 + seed, light=-2)
         assert evidence(dark, NAMES, window) < math.log(100) < evidence(bright, NAMES, window)
 
 
 def test_only_features_that_both_know_count_as_evidence() -> None:
-    window = samples(RECENT, 2, light=9)
+    window = samples(RECENT_INPUTS, 2, light=9)
     known = reference(samples(500, 1))
     assert evidence(known, ("other", "noise", "colour"), window) < math.log(100)
     assert evidence(known, ("other", "else", "more"), window) == math.inf
@@ -226,7 +226,7 @@ def test_a_status_travels_as_json_and_fits_into_a_report() -> None:
     status = monitor.status()
     assert msgspec.json.decode(msgspec.json.encode(status), type=DriftStatus) == status
     told = numbers(status)
-    assert told[0].name == ALL
+    assert told[0].name == ALL_INPUTS
     assert told[0].alarm
     assert [one.name for one in told if one.alarm][1] == "light"
     sent = msgspec.json.encode(Drift(bundle="birds", numbers=told))

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selector.drift.martingale import MOST, Martingales
+from selector.drift.martingale import MAX_CAPITAL, Martingales
 
 EDGES = [-2.0, -1.0, 0.0, 0.1, 1.0, 2.0]
 
@@ -50,7 +50,7 @@ def test_capital_grows_when_numbers_stand_still_in_the_middle() -> None:
 
 
 def test_capital_is_bounded() -> None:
-    assert run(np.zeros(10_000), np.full(2000, 5.0))[-1] <= MOST
+    assert run(np.zeros(10_000), np.full(2000, 5.0))[-1] <= MAX_CAPITAL
 
 
 def test_the_last_row_may_sit_out() -> None:
@@ -82,4 +82,4 @@ def test_any_finite_or_infinite_number_leaves_a_positive_capital(
 ) -> None:
     bets = Martingales([(EDGES, counts)])
     totals = [bets.update(np.array([value], np.float32), 1.0) for value in stream]
-    assert all(0 < total <= MOST for total in totals)
+    assert all(0 < total <= MAX_CAPITAL for total in totals)

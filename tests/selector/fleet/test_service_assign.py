@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from selector.fleet.decide import by_importance, decide, published, size_of
 from selector.fleet.groups import Groups, Rule, read_groups, withdraw
 from selector.fleet.tally import GroupDemand, Received, Tally
-from selector.worth.best_set import Task, Way
+from selector.worth.best_set import TaskWorth, Way
 from tests.support.small_releases import index_of
 from tests.support.small_service import demand, report
 from zoo.errors import CardError, ModelNotFoundError
@@ -21,7 +21,7 @@ from zoo.releases.release import Assignment, Index
 
 SIZES = {"small": {"s": 90}, "middle": {"m": 290}, "big": {"b": 990}}
 INDEX = index_of(SIZES, {"birds": ("small", "middle", "big"), "signs": ("small",)})
-BIRDS = Task(
+BIRDS = TaskWorth(
     name="birds",
     ways=(Way(models=("small", "big"), gain=1.6), Way(models=("small", "middle"), gain=1.4)),
     singles={"big": 0.9, "middle": 0.8, "small": 0.5},
@@ -143,7 +143,7 @@ def test_withdrawing_keeps_what_the_file_says_of_others(tmp_path: Path) -> None:
 
 
 def test_a_bundle_that_is_asked_more_gets_the_room() -> None:
-    signs = Task(name="signs", ways=(), singles={"small": 1.0}, answers=1.0)
+    signs = TaskWorth(name="signs", ways=(), singles={"small": 1.0}, answers=1.0)
     often = msgspec.structs.replace(signs, answers=1000.0)
     budget = 320
     rare = decide(asked(budget=budget), [BIRDS, signs], INDEX, RULE)
@@ -155,7 +155,7 @@ def test_a_bundle_that_is_asked_more_gets_the_room() -> None:
 
 
 def test_among_equals_the_model_that_was_missed_comes_first() -> None:
-    task = Task(name="birds", ways=(), singles={"big": 0.5, "middle": 0.5, "small": 0.5})
+    task = TaskWorth(name="birds", ways=(), singles={"big": 0.5, "middle": 0.5, "small": 0.5})
     tally = Tally()
     tally.add(
         Received(at=1.0, report=report(demand=(demand("birds", 10, 4, models={"small": 4, "big": 1}),)))

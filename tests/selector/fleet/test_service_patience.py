@@ -51,14 +51,14 @@ def ended(stream: socket.socket) -> bool:
 def test_a_request_that_does_not_come_whole_is_given_up(
     client: Client, monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
-    monkeypatch.setattr(patience, "ARRIVE_S", 0.3)
+    monkeypatch.setattr(patience, "REQUEST_TIMEOUT_S", 0.3)
     with connections(client.url, 1) as (stream,):
         stream.sendall(sent)
         assert ended(stream)
 
 
 def test_a_byte_now_and_then_does_not_buy_time(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "ARRIVE_S", 0.5)
+    monkeypatch.setattr(patience, "REQUEST_TIMEOUT_S", 0.5)
     with connections(client.url, 1) as (stream,), contextlib.suppress(ConnectionError):
         stream.sendall(HALF)
         for _ in range(int(HANG_S / 0.05)):
@@ -89,7 +89,7 @@ def test_an_idle_connection_may_ask_again(client: Client) -> None:
 def test_an_answer_that_nobody_reads_is_given_up(
     client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "STALL_S", 0.3)
+    monkeypatch.setattr(patience, "WRITE_TIMEOUT_S", 0.3)
     lost = threading.Event()
     end = patience.PatientProtocol.connection_lost
 
@@ -113,7 +113,7 @@ def test_an_answer_that_nobody_reads_is_given_up(
 def test_silent_connections_make_room_for_those_that_ask(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "FULL", 20)
+    monkeypatch.setattr(patience, "EVICTION_CONNECTIONS", 20)
     with connections(client.url, 60) as streams:
         for stream in streams[:30]:
             with contextlib.suppress(ConnectionError):

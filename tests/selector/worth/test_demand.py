@@ -14,9 +14,9 @@ from selector.answering.engine import Outcome
 from selector.answering.recent import Answered, Question, Recent
 from selector.bundle.bundle import Bundle
 from selector.policies.constraint import Constraint
-from selector.telemetry.demand import MOST_ASKED, AskedDemand, Demand
+from selector.telemetry.demand import MAX_QUESTION_KINDS, AskedDemand, Demand
 from selector.worth.missed import demand_of, missed
-from selector.worth.value import task_of
+from selector.worth.value import task_worth
 from tests.support.colours import KINDS, Kind
 from tests.support.world_images import recent_demand, some_images, with_subset
 
@@ -159,7 +159,7 @@ def test_the_record_is_small_and_holds_counts_alone(world: World) -> None:
         selector.predict(world.data.image(i), 0.5 + i / 400, environment=f"place {i % 3}")
     demand = recent_demand(selector)
     content = msgspec.json.encode(demand)
-    assert len(demand.asked) == MOST_ASKED
+    assert len(demand.asked) == MAX_QUESTION_KINDS
     assert len(content) < 3000
     assert msgspec.json.decode(content, type=Demand) == demand
 
@@ -190,5 +190,5 @@ def test_task_of_recent_answers_weighs_what_was_asked(world: World) -> None:
     answers = [answered(("tiny",), 0.9)] * 3 + [
         Answered(4, Question(Constraint(kind="precision", level=0.999)), False, ("full",), 0.5, None)
     ]
-    task = task_of(bundle, answers, name="birds")
+    task = task_worth(bundle, answers, name="birds")
     assert {way.models: way.unserved for way in task.ways}["tiny", "small"] == 0.25

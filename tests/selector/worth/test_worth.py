@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selector.worth.best_set import Task, Way, worth
+from selector.worth.best_set import TaskWorth, Way, worth
 from tests.support.small_releases import index_of
 from zoo.errors import ModelNotFoundError
 from zoo.releases.release import Index
@@ -17,7 +17,7 @@ NAMES = ("a", "b", "c", "d", "e")
 ZOO = index_of(
     {"small": {"s": 100}, "big": {"l": 1000}, "turned": {"l": 1000, "head": 40}}, {"birds": ("small", "big")}
 )
-BIRDS = Task(
+BIRDS = TaskWorth(
     name="birds",
     ways=(Way(models=("small", "big"), gain=1.6), Way(models=("small",), gain=0.2, unserved=0.8)),
     singles={"big": 0.9, "small": 0.7},
@@ -50,8 +50,8 @@ def test_the_budget_decides_and_the_bundle_counts_too() -> None:
 def test_what_two_models_share_is_stored_once_for_two_tasks() -> None:
     zoo = index_of({"big": {"l": 1000}, "turned": {"l": 1000, "head": 40}}, {"x": ("big",), "y": ("turned",)})
     tasks = [
-        Task(name="x", ways=(Way(models=("big",), gain=1.0),), singles={}),
-        Task(name="y", ways=(Way(models=("turned",), gain=1.0),), singles={}, answers=0.5),
+        TaskWorth(name="x", ways=(Way(models=("big",), gain=1.0),), singles={}),
+        TaskWorth(name="y", ways=(Way(models=("turned",), gain=1.0),), singles={}, answers=0.5),
     ]
     found = worth(tasks, zoo, budget_bytes=1100)
     assert (found.models, found.bundles, found.size_bytes) == (("big", "turned"), ("x", "y"), 1070)
@@ -60,7 +60,7 @@ def test_what_two_models_share_is_stored_once_for_two_tasks() -> None:
 
 def test_of_equal_sets_the_one_with_less_to_fetch_wins() -> None:
     zoo = index_of({"a": {"a": 10}, "b": {"b": 10}, "c": {"c": 9}}, {"x": ("a", "b", "c")})
-    task = Task(name="x", ways=(), singles={"a": 0.5, "b": 0.5, "c": 0.5})
+    task = TaskWorth(name="x", ways=(), singles={"a": 0.5, "b": 0.5, "c": 0.5})
     assert worth([task], zoo, budget_bytes=1000).models == ("c",)
     held = zoo.models["b"].blobs
     found = worth([task], zoo, budget_bytes=1000, held=held)
@@ -77,12 +77,12 @@ def test_bytes_with_a_price_have_to_pay() -> None:
 
 
 def test_models_that_are_not_published_are_left_out() -> None:
-    task = Task(
+    task = TaskWorth(
         name="birds", ways=(Way(models=("gone", "big"), gain=2.0),), singles={"gone": 2.0, "big": 0.5}
     )
     assert worth([task], ZOO, budget_bytes=10_000).models == ("big",)
     with pytest.raises(ModelNotFoundError, match=r"expected the bundle 'fish' among .* got: birds"):
-        worth([Task(name="fish", ways=(), singles={})], ZOO, budget_bytes=1)
+        worth([TaskWorth(name="fish", ways=(), singles={})], ZOO, budget_bytes=1)
     assert worth([], ZOO, budget_bytes=1).gain_per_mb == 0
 
 
@@ -92,7 +92,7 @@ def test_gain_per_mb_is_that_of_the_bytes_that_are_stored() -> None:
 
 
 @st.composite
-def problems(draw: st.DrawFn) -> tuple[list[Task], Index, int]:
+def problems(draw: st.DrawFn) -> tuple[list[TaskWorth], Index, int]:
     """Up to two tasks over five models that share weights."""
     weights = st.dictionaries(st.sampled_from("uvwxyz"), st.integers(1, 30), max_size=3)
     sizes = draw(st.fixed_dictionaries({name: weights for name in NAMES}))
@@ -105,7 +105,7 @@ def problems(draw: st.DrawFn) -> tuple[list[Task], Index, int]:
         st.integers(0, 4),
     )
     tasks = [
-        Task(
+        TaskWorth(
             name=name,
             ways=tuple(draw(st.lists(ways, max_size=4))),
             singles=draw(st.dictionaries(st.sampled_from(NAMES), gains, max_size=5)),
@@ -116,12 +116,12 @@ def problems(draw: st.DrawFn) -> tuple[list[Task], Index, int]:
     return tasks, index_of(sizes, {name: NAMES for name in names}), draw(st.integers(0, 250))
 
 
-def stored(tasks: tuple[Task, ...], models: tuple[str, ...], index: Index) -> int:
+def stored(tasks: tuple[TaskWorth, ...], models: tuple[str, ...], index: Index) -> int:
     releases = [*(index.models[name] for name in models), *(index.bundles[task.name] for task in tasks)]
     return sum({digest: size for release in releases for digest, size in release.blobs.items()}.values())
 
 
-def best_gain(tasks: list[Task], index: Index, budget: int) -> float:
+def best_gain(tasks: list[TaskWorth], index: Index, budget: int) -> float:
     """Every set of bundles with every set of models."""
     some = [list(itertools.combinations(tasks, n)) for n in range(len(tasks) + 1)]
     sets = [list(itertools.combinations(NAMES, n)) for n in range(len(NAMES) + 1)]
@@ -135,7 +135,7 @@ def best_gain(tasks: list[Task], index: Index, budget: int) -> float:
 
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(problems())
-def test_no_other_set_within_the_budget_gains_more(problem: tuple[list[Task], Index, int]) -> None:
+def test_no_other_set_within_the_budget_gains_more(problem: tuple[list[TaskWorth], Index, int]) -> None:
     tasks, index, budget = problem
     found = worth(tasks, index, budget_bytes=budget)
     served = tuple(task for task in tasks if task.name in found.bundles)
@@ -147,7 +147,7 @@ def test_no_other_set_within_the_budget_gains_more(problem: tuple[list[Task], In
 
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(problems())
-def test_a_set_that_was_grown_fits_and_the_bound_holds(problem: tuple[list[Task], Index, int]) -> None:
+def test_a_set_that_was_grown_fits_and_the_bound_holds(problem: tuple[list[TaskWorth], Index, int]) -> None:
     tasks, index, budget = problem
     grown = worth(tasks, index, budget_bytes=budget, most_models=0)
     served = tuple(task for task in tasks if task.name in grown.bundles)
@@ -163,7 +163,7 @@ def test_of_twenty_models_for_two_tasks_a_set_grows_that_is_near_its_bound() -> 
     names = [f"m{i:02d}" for i in range(20)]
     zoo = index_of({name: {name: 100 + i} for i, name in enumerate(names)}, dict.fromkeys("xy", tuple(names)))
     ways = tuple(Way(models=(name,), gain=1 + i / 40) for i, name in reversed(list(enumerate(names))))
-    tasks = [Task(name="x", ways=ways, singles={}), Task(name="y", ways=ways[10:], singles={})]
+    tasks = [TaskWorth(name="x", ways=ways, singles={}), TaskWorth(name="y", ways=ways[10:], singles={})]
     found = worth(tasks, zoo, budget_bytes=350)
     assert found.models == ("m09", "m19")
     assert found.gain == found.bound

@@ -13,7 +13,13 @@ from selector.policies.input import InputPolicy
 from tests.support.colours import CONFIDENCE_MS, COSTS_MS, KINDS, SELECTOR_MS, STAGE_MS, Kind
 from tests.support.world import World
 from training.outcomes.outcomes import load_outcomes
-from training.policies.frontier import NEVER, Simulated, by_cost, frontier_quality, threshold_grid
+from training.policies.frontier import (
+    UNREACHABLE_THRESHOLD,
+    Simulated,
+    by_cost,
+    frontier_quality,
+    threshold_grid,
+)
 from training.policies.input import input_frontier
 from zoo.errors import DataError
 
@@ -26,7 +32,7 @@ def point(mean_ms: float, accuracy: float) -> Simulated:
 def test_costs_are_those_of_everything_that_runs(world: World) -> None:
     test = load_outcomes(world.profile, splits=("test",))
     fitted = {kind: item.policy for kind, item in world.fits.items()}
-    never = fitted["cascade"].simulate(test, NEVER)
+    never = fitted["cascade"].simulate(test, UNREACHABLE_THRESHOLD)
     assert never.mean_ms == pytest.approx(
         sum(COSTS_MS[name] + CONFIDENCE_MS for name in fitted["cascade"].models)
     )
@@ -77,7 +83,7 @@ def test_an_input_policy_can_be_as_careful_and_as_cheap_as_possible(
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
 def test_thresholds_run_from_above_everything_to_zero(values: list[float]) -> None:
     grid = threshold_grid(np.array(values))
-    assert (grid[0], grid[-1]) == (NEVER, 0.0)
+    assert (grid[0], grid[-1]) == (UNREACHABLE_THRESHOLD, 0.0)
     assert (np.diff(grid) < 0).all()
 
 

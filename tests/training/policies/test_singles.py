@@ -8,7 +8,7 @@ import pytest
 from tests.support.colours import COSTS_MS
 from tests.support.world import World
 from training.policies.frontier import Simulated
-from training.policies.singles import SingleModels, upper_hull
+from training.policies.singles import SingleModelHull, upper_hull
 
 
 def test_the_hull_leaves_out_what_a_mix_of_others_beats() -> None:
@@ -23,7 +23,7 @@ def test_of_models_that_cost_the_same_the_most_accurate_is_on_the_hull() -> None
 
 def test_a_mix_has_the_accuracy_between_its_two_models(world: World) -> None:
     outcomes = world.outcomes
-    singles = SingleModels(outcomes, COSTS_MS)
+    singles = SingleModelHull(outcomes, COSTS_MS)
     accuracy = outcomes.accuracy()
     cheapest, dearest = min(COSTS_MS, key=lambda n: COSTS_MS[n]), max(COSTS_MS, key=lambda n: COSTS_MS[n])
     assert singles.right_at(0.0).mean() == pytest.approx(accuracy[cheapest])
@@ -34,7 +34,7 @@ def test_a_mix_has_the_accuracy_between_its_two_models(world: World) -> None:
 
 def test_a_single_model_is_in_no_doubt(world: World) -> None:
     outcomes = world.outcomes
-    singles = SingleModels(outcomes, COSTS_MS)
+    singles = SingleModelHull(outcomes, COSTS_MS)
     name = min(COSTS_MS, key=lambda n: COSTS_MS[n])
     right = outcomes.right[:, outcomes.models.index(name)]
     alone = Simulated(0.0, np.zeros(len(right), np.intp), right, np.full(len(right), COSTS_MS[name]))
@@ -48,5 +48,5 @@ def test_doubt_shrinks_with_the_root_of_the_samples(world: World) -> None:
     for part in (few, outcomes):
         lucky = np.arange(len(part)) % 10 > 0
         point = Simulated(0.0, np.zeros(len(part), np.intp), lucky, np.full(len(part), 1.0))
-        doubts.append(SingleModels(part, COSTS_MS).doubt(point))
+        doubts.append(SingleModelHull(part, COSTS_MS).doubt(point))
     assert doubts[0] == pytest.approx(2 * doubts[1], rel=0.3)

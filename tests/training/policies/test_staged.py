@@ -24,7 +24,7 @@ from training.outcomes.profile import held_out_images
 from training.policies.base import FittedPolicy
 from training.policies.input import FittedInputPolicy
 from training.policies.staged import FittedStaged, branches, follow, follow_all, staged_thresholds
-from training.policies.steps import Step
+from training.policies.steps import PlanState
 from training.search.plans import RULES, StagedPlan, fit_plan
 
 CHAIN = ("tiny", "small", "full")
@@ -147,9 +147,9 @@ def test_estimates_are_calibrated(every: tuple[Fitted, Path], world: World) -> N
 
 
 STEPS = (
-    Step(("a",), (("b",), ("c",)), (1.0, 3.0)),
-    Step(("a", "b"), (), ()),
-    Step(("a", "c"), (), ()),
+    PlanState(("a",), (("b",), ("c",)), (1.0, 3.0)),
+    PlanState(("a", "b"), (), ()),
+    PlanState(("a", "c"), (), ()),
 )
 
 
@@ -169,9 +169,9 @@ def test_a_probe_goes_where_its_scores_send_it() -> None:
 
 def test_a_cascade_can_stop_at_every_stage() -> None:
     steps = (
-        Step(("a",), (("b",), ("b", "c")), (1.0, 3.0)),
-        Step(("a", "b"), (("c",),), (2.0,)),
-        Step(("a", "b", "c"), (), ()),
+        PlanState(("a",), (("b",), ("b", "c")), (1.0, 3.0)),
+        PlanState(("a", "b"), (("c",),), (2.0,)),
+        PlanState(("a", "b", "c"), (), ()),
     )
     known = [
         np.array([[0.9, 0.9, 0.9], [0.1, 0.8, 0.9], [0.1, 0.2, 0.9]]),

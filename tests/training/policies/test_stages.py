@@ -12,7 +12,7 @@ from selector.policies.rules import softmax
 from tests.support.colours import COSTS_MS
 from tests.support.world import World
 from training.policies.state_scores import (
-    MOST_CLASSES,
+    MAX_CLASSES,
     StageEstimator,
     answers,
     decision_costs_ms,
@@ -45,7 +45,7 @@ def run(
 
 @pytest.mark.parametrize("committee", [False, True])
 @pytest.mark.parametrize("models", [1, 2, 4])
-@pytest.mark.parametrize("classes", [2, 3, 10, MOST_CLASSES, MOST_CLASSES + 1])
+@pytest.mark.parametrize("classes", [2, 3, 10, MAX_CLASSES, MAX_CLASSES + 1])
 @pytest.mark.parametrize("width", [0, 3])
 def test_graphs_equal_numpy(committee: bool, models: int, classes: int, width: int) -> None:
     logits, labels = made_up(400, models, classes, seed=models * classes)
@@ -111,7 +111,7 @@ def test_the_columns_of_the_statistics_are_those_that_are_described() -> None:
     each = softmax(logits[:, 1])[np.arange(40), top]
     np.testing.assert_allclose(known[:, 2], np.log(each + 1e-4))
     np.testing.assert_array_equal(known[:, 6:].argmax(axis=1), top)
-    assert statistics(made_up(5, 1, MOST_CLASSES + 1)[0], committee=True).shape == (5, 1)
+    assert statistics(made_up(5, 1, MAX_CLASSES + 1)[0], committee=True).shape == (5, 1)
 
 
 def test_scores_tell_right_from_wrong_on_new_samples() -> None:

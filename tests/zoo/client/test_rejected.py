@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import zoo.client.rejected
 from tests.support.small_releases import model_release
-from zoo.client.rejected import MOST, REMEMBERED_S, Rejected
+from zoo.client.rejected import MAX_REJECTED, REJECTION_LIFETIME_S, Rejected
 from zoo.releases.release import ModelRelease
 
 BAD = model_release("bad", {"weights": 5})
@@ -39,7 +39,7 @@ def test_another_release_of_the_model_gets_a_chance(rejected: Rejected, change: 
     assert len(json.loads(rejected.path.read_bytes())["rejections"]) == 1
 
 
-@pytest.mark.parametrize("seconds", [REMEMBERED_S + 1, -10.0])
+@pytest.mark.parametrize("seconds", [REJECTION_LIFETIME_S + 1, -10.0])
 def test_it_is_tried_again_after_a_day_or_when_the_clock_was_set_back(
     rejected: Rejected, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
@@ -56,10 +56,10 @@ def test_it_is_tried_again_with_another_runtime(rejected: Rejected, monkeypatch:
 
 
 def test_only_the_latest_are_kept(rejected: Rejected) -> None:
-    releases = [model_release(f"bad-{i}", {"weights": 5}) for i in range(MOST + 2)]
+    releases = [model_release(f"bad-{i}", {"weights": 5}) for i in range(MAX_REJECTED + 2)]
     for release in releases:
         rejected.add(release, "x" * 5000)
-    assert [rejected.why(release) is None for release in releases] == [True, True] + [False] * MOST
+    assert [rejected.why(release) is None for release in releases] == [True, True] + [False] * MAX_REJECTED
     assert rejected.path.stat().st_size < 2**18
 
 

@@ -297,7 +297,7 @@ def test_nothing_is_refreshed_or_rotated_where_nothing_is_published(tmp_path: Pa
 
 
 def test_two_that_publish_wait_for_each_other(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zoo.publisher.signing, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(zoo.publisher.signing, "LOCK_TIMEOUT_S", 0.1)
     with locked(site.repo), pytest.raises(PublishError, match="alone"):
         refresh(site.repo, site.open())
     refresh(site.repo, site.open())

@@ -49,7 +49,7 @@ def test_uses_are_written_now_and_then_by_whoever_comes_first(
 ) -> None:
     store.touch("full")
     assert not (store.folder / USAGE_FILE).exists()
-    monkeypatch.setattr("zoo.store.usage.FLUSH_S", -1.0)
+    monkeypatch.setattr("zoo.store.usage.FLUSH_INTERVAL_S", -1.0)
     store.touch("full")
     assert set(Store.open(store.folder).usage()) == {"full"}
 

@@ -1,4 +1,4 @@
-"""Claims about the keeper: it fetches what pays, as far as the budget and the group's assignment allow."""
+"""Claims about the reconciler: it fetches what pays, as far as budget and assignment allow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from benchmarks.distribution.network import SlowServer
 from selector.answering.recent import Recalled
 from selector.device.device import Device
-from selector.device.reconciler import Keeper
+from selector.device.reconciler import Reconciler
 from tests.support.small_device import ask, until
 from tests.support.small_publisher import Publisher
 from zoo.errors import BudgetError, CardError, UnreachableError
@@ -38,15 +38,15 @@ def lately(device: Device) -> list[Recalled]:
     return [recalled]
 
 
-def held(keeper: Keeper) -> set[str]:
-    return {item.release.name for item in keeper.store.installed.models}
+def held(reconciler: Reconciler) -> set[str]:
+    return {item.release.name for item in reconciler.store.installed.models}
 
 
 def test_without_an_assignment_a_device_of_a_group_follows_its_own_inputs(device: Device) -> None:
-    keeper = Keeper.open(device.folder)
-    keeper.update(lately(device))
-    assert held(keeper) > {"tiny"}
-    keeper.close()
+    reconciler = Reconciler.open(device.folder)
+    reconciler.update(lately(device))
+    assert held(reconciler) > {"tiny"}
+    reconciler.close()
 
 
 def test_an_assignment_overrides_the_inputs_until_it_is_withdrawn(
@@ -55,34 +55,34 @@ def test_an_assignment_overrides_the_inputs_until_it_is_withdrawn(
     keys = Keys.open(publisher.keys)
     assigned = Assignment(schema_version=1, version=1, group="park", bundles=("colours",), models=("tiny",))
     sign_assignments(publisher.folder, keys, [assigned])
-    keeper, asked = Keeper.open(device.folder), lately(device)
-    assert keeper.update(asked).nothing
+    reconciler, asked = Reconciler.open(device.folder), lately(device)
+    assert reconciler.update(asked).nothing
     sign_assignments(publisher.folder, keys, [], remove=["park"])
-    assert keeper.update(asked).installed
-    keeper.close()
+    assert reconciler.update(asked).installed
+    reconciler.close()
 
 
 def test_answers_of_another_version_of_the_bundle_say_nothing(device: Device) -> None:
-    keeper = Keeper.open(device.folder)
+    reconciler = Reconciler.open(device.folder)
     other = msgspec.structs.replace(lately(device)[0], record="0" * 64)
-    assert keeper.update([other]).nothing
-    keeper.close()
+    assert reconciler.update([other]).nothing
+    reconciler.close()
 
 
 def test_only_models_that_answered_since_count_as_used(device: Device) -> None:
-    keeper, asked = Keeper.open(device.folder), lately(device)
-    keeper.touch(asked)
-    first = keeper.store.usage()["tiny"]
+    reconciler, asked = Reconciler.open(device.folder), lately(device)
+    reconciler.touch(asked)
+    first = reconciler.store.usage()["tiny"]
     until(lambda: time.time() > first)
-    keeper.touch(asked)
-    assert keeper.store.usage()["tiny"] == first
-    keeper.touch(lately(device))
-    later = keeper.store.usage()["tiny"]
+    reconciler.touch(asked)
+    assert reconciler.store.usage()["tiny"] == first
+    reconciler.touch(lately(device))
+    later = reconciler.store.usage()["tiny"]
     assert later > first
     counted_anew = msgspec.structs.replace(asked[0], noted=[(1, *asked[0].noted[0][1:])])
     until(lambda: time.time() > later)
-    keeper.touch([counted_anew])
-    assert keeper.store.usage()["tiny"] > later
+    reconciler.touch([counted_anew])
+    assert reconciler.store.usage()["tiny"] > later
 
 
 def test_what_other_tasks_need_is_no_budget_for_this_one(device: Device) -> None:
@@ -91,35 +91,35 @@ def test_what_other_tasks_need_is_no_budget_for_this_one(device: Device) -> None
     device.client.pin(["tiny", "small", "colours"])
     installed = device.store.installed
     config = msgspec.structs.replace(device.config, group=None, budget_bytes=device.store.used_bytes())
-    keeper = Keeper(device.store, config)
-    assert "full" not in keeper.update(lately(device)).installed
+    reconciler = Reconciler(device.store, config)
+    assert "full" not in reconciler.update(lately(device)).installed
     assert device.store.installed == installed
-    keeper.close()
+    reconciler.close()
 
 
 def test_a_round_tells_the_first_of_its_problems_and_goes_on(
     device: Device, server: SlowServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keeper = Keeper.open(device.folder)
+    reconciler = Reconciler.open(device.folder)
     asked = lately(device)
 
     def fail(*_: object, **__: object) -> None:
         raise UnreachableError("no service")
 
-    monkeypatch.setattr(keeper, "report", fail)
-    found = keeper.look(asked)
+    monkeypatch.setattr(reconciler, "report", fail)
+    found = reconciler.look(asked)
     assert isinstance(found.problem, UnreachableError)
     assert found.change is not None
-    monkeypatch.setattr(keeper.store, "budget_bytes", 1)
-    monkeypatch.setattr(keeper, "update", lambda *_, **__: (_ for _ in ()).throw(BudgetError("no room")))
-    assert isinstance(keeper.look(asked).problem, BudgetError)
-    keeper.close()
+    monkeypatch.setattr(reconciler.store, "budget_bytes", 1)
+    monkeypatch.setattr(reconciler, "update", lambda *_, **__: (_ for _ in ()).throw(BudgetError("no room")))
+    assert isinstance(reconciler.look(asked).problem, BudgetError)
+    reconciler.close()
 
 
 def test_a_token_that_is_gone_is_told_and_nothing_else_is_kept_from_working(device: Device) -> None:
     config = msgspec.structs.replace(device.config, service="http://127.0.0.1:9", group="park")
-    keeper = Keeper(device.store, config)
-    found = keeper.look(lately(device))
+    reconciler = Reconciler(device.store, config)
+    found = reconciler.look(lately(device))
     assert isinstance(found.problem, CardError)
     assert found.change is not None
-    keeper.close()
+    reconciler.close()
