@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-LOOK_S = 1.0  # how often a process looks for its parent
-MAX_WORDS_BYTES = 4096  # of its standard error, the last ones
+PARENT_CHECK_INTERVAL_S = 1.0  # how often a process looks for its parent
+MAX_STDERR_BYTES = 4096  # of its standard error, the last ones
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
 _ROOT = str(Path(__file__).resolve().parents[1])
 _START = (
@@ -152,13 +152,13 @@ class Process:
 
     def _farewell(self, said: bytes) -> Ended:
         self._answers.close()
-        self._listener.join(LOOK_S)  # others may hold its standard error open
+        self._listener.join(PARENT_CHECK_INTERVAL_S)  # others may hold its standard error open
         return Ended(self._process.returncode, said, self._words.decode("utf-8", "replace").strip())
 
     def _listen(self, words: int) -> None:
         with os.fdopen(words, "rb", buffering=0) as stream:
-            while new := stream.read(MAX_WORDS_BYTES):
-                self._words = (self._words + new)[-MAX_WORDS_BYTES:]
+            while new := stream.read(MAX_STDERR_BYTES):
+                self._words = (self._words + new)[-MAX_STDERR_BYTES:]
 
 
 def run(order: dict[str, Any]) -> None:
@@ -213,5 +213,5 @@ def _import_path() -> Iterator[str]:
 def _watch(parent: int) -> None:
     """End this process when its parent is gone; another process may hold its input open."""
     while os.getppid() == parent:
-        time.sleep(LOOK_S)
+        time.sleep(PARENT_CHECK_INTERVAL_S)
     leave()

@@ -30,7 +30,7 @@ SCHEMA_VERSION = 2
 FILE = "reports.sqlite"
 APPLICATION_ID = 0x5A4F4F53  # "ZOOS", in the head of the file
 MAX_RECEIVED_BYTES = MAX_REPORT_BYTES + 256
-BUSY_S = 30.0  # for a transaction of another process
+BUSY_TIMEOUT_S = 30.0  # for a transaction of another process
 MAX_WAITING_REPORTS = 10_000
 
 OLD_FILE = "reports.jsonl"
@@ -229,7 +229,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     return sqlite3.connect(
         f"{path.resolve().as_uri()}?mode={mode}",
         uri=True,
-        timeout=BUSY_S,
+        timeout=BUSY_TIMEOUT_S,
         isolation_level=None,  # transactions begin and end where this file says so
         check_same_thread=False,  # one thread at a time, but not always the same one
     )

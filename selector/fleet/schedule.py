@@ -6,31 +6,21 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from pathlib import Path
-
-import msgspec
 
 from selector.fleet.decide import Decision, decide
 from selector.fleet.groups import read_groups
 from selector.fleet.tally import GroupDemand, Tally
 from selector.worth.best_set import TaskWorth
-from zoo.errors import ServiceError, ZooError
+from zoo.errors import CardError, ServiceError, ZooError
 from zoo.releases.catalogue import index_from_folder
+from zoo.releases.published import read_role
 from zoo.releases.release import Assignment, Index
 
 log = logging.getLogger("zooselect.serve")
 
 Tasks = Callable[[Index, GroupDemand], Sequence[TaskWorth]]
 Sign = Callable[[Sequence[Assignment], Sequence[str]], object]
-
-
-class _Expires(msgspec.Struct):
-    expires: datetime
-
-
-class _Stamp(msgspec.Struct):
-    signed: _Expires
 
 
 def assign_groups(
@@ -87,11 +77,10 @@ def assign_groups(
 def timestamp_left_s(root: str | Path, *, now: float | None = None) -> float:
     """Seconds until the published timestamp expires; 0 where it does not say."""
     try:
-        content = (Path(root) / "metadata" / "timestamp.json").read_bytes()
-        expires = msgspec.json.decode(content, type=_Stamp).signed.expires
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        expires = read_role(Path(root) / "metadata" / "timestamp.json").expires
+    except CardError:
         return 0.0
-    return expires.timestamp() - (time.time() if now is None else now)
+    return 0.0 if expires is None else expires.timestamp() - (time.time() if now is None else now)
 
 
 async def every(seconds: float, work: Callable[[], object], *, first_s: float = 0.0) -> None:

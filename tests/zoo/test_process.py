@@ -65,7 +65,7 @@ def test_its_words_are_kept_as_far_as_they_are_the_last() -> None:
     ended = Process(f"{SUPPORT}:talk").ask(b"", timeout_s=60)
     assert ended.status == 3
     assert ended.words.endswith("the end")
-    assert len(ended.words) <= zoo.process.MAX_WORDS_BYTES
+    assert len(ended.words) <= zoo.process.MAX_STDERR_BYTES
 
 
 def test_a_function_that_is_not_there_is_told_in_its_words() -> None:

@@ -7,6 +7,7 @@ check that themselves, each in its way, and a catalogue does without.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,6 +50,7 @@ class Role(msgspec.Struct, frozen=True):
     meta: dict[str, _Version] = {}  # file of another role, without its number → version
     targets: Annotated[dict[str, Target], Meta(max_length=MAX_RECORDS)] = {}  # such as models/NAME.json
     published: float = msgspec.field(default=float("inf"), name=PUBLISHED_AT)
+    expires: datetime | None = None
 
     def version(self, role: str) -> int:
         """The version of another role; raises :class:`CardError` where it is not named."""
