@@ -98,5 +98,5 @@ def _shares(row: MethodRow) -> list[str]:
 def _wrapped(items: list[str], width: int) -> str:
     """Items with dots between them, in lines that break between items where they can."""
     together = [item.replace(" ", _NO_BREAK) for item in items]
-    lines = textwrap.wrap(f"{_NO_BREAK}· ".join(together), width)
+    lines = textwrap.wrap(f"{_NO_BREAK}· ".join(together), width, break_on_hyphens=False)
     return "\n".join(line.replace(_NO_BREAK, " ").removesuffix(" ·") for line in lines)

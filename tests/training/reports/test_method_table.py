@@ -46,6 +46,13 @@ def test_the_table_fits_its_width(names: list[str]) -> None:
     assert all(name in squeezed or len(name) > 20 for name in names)  # a longer one may take two lines
 
 
+def test_names_are_not_broken_at_their_hyphens() -> None:
+    shares = {"tiny-int8": 0.4, "small-int8": 0.3, "medium-int8": 0.2, "full-int8": 0.1}
+    text = table(dataclasses.replace(EMPTY, rows=[method("oracle", "oracle", 0.9, 1.0, shares=shares)]))
+    assert len(text.splitlines()) > 3
+    assert all(name in text for name in shares)
+
+
 def test_shares_are_never_rounded_to_all_or_nothing() -> None:
     assert [percent(share) for share in (0, 0.0001, 0.5, 0.9999, 1)] == [
         "0.0 %",
