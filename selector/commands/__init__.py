@@ -1,1 +1,4 @@
-"""The device commands, a module for those that belong together; `selector.cli` registers them."""
+"""The commands of devices, publishers and the service; a module for those that belong together.
+
+:mod:`selector.cli` imports each and calls its ``register`` with the Typer application.
+"""
