@@ -16,8 +16,9 @@ from selector.bundle.graph import Graph
 from selector.bundle.source import FolderSource, Source
 from selector.policies.policy import Policy
 from selector.policies.staged import StagedPolicy, State
+from zoo.errors import ModelError
 from zoo.models.card import match_classes
-from zoo.models.model import Model
+from zoo.models.model import Model, all_finite
 
 _IMAGE = {"image": "tensor(uint8)"}
 
@@ -173,7 +174,9 @@ class Engine:
 
     def scores(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Scores ``[N, M]`` of the selector graph."""
-        return self._of_images("selector", "scores", batch)
+        scores = self._of_images("selector", "scores", batch)
+        _check_finite("selector graph", scores)
+        return scores
 
     def features(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Features ``[N, F]`` of the selector graph."""
@@ -193,4 +196,14 @@ class Engine:
         """Answers ``[N, C]`` and scores ``[N, 1 + A]`` of a state, from logits ``[N, K, C]``."""
         feeds = {"logits": logits} if features is None else {"logits": logits, "features": features}
         answer, scores = self._graphs[state.ran].run(("answer", "scores"), feeds)
+        _check_finite(state.file, answer, scores)
         return answer, scores
+
+
+def _check_finite(graph: str, *outputs: NDArray[np.float32]) -> None:
+    """Raise :class:`ModelError` where a graph's outputs can decide nothing: NaN compares false with all."""
+    if not all(map(all_finite, outputs)):
+        raise ModelError(
+            f"{graph}: expected finite scores, got NaN or infinite ones. "
+            "Fit and export the bundle again, with images like this one among those of the profile."
+        )

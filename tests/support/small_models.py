@@ -26,6 +26,7 @@ def build_onnx(
     output_name: str = "logits",
     extra_input: bool = False,
     only_batch: int | None = None,
+    spoiled: str | None = None,
 ) -> bytes:
     """ONNX bytes of a linear classifier of the mean colour; class k answers to channel k modulo 3.
 
@@ -43,6 +44,9 @@ def build_onnx(
         Ways to break the contract that show in the signature.
     only_batch
         Hide the shape of the output, and fail on batches of another size (0: on none).
+    spoiled
+        An operator, ``Sqrt`` or ``Reciprocal``, that makes a logit NaN or infinite where blue is strong;
+        others become a little larger. For three classes.
     """
     count = len(classes)
     weights = np.eye(3, dtype=np.float32)[np.arange(count) % 3 if channels is None else list(channels)]
@@ -62,7 +66,18 @@ def build_onnx(
         *(node("MatMul", [f"work{i}", "same"], [f"work{i + 1}"]) for i in range(work)),
         node("ReduceMean", [f"work{work}", "axes"], ["colour"], keepdims=0),
     ]
-    if only_batch is None:
+    if spoiled is not None:
+        constants["limit"] = np.array([99, 99, 5], np.float32)
+        constants["small"] = np.full(1, 1e-9, np.float32)
+        nodes += [
+            node("Gemm", ["colour", "weights", "bias"], ["sound"]),
+            node("Sub", ["limit", "colour"], ["room"]),
+            node("Relu", ["room"], ["room or none"]),
+            node(spoiled, ["room or none" if spoiled == "Reciprocal" else "room"], ["spoil"]),
+            node("Mul", ["spoil", "small"], ["little"]),
+            node("Add", ["sound", "little"], [output_name]),
+        ]
+    elif only_batch is None:
         nodes.append(node("Gemm", ["colour", "weights", "bias"], [output_name]))
     else:  # a shape that depends on the data is one that nothing can infer
         nodes += [

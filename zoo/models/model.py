@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -107,12 +108,24 @@ class Model:
         ImageError
             When `images` is not such an array.
         ModelError
-            When the graph fails on it or returns another shape.
+            When the graph fails on it, or returns another shape or logits that are not finite.
         """
         return self.run(check_batch(images))
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Like :meth:`logits`, for a batch that was checked already."""
+        logits = self.run_unchecked(images)
+        if not all_finite(logits):
+            bad = int((~np.isfinite(logits)).any(axis=1).sum())
+            raise ModelError(
+                f"model {self.card.name!r}: expected finite logits, got NaN or infinite ones for {bad} of "
+                f"{len(images)} images {list(images.shape[1:])}. Its answer means nothing there. Replace or "
+                "remove the model; one that computes in half precision may need float32."
+            )
+        return logits
+
+    def run_unchecked(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Like :meth:`run`, but the logits may be NaN or infinite."""
         try:
             logits: NDArray[np.float32] = self._session.run(["logits"], {"image": images})[0]
         except Exception as error:
@@ -131,6 +144,15 @@ class Model:
         """Run a few times, so that the first real answer is not slowed down by set-up."""
         for _ in range(runs):
             self.logits(images)
+
+
+def all_finite(values: NDArray[np.float32]) -> bool:
+    """Whether no value is NaN or infinite.
+
+    The sum of squares costs less than looking at each value, which would be felt beside a small model. Only
+    where that sum overflows is each value looked at.
+    """
+    return math.isfinite(np.vdot(values, values)) or bool(np.isfinite(values).all())
 
 
 def _expect(name: str, what: str, got: list[Any], value: str, kind: str, shape: list[int | None]) -> None:
