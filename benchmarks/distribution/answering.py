@@ -47,6 +47,7 @@ from selector.bundle.certificate import Certificate
 from selector.device.device import Device
 from selector.policies.cascade import CascadePolicy, Stage
 from selector.policies.constraint import Constraint
+from zoo.cores import allowed_cores
 from zoo.errors import ZooError
 from zoo.files import encode_record, write_atomic
 from zoo.models.zoo import Zoo
@@ -121,7 +122,7 @@ def run_answering(
     limit = 2 * float(np.quantile(found["calm"].took, 0.95))
     return {
         "phases": phases,
-        "cores": len(cores) or os.cpu_count(),
+        "cores": len(cores) or allowed_cores(),
         "answers_alone_on_a_core": bool(cores),
         "installations": removals[0],
         "control_installations": others[0],

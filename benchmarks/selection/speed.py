@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -29,6 +28,7 @@ from training.outcomes.outcomes import ALL_SPLITS, Outcomes, load_outcomes
 from training.outcomes.profile import profile
 from training.policies.estimators import KINDS, CorrectnessEstimator
 from training.search.selector_graph import selector_graph, time_selector_us
+from zoo.cores import allowed_cores
 from zoo.models.latency import measure
 from zoo.models.model import open_session
 from zoo.models.zoo import Zoo
@@ -92,7 +92,7 @@ def _throughput(zoo: Zoo, data: LabelledImages, work: Path, seed: int) -> float:
         start = time.perf_counter()
         record = profile(zoo, data, folder, splits=splits, progress=False)
         profiled = (time.perf_counter() - start) / record.samples
-        models = [zoo.model(name, threads=os.cpu_count() or 1) for name in zoo.names]
+        models = [zoo.model(name, threads=allowed_cores()) for name in zoo.names]
         batches = [np.stack([data.image(i + k) for k in range(64)]) for i in range(0, 64 * 40, 64)]
         start = time.perf_counter()
         for batch in batches:

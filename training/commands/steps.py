@@ -46,6 +46,9 @@ def profile(
     environments: EnvironmentsOption = "",
     split: Annotated[str, typer.Option(help="Shares, such as fit=0.4,tune=0.1,certify=0.25,test=0.25.")] = "",
     batch_size: Annotated[int, typer.Option(min=1, help="Images per inference.")] = 64,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of one inference. Default: all cores that may be used.")
+    ] = None,
     restart: Annotated[
         bool, typer.Option("--restart", help="Throw away a profile of other images or splits.")
     ] = False,
@@ -79,6 +82,7 @@ def profile(
         out,
         splits=Splits(seed=seed, **shares),
         batch_size=batch_size,
+        threads=threads,
         restart=restart,
         progress=not as_json,
     )

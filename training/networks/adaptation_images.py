@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from training.data.images import LabelledImages
 from training.data.splits import FIT, TRAIN, Splits
 from training.networks.distill import TRAIN_SHARE, logits_of
+from zoo.cores import allowed_cores
 from zoo.errors import DataError
 from zoo.models.card import ModelCard, TrainedOn, match_classes
 from zoo.models.model import Model
@@ -56,7 +56,7 @@ def gather(
     DataError
         When there are too few images, or a class has none.
     """
-    teacher = None if labels_from is None else zoo.model(labels_from, threads=os.cpu_count() or 1)
+    teacher = None if labels_from is None else zoo.model(labels_from, threads=allowed_cores())
     known = card.trained_on
     if known is not None and known.data_sha256 == data.originals_sha256:
         share, seed = known.share if share is None else share, known.seed if seed is None else seed
@@ -99,7 +99,7 @@ def learned_part(data: LabelledImages, part: TrainedOn, images: int) -> tuple[La
 
 def right_answers(card: ModelCard, content: bytes, known: Examples, *, progress: bool) -> NDArray[np.bool_]:
     """On which of the held-out images a model is right, run from its ONNX file."""
-    model = Model(card, content, threads=os.cpu_count() or 1)
+    model = Model(card, content, threads=allowed_cores())
     said = logits_of(model, card.classes, known.held, progress=progress).argmax(1)
     right: NDArray[np.bool_] = said == known.truth
     return right

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -18,6 +17,7 @@ from training.networks.loop import Recipe, train
 from zoo.architectures.convnet import ConvNet, convnet
 from zoo.architectures.preprocessing import Preprocessing
 from zoo.convert.add import add_module
+from zoo.cores import allowed_cores
 from zoo.errors import DataError, DigestError
 from zoo.models.card import ModelCard, TrainedOn, match_classes
 from zoo.models.model import Model
@@ -147,7 +147,7 @@ def fit_and_add(
     logits = (
         None
         if teacher is None
-        else logits_of(zoo.model(teacher, threads=os.cpu_count() or 1), data.classes, part, progress=progress)
+        else logits_of(zoo.model(teacher, threads=allowed_cores()), data.classes, part, progress=progress)
     )
     train(
         module,

@@ -7,7 +7,6 @@ so a run that was killed goes on where it stopped, and a model that was replaced
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +37,7 @@ from training.outcomes.parts import (
     parts_folder,
     read_profile_record,
 )
+from zoo.cores import allowed_cores
 from zoo.errors import CardError, DataError, ModelError, StaleError, ZooError
 from zoo.files import atomic_path, encode_record, read_record, write_atomic
 from zoo.models.card import check_same_classes, match_classes
@@ -72,7 +72,7 @@ def profile(
     batch_size
         Images per inference.
     threads
-        Threads of one inference; by default all cores.
+        Threads of one inference; by default all cores that this process may use.
     restart
         Throw away a profile of other data or splits instead of refusing.
 
@@ -114,7 +114,7 @@ def profile(
     )
     _prepare(target, record, restart=restart)
     write_samples(target, data, rows, names)
-    _run_missing(zoo, data, rows, target, record, batch_size, threads or os.cpu_count() or 1, progress)
+    _run_missing(zoo, data, rows, target, record, batch_size, threads or allowed_cores(), progress)
     write_atomic(target / PROFILE_FILE, encode_record(record))
     _remove_others(target, record)
     return record
@@ -247,7 +247,7 @@ def _run_missing(
                     if name in of_images:
                         values = batch.of_images[name]
                     else:
-                        values = _in_order(batch.stacks, models[name].logits)[:, orders[name]]
+                        values = _in_order(batch.stacks, models[name].run_unchecked)[:, orders[name]]
                     bad = ~np.isfinite(values).all(axis=1)
                     if bad.any():
                         sample = data.ids[members[batch.first + int(bad.argmax())]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import time
@@ -15,6 +14,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
+from zoo.cores import allowed_cores
 from zoo.errors import CardError, LatencyError
 from zoo.files import encode_record, read_record, write_atomic
 from zoo.models.image import check_image
@@ -108,7 +108,7 @@ def machine() -> Machine:
         pass
     return Machine(
         processor=name,
-        cores=os.cpu_count() or 1,
+        cores=allowed_cores(),
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
         onnxruntime=onnxruntime.__version__,
