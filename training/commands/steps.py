@@ -45,7 +45,7 @@ def profile(
     out: OutOption = MY_PROFILE,
     environments: EnvironmentsOption = "",
     split: Annotated[str, typer.Option(help="Shares, such as fit=0.4,tune=0.1,certify=0.25,test=0.25.")] = "",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images per inference.")] = 64,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per inference, fewer if large.")] = 64,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of one inference. Default: all cores that may be used.")
     ] = None,

@@ -8,10 +8,8 @@ so a run that was killed goes on where it stopped, and a model that was replaced
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -23,6 +21,7 @@ from tqdm import tqdm
 from training.data.images import LabelledImages
 from training.data.splits import TEST, TRAIN, Splits, one_environment_per_group, without_training_images
 from training.features.features import NAMES, feature_graph, read_pixels
+from training.outcomes.batches import Batches, Call, Values, in_order, is_out_of_memory, pixels_per_batch
 from training.outcomes.parts import (
     FEATURES,
     PART_ROWS,
@@ -41,7 +40,7 @@ from zoo.cores import allowed_cores
 from zoo.errors import CardError, DataError, ModelError, StaleError, ZooError
 from zoo.files import atomic_path, encode_record, read_record, write_atomic
 from zoo.models.card import check_same_classes, match_classes
-from zoo.models.model import open_session
+from zoo.models.model import Model, open_session
 from zoo.models.zoo import Zoo
 
 LARGE_SIDE = 96  # from this median side on, features read a finer grid
@@ -70,7 +69,8 @@ def profile(
     splits
         Shares of the splits; see :class:`training.data.splits.Splits`.
     batch_size
-        Images per inference.
+        Images per inference, at most: large images run a few at a time or alone, so that memory stays small
+        whatever their size. Where there is too little memory even so, batches are halved.
     threads
         Threads of one inference; by default all cores that this process may use.
     restart
@@ -218,7 +218,10 @@ def _run_missing(
     wanted = {name for names in missing.values() for name in names}
     if not wanted:
         return
-    models = {name: zoo.model(name, threads=threads) for name in zoo.names if name in wanted}
+    chosen = [name for name in zoo.names if name in wanted]
+    pixels = pixels_per_batch(len(chosen))
+    models = _open(zoo, chosen, threads, arena=True)
+    arena = True
     orders = {
         name: np.array(match_classes(record.classes, zoo.card(name).classes, model=name)) for name in models
     }
@@ -231,7 +234,7 @@ def _run_missing(
     def read(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return read_pixels(images, record.grid).reshape(len(images), -1)
 
-    of_images: dict[str, _Call] = {FEATURES: measure, PIXELS: read}
+    of_images: dict[str, Call] = {FEATURES: measure, PIXELS: read}
 
     total = sum(min(PART_ROWS, len(rows) - part * PART_ROWS) for part, names in missing.items() if names)
     with tqdm(total=total, desc="profiling", unit="img", disable=not progress, delay=1) as bar:
@@ -239,15 +242,26 @@ def _run_missing(
             if not names:
                 continue
             members = rows[part * PART_ROWS : (part + 1) * PART_ROWS]
-            outputs: dict[str, list[_Values]] = {name: [] for name in names}
+            outputs: dict[str, list[Values]] = {name: [] for name in names}
             wanted_of_images = {name: call for name, call in of_images.items() if name in names}
-            for batch in _batches(data, members, batch_size, wanted_of_images):
-                for name in names:
-                    values: _Values
-                    if name in of_images:
-                        values = batch.of_images[name]
-                    else:
-                        values = _in_order(batch.stacks, models[name].run_unchecked)[:, orders[name]]
+            batches = Batches(data, members, size=batch_size, pixels=pixels, of_images=wanted_of_images)
+            for batch in batches:
+                if arena and batch.pixels > pixels:  # each model would keep memory for the largest image
+                    arena = False
+                    models = _open(zoo, chosen, threads, arena=False)
+                try:
+                    found = {
+                        name: batch.of_images[name]
+                        if name in of_images
+                        else in_order(batch.stacks, models[name].run_unchecked)[:, orders[name]]
+                        for name in names
+                    }
+                except Exception as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    batches.refuse(batch, error)
+                    continue
+                for name, values in found.items():
                     bad = ~np.isfinite(values).all(axis=1)
                     if bad.any():
                         sample = data.ids[members[batch.first + int(bad.argmax())]]
@@ -257,6 +271,7 @@ def _run_missing(
                         )
                     outputs[name].append(values)
                 bar.update(batch.size)
+            batch_size = batches.size
             ids = [data.ids[i] for i in members]
             for name in names:
                 whole = np.concatenate(outputs[name])
@@ -265,52 +280,8 @@ def _run_missing(
                 _write_table(pa.table({"id": ids, "values": column}), target)
 
 
-_Values = NDArray[np.float32] | NDArray[np.uint8]
-_Call = Callable[[NDArray[np.uint8]], _Values]
-
-
-class _Batch(NamedTuple):
-    first: int  # place of its first image in the part
-    size: int
-    stacks: list[tuple[list[int], NDArray[np.uint8]]]  # per image size: places in the batch, [n, H, W, 3]
-    of_images: dict[str, _Values]  # features and pixels, where wanted
-
-
-def _batches(
-    data: LabelledImages,
-    members: NDArray[np.intp],
-    batch_size: int,
-    of_images: dict[str, _Call],
-) -> Iterator[_Batch]:
-    """Batches of decoded images; the next one is prepared while the models work on this one."""
-
-    def prepare(first: int) -> _Batch:
-        images = [data.image(int(i)) for i in members[first : first + batch_size]]
-        by_size: dict[tuple[int, ...], list[int]] = {}
-        for i, image in enumerate(images):
-            by_size.setdefault(image.shape, []).append(i)
-        stacks = [(places, np.stack([images[i] for i in places])) for places in by_size.values()]
-        made = {name: _in_order(stacks, call) for name, call in of_images.items()}
-        return _Batch(first, len(images), stacks, made)
-
-    with ThreadPoolExecutor(1) as reader:
-        upcoming = reader.submit(prepare, 0)
-        for first in range(0, len(members), batch_size):
-            batch = upcoming.result()
-            if first + batch_size < len(members):
-                upcoming = reader.submit(prepare, first + batch_size)
-            yield batch
-
-
-def _in_order(
-    stacks: list[tuple[list[int], NDArray[np.uint8]]],
-    call: _Call,
-) -> _Values:
-    """Call once for every image size and put the rows back in the order of the batch."""
-    rows: dict[int, NDArray[Any]] = {}
-    for places, images in stacks:
-        rows.update(zip(places, call(images), strict=True))
-    return np.stack([rows[place] for place in sorted(rows)])
+def _open(zoo: Zoo, names: Sequence[str], threads: int, *, arena: bool) -> dict[str, Model]:
+    return {name: Model.open(zoo.card(name), zoo.folder, threads=threads, arena=arena) for name in names}
 
 
 def _grid(data: LabelledImages, rows: NDArray[np.intp]) -> int:

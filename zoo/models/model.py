@@ -20,7 +20,7 @@ _TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 
 
 def open_session(
-    content: bytes, *, name: str, threads: int = 1, weights: Path | None = None
+    content: bytes, *, name: str, threads: int = 1, weights: Path | None = None, arena: bool = True
 ) -> ort.InferenceSession:
     """Open an ONNX graph on the CPU with `threads` threads.
 
@@ -28,6 +28,8 @@ def open_session(
     ----------
     weights
         Folder of verified files in which the graph keeps its weights; None: all weights are in the graph.
+    arena
+        Keep the memory of a run for the next one, which is faster; without, it is given back.
 
     Raises
     ------
@@ -37,6 +39,7 @@ def open_session(
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    options.enable_cpu_mem_arena = arena
     options.log_severity_level = 4  # what goes wrong is raised, not printed
     # Weights in other files are covered by no card's digest, and would be looked up from the current folder.
     folder = f"{os.devnull}/weights belong into the graph" if weights is None else str(weights.absolute())
@@ -68,6 +71,8 @@ class Model:
         Threads of one inference.
     weights
         Folder of verified files in which the graph keeps its weights; None: all weights are in the graph.
+    arena
+        Keep the memory of a run for the next one, which is faster; without, it is given back.
 
     Raises
     ------
@@ -77,17 +82,23 @@ class Model:
     """
 
     def __init__(
-        self, card: ModelCard, content: bytes, *, threads: int = 1, weights: Path | None = None
+        self,
+        card: ModelCard,
+        content: bytes,
+        *,
+        threads: int = 1,
+        weights: Path | None = None,
+        arena: bool = True,
     ) -> None:
         self.card = card
         self.threads = threads
-        self._session = open_session(content, name=card.name, threads=threads, weights=weights)
+        self._session = open_session(content, name=card.name, threads=threads, weights=weights, arena=arena)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         _expect(card.name, "inputs", inputs, "image", "tensor(uint8)", [None, None, None, 3])
         _expect(card.name, "outputs", outputs, "logits", "tensor(float)", [None, len(card.classes)])
 
     @classmethod
-    def open(cls, card: ModelCard, folder: str | Path, *, threads: int = 1) -> Model:
+    def open(cls, card: ModelCard, folder: str | Path, *, threads: int = 1, arena: bool = True) -> Model:
         """Open the model file that `card` names under `folder`, after checking its size and digest.
 
         Raises
@@ -98,7 +109,7 @@ class Model:
             When it cannot be run or does not follow the contract.
         """
         content = read_verified(Path(folder) / card.file, card.sha256, card.size_bytes)
-        return cls(card, content, threads=threads)
+        return cls(card, content, threads=threads, arena=arena)
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits float32 ``[N, C]`` of the images uint8 ``[N, H, W, 3]``.
