@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -35,6 +36,9 @@ from selector.commands.options import (
 )
 from training.commands.labelled_images import load_data
 from zoo.errors import DataError
+
+if TYPE_CHECKING:
+    from training.search.comparisons import CandidateComparison
 
 SPLITS = ("fit", "tune", "certify", "test")
 
@@ -134,6 +138,10 @@ def fit(
         ),
     ] = None,
     require_certified: CertifiedOption = False,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="Replace a certified selector even by one that is not."),
+    ] = False,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -143,9 +151,9 @@ def fit(
     """
     import msgspec
 
-    from training.evaluation.findings import explain_uncertified
+    from training.evaluation.findings import alternatives, explain_uncertified
     from training.fitting.fit import fit as run
-    from training.fitting.fitted import save_fit
+    from training.fitting.fitted import holds_certified, save_fit
     from zoo.models.latency import load_table
     from zoo.models.zoo import Zoo
 
@@ -166,13 +174,15 @@ def fit(
         seed=seed,
         **asked,
     )
-    save_fit(fitted, out)
     certificate = fitted.certificate()
+    kept_before = None if replace or certificate is not None else holds_certified(out)
+    if kept_before is None:
+        save_fit(fitted, out)
     if as_json:
         typer.echo(msgspec.json.encode(fitted.record).decode())
     else:
         typer.echo(f"policy: {fitted.policy.kind}, {' → '.join(fitted.policy.models)}")
-        for item in fitted.record.comparisons:
+        for item in _best_first(fitted.record.comparisons, on_time=fitted.record.bundle.default.on_time):
             typer.echo(
                 f"  {item.accuracy:.1%} at {item.mean_ms:.3f} ms in cross-validation: {item.label}, "
                 f"{' → '.join(item.models)}" + (" (chosen)" if item.chosen else "")
@@ -186,11 +196,33 @@ def fit(
                 f"({certificate.accuracy:.1%} of {certificate.samples} certify samples right, "
                 f"{certificate.mean_ms:.3f} ms)"
             )
-        typer.echo(f"Written to {out}. Next: zooselect evaluate, then zooselect export")
+        if kept_before is None:
+            typer.echo(f"Written to {out}. Next: zooselect evaluate, then zooselect export")
     if certificate is None:
-        typer.echo(explain_uncertified(fitted, fitted.record.bundle.default), err=True)
+        asked_for = fitted.record.bundle.default
+        typer.echo(explain_uncertified(fitted, asked_for), err=True)
+        instead = alternatives(fitted, asked_for)
+        if instead:
+            typer.echo(instead, err=True)
+        if kept_before is not None:
+            typer.echo(
+                f"Nothing was written: {out} keeps the selector that is certified for {kept_before}. "
+                "To replace it by this one, add --replace; or name another folder with --out.",
+                err=True,
+            )
         if require_certified:
             raise typer.Exit(UNCERTIFIED)
+
+
+def _best_first(rows: Sequence[CandidateComparison], *, on_time: bool) -> list[CandidateComparison]:
+    """First those that reach what is asked, the cheapest or within a budget the most accurate first."""
+
+    def key(row: CandidateComparison) -> tuple[bool, float, float]:
+        by_time = row.reaches and not on_time
+        order = (row.mean_ms, -row.accuracy) if by_time else (-row.accuracy, row.mean_ms)
+        return (not row.reaches, *order)
+
+    return sorted(rows, key=key)
 
 
 def export(

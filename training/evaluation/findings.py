@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from selector.commands.tables import table
 from selector.policies.constraint import Constraint
 from training.certificates.aim import accuracy_to_certify
 from training.certificates.certify import samples_needed
@@ -106,6 +107,30 @@ def notes(fitted: Fitted, rows: Sequence[MethodRow], asked: Constraint) -> list[
             "model has no certificate; more certify samples would let the selector be less careful."
         )
     return sentences
+
+
+def alternatives(fitted: Fitted, asked: Constraint) -> str:
+    """What is certified instead of a constraint, as a table, and how to ask for it; empty if nothing is."""
+    found = fitted.alternatives(asked)
+    if not found:
+        return ""
+    bundle = fitted.record.bundle
+    option = f"--{asked.kind.replace('_', '-')}"
+    rows = [
+        [
+            f"{option} {c.constraint.level:g}",
+            f"{c.accuracy:.1%}",
+            f"{c.mean_ms:.3f}",
+            " → ".join(bundle.policies[c.policy].models),
+        ]
+        for c in found
+    ]
+    reference = bundle.costs_ms().models[bundle.reference]
+    rows.append(["(not certified)", "", f"{reference:.3f}", bundle.reference])
+    return (
+        table(["certified instead", "right", "mean ms", "models"], rows, align="lrrl")
+        + f"\nTo have the nearest: zooselect fit {option} {found[0].constraint.level:g}."
+    )
 
 
 def explain_uncertified(fitted: Fitted, asked: Constraint) -> str:

@@ -23,7 +23,7 @@ from training.policies.staged import FittedStaged
 from training.search.comparisons import CandidateComparison, StorageRow
 from training.search.input_fit import PixelsOf
 from training.search.plans import GRAPHS_FOLDER
-from zoo.errors import DataError
+from zoo.errors import DataError, ZooError
 from zoo.files import encode_record, read_record, read_verified, write_atomic
 from zoo.types import Positive, Sha256
 
@@ -112,6 +112,43 @@ class Fitted:
             for c in self.record.bundle.certificates
             if c.constraint.kind == kind and c.policy == policy and c.environment is None
         )
+
+    def alternatives(self, asked: Constraint | None = None, *, most: int = 4) -> tuple[Certificate, ...]:
+        """The nearest that is certified where a constraint is not: each in less time than the one before.
+
+        Those of the policies for fewer models count too: they show what other constraints would allow.
+
+        Parameters
+        ----------
+        asked
+            The constraint; by default the fitted one.
+        most
+            How many certificates to give at most.
+        """
+        wanted = self.record.bundle.default if asked is None else asked
+        same = [
+            c
+            for c in self.record.bundle.certificates
+            if c.constraint.kind == wanted.kind and c.environment is None
+        ]
+        if wanted.kind == "precision":
+            same = [c for c in same if c.constraint.level < wanted.level]
+        else:
+            same = [c for c in same if c.constraint.level > wanted.level]
+        found: list[Certificate] = []
+        for c in sorted(same, key=lambda c: (abs(c.constraint.level - wanted.level), c.mean_ms)):
+            if not found or wanted.on_time or c.mean_ms < found[-1].mean_ms:
+                found.append(c)
+        return tuple(found[:most])
+
+
+def holds_certified(folder: str | Path) -> Constraint | None:
+    """What the fitted selector in a folder was fitted for, if that is certified; None where there is none."""
+    try:
+        before = load_fit(folder)
+    except ZooError:  # nothing there that anything could use
+        return None
+    return None if before.certificate() is None else before.record.bundle.default
 
 
 def save_fit(fitted: Fitted, folder: str | Path) -> None:

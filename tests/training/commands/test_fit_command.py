@@ -26,6 +26,46 @@ def test_a_fit_that_certifies_nothing_says_what_can_be(
     assert "the highest precision that can be certified is 0.9" in done.err
     zooselect(*arguments, *options, "--require-certified", "--json", code=3)
     assert "input: decide" not in done.out
+    rows = [line.split() for line in done.err.splitlines() if line.startswith("--precision")]
+    assert len(rows) > 1
+    levels, times = ([float(row[column]) for row in rows] for column in (1, 3))
+    assert levels == sorted(levels, reverse=True)
+    assert times == sorted(times, reverse=True)
+    again = zooselect(*arguments, "--policy", "cascade", "--precision", levels[0])
+    assert f"certified: precision {levels[0]:g}" in again.out
+    assert f"To have the nearest: zooselect fit --precision {levels[0]:g}." in done.err
+
+
+def test_a_certified_selector_is_not_replaced_in_silence(
+    zooselect: CommandLine, world: World, tmp_path: Path
+) -> None:
+    save_table(world.table, tmp_path / "table.json")
+    inputs = ("--zoo", world.zoo.folder, "--profile", world.profile, "--latency", "table.json")
+    arguments = ("fit", *inputs, "--policy", "cascade")
+    zooselect(*arguments, "--precision", 0.8)
+    before = Path("my-selector/fit.json").read_bytes()
+    done = zooselect(*arguments, "--precision", 0.995)
+    assert (
+        "Nothing was written: my-selector keeps the selector that is certified for precision 0.8" in done.err
+    )
+    assert "Written" not in done.out
+    assert Path("my-selector/fit.json").read_bytes() == before
+    assert "Written to my-selector" in zooselect(*arguments, "--precision", 0.995, "--replace").out
+    assert Path("my-selector/fit.json").read_bytes() != before
+    zooselect(*arguments, "--precision", 0.996)  # nothing certified is lost
+
+
+@pytest.mark.parametrize(("option", "level"), [("--precision", 0.8), ("--mean-ms", 0.3)])
+def test_what_was_compared_is_printed_best_first(
+    zooselect: CommandLine, world: World, tmp_path: Path, option: str, level: float
+) -> None:
+    save_table(world.table, tmp_path / "table.json")
+    inputs = ("--zoo", world.zoo.folder, "--profile", world.profile, "--latency", "table.json")
+    done = zooselect("fit", *inputs, "--policy", "cascade", option, level)
+    found = re.findall(r"  ([\d.]+)% at ([\d.]+) ms in cross-validation", done.out)
+    values = [float(share if option == "--mean-ms" else f"-{ms}") for share, ms in found]
+    assert len(values) > 1
+    assert values == sorted(values, reverse=True)
 
 
 def test_a_fit_can_be_narrowed_to_some_models(zooselect: CommandLine, world: World, tmp_path: Path) -> None:
