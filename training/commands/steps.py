@@ -34,6 +34,7 @@ from selector.commands.options import (
     names_in,
     numbers_in,
 )
+from selector.commands.tables import table
 from training.commands.labelled_images import load_data
 from zoo.errors import DataError
 
@@ -68,6 +69,7 @@ def profile(
     import msgspec
 
     from training.data.splits import Splits
+    from training.outcomes.accuracy import profiled_accuracy
     from training.outcomes.profile import profile as run
     from zoo.models.zoo import Zoo
 
@@ -93,6 +95,18 @@ def profile(
     if as_json:
         typer.echo(msgspec.json.encode(record).decode())
         return
+    found = profiled_accuracy(out, record)
+    if found is not None:
+        rows = [[name, f"{share:.1%}"] for name, share in found.models.items()]
+        typer.echo(table(["model", "right"], rows))
+        typer.echo(f"of {found.samples:,} samples; the test samples are left out")
+        if found.near_chance:
+            typer.echo(
+                f"warning: no better than always answering {found.commonest!r} ({found.chance:.1%} right): "
+                f"{', '.join(found.near_chance)}. Check the order of their classes and their preprocessing, "
+                "or remove them from the zoo.",
+                err=True,
+            )
     typer.echo(
         f"{record.samples:,} samples × {len(record.models)} models in {out}"
         + (f" ({record.skipped} unreadable images left out)" if record.skipped else "")
