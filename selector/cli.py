@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from selector.commands.last_words import say_last_words
 from zoo.errors import ZooError
 
 INTERRUPTED = 130
@@ -107,3 +108,5 @@ def main() -> None:
             f"error: this command needs the package {error.name!r}: pip install 'zooselect[train]'", err=True
         )
         sys.exit(1)
+    finally:
+        say_last_words()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import typer
 
-from selector.commands.images import image_files, read_images
+from selector.commands.images import image_files, read_images, tell_unread
 from selector.commands.options import (
     DEVICE_PANEL,
     UNCERTIFIED,
@@ -27,7 +27,7 @@ from selector.commands.options import (
     WatchOption,
     given,
 )
-from selector.commands.tables import table
+from selector.commands.rows import Rows
 
 
 def select(
@@ -52,10 +52,21 @@ def select(
     chooser = Selector.load(bundle, threads=threads)
     asked = asked_for(precision, max_drop, mean_ms, p95_ms, environment)
     _announce(chooser, asked)
-    rows: list[dict[str, Any]] = []
-    for path, image in read_images(image_files(images), skip_bad):
+    files = image_files(images)
+    answered = Answered(tried=len(files))
+    rows = Rows(
+        {
+            "image": max(map(str, files), key=len),
+            "model": max(chooser.models, key=len),
+            "probability": 0.0,
+            "cost_ms": 1000.0,
+            "certified": True,
+        },
+        as_json=as_json,
+    )
+    for path, image in read_images(files, answered.unread):
         found = chooser.select(image, **asked)
-        rows.append(
+        rows.add(
             {
                 "image": str(path),
                 "model": found.model,
@@ -64,8 +75,8 @@ def select(
                 "certified": found.certified,
             }
         )
-    _show(rows, as_json)
-    leave(rows, require_certified)
+        answered.certified &= found.certified
+    leave(answered, skip_bad=skip_bad, require_certified=require_certified)
 
 
 def predict(
@@ -84,13 +95,17 @@ def predict(
 ) -> None:
     """Answer images with the cheapest models that meet the precision.
 
+    Each row is printed when its image is answered, in random order: images sorted by class would look like
+    inputs that change.
+
     Example: zooselect predict my-bundle photos/ --precision 0.95 --json
     """
     from selector.answering.selector import Selector
 
     chooser = Selector.load(bundle, threads=threads, watch=watch)
     asked = asked_for(precision, max_drop, mean_ms, p95_ms, environment)
-    leave(answer_images(chooser, images, asked, skip_bad=skip_bad, as_json=as_json), require_certified)
+    answered = answer_images(chooser, images, asked, as_json=as_json)
+    leave(answered, skip_bad=skip_bad, require_certified=require_certified)
 
 
 def register(app: typer.Typer) -> None:
@@ -99,22 +114,42 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel=DEVICE_PANEL)(predict)
 
 
-def answer_images(
-    chooser: Any, images: list[Path], asked: Any, *, skip_bad: bool, as_json: bool
-) -> list[dict[str, Any]]:
-    """Answer images with a Selector, print the answers and return them."""
+@dataclass
+class Answered:
+    """What became of the images of a command."""
+
+    tried: int
+    certified: bool = True
+    unread: list[str] = field(default_factory=list)  # why, for each image that could not be read
+
+
+def answer_images(chooser: Any, images: list[Path], asked: Any, *, as_json: bool) -> Answered:
+    """Answer images with a Selector, and print each answer at once."""
     _announce(chooser, asked)
-    rows: list[dict[str, Any]] = []
-    warm: set[tuple[int, ...]] = set()
     files = image_files(images)
+    answered = Answered(tried=len(files))
+    rows = Rows(
+        {
+            "image": max(map(str, files), key=len),
+            "label": max(chooser.bundle.classes, key=len),
+            "class_probability": 0.0,
+            "model": max(chooser.models, key=len),
+            "path": sorted(chooser.models, key=len)[-3:],
+            "probability": 0.0,
+            "latency_ms": 1000.0,
+            "certified": True,
+        },
+        as_json=as_json,
+    )
     # in random order, so that a folder that is sorted by class does not look like inputs that change
     order = np.random.default_rng(0).permutation(len(files))
-    for path, image in read_images([files[i] for i in order], skip_bad):
-        if image.shape not in warm:  # so that no row's time contains opening the models
+    warm = False
+    for path, image in read_images([files[i] for i in order], answered.unread):
+        if not warm:  # so that no row's time contains opening the models
             chooser.warm_up(*image.shape[:2])
-            warm.add(image.shape)
+            warm = True
         found = chooser.predict(image, **asked)
-        rows.append(
+        rows.add(
             {
                 "image": str(path),
                 "label": found.label,
@@ -126,9 +161,7 @@ def answer_images(
                 "certified": found.certified,
             }
         )
-    places = {str(path): place for place, path in enumerate(files)}
-    rows.sort(key=lambda row: places[row["image"]])
-    _show(rows, as_json)
+        answered.certified &= found.certified
     status = chooser.drift
     if status is not None and status.alarm:
         typer.echo(
@@ -137,7 +170,7 @@ def answer_images(
             "answered, uncertified. Fit again on images like these.",
             err=True,
         )
-    return rows
+    return answered
 
 
 def asked_for(
@@ -170,32 +203,18 @@ def _announce(chooser: Any, asked: dict[str, Any]) -> None:
     )
 
 
-def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
-    if as_json:
-        for row in rows:
-            typer.echo(json.dumps(row))
-        return
-    if not rows:
-        return
-    cells = [[_text(value) for value in row.values()] for row in rows]
-    typer.echo(table([name.replace("_", " ") for name in rows[0]], cells, "l" * len(rows[0])))
+def leave(answered: Answered, *, skip_bad: bool, require_certified: bool) -> None:
+    """End with an error for unreadable images, or with :data:`UNCERTIFIED` where a certificate is missing.
 
-
-def leave(rows: list[dict[str, Any]], require_certified: bool) -> None:
-    """End with :data:`UNCERTIFIED` where certificates are required and one is missing."""
-    if require_certified and not all(row["certified"] for row in rows):
+    Raises
+    ------
+    ImageError
+        When an image could not be read and `skip_bad` is not set.
+    """
+    tell_unread(answered.unread, answered.tried, skip_bad=skip_bad)
+    if require_certified and not answered.certified:
         raise typer.Exit(UNCERTIFIED)
 
 
 def _number(value: float) -> float | None:
     return None if np.isnan(value) else round(value, 6)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    if isinstance(value, list):
-        return " → ".join(value)
-    return "–" if value is None else str(value)

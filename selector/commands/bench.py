@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 
-from selector.commands.images import image_files, read_images
+from selector.commands.images import image_files, read_images, tell_unread
 from selector.commands.options import DEVICE_PANEL, JsonOption, SeedOption, ThreadsOption
 from selector.commands.tables import table
 from zoo.errors import DataError
+
+_IMAGES = 64  # how many are read and measured in turns
 
 
 def bench(
@@ -41,7 +44,9 @@ def bench(
     from zoo.models.latency import save_table
 
     if images is not None:
-        pixels = [image for _, image in read_images(image_files([images]), skip_bad=True)][:64]
+        files, unread = image_files([images]), list[str]()
+        pixels = [image for _, image in itertools.islice(read_images(files, unread), _IMAGES)]
+        tell_unread(unread, len(pixels) + len(unread), skip_bad=True)
     else:
         pixels = _random_images(size, seed)
     measured = measure_folder(

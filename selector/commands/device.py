@@ -130,11 +130,11 @@ def predict(
         _after(device)
     chooser = device.selector(task)
     asked = asked_for(precision, max_drop, mean_ms, p95_ms, environment)
-    rows = answer_images(chooser, images, asked, skip_bad=skip_bad, as_json=as_json)
+    answered = answer_images(chooser, images, asked, as_json=as_json)
     if device.config.mode == "local_then_update":
         _after(device)
     device.close()
-    leave(rows, require_certified)
+    leave(answered, skip_bad=skip_bad, require_certified=require_certified)
 
 
 @commands.command()

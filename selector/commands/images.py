@@ -2,46 +2,62 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import typer
-
+from selector.commands.last_words import say_last
 from zoo.errors import DataError, ImageError
+
+_NAMED = 3  # unreadable files whose errors are repeated
 
 
 def image_files(paths: list[Path]) -> list[Path]:
-    """Image files, and those inside folders."""
-    from zoo.models.image import SUFFIXES
+    """Image files, and those inside folders; what else lies in the folders is counted at the end."""
+    from zoo.models.image_files import SUFFIXES, images_below, left_out_words
 
     files: list[Path] = []
+    left_out: Counter[str] = Counter()
     for path in paths:
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-            if not inside:
-                raise DataError(
-                    f"expected images in {path}, got none. Supported: {', '.join(sorted(SUFFIXES))}"
-                )
-            files += inside
-        else:
+        if not path.is_dir():
             files.append(path)
+            continue
+        names, others = images_below(path)
+        if not names:
+            held = f"none; {left_out_words(others)}" if others else "none"
+            raise DataError(
+                f"expected images in {path}, got {held}. Supported: {', '.join(sorted(SUFFIXES))}"
+            )
+        files += [path / name for name in names]
+        left_out += others
+    if left_out:
+        say_last(left_out_words(left_out))
     return files
 
 
-def read_images(files: list[Path], skip_bad: bool) -> Iterator[tuple[Path, Any]]:
-    """Paths and pixels; what cannot be read is an error, or left out and counted."""
+def read_images(files: list[Path], unread: list[str]) -> Iterator[tuple[Path, Any]]:
+    """Paths and pixels; what cannot be read is passed over, and why is appended to `unread`."""
     from zoo.models.image import load_image
 
-    skipped = 0
     for path in files:
         try:
             image = load_image(path)
         except ImageError as error:
-            if not skip_bad:
-                raise ImageError(f"{error} With --skip-bad the others are answered.") from error
-            skipped += 1
+            unread.append(str(error))
             continue
         yield path, image
-    if skipped:
-        typer.echo(f"{skipped} of {len(files)} images could not be read and were left out.", err=True)
+
+
+def tell_unread(unread: list[str], tried: int, *, skip_bad: bool) -> None:
+    """Name and count the images that could not be read; an error unless they may be left out."""
+    if not unread:
+        return
+    more = f" and {len(unread) - _NAMED} more" if len(unread) > _NAMED else ""
+    which = "; ".join(reason.removesuffix(".") for reason in unread[:_NAMED]) + more
+    count = f"{len(unread)} of {tried} images could not be read"
+    if skip_bad:
+        say_last(f"{count} and were left out. They are: {which}.")
+        return
+    rest = " All others are answered." if len(unread) < tried else ""
+    raise ImageError(f"{count}: {which}.{rest} Repair them, or leave them out with --skip-bad.")

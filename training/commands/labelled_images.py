@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from selector.commands.last_words import say_last
 from selector.commands.options import names_in
+from zoo.models.image_files import left_out_words
 
 if TYPE_CHECKING:
     from training.data.images import LabelledImages
@@ -27,6 +29,8 @@ def load_data(spec: str, *, environments: str = "", skip_bad: bool = False, seed
                 f"{', '.join(data.skipped[:3])}{' …' if len(data.skipped) > 3 else ''}",
                 err=True,
             )
+    if data.left_out:
+        say_last(left_out_words(data.left_out))
     if not environments:
         return data
     names = list(ENVIRONMENTS) if environments == "all" else names_in(environments)

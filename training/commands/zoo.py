@@ -11,9 +11,10 @@ from selector.commands.options import MY_ZOO, TRAINING_PANEL, JsonOption, NameOp
 from selector.commands.tables import table
 from training.commands.adapt import adapt
 from training.commands.added_model import tell
+from training.commands.class_names import read_class_names
 from training.commands.compress import compress
 from training.commands.train import train
-from zoo.errors import CardError, DataError, ModelError
+from zoo.errors import CardError, ModelError
 
 if TYPE_CHECKING:
     from zoo.models.card import ModelCard
@@ -118,7 +119,7 @@ def add(
     ]
     if len(given) != 1:
         raise ModelError(f"expected one of {_KINDS}, got {', '.join(given) or 'none'}.")
-    names = _read_classes(classes) if classes else ()
+    names = read_class_names(classes) if classes else ()
     typer.echo("Loading, exporting and checking; this takes some seconds.", err=True)
 
     from zoo.architectures.preprocessing import Preprocessing
@@ -206,17 +207,6 @@ def _made(card: ModelCard) -> str:
     how: list[str] = [card.compression] if card.compression != "none" else []
     how += [f"adapted to {card.adapted.environment}"] if card.adapted is not None else []
     return ", ".join([card.parent, *how])
-
-
-def _read_classes(path: Path) -> tuple[str, ...]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: expected a text file with one class name a line, got: {error}.") from error
-    names = tuple(line.strip() for line in lines if line.strip())
-    if len(names) < 2:
-        raise DataError(f"{path}: expected at least two class names, one a line, got {len(names)}.")
-    return names
 
 
 def _parse_size(text: str) -> tuple[int, int]:

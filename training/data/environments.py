@@ -155,6 +155,7 @@ class _UnderEnvironments(LabelledImages):
             environments=names * len(originals),
         )
         self.skipped = originals.skipped
+        self.left_out = originals.left_out
         self._originals, self._names = originals, names
         self._seed, self._severity = seed, severity
         self._kept: dict[int, Pixels] = {}

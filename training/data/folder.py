@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -17,7 +18,15 @@ from tqdm import tqdm
 from training.data.images import LabelledImages, digest_of
 from zoo.errors import DataError, ImageError
 from zoo.files import sha256_file
-from zoo.models.image import SUFFIXES, load_image
+from zoo.models.image import load_image
+from zoo.models.image_files import (
+    SUFFIXES,
+    ending,
+    images_below,
+    is_hidden,
+    is_image_name,
+    left_out_words,
+)
 
 Grouping = str | Callable[[str], str]
 
@@ -56,7 +65,7 @@ class FolderImages(LabelledImages):
 def folder(
     path: str | Path, *, skip_bad: bool = False, groups: Grouping | None = None, progress: bool = True
 ) -> LabelledImages:
-    """A folder of class folders: every sub-folder is a class, every image file in it a sample.
+    """A folder of class folders: every sub-folder is a class, every image file in and below it a sample.
 
     Only names are read here, so a million files take seconds; an unreadable image raises when it is asked
     for. With `skip_bad` every file is decoded once now, and those that cannot be are left out.
@@ -64,7 +73,8 @@ def folder(
     Parameters
     ----------
     path
-        The folder. Hidden files and files that are no images by their name are ignored.
+        The folder. Hidden files are ignored; other files that are no images by their name are counted in
+        ``left_out``.
     skip_bad
         Leave unreadable images out; their paths are in ``skipped``.
     groups
@@ -83,8 +93,9 @@ def folder(
     root = Path(path)
     if not root.is_dir():
         raise DataError(f"{root}: expected a folder of class folders, got {_kind(root)}. Check the path.")
-    classes, ids, labels = _list(root)
+    classes, ids, labels, left_out = _list(root)
     data: LabelledImages = FolderImages(root, classes, ids, labels, _groups(ids, groups))
+    data.left_out = left_out
     if not skip_bad:
         return data
     with ThreadPoolExecutor() as pool:
@@ -116,6 +127,7 @@ def folder(
         [label for label, good in zip(labels, readable, strict=True) if good],
         _groups(kept, groups),
     )
+    data.left_out = left_out
     data.skipped = [str(root / ids[i]) for i in np.flatnonzero(~readable)]
     return data
 
@@ -130,12 +142,14 @@ def loose(path: Path, classes: Sequence[str], *, skip_bad: bool = False) -> Labe
     DataError
         When there is none.
     """
-    ids = sorted(item.name for item in path.iterdir() if _is_image_name(item.name))
+    ids, left_out = images_below(path)
     kept = [name for name in ids if not skip_bad or _is_readable(path / name)]
     if not kept:
         raise DataError(f"{path}: expected images, got {len(ids)} that can be read. Check the path.")
     data = FolderImages(path, list(classes), kept, [0] * len(kept), kept)
-    data.skipped = [str(path / name) for name in ids if name not in set(kept)]
+    readable = set(kept)
+    data.left_out = left_out
+    data.skipped = [str(path / name) for name in ids if name not in readable]
     return data
 
 
@@ -143,28 +157,30 @@ def is_loose(path: Path) -> bool:
     """Whether a folder holds images, and no folders that could be classes."""
     if not path.is_dir():
         return False
-    inside = [item for item in path.iterdir() if not item.name.startswith(".")]
-    return any(_is_image_name(item.name) for item in inside) and not any(item.is_dir() for item in inside)
+    inside = [item for item in path.iterdir() if not is_hidden(item.name)]
+    return any(is_image_name(item.name) for item in inside) and not any(item.is_dir() for item in inside)
 
 
-def _list(root: Path) -> tuple[list[str], list[str], list[int]]:
-    classes = sorted(item.name for item in root.iterdir() if item.is_dir() and not item.name.startswith("."))
+def _list(root: Path) -> tuple[list[str], list[str], list[int], Counter[str]]:
+    inside = [item for item in root.iterdir() if not is_hidden(item.name)]
+    classes = sorted(item.name for item in inside if item.is_dir())
+    left_out = Counter(ending(item.name) for item in inside if not item.is_dir())
     if not classes:
-        loose = sum(1 for item in root.iterdir() if _is_image_name(item.name))
+        loose = sum(is_image_name(item.name) for item in inside)
         got = f"{loose} images outside of class folders" if loose else "an empty folder"
         raise DataError(f"{root}: expected a folder for every class, got {got}. Sort images into folders.")
     ids: list[str] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        files = sorted(item.name for item in (root / name).iterdir() if _is_image_name(item.name))
+        files, others = images_below(root / name)
         if not files:
             raise DataError(
-                f"{root / name}: expected images ({', '.join(sorted(SUFFIXES))}), "
-                f"got {_held(root / name)}. "
+                f"{root / name}: expected images ({', '.join(sorted(SUFFIXES))}), got {_held(others)}. "
                 "Add images, remove the folder, or give the folder that holds the class folders."
             )
         ids += [f"{name}/{file}" for file in files]
         labels += [label] * len(files)
+        left_out += others
     if len(classes) < 2:
         raise DataError(
             f"{root}: expected at least two class folders, got only {classes[0]!r}. "
@@ -173,7 +189,7 @@ def _list(root: Path) -> tuple[list[str], list[str], list[int]]:
     for name in ids:
         if any("\ud800" <= letter <= "\udfff" for letter in name):
             raise DataError(f"{root}: expected file names in Unicode, got {name!a}. Rename the file.")
-    return classes, ids, labels
+    return classes, ids, labels, left_out
 
 
 def _groups(ids: list[str], grouping: Grouping | None) -> list[str]:
@@ -194,17 +210,12 @@ def _groups(ids: list[str], grouping: Grouping | None) -> list[str]:
     return [match[min(1, pattern.groups)] or match[0] for match in found if match]
 
 
-def _held(path: Path) -> str:
-    inner = sorted(item.name for item in path.iterdir() if item.is_dir())
-    return f"only folders ({', '.join(inner[:3])}{', …' if len(inner) > 3 else ''})" if inner else "none"
+def _held(others: Counter[str]) -> str:
+    return f"no image; {left_out_words(others)}" if others else "none"
 
 
 def _kind(path: Path) -> str:
     return "a file" if path.is_file() else "nothing there"
-
-
-def _is_image_name(name: str) -> bool:
-    return not name.startswith(".") and PurePath(name).suffix.lower() in SUFFIXES
 
 
 def _is_readable(path: Path) -> bool:

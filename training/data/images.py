@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -34,6 +34,9 @@ class LabelledImages(ABC):
         The id of the original: all variants of one original share it, so that splits keep them together.
     skipped
         Files that were left out because they cannot be read; empty unless that was asked for.
+    left_out
+        How many files were left out because they are no images by their names, by the ending of the name:
+        ``{".heic": 1}``.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class LabelledImages(ABC):
         self.groups = list(self.ids if groups is None else groups)
         self.environments = [CLEAR] * len(self.ids) if environments is None else list(environments)
         self.skipped: list[str] = []
+        self.left_out: Mapping[str, int] = {}
         lengths = {len(self.ids), len(self.labels), len(self.groups), len(self.environments)}
         if lengths != {len(self.ids)} or not self.ids:
             raise DataError(

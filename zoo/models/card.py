@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -68,7 +69,9 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     def __post_init__(self) -> None:
         check_relative(self.file)
         if len(set(self.classes)) != len(self.classes):
-            raise ValueError(f"classes must be distinct, got {list(self.classes)}")
+            twice = [name for name, count in Counter(self.classes).items() if count > 1]
+            more = f" and {len(twice) - 3} more" if len(twice) > 3 else ""
+            raise ValueError(f"classes must be distinct, got twice: {', '.join(map(repr, twice[:3]))}{more}")
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

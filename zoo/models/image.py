@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zoo.errors import ImageError
+from zoo.models.image_files import FORMATS
+from zoo.models.pixel_range import check_high_bytes, gray_in_8_bits, loses_low_bits
 
-# Names that a folder of images is searched for.
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 def check_image(image: Any) -> NDArray[np.uint8]:
@@ -51,31 +53,52 @@ def check_batch(images: Any) -> NDArray[np.uint8]:
 def load_image(path: str | Path) -> NDArray[np.uint8]:
     """Decode an image file to uint8 ``[H, W, 3]`` RGB.
 
-    Grayscale becomes three equal channels, transparency is laid over white, 16 bits are scaled to 8,
-    and the orientation tag of a camera is applied.
+    Grayscale becomes three equal channels, transparency is laid over white, and the orientation tag of a
+    camera is applied. Deeper pixels are scaled to 8 bits by one rule:
+
+    - 16 bits: 65535 is white. A TIFF file may declare fewer bits.
+    - Whole numbers of 32 bits: values to 255 are taken as they are, higher ones as 16 bits.
+    - Real numbers: values to 1 are taken as 0..1, higher ones as 0..255.
+
+    Values that fit two of these are refused: 16 bits that stay below 4096, for instance, may be 12 bits.
 
     Raises
     ------
     ImageError
-        When the file is missing, truncated, not an image or larger than Pillow's limit (about 179 million
-        pixels); the file is named.
+        When the file is missing, truncated, not an image, larger than Pillow's limit (about 179 million
+        pixels) or of an unclear range of values; the file is named.
     """
-    from PIL import Image, ImageOps  # here, so that importing the package stays fast
-
     try:
-        with Image.open(path) as opened:
-            picture: Image.Image = ImageOps.exif_transpose(opened)
-            if picture.mode.startswith("I"):
-                wide = np.asarray(picture).astype(np.float64)
-                scaled = np.clip(np.rint(wide / 257.0), 0, 255).astype(np.uint8)
-                return np.ascontiguousarray(np.repeat(scaled[:, :, np.newaxis], 3, axis=2))
-            if picture.has_transparency_data:
-                layer = picture.convert("RGBA")
-                picture = Image.new("RGBA", layer.size, "white")
-                picture.alpha_composite(layer)
-            return np.array(picture.convert("RGB"), dtype=np.uint8)
+        with _opened(path) as opened:
+            return _decoded(opened)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
     except Exception as error:  # every decoder has error classes of its own
         raise ImageError(f"{path}: cannot be read as an image: {error}.") from error
+
+
+def _opened(path: str | Path) -> Image.Image:
+    from PIL import Image  # here, so that importing the package stays fast
+
+    Image.init()
+    return Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
+
+
+def _decoded(opened: Image.Image) -> NDArray[np.uint8]:
+    from PIL import Image, ImageOps
+
+    cut = loses_low_bits(opened)
+    picture: Image.Image = ImageOps.exif_transpose(opened)
+    if picture.mode.startswith(("I", "F")):
+        gray = gray_in_8_bits(np.asarray(picture), opened)
+        return np.repeat(gray[:, :, np.newaxis], 3, axis=2)
+    if cut:
+        check_high_bytes(picture)
+    if picture.has_transparency_data:
+        layer = picture.convert("RGBA")
+        picture = Image.new("RGBA", layer.size, "white")
+        picture.alpha_composite(layer)
+    return np.array(picture.convert("RGB"), dtype=np.uint8)
 
 
 def _explain(image: Any, shape: str) -> ImageError:

@@ -5,14 +5,26 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from selector.answering.selector import Selector
 from selector.commands import answer
+from selector.commands.rows import Rows
 from tests.support.command_line import CommandLine, Done
 from tests.support.small_models import plain_image
 from tests.support.world import World
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    (tmp_path / "photos" / "deep").mkdir(parents=True)
+    Image.fromarray(plain_image("blue")).save(tmp_path / "photos" / "a.png")
+    Image.fromarray(plain_image("red")).resize((9, 7)).save(tmp_path / "photos" / "deep" / "c.png")
+    return tmp_path / "photos"
 
 
 def test_an_uncertified_precision_is_said_and_can_end_in_code_3(
@@ -72,8 +84,53 @@ def test_one_image_is_answered_in_one_row(zooselect: CommandLine, world: World, 
     assert "x.png  blue" in zooselect("predict", world.bundles["cascade"], "x.png").out
 
 
-def test_numbers_of_other_types_are_shown_plainly() -> None:
-    assert answer._text(None) == "–"
-    assert answer._text(np.float64(0.5)) == "0.500"
-    assert answer._text(["a", "b"]) == "a → b"
-    answer._show([], as_json=False)
+def test_one_bad_file_loses_no_answer(zooselect: CommandLine, world: World, photos: Path) -> None:
+    (photos / "b.png").write_bytes(b"no image")
+    for command in ("predict", "select"):
+        done = zooselect(command, world.bundles["cascade"], photos, "--json", code=1)
+        rows = [json.loads(line) for line in done.out.splitlines()]
+        assert {Path(row["image"]).name for row in rows} == {"a.png", "c.png"}
+        assert f"error: 1 of 3 images could not be read: {photos / 'b.png'}: cannot be read" in done.err
+        assert "All others are answered." in done.err
+        skipped = zooselect(command, world.bundles["cascade"], photos, "--skip-bad")
+        assert len(skipped.out.splitlines()) == 2 + 2
+        assert f"1 of 3 images could not be read and were left out. They are: {photos}" in skipped.err
+
+
+def test_hidden_files_are_passed_over_and_others_counted(
+    zooselect: CommandLine, world: World, photos: Path
+) -> None:
+    (photos / ".trash").mkdir()
+    for name in ("._a.png", ".trash/old.png", "notes.txt", "deep/1.heic", "deep/2.HEIC"):
+        (photos / name).write_bytes(b"no image")
+    done = zooselect("predict", world.bundles["cascade"], photos, "--json")
+    assert len(done.out.splitlines()) == 2
+    assert done.err.splitlines()[-1] == "left out: 3 files (.heic 2, .txt 1)"
+
+
+def test_rows_are_printed_as_they_come_after_one_warm_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], world: World, photos: Path
+) -> None:
+    chooser = Selector.load(world.bundles["cascade"])
+    warmed: list[tuple[int, int]] = []
+    printed: list[int] = []
+    predict = chooser.predict
+
+    def watched(image: Any, **asked: Any) -> Any:
+        printed.append(len(capsys.readouterr().out.splitlines()))
+        return predict(image, **asked)
+
+    monkeypatch.setattr(chooser, "predict", watched)
+    monkeypatch.setattr(chooser, "warm_up", lambda *size: warmed.append(size))
+    answer.answer_images(chooser, [photos], {}, as_json=True)
+    assert printed == [0, 1]
+    assert len(warmed) == 1
+
+
+def test_the_rows_of_a_table_stay_in_their_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = Rows({"image": "long/name.png", "path": ["a", "b"], "probability": 0.0}, as_json=False)
+    rows.add({"image": "x.png", "path": ["a"], "probability": np.float64(0.5)})
+    rows.add({"image": "long/name.png", "path": ["a", "b"], "probability": None})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2:] == ["x.png          a      0.500", "long/name.png  a → b  –"]
+    assert lines[0].split() == ["image", "path", "probability"]

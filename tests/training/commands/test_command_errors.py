@@ -41,6 +41,17 @@ def test_an_unreadable_image_is_named_or_left_out_and_counted(
     assert "1 images could not be read and were left out" in skipped.err
 
 
+def test_what_is_no_image_is_counted_when_the_command_ends(
+    zooselect: CommandLine, world: World, pictures: Path, tmp_path: Path
+) -> None:
+    photos = bad_picture(pictures, tmp_path)
+    (photos / "red" / "broken.png").rename(photos / "red" / "broken.heic")
+    done = zooselect("profile", "--zoo", world.zoo.folder, "--data", photos)
+    assert done.err.splitlines()[-1] == "left out: 1 file (.heic 1)"
+    failed = zooselect("profile", "--zoo", "nowhere", "--data", photos, code=1)
+    assert failed.err.count("left out") <= 1
+
+
 def test_errors_are_one_line_on_standard_error_with_code_1(
     zooselect: CommandLine, world: World, tmp_path: Path
 ) -> None:
@@ -50,7 +61,7 @@ def test_errors_are_one_line_on_standard_error_with_code_1(
     cases: list[tuple[tuple[object, ...], str]] = [
         (("predict", "nowhere", "red.png"), "expected a bundle in nowhere, got no bundle.json there"),
         (("predict", bundle, "nowhere.png"), "nowhere.png: cannot be read"),
-        (("predict", bundle, "empty"), "expected images in empty, got none. Supported: .bmp"),
+        (("predict", bundle, "empty"), "expected images in empty, got none. Supported: .apng, .avif"),
         (("predict", bundle, "red.png", "--precision", 1.5), "expected a precision strictly between 0 and 1"),
         (
             ("select", bundle, "red.png", "--precision", "nan"),

@@ -125,8 +125,41 @@ def test_explains_every_wrong_folder(tmp_path: Path) -> None:
 
 def test_a_class_folder_without_images_is_named_with_what_it_holds(pets: Path) -> None:
     (pets / "ant" / "train").mkdir(parents=True)
-    with pytest.raises(DataError, match=r"ant: expected images .*only folders \(train\)"):
+    (pets / "ant" / "train" / "1.heic").write_bytes(b"")
+    with pytest.raises(DataError, match=r"ant: expected images .*left out: 1 file \(\.heic 1\)"):
         folder(pets)
+
+
+def test_images_in_folders_below_a_class_folder_belong_to_the_class(pets: Path) -> None:
+    save(pets / "cat" / "monday" / "raw" / "1.png")
+    (pets / "cat" / ".trash").mkdir()
+    save(pets / "cat" / ".trash" / "2.png")
+    (pets / "dog" / "loop").symlink_to(pets / "dog", target_is_directory=True)
+    data = folder(pets)
+    assert data.ids == ["cat/a.JPG", "cat/monday/raw/1.png", "cat/z.png", "dog/1.bmp", "dog/b.png"]
+    assert data.labels.tolist() == [0, 0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("suffix", ["jfif", "jpe", "ppm", "pgm", "jp2", "webp", "tga", "apng"])
+def test_every_raster_format_is_read_by_the_ending_of_its_name(pets: Path, suffix: str) -> None:
+    save(pets / "cat" / f"b.{suffix}", colour=200)
+    data = folder(pets)
+    assert data.image(data.ids.index(f"cat/b.{suffix}")).shape == (4, 6, 3)
+
+
+def test_what_is_no_image_by_its_name_is_counted(pets: Path) -> None:
+    (pets / "dog" / "deep").mkdir()
+    for name in ("labels.csv", "dog/1.HEIC", "dog/deep/2.heic", "dog/README"):
+        (pets / name).write_bytes(b"")
+    for skip_bad in (False, True):
+        assert folder(pets, skip_bad=skip_bad).left_out == {".heic": 2, ".txt": 1, ".csv": 1, "": 1}
+
+
+def test_the_digest_of_a_flat_folder_is_that_of_the_first_version(tmp_path: Path) -> None:
+    for name, content in (("a/1.gif", b"a/1.ppm"), ("a/0.png", b"a/0.png"), ("b/2.bmp", b"b/2.bmp")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    assert folder(tmp_path).sha256 == "60dd250315801348285c571807df99043c543728d0476494fe6df3e5f729c132"
 
 
 def test_stack_resizes_images_of_different_sizes(pets: Path) -> None:

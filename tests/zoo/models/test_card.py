@@ -129,7 +129,7 @@ def test_refuses_a_name_that_occurs_twice() -> None:
 
 
 def test_refuses_a_class_that_occurs_twice() -> None:
-    with pytest.raises(CardError, match="classes must be distinct"):
+    with pytest.raises(CardError, match="classes must be distinct, got twice: 'cat'"):
         decode(with_field("classes", ["cat", "cat"]))
 
 

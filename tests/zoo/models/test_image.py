@@ -149,6 +149,109 @@ def test_16_bits_are_scaled_to_8(tmp_path: Path, suffix: str) -> None:
     assert image.shape == (1, 4, 3)
 
 
+RAMP = np.arange(20, 236, dtype=np.uint8)[np.newaxis]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        RAMP.astype(np.uint16) * 257,
+        RAMP.astype(np.int32),
+        RAMP.astype(np.int32) * 257,
+        RAMP.astype(np.float32),
+        RAMP.astype(np.float32) / 255,
+        np.zeros((2, 2), np.uint16),
+        np.zeros((2, 2), np.float32),
+    ],
+    ids=["uint16", "int32 to 255", "int32 to 65535", "0..255", "0..1", "black uint16", "black float"],
+)
+def test_deep_gray_files_show_the_same_as_with_8_bits(tmp_path: Path, values: Any) -> None:
+    image = load_image(saved(tmp_path / "a.tif", Image.fromarray(values)))
+    np.testing.assert_array_equal(image[..., 0], RAMP if values.any() else np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize(
+    ("values", "got"),
+    [
+        (RAMP.astype(np.uint16) * 16, "to 3760: they may have 12 bits"),
+        (RAMP.astype(np.uint16), "to 235: they may have 12 bits"),
+        (RAMP.astype(np.int32) * 16, "to 3760: they may have 12 bits"),
+        (RAMP.astype(np.int32) - 21, r"-1\.\.214"),
+        (RAMP.astype(np.int32) * 65537, "15401195"),
+        (RAMP / np.float32(200), r"0\.1\.\.1\.175"),
+        (RAMP * np.float32(100), r"2000\.\.23500"),
+        (RAMP - np.float32(21), r"-1\.\.214"),
+        (np.full((2, 2), np.nan, np.float32), "nan"),
+        (np.full((2, 2), np.inf, np.float32), "inf"),
+    ],
+)
+def test_refuses_a_file_whose_range_is_unclear(tmp_path: Path, values: Any, got: str) -> None:
+    path = saved(tmp_path / "a.tif", Image.fromarray(values))
+    with pytest.raises(ImageError, match=rf"a\.tif: expected .*got .*{got}.*8 bits"):
+        load_image(path)
+
+
+def tiff(values: bytes, width: int, *, bits: int, white_is_zero: bool = False, signed: bool = False) -> bytes:
+    tags = {256: width, 257: 1, 258: bits, 259: 1, 262: int(not white_is_zero), 273: 8, 277: 1, 278: 1}
+    tags |= {279: len(values), 339: 2 if signed else 1}
+    entries = b"".join(struct.pack("<HHII", number, 4, 1, value) for number, value in tags.items())
+    head = b"II*\0" + struct.pack("<I", 8 + len(values))
+    return head + values + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("content", "shown"),
+    [
+        (tiff(bytes([0x00, 0x0F, 0xFF]), 2, bits=12), [0, 255]),
+        (tiff(struct.pack("<2H", 0, 65535), 2, bits=16, white_is_zero=True), [255, 0]),
+        (tiff(struct.pack("<2h", 0, 32767), 2, bits=16, signed=True), [0, 255]),
+    ],
+    ids=["12 bits", "white is zero", "signed"],
+)
+def test_believes_what_a_tiff_file_says_about_its_range(
+    tmp_path: Path, content: bytes, shown: list[int]
+) -> None:
+    (tmp_path / "a.tif").write_bytes(content)
+    assert load_image(tmp_path / "a.tif")[0, :, 0].tolist() == shown
+
+
+def test_a_pgm_file_is_scaled_by_the_white_that_it_names(tmp_path: Path) -> None:
+    (tmp_path / "a.pgm").write_bytes(b"P5 2 1 4095 " + struct.pack(">2H", 0, 4095))
+    assert load_image(tmp_path / "a.pgm")[0, :, 0].tolist() == [0, 255]
+
+
+def png_16(colours: Any) -> bytes:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
+
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in colours)
+    head = struct.pack(">IIBBBBB", colours.shape[1], len(colours), 16, 2, 0, 0, 0)
+    data = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + data
+
+
+def test_refuses_colours_of_12_bits_in_16(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(png_16(PIXELS.astype(np.uint16) * 256))
+    np.testing.assert_array_equal(load_image(path), PIXELS)
+    path.write_bytes(png_16(PIXELS.astype(np.uint16) * 16))
+    with pytest.raises(ImageError, match=r"a\.png: expected 16-bit values .*they may have 12 bits"):
+        load_image(path)
+
+
+def test_postscript_is_refused_whatever_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Any] = []
+    monkeypatch.setattr("subprocess.check_call", lambda *given, **_: started.append(given))
+    (tmp_path / "a.jpg").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+    )
+    with pytest.raises(ImageError, match=r"a\.jpg: cannot be read as an image"):
+        load_image(tmp_path / "a.jpg")
+    assert not started
+
+
 @pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "L", "RGB"])
 def test_reads_jpeg_in_every_colour_space(tmp_path: Path, mode: str) -> None:
     picture = Image.new("RGB", (16, 16), (200, 200, 200)).convert(mode)
