@@ -10,7 +10,7 @@ import typer
 from selector.commands.options import MY_ZOO, TRAINING_PANEL, JsonOption, NameOption, ZooOption
 from selector.commands.tables import table
 from training.commands.adapt import adapt
-from training.commands.added_model import tell
+from training.commands.added_model import ForceOption, tell
 from training.commands.compress import compress
 from training.commands.train import train
 from zoo.errors import CardError, DataError, ModelError
@@ -51,6 +51,8 @@ def register(app: typer.Typer) -> None:
     zoo_app.command("compress")(compress)
     zoo_app.command("adapt")(adapt)
     zoo_app.command("list")(list_models)
+    zoo_app.command("rename")(rename)
+    zoo_app.command("remove")(remove)
     app.add_typer(zoo_app, name="zoo", rich_help_panel=TRAINING_PANEL)
 
 
@@ -99,6 +101,7 @@ def add(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="ONNX: the network ends in a softmax.")
     ] = False,
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Add a model to the zoo: choose one of --cifar-resnet, --torchvision, --efficientnet-lite, --onnx.
@@ -131,20 +134,28 @@ def add(
         if weights is None:
             raise ModelError("--cifar-resnet: expected --weights FILE.npz, got none.")
         chosen: dict[str, Any] = {"classes": names} if names else {}
-        card = building.add_cifar_resnet(target, cifar_resnet, weights, name=name, **chosen)
+        card = building.add_cifar_resnet(target, cifar_resnet, weights, name=name, force=force, **chosen)
     elif torchvision is not None:
         if pretrained == (weights is not None):
             raise ModelError("--torchvision: expected either --pretrained or --weights FILE.")
         side = _parse_size(size)[0] if size else None
         card = building.add_torchvision(
-            target, torchvision, weights=weights or "DEFAULT", classes=names, resolution=side, name=name
+            target,
+            torchvision,
+            weights=weights or "DEFAULT",
+            classes=names,
+            resolution=side,
+            name=name,
+            force=force,
         )
     elif efficientnet_lite is not None:
         if not names:
             raise ModelError(
                 "--efficientnet-lite: expected --classes FILE with the 1000 ImageNet class names."
             )
-        card = building.add_efficientnet_lite(target, efficientnet_lite, classes=names, name=name)
+        card = building.add_efficientnet_lite(
+            target, efficientnet_lite, classes=names, name=name, force=force
+        )
     else:
         assert onnx is not None
         if not names or not size:
@@ -161,6 +172,7 @@ def add(
                 interpolation,
             ),
             names,
+            force=force,
             layout=layout,
             scale=scale,
             input=input_name,
@@ -197,6 +209,53 @@ def list_models(zoo: ZooOption = MY_ZOO, as_json: JsonOption = False) -> None:
     ]
     heads = ["model", "input", "million MACs", "parameters", "MB", "classes", "made from"]
     typer.echo(table(heads, rows, "lrrrrrl"))
+
+
+def rename(
+    old: Annotated[str, typer.Argument(metavar="OLD", help="Name of a model of the zoo.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Its new name.")],
+    zoo: ZooOption = MY_ZOO,
+    as_json: JsonOption = False,
+) -> None:
+    """Give a model of the zoo another name; the models that were made from it name it anew.
+
+    Profiles, latency tables and selectors know the old name and have to be made again.
+    Example: zooselect zoo rename resnet56 large --zoo my-zoo
+    """
+    import msgspec
+
+    from zoo.models.zoo import Zoo
+
+    card = Zoo.open(zoo).rename(old, new)
+    if as_json:
+        typer.echo(msgspec.json.encode(card).decode())
+        return
+    typer.echo(f"{old} is called {new} now. Make profiles and selectors that name it again.")
+
+
+def remove(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The model of the zoo to remove.")],
+    zoo: ZooOption = MY_ZOO,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove a model and its file from the zoo. The models that were made from it stay.
+
+    Profiles and selectors made with it have to be made again.
+    Example: zooselect zoo remove resnet56 --zoo my-zoo
+    """
+    import msgspec
+
+    from zoo.models.zoo import Zoo
+
+    opened = Zoo.open(zoo)
+    opened.remove(name)
+    children = opened.children(name)
+    if as_json:
+        typer.echo(msgspec.json.encode({"removed": name, "children": children}).decode())
+        return
+    typer.echo(f"{name} is removed. Make profiles and selectors that name it again.")
+    if children:
+        typer.echo(f"Made from it, and still in the zoo: {', '.join(children)}.")
 
 
 def _made(card: ModelCard) -> str:

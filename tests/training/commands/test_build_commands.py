@@ -27,6 +27,39 @@ def test_adds_compresses_and_lists(folder: Path) -> None:
     assert "net-int8" in run("list", "--zoo", folder / "zoo").stdout
 
 
+def test_replaces_a_model_only_when_told(folder: Path) -> None:
+    add_onnx(folder)
+    assert add_onnx(folder).exit_code == 0  # the same one
+    before = json.loads(run("list", "--zoo", folder / "zoo", "--json").stdout)
+    with pytest.raises(ZooError, match=r"different model 'net' already: .*--name .*--force"):
+        add_onnx(folder, "--mean", "0.5,0.5,0.5")
+    assert json.loads(run("list", "--zoo", folder / "zoo", "--json").stdout) == before
+    assert add_onnx(folder, "--mean", "0.5,0.5,0.5", "--force").exit_code == 0
+    assert json.loads(run("list", "--zoo", folder / "zoo", "--json").stdout) != before
+
+
+def test_compression_replaces_a_model_only_when_told(folder: Path) -> None:
+    add_onnx(folder)
+    command = ("compress", "net", "--data", folder / "images", "--zoo", folder / "zoo", "--images", 10)
+    assert run(*command).exit_code == 0
+    assert run(*command).exit_code == 0  # the same result
+    add_onnx(folder, "--mean", "0.5,0.5,0.5", "--force")
+    with pytest.raises(ZooError, match="different model 'net-int8' already"):
+        run(*command)
+    assert run(*command, "--force").exit_code == 0
+
+
+def test_renames_and_removes(folder: Path) -> None:
+    add_onnx(folder)
+    zoo = ("--zoo", folder / "zoo")
+    run("compress", "net", "--data", folder / "images", "--images", 10, *zoo)
+    assert "net is called large now" in run("rename", "net", "large", *zoo).stdout
+    cards = json.loads(run("list", "--json", *zoo).stdout)
+    assert [(card["name"], card.get("parent")) for card in cards] == [("large", None), ("net-int8", "large")]
+    assert "still in the zoo: net-int8." in run("remove", "large", *zoo).stdout
+    assert [card["name"] for card in json.loads(run("list", "--json", *zoo).stdout)] == ["net-int8"]
+
+
 def test_prints_the_card_as_json(folder: Path) -> None:
     result = run(
         *("add", "--cifar-resnet", 8, "--weights", folder / "resnet8.npz"),
@@ -72,7 +105,7 @@ def test_refuses_too_few_calibration_images(folder: Path) -> None:
         run("compress", "net", "--data", folder / "images", "--zoo", folder / "zoo")
 
 
-@pytest.mark.parametrize("command", ["add", "compress", "list"])
+@pytest.mark.parametrize("command", ["add", "compress", "list", "rename", "remove"])
 def test_help_shows_an_example(command: str) -> None:
     result = run(command, "--help")
     assert result.exit_code == 0
