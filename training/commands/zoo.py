@@ -12,13 +12,12 @@ from selector.commands.tables import table
 from training.commands.adapt import adapt
 from training.commands.added_model import ForceOption, tell
 from training.commands.compress import compress
+from training.commands.source_options import check_source
 from training.commands.train import train
 from zoo.errors import CardError, DataError, ModelError
 
 if TYPE_CHECKING:
     from zoo.models.card import ModelCard
-
-_KINDS = "--cifar-resnet, --torchvision, --efficientnet-lite, --onnx"
 
 ClassesOption = Annotated[
     Path | None,
@@ -35,9 +34,7 @@ SizeOption = Annotated[
 ]
 CropOption = Annotated[
     float | None,
-    typer.Option(
-        "--crop", help="Share of the short side that a centre crop keeps, e.g. 0.875. Default: none."
-    ),
+    typer.Option("--crop", help="Share of the short side that a centre crop keeps, e.g. 0.875. ONNX: none."),
 ]
 
 
@@ -57,6 +54,7 @@ def register(app: typer.Typer) -> None:
 
 
 def add(
+    context: typer.Context,
     zoo: ZooOption = MY_ZOO,
     name: NameOption = None,
     cifar_resnet: Annotated[
@@ -79,13 +77,20 @@ def add(
     classes: ClassesOption = None,
     size: SizeOption = "",
     mean: Annotated[
-        str, typer.Option(help="ONNX: mean of R,G,B on the 0..1 scale, e.g. 0.485,0.456,0.406.")
-    ] = "0,0,0",
-    std: Annotated[str, typer.Option(help="ONNX: standard deviation of R,G,B on the 0..1 scale.")] = "1,1,1",
+        str,
+        typer.Option(
+            help="Mean of R,G,B on the 0..1 scale, e.g. 0.485,0.456,0.406, or one for all. ONNX: 0."
+        ),
+    ] = "",
+    std: Annotated[str, typer.Option(help="Standard deviation of R,G,B on the 0..1 scale. ONNX: 1.")] = "",
     crop: CropOption = None,
     interpolation: Annotated[
-        Literal["bilinear", "bicubic"], typer.Option(help="ONNX: resizing.")
-    ] = "bilinear",
+        Literal["bilinear", "bicubic"] | None, typer.Option(help="Resizing. ONNX: bilinear.")
+    ] = None,
+    channels: Annotated[
+        Literal["rgb", "bgr", "gray"],
+        typer.Option(help="What the network sees: R,G,B; B,G,R; or one grey channel (luma of ITU-R BT.601)."),
+    ] = "rgb",
     layout: Annotated[
         Literal["nchw", "nhwc"], typer.Option(help="ONNX: axes of the input, channels first or last.")
     ] = "nchw",
@@ -112,15 +117,7 @@ def add(
     Examples: zooselect zoo add --cifar-resnet 56 --weights cifar10-resnet56.npz; zooselect zoo add --onnx
     net.onnx --classes names.txt --size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --crop 0.875
     """
-    given = [
-        kind
-        for kind, value in zip(
-            _KINDS.split(", "), (cifar_resnet, torchvision, efficientnet_lite, onnx), strict=True
-        )
-        if value is not None
-    ]
-    if len(given) != 1:
-        raise ModelError(f"expected one of {_KINDS}, got {', '.join(given) or 'none'}.")
+    check_source(context)
     names = _read_classes(classes) if classes else ()
     typer.echo("Loading, exporting and checking; this takes some seconds.", err=True)
 
@@ -130,6 +127,11 @@ def add(
 
     target = Zoo.create(zoo)
     card: ModelCard
+    seen: dict[str, Any] = {"channels": channels}
+    seen |= {"mean": _parse_triple(mean, "--mean")} if mean else {}
+    seen |= {"std": _parse_triple(std, "--std")} if std else {}
+    seen |= {"crop": crop} if crop is not None else {}
+    seen |= {"interpolation": interpolation} if interpolation is not None else {}
     if cifar_resnet is not None:
         if weights is None:
             raise ModelError("--cifar-resnet: expected --weights FILE.npz, got none.")
@@ -138,15 +140,15 @@ def add(
     elif torchvision is not None:
         if pretrained == (weights is not None):
             raise ModelError("--torchvision: expected either --pretrained or --weights FILE.")
-        side = _parse_size(size)[0] if size else None
         card = building.add_torchvision(
             target,
             torchvision,
             weights=weights or "DEFAULT",
             classes=names,
-            resolution=side,
+            resolution=_parse_size(size) if size else None,
             name=name,
             force=force,
+            **seen,
         )
     elif efficientnet_lite is not None:
         if not names:
@@ -154,7 +156,12 @@ def add(
                 "--efficientnet-lite: expected --classes FILE with the 1000 ImageNet class names."
             )
         card = building.add_efficientnet_lite(
-            target, efficientnet_lite, classes=names, name=name, force=force
+            target,
+            efficientnet_lite,
+            classes=names,
+            resolution=_parse_side(size) if size else None,
+            name=name,
+            force=force,
         )
     else:
         assert onnx is not None
@@ -164,13 +171,7 @@ def add(
             target,
             name or onnx.stem.lower(),
             onnx,
-            Preprocessing(
-                _parse_size(size),
-                _parse_triple(mean, "--mean"),
-                _parse_triple(std, "--std"),
-                crop,
-                interpolation,
-            ),
+            Preprocessing(_parse_size(size), **seen),
             names,
             force=force,
             layout=layout,
@@ -286,9 +287,17 @@ def _parse_size(text: str) -> tuple[int, int]:
         raise CardError(f"--size: expected pixels such as 224 or 224x320, got {text!r}.") from None
 
 
+def _parse_side(text: str) -> int:
+    height, width = _parse_size(text)
+    if height != width:
+        raise CardError(f"--size: expected one side in pixels such as 224 for this network, got {text!r}.")
+    return height
+
+
 def _parse_triple(text: str, option: str) -> tuple[float, float, float]:
     try:
-        red, green, blue = (float(part) for part in text.split(","))
+        parts = [float(part) for part in text.split(",")]
+        red, green, blue = parts * 3 if len(parts) == 1 else parts
     except ValueError:
         raise CardError(
             f"{option}: expected three numbers such as 0.485,0.456,0.406, got {text!r}."

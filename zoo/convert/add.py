@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -201,9 +202,10 @@ def add_torchvision(
     *,
     weights: str | Path | None = "DEFAULT",
     classes: Sequence[str] = (),
-    resolution: int | None = None,
+    resolution: int | tuple[int, int] | None = None,
     name: str | None = None,
     force: bool = False,
+    **changed: Any,
 ) -> ModelCard:
     """Add a torchvision classifier, by default under its own name with hyphens.
 
@@ -213,6 +215,11 @@ def add_torchvision(
         As for :func:`zoo.architectures.torchvision_models.torchvision_model`.
     classes
         Class names in the order of the logits; may be left out with the published weights.
+    resolution
+        Side, or height and width, that the network sees, in pixels.
+    **changed
+        Other fields of the usual :class:`zoo.architectures.preprocessing.Preprocessing`: `mean`, `std`,
+        `crop`, `interpolation`, `channels`.
 
     Raises
     ------
@@ -222,6 +229,7 @@ def add_torchvision(
     network, preprocessing, published = torchvision_model(
         model, weights=weights, classes=len(classes) or 1000, resolution=resolution
     )
+    preprocessing = replace(preprocessing, **changed)
     if not classes and not published:
         raise ClassMismatchError(
             f"{model}: expected class names, got none: only the published weights bring their own. "

@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from tests.support.zoo_commands import add_onnx, make_folder, run
+from zoo.architectures.preprocessing import Preprocess, Preprocessing
+from zoo.architectures.torchvision_models import torchvision_model
 from zoo.errors import ZooError
+from zoo.models.zoo import Zoo
 
 
 @pytest.fixture
@@ -78,6 +83,10 @@ def test_prints_the_card_as_json(folder: Path) -> None:
         (["add", "--efficientnet-lite", "0"], "--classes"),
         (["add", "--onnx", "net.onnx"], "--classes"),
         (["add", "--onnx", "net.onnx", "--classes", "none.txt"], "one class name a line"),
+        (["add", "--torchvision", "resnet18", "--pretrained", "--layout", "nhwc"], "got --layout. Leave it"),
+        (["add", "--cifar-resnet", "20", "--weights", "w.npz", "--output", "y"], "got --output. Leave it"),
+        (["add", "--efficientnet-lite", "0", "--mean", "0,0,0", "--std", "1"], "got --mean, --std. Leave"),
+        (["add", "--onnx", "net.onnx", "--pretrained"], "got --pretrained. Leave it out"),
         (["list", "--zoo", "nowhere"], "expected a zoo"),
     ],
 )
@@ -88,6 +97,24 @@ def test_says_what_is_missing(
     with pytest.raises(ZooError, match=message):
         run(*arguments)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_torchvision_network_sees_what_the_options_say(folder: Path) -> None:
+    torch.manual_seed(0)
+    network, _, _ = torchvision_model("squeezenet1_1", classes=3)
+    torch.save(network.state_dict(), folder / "w.pt")
+    result = run(
+        *("add", "--torchvision", "squeezenet1_1", "--weights", folder / "w.pt", "--zoo", folder / "zoo"),
+        *("--classes", folder / "names.txt", "--size", "48x64", "--crop", "0.5", "--mean", "0.5,0.4,0.3"),
+        *("--std", "0.25", "--interpolation", "bicubic", "--channels", "bgr"),
+    )
+    assert result.exit_code == 0, result.output
+    seen = Preprocessing((48, 64), (0.5, 0.4, 0.3), (0.25,) * 3, 0.5, "bicubic", "bgr")
+    images = np.random.default_rng(0).integers(0, 256, (2, 90, 100, 3), dtype=np.uint8)
+    with torch.inference_mode():
+        expected = torch.nn.Sequential(Preprocess(seen), network)(torch.from_numpy(images)).numpy()
+    got = Zoo.open(folder / "zoo").model("squeezenet1-1").logits(images)
+    np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_refuses_numbers_that_are_none(folder: Path) -> None:
