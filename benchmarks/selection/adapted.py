@@ -55,7 +55,7 @@ def add_children(
             keep=True,
             force=True,
         )
-        small = add_adapted_int8(zoo, name, data)
+        small = add_adapted_int8(zoo, name, data, force=True)
         assert small.adapted is not None
         print(
             f"{name}: {made.before:.1%} → {made.after:.1%} on {made.held_out:,} held-out training images, "
@@ -81,7 +81,7 @@ def add_first(
             torch.manual_seed(seed)
             student = ConvNet(*FIRST_SHAPE, len(data.classes)), preprocessing
         distill(zoo, teacher, data, student=student, name=name, share=1.0, seed=seed, recipe=FIRST_RECIPE)
-        add_int8(zoo, name, calibration)
+        add_int8(zoo, name, calibration, force=True)
     return [name, f"{name}-int8"]
 
 

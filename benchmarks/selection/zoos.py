@@ -64,7 +64,7 @@ def prepare_digits(given: Given) -> Prepared:
     zoo = Zoo.create(work / "zoo")
     sizes = ("tiny", "small", "full")
     if any(name not in zoo.names for name in sizes):
-        train_family(zoo, data, sizes=sizes, share=DIGITS_SHARE, seed=given.seed)
+        train_family(zoo, data, sizes=sizes, share=DIGITS_SHARE, seed=given.seed, owned=True)
     train = Splits(seed=given.seed, train=DIGITS_SHARE).training_part(data)
     _add_int8(zoo, sizes, lambda: [train.image(i) for i in _some(len(train), given.seed)])
     return _profiled("Digits under seven environments", zoo, data, work, given, reference="full")
@@ -207,7 +207,7 @@ def _add_int8(zoo: Zoo, names: Sequence[str], images: Callable[[], list[NDArray[
     if missing:
         calibration = images()
         for name in missing:
-            add_int8(zoo, name, calibration)
+            add_int8(zoo, name, calibration, force=True)
 
 
 def _some(count: int, seed: int, *, wanted: int = CALIBRATION_IMAGES) -> list[int]:

@@ -96,8 +96,8 @@ def build_onnx(
 
 
 def add_colours(zoo: Zoo, name: str, content: bytes, classes: tuple[str, ...] = COLOURS) -> None:
-    """Add a model made by :func:`build_onnx` to `zoo`."""
-    zoo.add(name, content, classes=classes, resolution=(8, 8), parameters=12, macs=9)
+    """Add a model made by :func:`build_onnx` to `zoo`, or replace the one of that name."""
+    zoo.add(name, content, classes=classes, resolution=(8, 8), parameters=12, macs=9, force=True)
 
 
 def plain_image(colour: str, size: tuple[int, int] = (8, 8)) -> np.ndarray:

@@ -19,6 +19,7 @@ from selector.commands.options import (
     ZooOption,
     names_in,
 )
+from training.commands.added_model import ForceOption
 from training.commands.labelled_images import load_data
 from zoo.errors import DataError
 
@@ -78,7 +79,7 @@ def adapt(
     keep: Annotated[
         bool, typer.Option("--keep", help="Add the child even where it is not better than its parent.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace a model of the same name.")] = False,
+    force: ForceOption = False,
     torch_device: TorchDeviceOption = "auto",
     name: NameOption = None,
     environments: EnvironmentsOption = "",
@@ -122,7 +123,7 @@ def adapt(
         force=force,
         progress=not as_json,
     )
-    small = _add_int8(target, made, given, progress=not as_json) if int8 and made.kept else None
+    small = _add_int8(target, made, given, force=force, progress=not as_json) if int8 and made.kept else None
     if as_json:
         figures = {"difference": made.difference._asdict(), "p_value": made.p_value, "int8": small}
         typer.echo(msgspec.json.encode({**msgspec.to_builtins(made), **figures}).decode())
@@ -150,10 +151,10 @@ def _images(
     return loose(Path(spec), zoo.card(labels_from).classes, skip_bad=skip_bad)
 
 
-def _add_int8(zoo: Zoo, made: Adaptation, data: LabelledImages, *, progress: bool) -> ModelCard:
+def _add_int8(zoo: Zoo, made: Adaptation, data: LabelledImages, *, force: bool, progress: bool) -> ModelCard:
     from training.networks.adapt import add_adapted_int8
 
-    return add_adapted_int8(zoo, made.card.name, data, progress=progress)
+    return add_adapted_int8(zoo, made.card.name, data, force=force, progress=progress)
 
 
 def _tell(made: Adaptation, small: ModelCard | None, zoo: Path) -> None:

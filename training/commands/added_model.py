@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
     from zoo.models.card import ModelCard
+
+
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace a different model of the same name.")]
 
 
 def tell(card: ModelCard, zoo: Path, as_json: bool) -> None:

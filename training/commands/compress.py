@@ -15,7 +15,7 @@ from selector.commands.options import (
     SeedOption,
     ZooOption,
 )
-from training.commands.added_model import tell
+from training.commands.added_model import ForceOption, tell
 from training.commands.labelled_images import load_data
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def compress(
         int | None, typer.Option(min=1, help="distill: passes over the images. Default: what suits the data.")
     ] = None,
     name: NameOption = None,
+    force: ForceOption = False,
     environments: EnvironmentsOption = "",
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -79,6 +80,7 @@ def compress(
             name=name,
             share=share,
             epochs=epochs,
+            force=force,
             progress=not as_json,
         )
         tell(card, zoo, as_json)
@@ -89,7 +91,7 @@ def compress(
         parent, data, images, environments=environments, seed=seed, progress=not as_json
     )
     typer.echo(f"Quantising {model} on {len(chosen)} images.", err=True)
-    tell(add_int8(target, model, chosen, name=name, progress=not as_json), zoo, as_json)
+    tell(add_int8(target, model, chosen, name=name, force=force, progress=not as_json), zoo, as_json)
 
 
 def _calibration_images(

@@ -36,7 +36,12 @@ def train(
     ] = 0.4,
     epochs: EpochsOption = None,
     torch_device: TorchDeviceOption = "auto",
-    force: Annotated[bool, typer.Option("--force", help="Train again what the zoo holds already.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Train again what the zoo holds already, and replace other models of these names."
+        ),
+    ] = False,
     skip_bad: SkipBadOption = False,
     seed: SeedOption = 0,
     as_json: JsonOption = False,

@@ -10,16 +10,15 @@ import typer
 from selector.commands.options import MY_ZOO, TRAINING_PANEL, JsonOption, NameOption, ZooOption
 from selector.commands.tables import table
 from training.commands.adapt import adapt
-from training.commands.added_model import tell
+from training.commands.added_model import ForceOption, tell
 from training.commands.class_names import read_class_names
 from training.commands.compress import compress
+from training.commands.source_options import check_source
 from training.commands.train import train
 from zoo.errors import CardError, ModelError
 
 if TYPE_CHECKING:
     from zoo.models.card import ModelCard
-
-_KINDS = "--cifar-resnet, --torchvision, --efficientnet-lite, --onnx"
 
 ClassesOption = Annotated[
     Path | None,
@@ -36,9 +35,7 @@ SizeOption = Annotated[
 ]
 CropOption = Annotated[
     float | None,
-    typer.Option(
-        "--crop", help="Share of the short side that a centre crop keeps, e.g. 0.875. Default: none."
-    ),
+    typer.Option("--crop", help="Share of the short side that a centre crop keeps, e.g. 0.875. ONNX: none."),
 ]
 
 
@@ -52,10 +49,13 @@ def register(app: typer.Typer) -> None:
     zoo_app.command("compress")(compress)
     zoo_app.command("adapt")(adapt)
     zoo_app.command("list")(list_models)
+    zoo_app.command("rename")(rename)
+    zoo_app.command("remove")(remove)
     app.add_typer(zoo_app, name="zoo", rich_help_panel=TRAINING_PANEL)
 
 
 def add(
+    context: typer.Context,
     zoo: ZooOption = MY_ZOO,
     name: NameOption = None,
     cifar_resnet: Annotated[
@@ -78,13 +78,20 @@ def add(
     classes: ClassesOption = None,
     size: SizeOption = "",
     mean: Annotated[
-        str, typer.Option(help="ONNX: mean of R,G,B on the 0..1 scale, e.g. 0.485,0.456,0.406.")
-    ] = "0,0,0",
-    std: Annotated[str, typer.Option(help="ONNX: standard deviation of R,G,B on the 0..1 scale.")] = "1,1,1",
+        str,
+        typer.Option(
+            help="Mean of R,G,B on the 0..1 scale, e.g. 0.485,0.456,0.406, or one for all. ONNX: 0."
+        ),
+    ] = "",
+    std: Annotated[str, typer.Option(help="Standard deviation of R,G,B on the 0..1 scale. ONNX: 1.")] = "",
     crop: CropOption = None,
     interpolation: Annotated[
-        Literal["bilinear", "bicubic"], typer.Option(help="ONNX: resizing.")
-    ] = "bilinear",
+        Literal["bilinear", "bicubic"] | None, typer.Option(help="Resizing. ONNX: bilinear.")
+    ] = None,
+    channels: Annotated[
+        Literal["rgb", "bgr", "gray"],
+        typer.Option(help="What the network sees: R,G,B; B,G,R; or one grey channel (luma of ITU-R BT.601)."),
+    ] = "rgb",
     layout: Annotated[
         Literal["nchw", "nhwc"], typer.Option(help="ONNX: axes of the input, channels first or last.")
     ] = "nchw",
@@ -100,6 +107,7 @@ def add(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="ONNX: the network ends in a softmax.")
     ] = False,
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Add a model to the zoo: choose one of --cifar-resnet, --torchvision, --efficientnet-lite, --onnx.
@@ -110,15 +118,7 @@ def add(
     Examples: zooselect zoo add --cifar-resnet 56 --weights cifar10-resnet56.npz; zooselect zoo add --onnx
     net.onnx --classes names.txt --size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --crop 0.875
     """
-    given = [
-        kind
-        for kind, value in zip(
-            _KINDS.split(", "), (cifar_resnet, torchvision, efficientnet_lite, onnx), strict=True
-        )
-        if value is not None
-    ]
-    if len(given) != 1:
-        raise ModelError(f"expected one of {_KINDS}, got {', '.join(given) or 'none'}.")
+    check_source(context)
     names = read_class_names(classes) if classes else ()
     typer.echo("Loading, exporting and checking; this takes some seconds.", err=True)
 
@@ -128,24 +128,42 @@ def add(
 
     target = Zoo.create(zoo)
     card: ModelCard
+    seen: dict[str, Any] = {"channels": channels}
+    seen |= {"mean": _parse_triple(mean, "--mean")} if mean else {}
+    seen |= {"std": _parse_triple(std, "--std")} if std else {}
+    seen |= {"crop": crop} if crop is not None else {}
+    seen |= {"interpolation": interpolation} if interpolation is not None else {}
     if cifar_resnet is not None:
         if weights is None:
             raise ModelError("--cifar-resnet: expected --weights FILE.npz, got none.")
         chosen: dict[str, Any] = {"classes": names} if names else {}
-        card = building.add_cifar_resnet(target, cifar_resnet, weights, name=name, **chosen)
+        card = building.add_cifar_resnet(target, cifar_resnet, weights, name=name, force=force, **chosen)
     elif torchvision is not None:
         if pretrained == (weights is not None):
             raise ModelError("--torchvision: expected either --pretrained or --weights FILE.")
-        side = _parse_size(size)[0] if size else None
         card = building.add_torchvision(
-            target, torchvision, weights=weights or "DEFAULT", classes=names, resolution=side, name=name
+            target,
+            torchvision,
+            weights=weights or "DEFAULT",
+            classes=names,
+            resolution=_parse_size(size) if size else None,
+            name=name,
+            force=force,
+            **seen,
         )
     elif efficientnet_lite is not None:
         if not names:
             raise ModelError(
                 "--efficientnet-lite: expected --classes FILE with the 1000 ImageNet class names."
             )
-        card = building.add_efficientnet_lite(target, efficientnet_lite, classes=names, name=name)
+        card = building.add_efficientnet_lite(
+            target,
+            efficientnet_lite,
+            classes=names,
+            resolution=_parse_side(size) if size else None,
+            name=name,
+            force=force,
+        )
     else:
         assert onnx is not None
         if not names or not size:
@@ -154,14 +172,9 @@ def add(
             target,
             name or onnx.stem.lower(),
             onnx,
-            Preprocessing(
-                _parse_size(size),
-                _parse_triple(mean, "--mean"),
-                _parse_triple(std, "--std"),
-                crop,
-                interpolation,
-            ),
+            Preprocessing(_parse_size(size), **seen),
             names,
+            force=force,
             layout=layout,
             scale=scale,
             input=input_name,
@@ -200,6 +213,53 @@ def list_models(zoo: ZooOption = MY_ZOO, as_json: JsonOption = False) -> None:
     typer.echo(table(heads, rows, "lrrrrrl"))
 
 
+def rename(
+    old: Annotated[str, typer.Argument(metavar="OLD", help="Name of a model of the zoo.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Its new name.")],
+    zoo: ZooOption = MY_ZOO,
+    as_json: JsonOption = False,
+) -> None:
+    """Give a model of the zoo another name; the models that were made from it name it anew.
+
+    Profiles, latency tables and selectors know the old name and have to be made again.
+    Example: zooselect zoo rename resnet56 large --zoo my-zoo
+    """
+    import msgspec
+
+    from zoo.models.zoo import Zoo
+
+    card = Zoo.open(zoo).rename(old, new)
+    if as_json:
+        typer.echo(msgspec.json.encode(card).decode())
+        return
+    typer.echo(f"{old} is called {new} now. Make profiles and selectors that name it again.")
+
+
+def remove(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The model of the zoo to remove.")],
+    zoo: ZooOption = MY_ZOO,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove a model and its file from the zoo. The models that were made from it stay.
+
+    Profiles and selectors made with it have to be made again.
+    Example: zooselect zoo remove resnet56 --zoo my-zoo
+    """
+    import msgspec
+
+    from zoo.models.zoo import Zoo
+
+    opened = Zoo.open(zoo)
+    opened.remove(name)
+    children = opened.children(name)
+    if as_json:
+        typer.echo(msgspec.json.encode({"removed": name, "children": children}).decode())
+        return
+    typer.echo(f"{name} is removed. Make profiles and selectors that name it again.")
+    if children:
+        typer.echo(f"Made from it, and still in the zoo: {', '.join(children)}.")
+
+
 def _made(card: ModelCard) -> str:
     """What a model was made from, and the environment that it was adapted to."""
     if card.parent is None:
@@ -217,9 +277,17 @@ def _parse_size(text: str) -> tuple[int, int]:
         raise CardError(f"--size: expected pixels such as 224 or 224x320, got {text!r}.") from None
 
 
+def _parse_side(text: str) -> int:
+    height, width = _parse_size(text)
+    if height != width:
+        raise CardError(f"--size: expected one side in pixels such as 224 for this network, got {text!r}.")
+    return height
+
+
 def _parse_triple(text: str, option: str) -> tuple[float, float, float]:
     try:
-        red, green, blue = (float(part) for part in text.split(","))
+        parts = [float(part) for part in text.split(",")]
+        red, green, blue = parts * 3 if len(parts) == 1 else parts
     except ValueError:
         raise CardError(
             f"{option}: expected three numbers such as 0.485,0.456,0.406, got {text!r}."

@@ -23,7 +23,7 @@ from zoo.convert.torch_graph import TorchGraph, check_operators, check_torch_gra
 from zoo.errors import CardError, DataError
 from zoo.files import read_verified, sha256_bytes
 from zoo.models.card import Adapted, Changed, ModelCard
-from zoo.models.zoo import Zoo, add_again
+from zoo.models.zoo import Zoo, add_again, held_message
 from zoo.types import Name
 
 IMAGES_SHOWN = 20_000  # images shown in all epochs together, unless the epochs are given
@@ -127,7 +127,7 @@ def adapt(
         When the parent has nothing that can be adapted, or operators that cannot be trained.
     """
     card = zoo.card(parent)
-    name = _check_names(zoo, parent, environment, name, force=force)
+    name = _check_names(zoo, card, environment, name, force=force)
     if labels_from == parent:
         raise DataError(f"expected labels from a more accurate model than {parent!r} itself. Name another.")
     content = read_verified(zoo.folder / card.file, card.sha256, card.size_bytes)
@@ -155,6 +155,12 @@ def adapt(
         trial = TorchGraph(content, name=parent, statistics=followed)
         followed = followed if _better_with_batches(trial, pixels, known.labels, known.part.seed) else ()
     recipe = recipe or _recipe(len(known.learn), epochs=epochs, flip=flip)
+    source = (
+        f"adapted to {environment} on {len(known.learn):,} images in {recipe.epochs} epochs "
+        f"from {parent} {card.sha256[:12]}"
+    )
+    if name in zoo.names and not force and zoo.card(name).source != source:
+        raise CardError(held_message(name))  # the same again is found out when it is added
     module = TorchGraph(content, name=parent, learned=learned, statistics=followed, signed=found.scales)
     check_torch_graph(content, module, card.resolution, name=parent)
     _learn(module, known, pixels, recipe, torch_device, progress, name)
@@ -169,8 +175,7 @@ def adapt(
         size_bytes=len(child),
         compression="none",
         parent=parent,
-        source=f"adapted to {environment} on {len(known.learn):,} images in {recipe.epochs} epochs "
-        f"from {parent} {card.sha256[:12]}",
+        source=source,
         adapted=Adapted(
             environment=environment,
             parent=parent,
@@ -199,10 +204,12 @@ def adapt(
     )
     if judged.p_value > MAX_P_VALUE and not keep:
         return judged
-    return replace(judged, card=add_again(zoo, new, child), kept=True)
+    return replace(judged, card=add_again(zoo, new, child, force=force), kept=True)
 
 
-def add_adapted_int8(zoo: Zoo, child: str, data: LabelledImages, *, progress: bool = True) -> ModelCard:
+def add_adapted_int8(
+    zoo: Zoo, child: str, data: LabelledImages, *, force: bool = False, progress: bool = True
+) -> ModelCard:
     """Quantise an adapted model on images that it learned from, and add it as ``<child>-int8``.
 
     Where the zoo holds the 8-bit version of the parent, both share all codes that differ by rounding alone.
@@ -218,7 +225,7 @@ def add_adapted_int8(zoo: Zoo, child: str, data: LabelledImages, *, progress: bo
     learn, _ = learned_part(data, adapted.trained_on, adapted.samples)
     rng = np.random.default_rng(adapted.trained_on.seed)
     chosen = np.sort(rng.permutation(len(learn))[:CALIBRATION_IMAGES])
-    return add_int8(zoo, child, [learn.image(int(i)) for i in chosen], progress=progress)
+    return add_int8(zoo, child, [learn.image(int(i)) for i in chosen], force=force, progress=progress)
 
 
 def _recipe(images: int, *, epochs: int | None, flip: bool) -> Recipe:
@@ -282,8 +289,8 @@ class _Among(nn.Module):
         return logits
 
 
-def _check_names(zoo: Zoo, parent: str, environment: str, name: str | None, *, force: bool) -> str:
-    zoo.card(parent)
+def _check_names(zoo: Zoo, card: ModelCard, environment: str, name: str | None, *, force: bool) -> str:
+    parent = card.name
     for what, value in (("environment", environment), ("model", name or f"{parent}-{environment}")):
         try:
             msgspec.convert(value, Name)
@@ -295,9 +302,6 @@ def _check_names(zoo: Zoo, parent: str, environment: str, name: str | None, *, f
     name = name or f"{parent}-{environment}"
     if name == parent:
         raise CardError(f"expected another name for the child than its parent's, got {name!r}.")
-    if name in zoo.names and not force:
-        raise CardError(
-            f"the zoo holds a model {name!r} already. Give the new one a --name of its own, "
-            "or replace the old one with --force (in Python: name=…, force=True)."
-        )
+    if name in zoo.names and not force and zoo.card(name).adapted is None:
+        raise CardError(held_message(name))
     return name

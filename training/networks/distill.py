@@ -18,10 +18,10 @@ from zoo.architectures.convnet import ConvNet, convnet
 from zoo.architectures.preprocessing import Preprocessing
 from zoo.convert.add import add_module
 from zoo.cores import allowed_cores
-from zoo.errors import DataError, DigestError
+from zoo.errors import CardError, DataError, DigestError
 from zoo.models.card import ModelCard, TrainedOn, match_classes
 from zoo.models.model import Model
-from zoo.models.zoo import Zoo
+from zoo.models.zoo import Zoo, held_message
 
 TRAIN_SHARE = 0.4
 _SMALL_SIDE = 64  # pixels; images up to here are trained on at their own size
@@ -79,7 +79,8 @@ def distill(
     recipe, epochs
         How to train. By default what suits the size and the number of images.
     force
-        Train again even where the zoo holds the model, trained in the same way on the same images.
+        Train again even where the zoo holds the model, trained in the same way on the same images, and
+        replace a different one of that name.
 
     Returns
     -------
@@ -88,6 +89,8 @@ def distill(
 
     Raises
     ------
+    CardError
+        When the zoo holds a different model of that name.
     ClassMismatchError
         When the teacher does not know a class of `data`.
     DataError
@@ -132,8 +135,12 @@ def fit_and_add(
     torch_device: str,
     force: bool,
     progress: bool,
+    owned: bool = False,
 ) -> ModelCard:
-    """Train one network on the training part of `data` and add it, unless the zoo holds just that already."""
+    """Train one network on the training part of `data` and add it, unless the zoo holds just that already.
+
+    A different model of that name is replaced with `force`, and in a zoo that is the caller's own (`owned`).
+    """
     part = Splits(seed=seed, train=share).training_part(data)
     module, preprocessing = build(network, len(data.classes), seed) if isinstance(network, str) else network
     recipe = recipe or _recipe(network, len(part))
@@ -144,6 +151,8 @@ def fit_and_add(
     source = f"trained{taught} on {len(part):,} images in {recipe.epochs} epochs, settings {settings[:12]}"
     if not force and (held := _held(zoo, name, source, trained_on)):
         return held
+    if not (force or owned) and name in zoo.names and not _made_so(zoo.card(name), source, trained_on):
+        raise CardError(held_message(name))
     logits = (
         None
         if teacher is None
@@ -171,6 +180,7 @@ def fit_and_add(
         parent=teacher,
         compression="none" if teacher is None else "distilled",
         trained_on=trained_on,
+        force=True,  # a different model was refused before the training
     )
 
 
@@ -193,13 +203,17 @@ def _held(zoo: Zoo, name: str, source: str, trained_on: TrainedOn) -> ModelCard 
     if name not in zoo.names:
         return None
     card = zoo.card(name)
-    if (card.source, card.trained_on) != (source, trained_on):
+    if not _made_so(card, source, trained_on):
         return None
     try:
         zoo.model(name)
     except DigestError:
         return None
     return card
+
+
+def _made_so(card: ModelCard, source: str, trained_on: TrainedOn) -> bool:
+    return (card.source, card.trained_on) == (source, trained_on)
 
 
 def training_size(data: LabelledImages, wanted: tuple[int, int]) -> tuple[int, int]:

@@ -25,6 +25,7 @@ def train_family(
     torch_device: str = "auto",
     force: bool = False,
     progress: bool = True,
+    owned: bool = False,
 ) -> tuple[ModelCard, ...]:
     """Train networks of several sizes on a part of `data` and add them to `zoo`, named by their sizes.
 
@@ -48,9 +49,11 @@ def train_family(
     torch_device
         ``cpu``, ``cuda``, … or ``auto``.
     force
-        Train again what the zoo holds already.
+        Train again what the zoo holds already, and replace different models of these names.
     progress
         Show progress bars for what takes longer than two seconds.
+    owned
+        The zoo is the caller's own: replace models of these names that were trained otherwise.
 
     Returns
     -------
@@ -59,6 +62,8 @@ def train_family(
 
     Raises
     ------
+    CardError
+        When the zoo holds a different model of one of these names.
     DataError
         When there are too few images, or a size is unknown or given twice.
     """
@@ -83,6 +88,7 @@ def train_family(
             torch_device=torch_device,
             force=force,
             progress=progress,
+            owned=owned,
         )
     return tuple(cards[size] for size in sizes)
 

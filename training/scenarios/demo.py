@@ -88,7 +88,9 @@ def run_demo(
     data = under_environments(digits(), list(ENVIRONMENTS), seed=seed, severity=SEVERITY)
     zoo = Zoo.create(root / "zoo")
     with clock(f"train {', '.join(sizes)} (the smaller ones distilled)"):
-        train_family(zoo, data, sizes=sizes, share=TRAIN_SHARE, seed=seed, epochs=epochs, progress=progress)
+        train_family(
+            zoo, data, sizes=sizes, share=TRAIN_SHARE, seed=seed, epochs=epochs, progress=progress, owned=True
+        )
     with clock("compress to int8"):
         _compress(zoo, data, seed)
     with clock("profile: every model on every image, once"):
@@ -182,7 +184,7 @@ def _compress(zoo: Zoo, data: LabelledImages, seed: int) -> None:
             continue
         if name in zoo.names and zoo.card(name).source.endswith(card.sha256[:12]):
             continue
-        add_int8(zoo, card.name, images)
+        add_int8(zoo, card.name, images, force=True)
 
 
 def _latency(zoo: Zoo, test: LabelledImages, path: Path, progress: bool) -> LatencyTable:

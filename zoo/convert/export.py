@@ -108,11 +108,12 @@ def check_parity(content: bytes, module: nn.Module, preprocessing: Preprocessing
 def _answer_width(network: nn.Module, preprocessing: Preprocessing, name: str) -> int:
     try:
         with torch.inference_mode():
-            answer = network(torch.zeros(3, 3, *preprocessing.resolution))
+            answer = network(torch.zeros(3, preprocessing.planes, *preprocessing.resolution))
     except Exception as error:  # a network may raise anything
         raise ModelError(
-            f"model {name!r}: expected a network that takes float32 [N, 3, {preprocessing.resolution[0]}, "
-            f"{preprocessing.resolution[1]}], got an error from it: {error}. Check the resolution."
+            f"model {name!r}: expected a network that takes float32 [N, {preprocessing.planes}, "
+            f"{preprocessing.resolution[0]}, {preprocessing.resolution[1]}], got an error from it: {error}. "
+            "Check the resolution and the channels."
         ) from error
     if not isinstance(answer, torch.Tensor) or answer.ndim != 2 or len(answer) != 3:
         got = list(answer.shape) if isinstance(answer, torch.Tensor) else type(answer).__name__
@@ -127,7 +128,7 @@ def _trace(network: nn.Module, preprocessing: Preprocessing, name: str) -> onnx.
         with quiet():
             program = torch.onnx.export(
                 network,
-                (torch.zeros(2, 3, *preprocessing.resolution),),
+                (torch.zeros(2, preprocessing.planes, *preprocessing.resolution),),
                 dynamo=True,
                 optimize=False,  # the optimizer would fold BatchNormalization into the convolutions
                 opset_version=OPSET,

@@ -166,7 +166,8 @@ def _check_input(
     """Check type and shape of the image input, and fix its size; whether it is float16."""
     kind = source.type.tensor_type.elem_type
     height, width = preprocessing.resolution
-    wanted = [3, height, width] if layout == "nchw" else [height, width, 3]
+    planes = preprocessing.planes
+    wanted = [planes, height, width] if layout == "nchw" else [height, width, planes]
     if not source.type.tensor_type.HasField("shape"):
         source.type.CopyFrom(helper.make_tensor_type_proto(kind, ["N", *wanted]))
     got = _sizes(source)
@@ -176,11 +177,23 @@ def _check_input(
     if kind not in _FLOATS or not fits:
         raise ModelError(
             f"model {name!r}: expected a float image input [N, {', '.join(map(str, wanted))}], got "
-            f"{_describe(source)}. Give its own resolution and layout; integer inputs cannot be wrapped."
+            f"{_describe(source)}. {_advice(kind, got)}"
         )
     for axis, size in zip(source.type.tensor_type.shape.dim[1:], wanted, strict=False):
         axis.dim_value = size
     return bool(kind == TensorProto.FLOAT16)
+
+
+def _advice(kind: int, sizes: list[int | str]) -> str:
+    """What to do about an input that does not fit."""
+    if kind not in _FLOATS:
+        return "Networks that take such numbers cannot be added; export it with a float32 input."
+    if len(sizes) != 4:
+        return "It takes no images but another form of data; only networks that take images can be added."
+    numbers = sizes[1:]
+    if 1 in (numbers[0], numbers[2]) and 3 not in (numbers[0], numbers[2]):
+        return "It looks at one channel: give --channels gray."
+    return "Give its own --size HEIGHTxWIDTH and its --layout (nchw or nhwc)."
 
 
 def _append_back(core: onnx.ModelProto, output_kind: OutputKind) -> None:

@@ -9,7 +9,7 @@ import onnx
 from numpy.typing import ArrayLike
 from onnx import TensorProto, compose, helper, numpy_helper
 
-from zoo.architectures.preprocessing import Preprocessing
+from zoo.architectures.preprocessing import LUMA, Preprocessing
 from zoo.errors import ModelError
 
 PREFIX = "input/"
@@ -64,7 +64,8 @@ def front_model(
     Parameters
     ----------
     layout
-        Axes of the result: ``nchw`` is ``[N, 3, h, w]``, ``nhwc`` is ``[N, h, w, 3]``.
+        Axes of the result: ``nchw`` is ``[N, 3, h, w]``, ``nhwc`` is ``[N, h, w, 3]``; 1 instead of 3
+        in gray.
     pixel_scale
         The result is multiplied by this: 255 for a network that takes pixels 0..255.
     half
@@ -99,10 +100,15 @@ def front_model(
         build.constant("one", np.ones(3), np.float32),
         epsilon=0.0,
     )
-    shape: list[str | int] = ["N", 3, height, width]
+    if preprocessing.channels == "bgr":
+        last = build.op("Gather", "bgr", last, build.constant("reversed", [2, 1, 0], np.int64), axis=1)
+    elif preprocessing.channels == "gray":
+        luma = build.constant("luma", np.reshape(LUMA, (1, 3, 1, 1)), np.float32)
+        last = build.op("Conv", "gray", last, luma)
+    shape: list[str | int] = ["N", preprocessing.planes, height, width]
     if layout == "nhwc":
         last = build.op("Transpose", "channels_last", last, perm=[0, 2, 3, 1])
-        shape = ["N", height, width, 3]
+        shape = ["N", height, width, preprocessing.planes]
     if half:
         last = build.op("Cast", "half", last, to=TensorProto.FLOAT16)
     return build.model(

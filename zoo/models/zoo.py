@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from zoo.errors import CardError, ZooError
-from zoo.files import encode_record, read_record, sha256_bytes, write_atomic
+from zoo.files import encode_record, read_record, read_verified, sha256_bytes, write_atomic
 from zoo.models.card import SCHEMA_VERSION, Adapted, Compression, Manifest, ModelCard, TrainedOn
 from zoo.models.model import Model
+from zoo.types import Name
 
 MANIFEST_FILE = "zoo.json"
 
@@ -96,22 +98,30 @@ class Zoo:
         source: str = "",
         trained_on: TrainedOn | None = None,
         adapted: Adapted | None = None,
+        force: bool = False,
     ) -> ModelCard:
-        """Add a model, or replace the one of the same name, after opening it once under the contract.
+        """Add a model, after opening it once under the contract.
+
+        Parameters
+        ----------
+        force
+            Replace a different model of the same name. The same model, byte by byte and class by class, may
+            always be added again.
 
         Raises
         ------
         CardError
-            When a fact does not validate.
+            When a fact does not validate, or the zoo holds a different model of that name.
         ModelError
             When the graph cannot be run or does not follow the contract.
         """
+        _check_name(name)
         digest = sha256_bytes(content)
         facts = {
             "name": name,
             "classes": classes,
             "resolution": resolution,
-            "file": f"models/{name}-{digest[:12]}.onnx",
+            "file": _file(name, digest),
             "sha256": digest,
             "size_bytes": len(content),
             "parameters": parameters,
@@ -126,6 +136,8 @@ class Zoo:
             card = msgspec.convert(facts, ModelCard)
         except msgspec.ValidationError as error:
             raise CardError(f"model {name!r} cannot be added: {error}. Correct the field.") from error
+        if not force and any(_replaces(card, other) for other in self.cards):
+            raise CardError(held_message(name))
         Model(card, content)
         write_atomic(self.folder / card.file, content)
         kept = tuple(other for other in self.cards if other.name != name)
@@ -141,6 +153,39 @@ class Zoo:
             )
         )
 
+    def rename(self, old: str, new: str) -> ModelCard:
+        """Give a model another name, also where other cards name it as a parent.
+
+        Raises
+        ------
+        ModelNotFoundError
+            When there is no model `old`.
+        CardError
+            When `new` cannot be a name, or another model has it.
+        DigestError
+            When the file of the model has changed.
+        """
+        card = self.card(old)
+        _check_name(new)
+        if new == old:
+            return card
+        if new in self.names:
+            raise CardError(f"expected a name that no model of the zoo has, got {new!r}. Choose another one.")
+        content = read_verified(self.folder / card.file, card.sha256, card.size_bytes)
+        renamed = msgspec.structs.replace(card, name=new, file=_file(new, card.sha256))
+        write_atomic(self.folder / renamed.file, content)
+        models = tuple(_with_relative(renamed if one is card else one, old, new) for one in self.cards)
+        self._commit(Manifest(schema_version=SCHEMA_VERSION, models=models))
+        return self.card(new)
+
+    def children(self, name: str) -> tuple[str, ...]:
+        """Names of the models that were made from the model `name`."""
+        return tuple(
+            card.name
+            for card in self.cards
+            if name in (card.parent, None if card.adapted is None else card.adapted.parent)
+        )
+
     def _commit(self, manifest: Manifest) -> None:
         if not self._complete:
             raise ZooError(
@@ -154,8 +199,17 @@ class Zoo:
                 path.unlink(missing_ok=True)
 
 
-def add_again(zoo: Zoo, card: ModelCard, content: bytes) -> ModelCard:
-    """Add a model with the facts of `card`, but with a file of other values."""
+def held_message(name: str) -> str:
+    """What is said where a different model of that name is in the zoo."""
+    return (
+        f"the zoo holds a different model {name!r} already: give the new one a --name of its own, or replace "
+        "the old one with --force, which voids the profiles and selectors made with it "
+        "(in Python: name=…, force=True)."
+    )
+
+
+def add_again(zoo: Zoo, card: ModelCard, content: bytes, *, force: bool = True) -> ModelCard:
+    """Add a model with the facts of `card`, but with a file of other values; it replaces one of its name."""
     return zoo.add(
         card.name,
         content,
@@ -168,4 +222,37 @@ def add_again(zoo: Zoo, card: ModelCard, content: bytes) -> ModelCard:
         source=card.source,
         trained_on=card.trained_on,
         adapted=card.adapted,
+        force=force,
     )
+
+
+def _file(name: str, digest: str) -> str:
+    return f"models/{name}-{digest[:12]}.onnx"
+
+
+def _check_name(name: str) -> None:
+    try:
+        msgspec.convert(name, Name)
+    except msgspec.ValidationError:
+        valid = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._")[:64].rstrip("-._") or "my-model"
+        raise CardError(
+            f"model {name!r} cannot be added: expected a name of up to 64 lower-case letters, digits, '.', "
+            f"'_' and '-', that starts with a letter or digit. Name it otherwise: --name {valid}"
+        ) from None
+
+
+def _replaces(card: ModelCard, other: ModelCard) -> bool:
+    """Whether two models of one name answer differently."""
+    return card.name == other.name and (card.sha256, card.classes) != (other.sha256, other.classes)
+
+
+def _with_relative(card: ModelCard, old: str, new: str) -> ModelCard:
+    """The card with the new name of a model that it names."""
+    adapted = card.adapted
+    if adapted is not None:
+        adapted = msgspec.structs.replace(
+            adapted,
+            parent=new if adapted.parent == old else adapted.parent,
+            labels=new if adapted.labels == old != "given" else adapted.labels,
+        )
+    return msgspec.structs.replace(card, parent=new if card.parent == old else card.parent, adapted=adapted)

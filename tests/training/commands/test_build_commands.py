@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from tests.support.zoo_commands import add_onnx, make_folder, run
+from zoo.architectures.preprocessing import Preprocess, Preprocessing
+from zoo.architectures.torchvision_models import torchvision_model
 from zoo.errors import ZooError
+from zoo.models.zoo import Zoo
 
 
 @pytest.fixture
@@ -25,6 +30,39 @@ def test_adds_compresses_and_lists(folder: Path) -> None:
     assert [card["name"] for card in cards] == ["net", "net-int8"]
     assert cards[1]["parent"] == "net"
     assert "net-int8" in run("list", "--zoo", folder / "zoo").stdout
+
+
+def test_replaces_a_model_only_when_told(folder: Path) -> None:
+    add_onnx(folder)
+    assert add_onnx(folder).exit_code == 0  # the same one
+    before = json.loads(run("list", "--zoo", folder / "zoo", "--json").stdout)
+    with pytest.raises(ZooError, match=r"different model 'net' already: .*--name .*--force"):
+        add_onnx(folder, "--mean", "0.5,0.5,0.5")
+    assert json.loads(run("list", "--zoo", folder / "zoo", "--json").stdout) == before
+    assert add_onnx(folder, "--mean", "0.5,0.5,0.5", "--force").exit_code == 0
+    assert json.loads(run("list", "--zoo", folder / "zoo", "--json").stdout) != before
+
+
+def test_compression_replaces_a_model_only_when_told(folder: Path) -> None:
+    add_onnx(folder)
+    command = ("compress", "net", "--data", folder / "images", "--zoo", folder / "zoo", "--images", 10)
+    assert run(*command).exit_code == 0
+    assert run(*command).exit_code == 0  # the same result
+    add_onnx(folder, "--mean", "0.5,0.5,0.5", "--force")
+    with pytest.raises(ZooError, match="different model 'net-int8' already"):
+        run(*command)
+    assert run(*command, "--force").exit_code == 0
+
+
+def test_renames_and_removes(folder: Path) -> None:
+    add_onnx(folder)
+    zoo = ("--zoo", folder / "zoo")
+    run("compress", "net", "--data", folder / "images", "--images", 10, *zoo)
+    assert "net is called large now" in run("rename", "net", "large", *zoo).stdout
+    cards = json.loads(run("list", "--json", *zoo).stdout)
+    assert [(card["name"], card.get("parent")) for card in cards] == [("large", None), ("net-int8", "large")]
+    assert "still in the zoo: net-int8." in run("remove", "large", *zoo).stdout
+    assert [card["name"] for card in json.loads(run("list", "--json", *zoo).stdout)] == ["net-int8"]
 
 
 def test_prints_the_card_as_json(folder: Path) -> None:
@@ -45,6 +83,10 @@ def test_prints_the_card_as_json(folder: Path) -> None:
         (["add", "--efficientnet-lite", "0"], "--classes"),
         (["add", "--onnx", "net.onnx"], "--classes"),
         (["add", "--onnx", "net.onnx", "--classes", "none.txt"], "one class name a line"),
+        (["add", "--torchvision", "resnet18", "--pretrained", "--layout", "nhwc"], "got --layout. Leave it"),
+        (["add", "--cifar-resnet", "20", "--weights", "w.npz", "--output", "y"], "got --output. Leave it"),
+        (["add", "--efficientnet-lite", "0", "--mean", "0,0,0", "--std", "1"], "got --mean, --std. Leave"),
+        (["add", "--onnx", "net.onnx", "--pretrained"], "got --pretrained. Leave it out"),
         (["list", "--zoo", "nowhere"], "expected a zoo"),
     ],
 )
@@ -55,6 +97,24 @@ def test_says_what_is_missing(
     with pytest.raises(ZooError, match=message):
         run(*arguments)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_torchvision_network_sees_what_the_options_say(folder: Path) -> None:
+    torch.manual_seed(0)
+    network, _, _ = torchvision_model("squeezenet1_1", classes=3)
+    torch.save(network.state_dict(), folder / "w.pt")
+    result = run(
+        *("add", "--torchvision", "squeezenet1_1", "--weights", folder / "w.pt", "--zoo", folder / "zoo"),
+        *("--classes", folder / "names.txt", "--size", "48x64", "--crop", "0.5", "--mean", "0.5,0.4,0.3"),
+        *("--std", "0.25", "--interpolation", "bicubic", "--channels", "bgr"),
+    )
+    assert result.exit_code == 0, result.output
+    seen = Preprocessing((48, 64), (0.5, 0.4, 0.3), (0.25,) * 3, 0.5, "bicubic", "bgr")
+    images = np.random.default_rng(0).integers(0, 256, (2, 90, 100, 3), dtype=np.uint8)
+    with torch.inference_mode():
+        expected = torch.nn.Sequential(Preprocess(seen), network)(torch.from_numpy(images)).numpy()
+    got = Zoo.open(folder / "zoo").model("squeezenet1-1").logits(images)
+    np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_refuses_numbers_that_are_none(folder: Path) -> None:
@@ -72,7 +132,7 @@ def test_refuses_too_few_calibration_images(folder: Path) -> None:
         run("compress", "net", "--data", folder / "images", "--zoo", folder / "zoo")
 
 
-@pytest.mark.parametrize("command", ["add", "compress", "list"])
+@pytest.mark.parametrize("command", ["add", "compress", "list", "rename", "remove"])
 def test_help_shows_an_example(command: str) -> None:
     result = run(command, "--help")
     assert result.exit_code == 0

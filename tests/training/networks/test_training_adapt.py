@@ -133,7 +133,13 @@ def test_missing_classes_are_refused_or_left_alone(zoo: Zoo, dark: LabelledImage
     ("parent", "environment", "options", "kind", "said"),
     [
         ("nobody", "dark", {}, ModelNotFoundError, "no model 'nobody' in this zoo"),
-        ("small", "dark", {}, CardError, "holds a model 'small-dark' already. Give the new one a --name"),
+        (
+            "small",
+            "dark",
+            {},
+            CardError,
+            "holds a different model 'small-dark' already: give the new one a --name",
+        ),
         ("small", "Very dark", {}, CardError, "for the environment, got 'Very dark'"),
         ("small", "x" * 60, {}, CardError, "for the model"),
         ("small", "dark", {"name": "small"}, CardError, "another name for the child"),

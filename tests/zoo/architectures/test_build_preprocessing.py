@@ -18,6 +18,8 @@ from zoo.models.model import open_session
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 SETTINGS = [
     Preprocessing((16, 16)),
+    Preprocessing((16, 12), crop=0.9, channels="bgr", **IMAGENET),
+    Preprocessing((12, 16), mean=(0.5,) * 3, std=(0.25,) * 3, channels="gray"),
     Preprocessing((32, 24), crop=0.875, interpolation="bicubic", **IMAGENET),
     Preprocessing((20, 20), crop=1.0),
     Preprocessing((12, 28), crop=0.3, mean=(0.5, 0.5, 0.5)),
@@ -38,7 +40,7 @@ def in_torch(preprocessing: Preprocessing, images: np.ndarray) -> np.ndarray:
 def test_torch_and_onnx_compute_the_same(preprocessing: Preprocessing, size: tuple[int, int]) -> None:
     session = open_session(front_model(preprocessing).SerializeToString(), name="front")
     got = session.run(None, {"image": noise(*size)})[0]
-    assert got.shape == (2, 3, *preprocessing.resolution)
+    assert got.shape == (2, preprocessing.planes, *preprocessing.resolution)
     np.testing.assert_allclose(got, in_torch(preprocessing, noise(*size)), atol=2e-5)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,29 @@ def test_layout_and_pixel_scale_do_not_change_the_answers() -> None:
     whole_pixels = answers(wrap(foreign(pixel=255.0), scale="0..255"), images())
     np.testing.assert_allclose(channels_last, expected, atol=1e-5)
     np.testing.assert_allclose(whole_pixels, expected, atol=1e-4)
+
+
+def test_a_network_of_blue_green_red_answers_like_the_original() -> None:
+    content = wrap(foreign(), replace(PLAIN, channels="bgr"))
+    pixels = (images() / 255 - np.array(PLAIN.mean)) / np.array(PLAIN.std)
+    planes = np.ascontiguousarray(pixels[..., ::-1].transpose(0, 3, 1, 2), np.float32)
+    expected = open_session(foreign().SerializeToString(), name="t").run(["y"], {"x": planes})[0]
+    np.testing.assert_allclose(answers(content, images()), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_a_network_of_one_channel_sees_the_luma(layout: str) -> None:
+    model = foreign(layout=layout)
+    kernel = next(tensor for tensor in model.graph.initializer if tensor.name == "kernel")
+    kernel.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(kernel)[:, :1].copy(), "kernel"))
+    model.graph.input[0].type.tensor_type.shape.dim[1 if layout == "nchw" else 3].dim_value = 1
+    content = wrap(model, Preprocessing((8, 10), channels="gray"), layout=layout)
+    luma = (images() / 255 @ np.array([0.299, 0.587, 0.114])).astype(np.float32)
+    planes = np.expand_dims(luma, 1 if layout == "nchw" else 3)
+    expected = open_session(model.SerializeToString(), name="t").run(["y"], {"x": planes})[0]
+    np.testing.assert_allclose(answers(content, images()), expected, atol=1e-4)
+    with pytest.raises(ModelError, match="--channels gray"):
+        wrap(model, layout=layout)
 
 
 @pytest.mark.parametrize("opset", [11, 13, 17])

@@ -17,7 +17,7 @@ import pytest
 from tests.support.small_models import COLOURS, add_colours, build_onnx, plain_image
 from zoo import TrainedOn, Zoo, ZooError
 from zoo.errors import CardError, DigestError, ModelError, ModelNotFoundError, SchemaVersionError
-from zoo.models.card import SCHEMA_VERSION
+from zoo.models.card import SCHEMA_VERSION, Adapted
 from zoo.models.zoo import MANIFEST_FILE
 
 PREVIOUS = ("tiny", "small", "full")
@@ -37,7 +37,8 @@ def hook(event, args):
         if seen == deadly:
             os.kill(os.getpid(), signal.SIGKILL)
 sys.addaudithook(hook)
-zoo.add(sys.argv[4], content, classes=("red", "green", "blue"), resolution=(8, 8), parameters=12, macs=9)
+zoo.add(sys.argv[4], content, classes=("red", "green", "blue"), resolution=(8, 8), parameters=12, macs=9,
+    force=True)
 """
 
 
@@ -111,6 +112,56 @@ def test_adding_the_same_bytes_again_changes_nothing_but_the_order(small_zoo: Zo
     assert set(answers(small_zoo)) == set(PREVIOUS)
 
 
+def test_a_different_model_of_the_same_name_is_refused_and_the_same_one_is_not(small_zoo: Zoo) -> None:
+    facts = {"classes": COLOURS, "resolution": (8, 8), "parameters": 12, "macs": 9}
+    before = (small_zoo.folder / MANIFEST_FILE).read_bytes(), model_files(small_zoo)
+    with pytest.raises(CardError, match=r"holds a different model 'tiny' already: .*--name .*--force"):
+        small_zoo.add("tiny", build_onnx(), **facts)
+    with pytest.raises(CardError, match="different model 'tiny'"):
+        small_zoo.add("tiny", build_onnx(bias=(9.0, 0.0, 0.0)), **(facts | {"classes": COLOURS[::-1]}))
+    assert ((small_zoo.folder / MANIFEST_FILE).read_bytes(), model_files(small_zoo)) == before
+    small_zoo.add("tiny", build_onnx(bias=(9.0, 0.0, 0.0)), **facts)
+    small_zoo.add("tiny", build_onnx(), force=True, **facts)
+    assert answers(small_zoo)["tiny"] == list(COLOURS)
+
+
+def test_a_new_name_is_known_to_the_models_that_were_made_from_it(small_zoo: Zoo) -> None:
+    facts = {"classes": COLOURS, "resolution": (8, 8), "parameters": 12, "macs": 9}
+    adapted = Adapted(
+        environment="dark",
+        parent="full",
+        parent_sha256=small_zoo.card("full").sha256,
+        changed=("head",),
+        changed_bytes=9,
+        samples=9,
+        labels="full",
+    )
+    small_zoo.add("child", build_onnx(noise=0.1), parent="full", adapted=adapted, **facts)
+    before = answers(small_zoo)
+    small_zoo.rename("full", "whole")
+    zoo = Zoo.open(small_zoo.folder)
+    child = zoo.card("child")
+    assert child.adapted is not None
+    assert (zoo.names, child.parent) == (("tiny", "small", "whole", "child"), "whole")
+    assert (child.adapted.parent, child.adapted.labels, zoo.children("whole")) == (
+        "whole",
+        "whole",
+        ("child",),
+    )
+    assert answers(zoo)["whole"] == before["full"]
+    assert model_files(zoo) == {card.file for card in zoo.cards}
+
+
+def test_refuses_a_new_name_that_is_none_or_taken(small_zoo: Zoo) -> None:
+    with pytest.raises(CardError, match="no model of the zoo has, got 'small'"):
+        small_zoo.rename("tiny", "small")
+    with pytest.raises(CardError, match=r"--name my-net$"):
+        small_zoo.rename("tiny", "My net")
+    with pytest.raises(ModelNotFoundError):
+        small_zoo.rename("none", "other")
+    assert Zoo.open(small_zoo.folder).names == PREVIOUS
+
+
 def test_removes_a_model_and_its_file(small_zoo: Zoo) -> None:
     small_zoo.remove("small")
     assert Zoo.open(small_zoo.folder).names == ("tiny", "full")
@@ -122,11 +173,11 @@ def test_removes_a_model_and_its_file(small_zoo: Zoo) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"name": "Bad Name"}, r"cannot be added: .*`\$\.name`\. Correct the field"),
+        ({"name": "Bad Name"}, r"cannot be added: .*--name bad-name$"),
         ({"resolution": (0, 8)}, r"`\$\.resolution\[0\]`"),
         ({"classes": ("red", "red", "blue")}, "classes must be distinct"),
         ({"parameters": -1}, r"`\$\.parameters`"),
-        ({"name": "../tiny"}, r"cannot be added"),
+        ({"name": "../tiny"}, r"cannot be added.*--name tiny$"),
     ],
 )
 def test_refuses_bad_facts_and_writes_nothing(small_zoo: Zoo, change: dict[str, Any], message: str) -> None:
