@@ -22,7 +22,7 @@ from training.networks.family import train_family
 from training.networks.loop import Recipe, train
 from zoo import Zoo
 from zoo.architectures.preprocessing import Preprocess, Preprocessing
-from zoo.errors import ClassMismatchError, DataError, ZooError
+from zoo.errors import CardError, ClassMismatchError, DataError, ZooError
 
 SEEN_AT_8 = Preprocessing((8, 8), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 QUICK = Recipe(epochs=12, lr=1e-2)
@@ -143,7 +143,9 @@ def test_a_family_that_lost_a_file_or_changed_its_settings_is_trained_again(tmp_
     (again,) = train_family(zoo, data, sizes=["tiny"], epochs=2)
     assert again == first
     assert (tmp_path / first.file).is_file()
-    (longer,) = train_family(zoo, data, sizes=["tiny"], epochs=3)
+    with pytest.raises(CardError, match="--force"):
+        train_family(zoo, data, sizes=["tiny"], epochs=3)
+    (longer,) = train_family(zoo, data, sizes=["tiny"], epochs=3, force=True)
     assert longer.sha256 != first.sha256
 
 
@@ -182,8 +184,10 @@ def test_a_student_is_trained_again_when_its_teacher_changed(tmp_path: Path) -> 
     train_family(zoo, data, sizes=["small"], epochs=1)
     first = distill(zoo, "small", data, student="tiny", epochs=1)
     assert distill(zoo, "small", data, student="tiny", epochs=1) == first
-    train_family(zoo, data, sizes=["small"], epochs=2)
-    assert distill(zoo, "small", data, student="tiny", epochs=1).sha256 != first.sha256
+    train_family(zoo, data, sizes=["small"], epochs=2, force=True)
+    with pytest.raises(CardError, match="--force"):
+        distill(zoo, "small", data, student="tiny", epochs=1)
+    assert distill(zoo, "small", data, student="tiny", epochs=1, force=True).sha256 != first.sha256
 
 
 def test_refuses_a_teacher_that_does_not_know_the_classes(small_zoo: Zoo) -> None:
