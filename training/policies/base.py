@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from selector.policies.policy import Policy
 from training.outcomes.outcomes import Outcomes
-from training.policies.frontier import Floats, Indices, Simulated, pareto, threshold_grid
+from training.policies.frontier import Floats, Indices, Simulated, pareto
 
+Known = TypeVar("Known")
 Simulator = Callable[[float], Simulated]  # threshold → what the policy does
 
 
@@ -71,15 +73,15 @@ class FittedPolicy(ABC):
         return [at(float(threshold)) for threshold in thresholds]
 
 
-class _Scored(FittedPolicy):
-    """A policy with one probability per model and sample."""
+class _Stopping(FittedPolicy, Generic[Known]):
+    """A policy that stops at one of its models, which answers."""
 
     @abstractmethod
-    def probabilities(self, outcomes: Outcomes) -> Floats:
-        """Estimated probability of being right ``[n, K]``, columns as :attr:`models`."""
+    def known(self, outcomes: Outcomes) -> Known:
+        """What decides, whatever the threshold is."""
 
     @abstractmethod
-    def decide(self, probabilities: Floats, threshold: float) -> Indices:
+    def decide(self, known: Known, threshold: float) -> Indices:
         """For every sample the column at which it stops and that answers."""
 
     @abstractmethod
@@ -87,23 +89,28 @@ class _Scored(FittedPolicy):
         """Milliseconds of stopping at each column ``[K]``, everything included."""
 
     def simulator(self, outcomes: Outcomes) -> Simulator:
-        probabilities = self.probabilities(outcomes)
+        known = self.known(outcomes)
         right = outcomes.with_models(self.models).right
         costs, rows = self.stop_costs(), np.arange(len(right))
 
         def at(threshold: float) -> Simulated:
-            stop = self.decide(probabilities, threshold)
+            stop = self.decide(known, threshold)
             return Simulated(threshold, stop, right[rows, stop], costs[stop])
 
         return at
 
-    def thresholds(self, outcomes: Outcomes, *, count: int = 200) -> Floats:
-        return threshold_grid(self.probabilities(outcomes), count=count)
-
     def possible_costs_ms(self) -> list[float]:
         return [float(cost) for cost in self.stop_costs()]
 
+
+class _Scored(_Stopping[Floats]):
+    """A policy with one probability per model and sample."""
+
+    @abstractmethod
+    def known(self, outcomes: Outcomes) -> Floats:
+        """Estimated probability of being right ``[n, K]``, columns as :attr:`models`."""
+
     def estimates(self, outcomes: Outcomes) -> dict[str, tuple[Floats, NDArray[np.bool_]]]:
-        probabilities = self.probabilities(outcomes)
+        probabilities = self.known(outcomes)
         right = outcomes.with_models(self.models).right
         return {name: (probabilities[:, j], right[:, j]) for j, name in enumerate(self.models)}

@@ -44,16 +44,13 @@ class ConfidenceChain(FittedPolicy):
         total: Floats = np.cumsum([self.costs[name] + self.stage_ms for name in self.models])
         return total
 
-    def possible_costs_ms(self) -> list[float]:
-        return [float(cost) for cost in self.stop_costs()]
-
 
 class FittedCascade(ConfidenceChain, _Scored):
     """A cascade on raw confidence."""
 
     policy: CascadePolicy
 
-    def probabilities(self, outcomes: Outcomes) -> Floats:
+    def known(self, outcomes: Outcomes) -> Floats:
         return np.stack(
             [
                 right_probability(stage, outcomes.log_odds[:, outcomes.models.index(stage.model)])
@@ -62,8 +59,8 @@ class FittedCascade(ConfidenceChain, _Scored):
             axis=1,
         )
 
-    def decide(self, probabilities: Floats, threshold: float) -> Indices:
-        return escalate(probabilities, threshold)
+    def decide(self, known: Floats, threshold: float) -> Indices:
+        return escalate(known, threshold)
 
     def thresholds(self, outcomes: Outcomes, *, count: int = 200) -> Floats:
-        return cascade_thresholds(self.probabilities(outcomes), count=count)
+        return cascade_thresholds(self.known(outcomes), count=count)

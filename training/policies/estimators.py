@@ -26,7 +26,8 @@ from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from training.policies.platt import Floats, platt
+from selector.policies.rules import Floats
+from training.policies.platt import platt
 from zoo.models.model import open_session
 from zoo.quiet import quiet
 

@@ -9,13 +9,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from selector.policies.rules import Floats as Floats
+from selector.policies.rules import Indices as Indices
 from zoo.errors import DataError
-
-Floats = NDArray[np.float64]
-
-
-Indices = NDArray[np.intp]
-
 
 UNREACHABLE_THRESHOLD = 2.0  # a threshold above every probability: the most conservative choice
 

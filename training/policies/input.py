@@ -48,7 +48,7 @@ class FittedInputPolicy(_Scored):
     def _session(self) -> ort.InferenceSession:
         return open_session(self.scores_onnx, name="scores")
 
-    def probabilities(self, outcomes: Outcomes) -> Floats:
+    def known(self, outcomes: Outcomes) -> Floats:
         return self.scores(outcomes.feature_columns(self.features))
 
     def scores(self, features: NDArray[np.float32]) -> Floats:
@@ -56,11 +56,11 @@ class FittedInputPolicy(_Scored):
         scores: Floats = self._session.run(["scores"], {"features": features})[0].astype(np.float64)
         return scores[:, [self.policy.order.index(name) for name in self.models]]
 
-    def decide(self, probabilities: Floats, threshold: float) -> Indices:
-        return next_action(probabilities, self.policy.costs_ms, threshold, self.policy.rule)
+    def decide(self, known: Floats, threshold: float) -> Indices:
+        return next_action(known, self.policy.costs_ms, threshold, self.policy.rule)
 
     def thresholds(self, outcomes: Outcomes, *, count: int = 200) -> Floats:
-        return input_thresholds(self.probabilities(outcomes), self.policy, count=count)
+        return input_thresholds(self.known(outcomes), self.policy, count=count)
 
     def stop_costs(self) -> Floats:
         return np.array([self.costs[name] for name in self.models]) + self.overhead_ms

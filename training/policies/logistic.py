@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from selector.policies.rules import Floats
+from selector.policies.rules import sigmoid as sigmoid
 
 MAX_NEWTON_STEPS = 25
 
@@ -62,12 +63,6 @@ def log_odds(weights: Floats, inputs: Floats) -> Floats:
     """Log-odds ``[n, M]`` of inputs ``[n, d]`` under weights ``[d + 1, M]``."""
     odds: Floats = inputs @ weights[:-1] + weights[-1]
     return odds
-
-
-def sigmoid(odds: Floats) -> Floats:
-    """Probability of log-odds."""
-    probability: Floats = 1.0 / (1.0 + np.exp(-np.clip(odds, -700.0, 700.0)))
-    return probability
 
 
 def _fit_one(

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from selector.policies.cascade import LookaheadPolicy, LookaheadStage, way_probabilities
 from training.outcomes.outcomes import Outcomes
-from training.policies.base import Simulator
+from training.policies.base import _Stopping
 from training.policies.cascade import ConfidenceChain
-from training.policies.frontier import Floats, Simulated
+from training.policies.frontier import Floats, Indices
 from training.policies.platt import platt
 from training.policies.staged import follow, staged_thresholds
 from training.policies.steps import PlanState
@@ -56,7 +56,7 @@ class Lookahead:
         return self._pairs[seen, end]
 
 
-class FittedLookahead(ConfidenceChain):
+class FittedLookahead(ConfidenceChain, _Stopping[list[Floats]]):
     """A look-ahead cascade with what it needs to be simulated."""
 
     policy: LookaheadPolicy
@@ -74,30 +74,22 @@ class FittedLookahead(ConfidenceChain):
             for i, stage in enumerate(self.policy.stages)
         )
 
-    def scores(self, outcomes: Outcomes) -> list[Floats]:
+    def known(self, outcomes: Outcomes) -> list[Floats]:
         """Per state: probability of being right ``[n, 1 + A]`` when stopping and after each way to go on."""
         return [
             way_probabilities(stage, outcomes.log_odds[:, outcomes.models.index(stage.model)])
             for stage in self.policy.stages
         ]
 
-    def simulator(self, outcomes: Outcomes) -> Simulator:
-        scores = self.scores(outcomes)
-        right = outcomes.with_models(self.models).right
-        costs, rows = self.stop_costs(), np.arange(len(right))
-
-        def at(threshold: float) -> Simulated:
-            stop = follow(self.steps, scores, threshold, "price")
-            return Simulated(threshold, stop, right[rows, stop], costs[stop])
-
-        return at
+    def decide(self, known: list[Floats], threshold: float) -> Indices:
+        return follow(self.steps, known, threshold, "price")
 
     def thresholds(self, outcomes: Outcomes, *, count: int = 200) -> Floats:
-        return staged_thresholds(self.steps, self.scores(outcomes), "price", count=count)
+        return staged_thresholds(self.steps, self.known(outcomes), "price", count=count)
 
     def estimates(self, outcomes: Outcomes) -> dict[str, tuple[Floats, NDArray[np.bool_]]]:
         right = outcomes.with_models(self.models).right
         return {
             name: (scores[:, 0], right[:, i])
-            for i, (name, scores) in enumerate(zip(self.models, self.scores(outcomes), strict=True))
+            for i, (name, scores) in enumerate(zip(self.models, self.known(outcomes), strict=True))
         }

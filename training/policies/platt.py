@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-Floats = NDArray[np.float64]
+from selector.policies.rules import Floats
 
 
 def platt(log_odds: Floats, right: NDArray[np.bool_]) -> tuple[float, float]:

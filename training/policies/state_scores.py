@@ -8,26 +8,21 @@ Each probability is a logistic regression on these statistics, so a stage is a d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from selector.policies.cascade import Stage
-from selector.policies.rules import confidence, softmax
-from training.policies.logistic import fit_logistic, log_odds, sigmoid
+from selector.policies.rules import Floats, confidence, sigmoid, softmax
+from training.features.operators import OperatorList
+from training.policies.logistic import fit_logistic, log_odds
 from zoo.models.latency import LatencyTable, time_interleaved
 from zoo.models.model import open_session
 from zoo.models.zoo import Zoo
 
-Floats = NDArray[np.float64]
-
 MAX_CLASSES = 100  # beyond, single classes are too rare in the samples to be worth a weight
-OPSET = 20
 UNDISTURBED_QUANTILE = 0.25  # quantile of times that other programs on the machine hardly touch
 _MIN_PROBABILITY = 1e-4  # of a probability, before its logarithm
 _TINY = 1e-12
@@ -61,7 +56,40 @@ class StageEstimator:
 
     def to_onnx(self) -> bytes:
         """The graph ``logits`` (and ``features``) → ``answer``, ``scores``; see :class:`.State`."""
-        return _graph(self)
+        g = OperatorList()
+        tiny, floor, zero = (g.constant(value) for value in (_TINY, _MIN_PROBABILITY, 0.0))
+        over_classes = over_models = g.constant([1])
+        each = g.add("Softmax", "logits", axis=2)
+        if self.committee:
+            answer = g.add("ReduceMean", each, over_models, keepdims=0)
+        else:
+            answer = g.add("Gather", each, g.constant(self.models - 1), axis=1)
+        best = g.add("ReduceMax", answer, over_classes, keepdims=1)
+        # the top class itself, not all that equal it: of equals the first, as argmax has it
+        top = g.add("ArgMax", answer, axis=1, keepdims=1)
+        is_top = g.add("Equal", g.constant(np.arange(self.classes)[np.newaxis]), top)
+        rest = g.add("ReduceSum", g.add("Where", is_top, zero, answer), over_classes, keepdims=1)
+        log_best, log_rest = (g.add("Log", g.add("Add", value, tiny)) for value in (best, rest))
+        parts = [g.add("Sub", log_best, log_rest)]
+        if self.models > 1:
+            top_each = g.add("Where", g.add("Unsqueeze", is_top, over_models), each, zero)
+            believed = g.add("ReduceSum", top_each, g.constant([2]), keepdims=0)
+            parts.append(g.add("Log", g.add("Add", believed, floor)))
+        if self.classes <= MAX_CLASSES:
+            parts.append(g.add("Log", g.add("Add", answer, floor)))
+            parts.append(g.add("Cast", is_top, to=TensorProto.FLOAT))
+        sources = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", self.models, self.classes])]
+        if self.features:
+            sources.append(helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", self.features]))
+            parts.append("features")
+        known = g.add("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
+        odds = g.add("Gemm", known, g.constant(self.weights[:-1]), g.constant(self.weights[-1]))
+        outputs = {
+            "answer": (answer, self.classes),
+            "scores": (g.add("Sigmoid", odds), self.weights.shape[1]),
+        }
+        content: bytes = g.to_onnx(sources, outputs).SerializeToString(deterministic=True)
+        return content
 
 
 def answers(logits: NDArray[np.floating], *, committee: bool) -> Floats:
@@ -154,71 +182,3 @@ def decision_costs_ms(zoo: Zoo, table: LatencyTable, classes: int, *, runs: int 
 def _inputs(logits: NDArray[np.floating], committee: bool, features: Floats | None) -> Floats:
     known = statistics(logits, committee=committee)
     return known if features is None else np.concatenate([known, features.astype(np.float64)], axis=1)
-
-
-def _graph(stage: StageEstimator) -> bytes:
-    outputs = stage.weights.shape[1]
-    nodes: list[onnx.NodeProto] = []
-    constants: dict[str, NDArray[np.generic]] = {
-        "tiny": np.array(_TINY, np.float32),
-        "floor": np.array(_MIN_PROBABILITY, np.float32),
-        "zero": np.array(0.0, np.float32),
-        "classes": np.array([1], np.int64),
-    }
-
-    def add(op: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        nodes.append(helper.make_node(op, list(inputs), [output], **attributes))
-        return output
-
-    add("Softmax", ["logits"], "each", axis=2)
-    if stage.committee:
-        constants["models"] = np.array([1], np.int64)
-        add("ReduceMean", ["each", "models"], "answer", keepdims=0)
-    else:
-        constants["last"] = np.array(stage.models - 1, np.int64)
-        add("Gather", ["each", "last"], "answer", axis=1)
-    add("ReduceMax", ["answer", "classes"], "best", keepdims=1)
-    # the top class itself, not all that equal it: of equals the first, as argmax has it
-    add("ArgMax", ["answer"], "top", axis=1, keepdims=1)
-    constants["numbers"] = np.arange(stage.classes, dtype=np.int64)[np.newaxis]
-    add("Equal", ["numbers", "top"], "is_top")
-    add("Where", ["is_top", "zero", "answer"], "others")
-    add("ReduceSum", ["others", "classes"], "rest", keepdims=1)
-    parts = []
-    for name in ("best", "rest"):
-        add("Log", [add("Add", [name, "tiny"], f"{name}_safe")], f"log_{name}")
-    parts.append(add("Sub", ["log_best", "log_rest"], "sureness"))
-    if stage.models > 1:
-        constants["middle"] = np.array([1], np.int64)
-        add("Unsqueeze", ["is_top", "middle"], "is_top_each")
-        add("Where", ["is_top_each", "each", "zero"], "top_each")
-        constants["classes_each"] = np.array([2], np.int64)
-        add("ReduceSum", ["top_each", "classes_each"], "believed", keepdims=0)
-        parts.append(add("Log", [add("Add", ["believed", "floor"], "believed_safe")], "log_believed"))
-    if stage.classes <= MAX_CLASSES:
-        parts.append(add("Log", [add("Add", ["answer", "floor"], "answer_safe")], "log_answer"))
-        parts.append(add("Cast", ["is_top"], "class", to=TensorProto.FLOAT))
-    sources = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", stage.models, stage.classes])]
-    if stage.features:
-        sources.append(helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", stage.features]))
-        parts.append("features")
-    constants["weights"] = stage.weights[:-1].astype(np.float32)
-    constants["offset"] = stage.weights[-1].astype(np.float32)
-    known = add("Concat", parts, "known", axis=1) if len(parts) > 1 else parts[0]
-    add("Gemm", [known, "weights", "offset"], "log_odds")
-    add("Sigmoid", ["log_odds"], "scores")
-    graph = helper.make_graph(
-        nodes,
-        "stage",
-        sources,
-        [
-            helper.make_tensor_value_info("answer", TensorProto.FLOAT, ["N", stage.classes]),
-            helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", outputs]),
-        ],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
-    model.ir_version, model.producer_name = 10, "zooselect"
-    onnx.checker.check_model(model)
-    content: bytes = model.SerializeToString(deterministic=True)
-    return content
