@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -18,25 +18,20 @@ from training.evaluation.evaluate import evaluate, our_name
 from training.evaluation.records import Evaluation
 from training.evaluation.wallclock import time_bundle
 from training.fitting.export import check_bundle, export_bundle
-from training.fitting.fit import fit, fit_inputs_sha256
-from training.fitting.fitted import Fitted, load_fit, save_fit
 from training.networks.family import train_family
 from training.outcomes.profile import held_out_images, profile
 from training.reports.page import render
+from training.scenarios.reused import DEVICE, Say, fit_of, has_int8, latency_of, timed
 from zoo.convert.add import add_int8
-from zoo.errors import ZooError
 from zoo.files import atomic_path
-from zoo.models.latency import LatencyTable, load_table, measure, save_table
 from zoo.models.zoo import Zoo
 
-DEVICE = "this-machine"
 TRAIN_SHARE = 0.4
 SIZES = ("tiny", "small", "full")
 SEVERITY = 1.0  # hard enough that the size of a network matters
 CALIBRATION_IMAGES = 200
 SHOWN_IMAGES = 100
-
-Say = Callable[[str], None]
+LATENCY_RUNS = 300
 
 
 @dataclass(frozen=True)
@@ -83,7 +78,8 @@ def run_demo(
     root = Path(folder)
     if fresh:
         shutil.rmtree(root, ignore_errors=True)
-    clock = _Clock(say)
+    seconds: dict[str, float] = {}
+    clock = partial(timed, say=say, seconds=seconds)
 
     data = under_environments(digits(), list(ENVIRONMENTS), seed=seed, severity=SEVERITY)
     zoo = Zoo.create(root / "zoo")
@@ -98,16 +94,17 @@ def run_demo(
     test = held_out_images(root / "profile", data)
     _pictures(test, root / "images")
     with clock("bench: latency on this machine"):
-        table = _latency(zoo, test, root / "profile" / "latency" / f"{DEVICE}.json", progress)
+        path = root / "profile" / "latency" / f"{DEVICE}.json"
+        table = latency_of(zoo, test, path, runs=LATENCY_RUNS, progress=progress)
     with clock(f"fit and certify at precision {precision:g}"):
-        fitted = _fit(root, zoo, table, precision, seed, progress)
+        fitted, _ = fit_of(root, zoo, table, precision=precision, seed=seed, progress=progress)
     asked = fitted.record.bundle.default
     bundle = root / "bundle"
     with clock("export and check the bundle"):
         export_bundle(fitted, zoo, bundle)
         check_bundle(bundle, fitted, [test.image(i) for i in range(min(len(test), 200))], zoo)
     with clock("answer the test images through the bundle, timed"):
-        timed = time_bundle(
+        answered = time_bundle(
             bundle, asked, test, name=our_name(asked), rounds=rounds, seed=seed, progress=progress
         )
     report = root / "report.html"
@@ -116,12 +113,12 @@ def run_demo(
             fitted,
             root / "profile",
             zoo=zoo,
-            timed=timed,
+            timed=answered,
             title="Zooselect demo: digits under changing environments",
             next_commands=next_commands(root),
         )
         render(evaluation, report)
-    return DemoResult(evaluation, report, bundle, clock.seconds)
+    return DemoResult(evaluation, report, bundle, seconds)
 
 
 def next_commands(root: Path) -> list[str]:
@@ -134,29 +131,6 @@ def next_commands(root: Path) -> list[str]:
         "zooselect zoo add --help",
         "zooselect profile --help",
     ]
-
-
-class _Clock:
-    """Times steps and says what happens."""
-
-    def __init__(self, say: Say) -> None:
-        self.seconds: dict[str, float] = {}
-        self._say = say
-        self._step = ""
-        self._start = 0.0
-
-    def __call__(self, step: str) -> _Clock:
-        self._step = step
-        return self
-
-    def __enter__(self) -> None:
-        self._start = time.perf_counter()
-
-    def __exit__(self, *error: object) -> None:
-        elapsed = time.perf_counter() - self._start
-        self.seconds[self._step] = elapsed
-        if error[0] is None:
-            self._say(f"{elapsed:6.1f} s  {self._step}")
 
 
 def _splits(seed: int) -> Splits:
@@ -179,34 +153,5 @@ def _compress(zoo: Zoo, data: LabelledImages, seed: int) -> None:
     step = max(1, len(chosen) // CALIBRATION_IMAGES)
     images = [data.image(i) for i in chosen[::step][:CALIBRATION_IMAGES]]
     for card in zoo.cards:
-        name = f"{card.name}-int8"
-        if card.compression == "int8":
-            continue
-        if name in zoo.names and zoo.card(name).source.endswith(card.sha256[:12]):
-            continue
-        add_int8(zoo, card.name, images, force=True)
-
-
-def _latency(zoo: Zoo, test: LabelledImages, path: Path, progress: bool) -> LatencyTable:
-    try:
-        table = load_table(path)
-        table.costs_ms(zoo)
-        return table
-    except ZooError:  # there is none yet, or it is of other models: measure
-        images = [test.image(i) for i in range(min(32, len(test)))]
-        table = measure(zoo, images, device=DEVICE, runs=300, progress=progress)
-        save_table(table, path)
-        return table
-
-
-def _fit(root: Path, zoo: Zoo, table: LatencyTable, precision: float, seed: int, progress: bool) -> Fitted:
-    try:
-        before = load_fit(root / "fit")
-        wanted = fit_inputs_sha256(root / "profile", zoo, table, precision=precision, seed=seed)
-        if before.record.inputs_sha256 == wanted:
-            return before
-    except ZooError:
-        pass  # there is none yet, or it is of no use: fit again
-    fitted = fit(root / "profile", zoo, table, precision=precision, seed=seed, progress=progress)
-    save_fit(fitted, root / "fit")
-    return fitted
+        if card.compression != "int8" and not has_int8(zoo, card.name):
+            add_int8(zoo, card.name, images, force=True)

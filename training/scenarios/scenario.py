@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from selector.fleet.tokens import Tokens
 from selector.worth.best_set import worth
 from selector.worth.value import task_worth
 from training.evaluation.timeline import Answer, Mark, Phase, Timeline, phase_of
+from training.scenarios.reused import Say
 from training.scenarios.specialists import TASK, Published
 from zoo.errors import DataError
 from zoo.files import encode_record, write_atomic
@@ -41,8 +42,6 @@ UPDATE_INTERVAL_S = 5.0  # between two looks of the device at the publisher, unl
 SERVED_UPDATE_INTERVAL_S = 1.0  # the same where a server decides, so that assignments come soon
 SETTLE_TIMEOUT_S = 60.0  # longest wait for the device to have what it wants before the first change
 LEAD_SHARE = 0.5  # share of a phase that is left when the server assigns the next specialist
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,24 +12,19 @@ from training.data.environments import under_environments
 from training.data.images import LabelledImages
 from training.data.splits import TEST, Splits
 from training.fitting.export import export_bundle
-from training.fitting.fit import fit, fit_inputs_sha256
-from training.fitting.fitted import load_fit, save_fit
 from training.networks.adapt import adapt
 from training.outcomes.outcomes import load_outcomes
 from training.outcomes.profile import held_out_images, profile
+from training.scenarios.reused import DEVICE, Say, fit_of, has_int8, latency_of, timed
 from zoo.convert.add import add_int8
-from zoo.errors import DataError, ZooError
-from zoo.models.latency import LatencyTable, load_table, measure, save_table
+from zoo.errors import DataError
 from zoo.models.zoo import Zoo
 from zoo.publisher.keys import Keys, create_keys
 from zoo.publisher.publish import publish
 
 TASK = "objects"
-DEVICE = "this-machine"
 CALIBRATION_IMAGES = 200
 LATENCY_RUNS = 100
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -115,19 +108,22 @@ def make_specialists(
     for environment in environments:
         shown = under_environments(material.learn, [environment], seed=seed, severity=material.severity)
         first = environment == environments[0]
-        with _timed(f"models for {environment}", say):
+        with timed(f"models for {environment}", say):
             names = _models(zoo, material, shown, None if first else environment, seed, progress)
         work = root / environment
         some = zoo.only(names)
         data = under_environments(material.judge, [environment], seed=seed, severity=material.severity)
-        with _timed(f"profile, fit and export for {environment}", say):
+        with timed(f"profile, fit and export for {environment}", say):
             profile(some, data, work / "profile", splits=material.splits, restart=True, progress=progress)
-            table = _latency(some, data, work / "latency.json", progress)
-            _bundle(work, some, table, environment, precision, seed)
+            table = latency_of(some, data, work / "latency.json", runs=LATENCY_RUNS, progress=progress)
+            asked = {"precision": precision, "policy": "cascade", "environment": environment, "seed": seed}
+            fitted, is_new = fit_of(work, some, table, progress=progress, **asked)
+            if is_new or not (work / "bundle").is_dir():
+                export_bundle(fitted, some, work / "bundle")
         bundles[environment] = work / "bundle"
         accuracy |= load_outcomes(work / "profile", zoo=some, splits=(TEST,)).accuracy()
         tables[DEVICE] |= table.costs_ms(some)
-    with _timed("publish", say):
+    with timed("publish", say):
         if not (root / "keys").exists():
             create_keys(root / "keys")
         publish(
@@ -159,10 +155,9 @@ def _models(
             adapt(zoo, parent, shown, environment, keep=True, force=True, progress=progress, **material.adapt)
         names.append(name)
         if parent in material.int8:
-            small = f"{name}-int8"
-            if small not in zoo.names or not zoo.card(small).source.endswith(zoo.card(name).sha256[:12]):
+            if not has_int8(zoo, name):
                 add_int8(zoo, name, _calibration(zoo, name, shown), force=True)
-            names.append(small)
+            names.append(f"{name}-int8")
     return names
 
 
@@ -179,32 +174,3 @@ def _calibration(zoo: Zoo, name: str, shown: LabelledImages) -> list[Any]:
     learned = Splits(seed=parts[0].seed, train=parts[0].share).training_part(shown) if parts else shown
     step = max(1, len(learned) // CALIBRATION_IMAGES)
     return [learned.image(i) for i in range(0, len(learned), step)][:CALIBRATION_IMAGES]
-
-
-def _latency(zoo: Zoo, data: LabelledImages, path: Path, progress: bool) -> LatencyTable:
-    with contextlib.suppress(ZooError):  # there is none yet, or it is of other models: measure
-        table = load_table(path)
-        table.costs_ms(zoo)
-        return table
-    images = [data.image(i) for i in range(min(32, len(data)))]
-    table = measure(zoo, images, device=DEVICE, runs=LATENCY_RUNS, progress=progress)
-    save_table(table, path)
-    return table
-
-
-def _bundle(work: Path, zoo: Zoo, table: LatencyTable, environment: str, precision: float, seed: int) -> None:
-    asked: Any = {"precision": precision, "policy": "cascade", "environment": environment, "seed": seed}
-    wanted = fit_inputs_sha256(work / "profile", zoo, table, **asked)
-    with contextlib.suppress(ZooError):
-        if load_fit(work / "fit").record.inputs_sha256 == wanted and (work / "bundle").is_dir():
-            return
-    fitted = fit(work / "profile", zoo, table, **asked)
-    save_fit(fitted, work / "fit")
-    export_bundle(fitted, zoo, work / "bundle")
-
-
-@contextlib.contextmanager
-def _timed(step: str, say: Say) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    say(f"{time.perf_counter() - start:6.1f} s  {step}")
