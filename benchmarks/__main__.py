@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
@@ -59,11 +60,7 @@ def _add_suite(name: str, about: str) -> None:
         from benchmarks.selection.suite import run_suite
         from benchmarks.selection.zoos import Given
 
-        chosen = [] if peers == "none" else [part.strip() for part in peers.split(",") if part.strip()]
-        unknown = sorted(set(chosen) - set(PEERS))
-        if unknown:
-            typer.echo(f"error: expected peers among {', '.join(PEERS)}, got {', '.join(unknown)}.", err=True)
-            raise typer.Exit(1)
+        chosen = [] if peers == "none" else _named("peers", peers, PEERS)
         run_suite(
             name,
             Given(work, data, weights, seed),
@@ -135,11 +132,7 @@ def drift(
     from benchmarks.selection.drift import SUITES, run_drift
     from benchmarks.selection.zoos import Given
 
-    chosen = [part.strip() for part in suites.split(",") if part.strip()]
-    unknown = sorted(set(chosen) - set(SUITES))
-    if unknown:
-        typer.echo(f"error: expected suites among {', '.join(SUITES)}, got {', '.join(unknown)}.", err=True)
-        raise typer.Exit(1)
+    chosen = _named("suites", suites, SUITES)
     run_drift(Given(work, data, weights, seed), suites=chosen, streams=streams, runs=runs, results=results)
 
 
@@ -168,6 +161,16 @@ def answering(
     from benchmarks.distribution.answering import run_answering_suite
 
     run_answering_suite(weights=weights, cores=_cores(cores), phases=phases, seed=seed, results=results)
+
+
+def _named(what: str, text: str, known: Collection[str]) -> list[str]:
+    """Names separated by commas, all of them known."""
+    chosen = [part.strip() for part in text.split(",") if part.strip()]
+    unknown = sorted(set(chosen) - set(known))
+    if unknown:
+        typer.echo(f"error: expected {what} among {', '.join(known)}, got {', '.join(unknown)}.", err=True)
+        raise typer.Exit(1)
+    return chosen
 
 
 def _cores(text: str) -> list[int]:

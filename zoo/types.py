@@ -11,20 +11,10 @@ from msgspec import Meta
 Name = Annotated[
     str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$(?!\n)", description="lower case, digits, . _ -")
 ]
-
-
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)", description="64 hexadecimal digits")]
-
-
 Positive = Annotated[int, Meta(ge=1)]
-
-
 NonNegative = Annotated[int, Meta(ge=0)]
-
-
 Share = Annotated[float, Meta(gt=0, le=1)]
-
-
 Label = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}$(?!\n)")]
 
 

@@ -152,7 +152,6 @@ def run_answering_suite(
         )
     for name, figure in figures.items():
         print(f"{name.replace('_', ' ')}: {figure}")
-    results.mkdir(parents=True, exist_ok=True)
     return finish("answering", figures, seed=seed, folder=results)
 
 

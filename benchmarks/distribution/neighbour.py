@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import numpy as np
 
+from benchmarks.distribution.network import EXIT_TIMEOUT_S, MAX_LINE_BYTES, working
 from selector.device.device import Device
 from selector.device.reconciler import MIN_ANSWERS_TO_FETCH
 from zoo.client.client import without
+from zoo.process import Process
 from zoo.store.store import Store
 
 TASK = "objects"
@@ -53,27 +52,22 @@ class Spans:
 class Neighbour:
     """A device in another process."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: Process) -> None:
         self._process = process
-        self._said()
+        self._wait()
 
     def start(self) -> None:
         """Have it install in the background."""
-        self._tell("start")
+        self._process.tell(b"start\n")
+        self._wait()
 
     def stop(self) -> None:
         """Have it rest."""
-        self._tell("stop")
+        self._process.tell(b"stop\n")
+        self._wait()
 
-    def _tell(self, word: str) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(word + "\n")
-        self._process.stdin.flush()
-        self._said()
-
-    def _said(self) -> None:
-        assert self._process.stdout is not None
-        if not self._process.stdout.readline():
+    def _wait(self) -> None:
+        if not self._process.read_line(MAX_LINE_BYTES):
             raise RuntimeError("the neighbouring device has ended.")
 
 
@@ -81,25 +75,27 @@ class Neighbour:
 def living(folder: Path, url: str, root: bytes, seed: int) -> Iterator[Neighbour]:
     """A second device on this machine, which has what the first one has and was asked the same."""
     task = {"folder": str(folder), "url": url, "root": root.decode(), "seed": seed}
-    with _process("live", json.dumps(task) + "\n") as process:
+    with working("benchmarks.distribution.neighbour:live", json.dumps(task)) as process:
         yield Neighbour(process)
 
 
-def live() -> None:
+def live(orders: IO[bytes], answers: IO[bytes]) -> None:
     """That process: does as its input says until it ends."""
-    task = json.loads(sys.stdin.readline())
+    task = json.loads(orders.readline())
     image = np.random.default_rng(task["seed"]).integers(0, 256, (32, 32, 3), np.uint8)
     device = Device.set_up(task["folder"], task["url"], task["root"].encode())
     device.client.install(models=[USED], bundles=[TASK])
     for _ in range(REMEMBERED_ANSWERS):
         device.predict(image, task=TASK)
-    print("ready", flush=True)
-    for line in sys.stdin:
-        if line.strip() == "start":
+    answers.write(b"ready\n")
+    answers.flush()
+    for line in orders:
+        if line == b"start\n":
             device.start(every_s=ROUND_INTERVAL_S)
         else:
             device.stop()
-        print("done", flush=True)
+        answers.write(b"done\n")
+        answers.flush()
     device.close()
 
 
@@ -107,47 +103,24 @@ def live() -> None:
 def removing(folder: Path) -> Iterator[list[int]]:
     """Another process removes the other model soon after it has come; how often is told in the end."""
     removals = [0]
-    with _process("remove", str(folder) + "\n") as process:
+    with working("benchmarks.distribution.neighbour:remove", str(folder)) as process:
         try:
             yield removals
         finally:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            process.stdin.close()
-            removals[0] = int(process.stdout.read() or 0)
+            removals[0] = int(process.ask(b"", timeout_s=EXIT_TIMEOUT_S).said or 0)
 
 
-def remove() -> None:
+def remove(orders: IO[bytes], answers: IO[bytes]) -> None:
     """That process: works until its input ends, then says how often it removed something."""
     import select
 
-    store = Store.open(sys.stdin.readline().strip())
+    store = Store.open(orders.readline().decode().strip())
     removals = 0
-    while not select.select([sys.stdin], [], [], POLL_INTERVAL_S)[0]:
+    while not select.select([orders], [], [], POLL_INTERVAL_S)[0]:
         if any(item.release.name == OTHER for item in store.installed.models):
             time.sleep(HELD_S)
             with store.lock():
                 store.commit(without(store.installed, [OTHER]))
                 store.collect()
             removals += 1
-    print(removals)
-
-
-@contextmanager
-def _process(work: str, first_line: str) -> Iterator[subprocess.Popen[str]]:
-    path = os.pathsep.join([str(Path(__file__).resolve().parents[2]), *filter(None, sys.path)])
-    environment: dict[str, Any] = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        [sys.executable, "-c", f"from benchmarks.distribution.neighbour import {work}; {work}()"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=environment,
-        text=True,
-    ) as process:
-        assert process.stdin is not None
-        process.stdin.write(first_line)
-        process.stdin.flush()
-        try:
-            yield process
-        finally:
-            process.stdin.close()
+    answers.write(str(removals).encode())

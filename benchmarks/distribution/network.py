@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -16,8 +14,12 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from zoo.process import Process
+
+EXIT_TIMEOUT_S = 10.0
+MAX_LINE_BYTES = 4096
 _RANGE = re.compile(r"bytes=([0-9]+)-$")
 
 
@@ -141,28 +143,26 @@ def serving_apart(
 ) -> Iterator[str]:
     """Address of a server of `root` in a process of its own, which takes no time from what is measured."""
     task = {"root": str(root), "delay_s": delay_s, "link_bytes_per_s": link_bytes_per_s}
-    path = os.pathsep.join([str(Path(__file__).resolve().parents[2]), *filter(None, sys.path)])
-    with subprocess.Popen(
-        [sys.executable, "-c", "from benchmarks.distribution.network import serve_apart; serve_apart()"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": path},
-        text=True,
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(json.dumps(task) + "\n")
-        process.stdin.flush()
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.stdin.close()  # which ends it
+    with working("benchmarks.distribution.network:serve_apart", json.dumps(task)) as process:
+        yield process.read_line(MAX_LINE_BYTES).decode().strip()
 
 
-def serve_apart() -> None:
+def serve_apart(orders: IO[bytes], answers: IO[bytes]) -> None:
     """That process: serves as its first line says until its input ends."""
-    task = json.loads(sys.stdin.readline())
+    task = json.loads(orders.readline())
     with serving(Path(task["root"])) as server:
         server.delay_s, server.link_bytes_per_s = task["delay_s"], task["link_bytes_per_s"]
-        print(server.url, flush=True)
-        sys.stdin.read()
+        answers.write(f"{server.url}\n".encode())
+        answers.flush()
+        orders.read()
+
+
+@contextmanager
+def working(function: str, first_line: str) -> Iterator[Process]:
+    """A process that runs a function, is told a line, and ends with its input."""
+    process = Process(function)
+    try:
+        process.tell(f"{first_line}\n".encode())
+        yield process
+    finally:
+        process.end(patience_s=EXIT_TIMEOUT_S)

@@ -75,7 +75,6 @@ def run_distribution(
         "report_p95_ms": round(load.report_p95_ms, 2),
     }
     _print(figures)
-    results.mkdir(parents=True, exist_ok=True)
     return finish("distribution", figures, seed=seed, folder=results)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from benchmarks.peers.peer import SETTINGS, Peer, error_prices, some_rows, useful_models
 from training.outcomes.outcomes import Outcomes
-from training.policies.frontier import Floats, Indices, Simulated
+from training.policies.frontier import Floats, Indices, Simulated, pareto_places
 
 MAX_STAGES = 4
 MAX_MODELS = 12  # chains of three and four models are tried among so many
@@ -151,11 +151,8 @@ def by_coordinates(table: Table, chain: Chain, price: float) -> Chain:
 
 def frontier(points: list[tuple[float, float, Chain]]) -> list[tuple[float, float, Chain]]:
     """Only the points that no other beats in both cost and accuracy, cheapest first."""
-    kept: list[tuple[float, float, Chain]] = []
-    for point in sorted(points, key=lambda item: (item[0], -item[1])):
-        if not kept or point[1] > kept[-1][1]:
-            kept.append(point)
-    return kept
+    costs, accuracy = [cost for cost, _, _ in points], [share for _, share, _ in points]
+    return [points[i] for i in reversed(pareto_places(costs, accuracy))]
 
 
 def spread(points: list[tuple[float, float, Chain]], count: int = MAX_SETTINGS) -> list[Chain]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks.peers.peer import SETTINGS, Peer, some_rows
+from selector.policies.rules import softmax
 from training.outcomes.outcomes import Outcomes
 from training.policies.frontier import Floats, Simulated
 
@@ -133,12 +134,10 @@ def run_stages(
 def _signs(outcomes: Outcomes, model: int) -> Floats:
     """A constant, entropy, log-odds of the top class and gap of the two largest logits ``[n, 4]``."""
     logits = outcomes.logits[:, model].astype(np.float64)
-    logits = logits - logits.max(axis=1, keepdims=True)
-    shares = np.exp(logits)
-    shares /= shares.sum(axis=1, keepdims=True)
+    shares = softmax(logits)
     entropy = -(shares * np.log(shares + 1e-30)).sum(axis=1)
-    second = np.partition(logits, -2, axis=1)[:, -2]
-    return np.stack([np.ones(len(logits)), entropy, outcomes.log_odds[:, model], -second], axis=1)
+    second, first = np.partition(logits, -2, axis=1)[:, -2:].T
+    return np.stack([np.ones(len(logits)), entropy, outcomes.log_odds[:, model], first - second], axis=1)
 
 
 def _fit_estimate(signs: Floats, right: NDArray[np.bool_]) -> Floats:

@@ -20,12 +20,8 @@ from training.outcomes.outcomes import Outcomes, pixels_of
 from training.outcomes.parts import read_profile_record
 from zoo.models.latency import LatencyTable
 
-PRECISION_DROPS = (
-    0.03,
-    0.02,
-    0.01,
-    0.0,
-)  # below the delivered model's accuracy: precisions to certify and time
+# Below the delivered model's accuracy: precisions to certify and time.
+PRECISION_DROPS = (0.03, 0.02, 0.01, 0.0)
 # the same below what the best model for each environment would reach, where that is far more
 BELOW_BEST = (0.06, 0.04, 0.02)
 MAX_ACCURACY_DISAGREEMENT = 0.04

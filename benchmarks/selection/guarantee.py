@@ -22,12 +22,8 @@ from training.outcomes.outcomes import Outcomes
 from training.policies.base import FittedPolicy
 from training.policies.frontier import Simulated
 
-BELOW_BEST = (
-    0.02,
-    0.03,
-    0.04,
-    0.06,
-)  # of the best cross-validated accuracy: the precisions that are asked for
+# Below the best cross-validated accuracy: the precisions that are asked for.
+BELOW_BEST = (0.02, 0.03, 0.04, 0.06)
 DRAWS = 200
 
 

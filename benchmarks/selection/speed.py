@@ -139,15 +139,9 @@ def _overhead(suite: str, given: Given, size: tuple[int, int]) -> dict[str, Any]
     latency = measure(prepared.zoo, images, device="this-machine", runs=100, seed=given.seed)
     outcomes = deal(load_outcomes(prepared.profile, zoo=prepared.zoo, splits=ALL_SPLITS), given.seed)
     figures = input_overhead(outcomes, prepared, latency, given.seed)
-    row = {
-        "image": f"{size[0]}x{size[1]}",
-        "features": len(figures["features"]),
-        "p50_us": figures["selector_us"],
-        "p95_us": figures["selector_p95_us"],
-        "budget_us": BUDGETS_US[size],
-        "share": figures["selector_share"],
-    }
-    return row | {"models": list(prepared.zoo.names)}
+    times = figures["selector_us"], figures["selector_p95_us"]
+    share, models = figures["selector_share"], list(prepared.zoo.names)
+    return _row(size, len(figures["features"]), times, share=share, models=models)
 
 
 def _bare_overhead(outcomes: Outcomes, size: tuple[int, int], seed: int) -> dict[str, Any]:
@@ -155,16 +149,14 @@ def _bare_overhead(outcomes: Outcomes, size: tuple[int, int], seed: int) -> dict
     development = outcomes.split(FIT, TUNE)
     names = outcomes.feature_names
     estimator = CorrectnessEstimator("mlp", seed=seed).fit(development.features, development.right)
-    graph = selector_graph(names, estimator.to_onnx(len(names)), grid=64)
-    return _times(graph, len(names), size) | {"share": None, "models": []}
+    micros = time_selector_us(selector_graph(names, estimator.to_onnx(len(names)), grid=64), size)
+    times = round(float(np.median(micros)), 2), round(float(np.quantile(micros, 0.95)), 2)
+    return _row(size, len(names), times, share=None, models=[])
 
 
-def _times(graph: bytes, features: int, size: tuple[int, int]) -> dict[str, Any]:
-    micros = time_selector_us(graph, size)
-    return {
-        "image": f"{size[0]}x{size[1]}",
-        "features": features,
-        "p50_us": round(float(np.median(micros)), 2),
-        "p95_us": round(float(np.quantile(micros, 0.95)), 2),
-        "budget_us": BUDGETS_US[size],
-    }
+def _row(
+    size: tuple[int, int], features: int, times_us: tuple[float, float], **others: Any
+) -> dict[str, Any]:
+    p50, p95 = times_us
+    row = {"image": f"{size[0]}x{size[1]}", "features": features, "p50_us": p50, "p95_us": p95}
+    return row | {"budget_us": BUDGETS_US[size]} | others

@@ -198,7 +198,7 @@ def read_bundle(folder: str | Path) -> Bundle:
     SchemaVersionError
         When a newer zooselect wrote it, or an older one with another format.
     """
-    return _decoded(_content(folder), folder)
+    return decode_bundle(_content(folder), name=str(Path(folder) / BUNDLE_FILE))
 
 
 def read_bundle_files(folder: str | Path) -> BundleFiles:
@@ -212,7 +212,7 @@ def read_bundle_files(folder: str | Path) -> BundleFiles:
         When a graph is missing or was changed.
     """
     root, content = Path(folder), _content(folder)
-    bundle = _decoded(content, folder)
+    bundle = decode_bundle(content, name=str(root / BUNDLE_FILE))
     for graph in bundle.graphs:
         if not (root / graph.file).resolve().is_relative_to(root.resolve()):
             raise BundleError(
@@ -239,8 +239,8 @@ def _content(folder: str | Path) -> bytes:
     return read_json(path, what="the record of a bundle")
 
 
-def _decoded(content: bytes, folder: str | Path) -> Bundle:
-    name = str(Path(folder) / BUNDLE_FILE)
+def decode_bundle(content: bytes, *, name: str) -> Bundle:
+    """The bundle whose record is `content`; raises like :func:`read_bundle`."""
     return decode_record(content, Bundle, name=name, schema_version=SCHEMA_VERSION, oldest=OLDEST_VERSION)
 
 

@@ -27,9 +27,7 @@ class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     mean_ms: Annotated[float, Meta(ge=0)]  # mean cost over them on the device of the latency table
     p_value: Annotated[float, Meta(ge=0, le=1)]
     subject_sha256: Sha256  # digest of policy, graphs and model files; see Bundle.subject
-    environment: str | None = (
-        None  # proven for inputs of this environment; None: for the mix of the calibration data
-    )
+    environment: str | None = None  # of the inputs that it holds for; None: the mix of the calibration data
 
 
 def covering(

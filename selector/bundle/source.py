@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from selector.bundle.bundle import OLDEST_VERSION, SCHEMA_VERSION, Bundle
+from selector.bundle.bundle import Bundle, decode_bundle
 from zoo.errors import BundleError, DigestError
-from zoo.files import decode_record, read_verified
+from zoo.files import read_verified
 from zoo.models.card import ModelCard
 from zoo.models.model import Model
 from zoo.releases.release import BundleRelease
@@ -80,9 +80,7 @@ class StoreSource:
         CardError, SchemaVersionError
             When it does not validate.
         """
-        content = self.store.read(self.release.record)
-        name = f"bundle {self.release.name!r}"
-        return decode_record(content, Bundle, name=name, schema_version=SCHEMA_VERSION, oldest=OLDEST_VERSION)
+        return decode_bundle(self.store.read(self.release.record), name=f"bundle {self.release.name!r}")
 
     def held(self, bundle: Bundle) -> tuple[str, ...]:
         """Names of the models that are installed as the bundle knows them.

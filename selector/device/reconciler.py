@@ -25,7 +25,6 @@ from selector.worth.missed import demand_of
 from selector.worth.value import task_worth
 from zoo.client.client import Change, Client, Freshness, Progress
 from zoo.errors import BudgetError, ZooError
-from zoo.releases.input_reference import DriftFeature as DriftFeature
 from zoo.releases.release import BundleRelease, Index
 from zoo.store.store import Store
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from zoo.errors import CardError
-from zoo.files import read_record
+from zoo.files import atomic_path, read_record
 from zoo.types import Name, Positive
 
 CONFIG_FILE = "device.json"
@@ -45,10 +44,8 @@ def read_config(folder: Path) -> DeviceConfig:
 
 def write_token(folder: Path, token: str) -> None:
     """Keep the token of the group's service, for the owner of the folder only."""
-    path = folder / TOKEN_FILE
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-        stream.write(token)
+    with atomic_path(folder / TOKEN_FILE, private=True) as temporary:
+        temporary.write_text(token)
 
 
 def read_token(folder: Path) -> str:

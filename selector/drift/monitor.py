@@ -222,7 +222,7 @@ class Monitor:
         return {name: math.log(value) for name, value in zip(names, self._each.tolist(), strict=False)}
 
 
-def evidence(reference: DriftReference | InputReference, names: Sequence[str], values: Floats) -> float:
+def evidence(reference: InputReference, names: Sequence[str], values: Floats) -> float:
     """Natural logarithm of the evidence that a window of inputs is unlike those of a reference.
 
     Where they are alike it is below ``log(1 / alpha)`` with probability 1 - alpha; the smallest belongs to

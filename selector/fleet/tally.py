@@ -16,9 +16,8 @@ from selector.telemetry.report import Report
 from zoo.types import Name
 
 MAX_DEVICES = 10_000  # of a group
-MAX_QUESTION_KINDS = (
-    64  # kinds of question of a group that are told apart; the rarer ones count in the totals
-)
+# Kinds of question of a group that are told apart; the rarer ones count in the totals.
+MAX_QUESTION_KINDS = 64
 MOST_NAMES, MOST_VERSIONS = 256, 16  # whose versions are told, the most frequent ones
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hmac
-import os
 import secrets
 import stat
-import tempfile
 import time
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from zoo.errors import CardError, ServiceError
-from zoo.files import encode_record, read_record, sha256_bytes
+from zoo.files import atomic_path, encode_record, read_record, sha256_bytes
 from zoo.lock import FolderLock
 from zoo.types import Name, Positive, Sha256
 
@@ -95,8 +93,9 @@ class Tokens:
         with FolderLock(self.path.with_name(f".{self.path.name}.lock")).hold(LOCK_S):
             self._seen = None
             self._refresh()
-            tokens = (*self._tokens, made)
-            _write_private(self.path, encode_record(TokenFile(schema_version=SCHEMA_VERSION, tokens=tokens)))
+            kept = TokenFile(schema_version=SCHEMA_VERSION, tokens=(*self._tokens, made))
+            with atomic_path(self.path, private=True) as temporary:
+                temporary.write_bytes(encode_record(kept))
         return token
 
     def _refresh(self) -> None:
@@ -115,16 +114,3 @@ class Tokens:
             )
         self._tokens = read_record(self.path, TokenFile, schema_version=SCHEMA_VERSION).tokens
         self._seen = seen
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)  # mode 0600
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -13,9 +13,8 @@ from msgspec import Meta
 from zoo.types import Name, NonNegative, Positive
 
 SCHEMA_VERSION = 1
-MAX_QUESTION_KINDS = (
-    16  # kinds of question that are told apart; the rarer ones are counted only in the totals
-)
+# Kinds of question that are told apart; the rarer ones are counted only in the totals.
+MAX_QUESTION_KINDS = 16
 
 Finite = Annotated[float, Meta(ge=-1e12, le=1e12)]
 
@@ -49,9 +48,7 @@ class Demand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     unmet: NonNegative  # of these
     uncertified: NonNegative  # of these; the reference model answered
     models: dict[Name, Positive] = {}  # model that is not installed → answers that would have taken it
-    shortfall: Annotated[float, Meta(ge=0, le=1)] = (
-        0.0  # of the probability of being right, mean of the unmet
-    )
+    shortfall: Annotated[float, Meta(ge=0, le=1)] = 0.0  # of the probability of being right, mean of unmet
     asked: Annotated[tuple[AskedDemand, ...], Meta(max_length=MAX_QUESTION_KINDS)] = ()  # most frequent first
 
     def __post_init__(self) -> None:

@@ -99,11 +99,6 @@ class Costs:
         return float(min(1.0, np.exp(-max(0.0, float(capital.max())))))
 
 
-def budget(costs_ms: NDArray[np.floating], most_ms: float, *, top_ms: float) -> float:
-    """:meth:`Costs.p_value` of costs that are held against one budget."""
-    return Costs(costs_ms, top_ms=top_ms).p_value(most_ms)
-
-
 def _before(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Sum of all values before each."""
     sums: NDArray[np.float64] = np.concatenate([[0.0], np.cumsum(values)[:-1]])

@@ -19,6 +19,7 @@ _CLASSES = {
     "kmnist": "KMNIST",
     "mnist": "MNIST",
 }
+TORCHVISION_NAMES = tuple(_CLASSES)
 
 
 def torchvision_dataset(
@@ -85,6 +86,3 @@ def _by_hand(kind: Any, where: Path) -> str:
 def _first_line(error: Exception) -> str:
     text = str(error).strip()
     return text.splitlines()[0][:200] if text else type(error).__name__
-
-
-TORCHVISION_NAMES = ("cifar10", "cifar100", "fashion-mnist", "kmnist", "mnist")

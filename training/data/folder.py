@@ -94,38 +94,17 @@ def folder(
     if not root.is_dir():
         raise DataError(f"{root}: expected a folder of class folders, got {_kind(root)}. Check the path.")
     classes, ids, labels, left_out = _list(root)
-    data: LabelledImages = FolderImages(root, classes, ids, labels, _groups(ids, groups))
-    data.left_out = left_out
-    if not skip_bad:
-        return data
-    with ThreadPoolExecutor() as pool:
-        readable = np.fromiter(
-            tqdm(
-                _ordered(pool, _is_readable, (root / name for name in ids)),
-                desc="checking images",
-                total=len(ids),
-                unit="img",
-                delay=2,
-                disable=not progress,
-            ),
-            dtype=np.bool_,
-            count=len(ids),
-        )
-    if readable.all():
-        return data
-    gone = sorted(set(classes) - {classes[labels[i]] for i in np.flatnonzero(readable)})
+    originals = _groups(ids, groups)
+    readable = _readable(root, ids, progress) if skip_bad else np.ones(len(ids), np.bool_)
+    kept = np.flatnonzero(readable).tolist()
+    gone = sorted(set(classes) - {classes[labels[i]] for i in kept})
     if gone:
         raise DataError(
             f"{root}: expected a readable image of every class, got none of {', '.join(map(repr, gone))}. "
             "Add images or remove those folders."
         )
-    kept = [name for name, good in zip(ids, readable, strict=True) if good]
     data = FolderImages(
-        root,
-        classes,
-        kept,
-        [label for label, good in zip(labels, readable, strict=True) if good],
-        _groups(kept, groups),
+        root, classes, [ids[i] for i in kept], [labels[i] for i in kept], [originals[i] for i in kept]
     )
     data.left_out = left_out
     data.skipped = [str(root / ids[i]) for i in np.flatnonzero(~readable)]
@@ -216,6 +195,14 @@ def _held(others: Counter[str]) -> str:
 
 def _kind(path: Path) -> str:
     return "a file" if path.is_file() else "nothing there"
+
+
+def _readable(root: Path, ids: list[str], progress: bool) -> NDArray[np.bool_]:
+    """Which images can be decoded ``[n]``."""
+    with ThreadPoolExecutor() as pool:
+        checked = _ordered(pool, _is_readable, (root / name for name in ids))
+        bar = tqdm(checked, "checking images", len(ids), unit="img", delay=2, disable=not progress)
+        return np.fromiter(bar, np.bool_, len(ids))
 
 
 def _is_readable(path: Path) -> bool:

@@ -48,7 +48,7 @@ class Splits:
     test: float = 0.25
 
     def __post_init__(self) -> None:
-        rest = (self.fit, self.tune, self.certify, self.test)
+        rest = self._rest.values()
         if not 0 <= self.train <= 1:
             raise DataError(f"expected a training share between 0 and 1, got {self.train}.")
         if not all(0 <= share <= 1 for share in rest) or not math.isclose(sum(rest), 1, abs_tol=1e-9):
@@ -68,16 +68,18 @@ class Splits:
         groups
             The original of every sample.
         """
-        names = (FIT, TUNE, CERTIFY, TEST)
-        edges = np.cumsum([self.fit, self.tune, self.certify])
+        names, shares = list(self._rest), list(self._rest.values())
+        edges = np.cumsum(shares[:-1])
         split_of: dict[str, str] = {}
         for group in groups:
             if group not in split_of:
                 if _uniform(self.seed, TRAIN, group) < self.train:
                     split_of[group] = TRAIN
                 else:
-                    place = np.searchsorted(edges, _uniform(self.seed, "rest", group), side="right")
-                    split_of[group] = names[self._last_used(int(place))]
+                    place = int(np.searchsorted(edges, _uniform(self.seed, "rest", group), side="right"))
+                    while shares[place] == 0:  # rounding in the sum must not lead to a split without a share
+                        place -= 1
+                    split_of[group] = names[place]
         return np.array([split_of[group] for group in groups], dtype="U7")
 
     def divide(self, data: LabelledImages) -> Names:
@@ -89,7 +91,7 @@ class Splits:
             When a split with a share comes out empty, or a class is missing where a model learns from it.
         """
         names = self.assign(data.groups)
-        for split, share in self._shares().items():
+        for split, share in {TRAIN: self.train, **self._rest}.items():
             if share > 0:
                 _check_part(data, names == split, split, share)
         return names
@@ -108,15 +110,9 @@ class Splits:
         _check_part(data, chosen, TRAIN, self.train)
         return data.subset(chosen)
 
-    def _shares(self) -> dict[str, float]:
-        return {TRAIN: self.train, FIT: self.fit, TUNE: self.tune, CERTIFY: self.certify, TEST: self.test}
-
-    def _last_used(self, place: int) -> int:
-        # Rounding in the sum of the shares must not send a group to a split whose share is zero.
-        shares = (self.fit, self.tune, self.certify, self.test)
-        while shares[place] == 0:
-            place -= 1
-        return place
+    @property
+    def _rest(self) -> dict[str, float]:
+        return {FIT: self.fit, TUNE: self.tune, CERTIFY: self.certify, TEST: self.test}
 
 
 def one_environment_per_group(
@@ -182,9 +178,8 @@ def _check_part(data: LabelledImages, chosen: NDArray[np.bool_], split: str, sha
     if not chosen.any():
         raise DataError(f"{few}: none of them fell into the split {split!r} (share {share:g}). {advice}")
     missing = sorted(set(range(len(data.classes))) - set(data.labels[chosen].tolist()))
-    if (
-        missing and split == TRAIN
-    ):  # a selector can do without: it learns when models are right, not what is shown
+    # a selector can do without: it learns when models are right, not what is shown
+    if missing and split == TRAIN:
         names = ", ".join(repr(data.classes[i]) for i in missing[:5])
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise DataError(f"{few}: the split {split!r} holds no image of {names}{more}. {advice}")

@@ -142,8 +142,7 @@ def _reduce(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 _TORCH: dict[str, Callable[..., Tensor]] = {
     "Abs": torch.abs,
     "Add": torch.add,
-    "AveragePool": lambda x, kernel_shape, strides: F.avg_pool2d(x, kernel_shape, strides),
-    "Cast": lambda x, to: x.to({TensorProto.FLOAT: torch.float32, TensorProto.INT64: torch.int64}[to]),
+    "Cast": lambda x, to: x.to({TensorProto.FLOAT: torch.float32}[to]),
     "Clip": _clip,
     "Concat": lambda *parts, axis: torch.cat(parts, axis),
     "Conv": _conv,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from training.data.images import LabelledImages
 from training.data.splits import FIT, TRAIN, Splits
-from training.networks.distill import TRAIN_SHARE, logits_of
+from training.networks.distill import logits_of, usual_part
 from zoo.cores import allowed_cores
 from zoo.errors import DataError
 from zoo.models.card import ModelCard, TrainedOn, match_classes
@@ -57,12 +57,7 @@ def gather(
         When there are too few images, or a class has none.
     """
     teacher = None if labels_from is None else zoo.model(labels_from, threads=allowed_cores())
-    known = card.trained_on
-    if known is not None and known.data_sha256 == data.originals_sha256:
-        share, seed = known.share if share is None else share, known.seed if seed is None else seed
-    part = TrainedOn(
-        data_sha256=data.originals_sha256, share=TRAIN_SHARE if share is None else share, seed=seed or 0
-    )
+    part = usual_part(card, data, share, seed)
     learn, held = learned_part(data, part, images)
     labels, logits = _labels(card, teacher, learn, progress=progress)
     missing = _missing(card, labels, allow_missing=allow_missing)

@@ -102,22 +102,30 @@ def distill(
     if name == teacher:
         raise DataError(f"expected another name for the student than its teacher's, got {name!r}.")
     match_classes(data.classes, card.classes, model=teacher)
-    known = card.trained_on
-    if known is not None and known.data_sha256 == data.originals_sha256:
-        share, seed = known.share if share is None else share, known.seed if seed is None else seed
+    part = usual_part(card, data, share, seed)
     return fit_and_add(
         zoo,
         name,
         student,
         data,
         teacher=teacher,
-        share=TRAIN_SHARE if share is None else share,
-        seed=seed or 0,
+        share=part.share,
+        seed=part.seed,
         recipe=recipe,
         epochs=epochs,
         torch_device=torch_device,
         force=force,
         progress=progress,
+    )
+
+
+def usual_part(card: ModelCard, data: LabelledImages, share: float | None, seed: int | None) -> TrainedOn:
+    """What to learn from: where not given, as for a model that has learned from the same data."""
+    known = card.trained_on
+    if known is not None and known.data_sha256 == data.originals_sha256:
+        share, seed = known.share if share is None else share, known.seed if seed is None else seed
+    return TrainedOn(
+        data_sha256=data.originals_sha256, share=TRAIN_SHARE if share is None else share, seed=seed or 0
     )
 
 

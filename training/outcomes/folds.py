@@ -11,8 +11,6 @@ from sklearn.model_selection import GroupKFold
 from zoo.errors import DataError
 
 FOLDS = 4
-
-
 Folds = Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]
 
 

@@ -14,26 +14,12 @@ from zoo.files import read_record, sha256_bytes
 from zoo.types import Positive, Sha256
 
 SCHEMA_VERSION = 1
-
-
 PROFILE_FILE = "profile.json"
-
-
 UNFINISHED_FILE = "unfinished.json"  # there from the first written part to the last
-
-
 SAMPLES_FILE = "samples.parquet"
-
-
 FEATURES = "input-features"
-
-
 PIXELS = "input-pixels"  # what the features read: a scout learns from them, and fitting needs no images
-
-
 PART_ROWS = 1024
-
-
 SplitShare = Annotated[float, Meta(ge=0, le=1)]
 
 

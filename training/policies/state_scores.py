@@ -78,7 +78,9 @@ class StageEstimator:
         if self.classes <= MAX_CLASSES:
             parts.append(g.add("Log", g.add("Add", answer, floor)))
             parts.append(g.add("Cast", is_top, to=TensorProto.FLOAT))
-        sources = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", self.models, self.classes])]
+        sources = [
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", self.models, self.classes])
+        ]
         if self.features:
             sources.append(helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", self.features]))
             parts.append("features")

@@ -9,7 +9,7 @@ import msgspec
 
 from zoo.client.rates import bits_per_s
 from zoo.errors import BundleError, ModelNotFoundError, ZooError
-from zoo.releases.release import BundleRelease, Index, ModelRelease
+from zoo.releases.release import BundleRelease, Index, ModelRelease, Release
 from zoo.types import NonNegative, Positive
 
 if TYPE_CHECKING:
@@ -90,9 +90,7 @@ def plan(
     """
     if rate_bytes_per_s is not None and not rate_bytes_per_s > 0:
         raise ZooError(f"expected a rate of more than 0 bytes a second, got {rate_bytes_per_s!r}.")
-    releases: list[ModelRelease | BundleRelease] = [
-        published_model(name, index) for name in dict.fromkeys(wanted)
-    ]
+    releases: list[Release] = [published_model(name, index) for name in dict.fromkeys(wanted)]
     releases += [published_bundle(name, index) for name in dict.fromkeys(bundles)]
     there, held = installed.releases, installed.blobs
     missing = {digest: size for digest, size in _blobs(releases).items() if digest not in held}
@@ -107,7 +105,7 @@ def plan(
     return Plan(
         items=tuple(
             PlannedItem(
-                kind="model" if isinstance(release, ModelRelease) else "bundle",
+                kind=release.kind,
                 name=release.name,
                 version=release.version,
                 size_bytes=release.size_bytes,
@@ -149,11 +147,11 @@ def published_bundle(name: str, index: Index) -> BundleRelease:
     return index.bundles[name]
 
 
-def _blobs(releases: Iterable[ModelRelease | BundleRelease]) -> dict[str, int]:
+def _blobs(releases: Iterable[Release]) -> dict[str, int]:
     return {digest: size for release in releases for digest, size in release.blobs.items()}
 
 
-def served(releases: Iterable[ModelRelease | BundleRelease]) -> set[str]:
+def served(releases: Iterable[Release]) -> set[str]:
     """Tasks that have a model, in whichever of their variants."""
     releases = tuple(releases)
     models = {release.name for release in releases if isinstance(release, ModelRelease)}
@@ -163,7 +161,7 @@ def served(releases: Iterable[ModelRelease | BundleRelease]) -> set[str]:
 
 def _evictions(
     idle: Iterable[ModelRelease],
-    stored: Sequence[ModelRelease | BundleRelease],
+    stored: Sequence[Release],
     need: int,
     budget_bytes: int | None,
     keep: Collection[str],
@@ -189,7 +187,7 @@ def _evictions(
     return tuple(going), need - left
 
 
-def _useless(stays: Sequence[ModelRelease | BundleRelease]) -> list[BundleRelease]:
+def _useless(stays: Sequence[Release]) -> list[BundleRelease]:
     """Bundles without models of tasks that another variant has models for."""
     models = {release.name for release in stays if isinstance(release, ModelRelease)}
     bundles = (release for release in stays if isinstance(release, BundleRelease))

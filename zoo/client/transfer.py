@@ -108,9 +108,8 @@ class Transfer:
             if not broken.again or tried >= self.traffic.tries:
                 raise self._error(broken) from broken
             pause = min(self.traffic.pause_s * 4 ** (tried - 1), MAX_RETRY_PAUSE_S)
-            self.traffic.stopped.wait(
-                pause * random.uniform(0.5, 1)
-            )  # devices that failed together spread out
+            # devices that failed together spread out
+            self.traffic.stopped.wait(pause * random.uniform(0.5, 1))
 
     def _receive(self) -> None:
         """Collect what is missing, in one request."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from zoo.client.plan import published_bundle, published_model
-from zoo.releases.release import Assignment, Index
-from zoo.store.installed import Installed
+from zoo.releases.release import Assignment, Index, Release
+from zoo.store.installed import Installed, InstalledBundle, InstalledModel
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,8 @@ def to_install(
         published_model(name, index)
     for name in bundles:
         published_bundle(name, index)
-    changed_models = {
-        item.release.name
-        for item in installed.models
-        if item.release.name in index.models and index.models[item.release.name] != item.release
-    }
-    changed_bundles = {
-        item.release.name
-        for item in installed.bundles
-        if item.release.name in index.bundles and index.bundles[item.release.name] != item.release
-    }
+    changed_models = _changed(installed.models, index.models)
+    changed_bundles = _changed(installed.bundles, index.bundles)
     wanted_models, wanted_bundles = dict.fromkeys(models), dict.fromkeys(bundles)
     while True:
         before = len(wanted_models) + len(wanted_bundles)
@@ -118,3 +110,9 @@ def bootstrap(index: Index, bundle: str, *, budget_bytes: int | None) -> tuple[s
         if fitting:
             return (max(fitting, key=lambda item: (item.accuracy or 0.0, item.size_bytes, item.name)).name,)
     return tuple(item.name for item in sorted(known, key=lambda item: (item.size_bytes, item.name))[:1])
+
+
+def _changed(items: Iterable[InstalledModel | InstalledBundle], published: Mapping[str, Release]) -> set[str]:
+    """Names of what is published in another version than is installed."""
+    releases = (item.release for item in items)
+    return {one.name for one in releases if published.get(one.name, one) != one}

@@ -20,6 +20,7 @@ from zoo.publisher.signing import locked
 from zoo.publisher.staging import PREFIX
 from zoo.releases.catalogue import index_from_folder
 from zoo.releases.published import Target, read_role, target_file
+from zoo.releases.release import blob_path
 
 GRACE_DAYS = 7.0
 
@@ -93,7 +94,7 @@ def _files(root: Path, targets: dict[str, Target]) -> set[Path]:
         record = target_file(root, path, target.hashes.sha256)
         found.add(record)
         if not path.startswith("assignments/"):
-            found.update(root / "blobs" / digest[:2] / digest for digest in _blobs(record))
+            found.update(root / blob_path(digest) for digest in _blobs(record))
     return found
 
 

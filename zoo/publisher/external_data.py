@@ -33,10 +33,8 @@ _FLOATS = {
 }
 _SHAPES = {TensorProto.INT32, TensorProto.INT64}  # may say how large something is, which a load has to know
 _CODES = {TensorProto.INT8, TensorProto.UINT8, TensorProto.INT16, TensorProto.UINT16}
-_BITS: dict[int, int] = {
-    TensorProto.INT4: 4,
-    TensorProto.UINT4: 4,
-}  # of an element, where it is less than a byte
+# Of an element, where it is less than a byte.
+_BITS: dict[int, int] = {TensorProto.INT4: 4, TensorProto.UINT4: 4}
 # Operator → the first of its inputs that decide about shapes although they may be floats.
 _DECIDES_SHAPE = {"OneHot": 1, "Range": 0, "Resize": 1, "Upsample": 1}
 _QUANTISERS = ("DequantizeLinear", "QuantizeLinear")
@@ -187,11 +185,9 @@ def _is_constant(node: onnx.NodeProto) -> bool:
 
 def _deciding(graph: onnx.GraphProto) -> Iterator[str]:
     """Names of values that decide about shapes, here and in the graphs inside."""
-    for node in graph.node:
+    for node in _all_nodes(graph.node):
         if node.op_type in _DECIDES_SHAPE:
             yield from node.input[_DECIDES_SHAPE[node.op_type] :]
-        for inner in _inner(node):
-            yield from _deciding(inner)
 
 
 def _inner(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import msgspec
 import numpy as np
 import onnx
@@ -16,8 +14,9 @@ from zoo.models.card import ModelCard
 from zoo.models.model import Model
 from zoo.publisher.external_data import externalise
 from zoo.publisher.peak_memory import measure_peak
+from zoo.publisher.staging import Staging
 from zoo.releases.reference_image import reference_image
-from zoo.releases.release import SCHEMA_VERSION, Blob, ModelRelease, SelfTest, fill
+from zoo.releases.release import SCHEMA_VERSION, ModelRelease, SelfTest, fill
 
 # The first ONNX Runtime that opens weights in a folder of its own, and the newest that it says it supports:
 # 1.24.1 refuses opset 26 and IR version 14. (The table in its documentation that was at hand ends with 1.20.)
@@ -30,19 +29,19 @@ MAX_REFERENCE_SIDE = 1024  # pixels of the test image
 ROUNDINGS, LEAST_SHARE = 10.0, 0.01
 
 
-def offer(card: ModelCard, content: bytes, folder: Path) -> ModelRelease:
-    """Check a model and write its blobs, named by their digests, into `folder`; version 1.
+def offer(card: ModelCard, content: bytes, staged: Staging) -> ModelRelease:
+    """Check a model and write its blobs into the staging folder; version 1.
 
     Raises
     ------
     ModelError
         When it cannot be taken apart, does not follow the model contract or answers with what is no number.
     ParityError
-        When it does not answer from `folder` exactly as it does in one file.
+        When it does not answer from there exactly as it does in one file.
     """
     graph, weights = externalise(content, name=card.name)
     parts = {sha256_bytes(part): part for part in (graph, *weights)}
-    blobs = [_write(folder, part) for part in (graph, *weights)]
+    blobs = [staged.add(part) for part in (graph, *weights)]
     height, width = (min(side, MAX_REFERENCE_SIDE) for side in card.resolution)
     image = reference_image(height, width)[None]
     expected = Model(card, content).logits(image)
@@ -57,7 +56,7 @@ def offer(card: ModelCard, content: bytes, folder: Path) -> ModelRelease:
         card=card,
         graph=blobs[0],
         weights=tuple(blobs[1:]),
-        whole=_write(folder, b"".join(parts.values())) if len(parts) >= MIN_PARTS_FOR_WHOLE else None,
+        whole=staged.add(b"".join(parts.values())) if len(parts) >= MIN_PARTS_FOR_WHOLE else None,
         min_onnxruntime=_needed_runtime(proto),
         opset=next(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")),
         peak_memory_bytes=1,
@@ -68,22 +67,14 @@ def offer(card: ModelCard, content: bytes, folder: Path) -> ModelRelease:
         ),
     )
     filled = fill(graph, release)
-    Model(card, filled, weights=folder)
-    measured = measure_peak(filled, folder, (height, width), name=card.name)
+    Model(card, filled, weights=staged.folder)
+    measured = measure_peak(filled, staged.folder, (height, width), name=card.name)
     if measured.logits != release.selftest.logits:
         raise ParityError(
             f"model {card.name!r}: expected the same logits with the weights beside the graph, got others. "
             "It cannot be published; export it again with another opset."
         )
     return msgspec.structs.replace(release, peak_memory_bytes=measured.peak_bytes)
-
-
-def _write(folder: Path, content: bytes) -> Blob:
-    blob = Blob(sha256=sha256_bytes(content), size_bytes=len(content))
-    path = folder / blob.sha256
-    if not path.exists():
-        path.write_bytes(content)
-    return blob
 
 
 def _needed_runtime(proto: onnx.ModelProto) -> str:

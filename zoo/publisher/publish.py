@@ -24,9 +24,8 @@ from zoo.publisher.staging import Staging, staging
 from zoo.publisher.targets import drop, next_version, put, read_index
 from zoo.releases.bundle_files import BundleFiles
 from zoo.releases.catalogue import index_from_folder
-from zoo.releases.release import SCHEMA_VERSION, BundleRelease, Index, ModelRelease
+from zoo.releases.release import SCHEMA_VERSION, BundleRelease, Index, ModelRelease, Release
 
-Release = ModelRelease | BundleRelease
 Progress = Callable[[str], None]
 
 
@@ -127,7 +126,7 @@ def publish(
             old = before.models.get(card.name)
             if anew or not _is_there(old, card, staged):
                 (progress or _silent)(card.name)
-                old = _offer(card, zoo.folder, staged.folder)
+                old = _offer(card, zoo.folder, staged)
             assert old is not None
             releases.append(facts.of(old, card))
         releases += [_bundle_release(name, files, staged) for name, files in (bundles or {}).items()]
@@ -221,7 +220,7 @@ def _commit(root: Path, signing: Signing, releases: Iterable[Release], staged: S
     check_consistent(Index(models=models, bundles=bundles))
     items = tuple(
         PublishedItem(
-            kind="model" if isinstance(release, ModelRelease) else "bundle",
+            kind=release.kind,
             name=release.name,
             version=release.version,
             size_bytes=release.size_bytes,
@@ -245,12 +244,12 @@ def _is_there(old: ModelRelease | None, card: ModelCard, staged: Staging) -> boo
     return all(staged.published(digest, size) for digest, size in old.offered.items())
 
 
-def _offer(card: ModelCard, zoo: Path, folder: Path) -> ModelRelease:
+def _offer(card: ModelCard, zoo: Path, staged: Staging) -> ModelRelease:
     try:
         from zoo.publisher.prepare import offer
     except ImportError as error:
         raise MissingExtraError("publishing models needs onnx: pip install 'zooselect[publish]'") from error
-    return offer(card, read_verified(zoo / card.file, card.sha256, card.size_bytes), folder)
+    return offer(card, read_verified(zoo / card.file, card.sha256, card.size_bytes), staged)
 
 
 def _bundle_release(name: str, content: BundleFiles, staged: Staging) -> BundleRelease:

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from zoo.errors import PublishError
-from zoo.files import sha256_bytes, sync_folder
-from zoo.releases.release import Blob
+from zoo.files import sync_folder
+from zoo.releases.release import Blob, blob_path
 
 PREFIX = ".staging-"
 
@@ -31,13 +31,13 @@ class Staging:
 
     def add(self, content: bytes) -> Blob:
         """Write content into the folder."""
-        blob = Blob(sha256=sha256_bytes(content), size_bytes=len(content))
+        blob = Blob.of(content)
         (self.folder / blob.sha256).write_bytes(content)
         return blob
 
     def published(self, sha256: str, size_bytes: int) -> bool:
         """Whether a blob is published already."""
-        path = _place(self.root, sha256)
+        path = self.root / blob_path(sha256)
         return path.is_file() and path.stat().st_size == size_bytes
 
     def move(self, blobs: Mapping[str, int]) -> int:
@@ -56,12 +56,12 @@ class Staging:
                 "meantime. Run the same command again."
             )
         for digest in new:
-            staged, target = self.folder / digest, _place(self.root, digest)
+            staged, target = self.folder / digest, self.root / blob_path(digest)
             with staged.open("rb") as stream:
                 os.fsync(stream.fileno())
             target.parent.mkdir(parents=True, exist_ok=True)
             staged.replace(target)
-        for folder in {_place(self.root, digest).parent for digest in new}:
+        for folder in {(self.root / blob_path(digest)).parent for digest in new}:
             sync_folder(folder)
         return sum(new.values())
 
@@ -88,7 +88,3 @@ def staging(root: str | Path) -> Iterator[Staging]:
             f"cannot write in {base}: {error.strerror or error}. What is served stays as it was; free some "
             "space or check the permissions, then run the same command again."
         ) from error
-
-
-def _place(root: Path, sha256: str) -> Path:
-    return root / "blobs" / sha256[:2] / sha256

@@ -47,5 +47,5 @@ class InputReference(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the features, as the bundle's graph has them."""
+        """Names of the features, in the order of the graph's output."""
         return tuple(feature.name for feature in self.features)

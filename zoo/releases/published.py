@@ -21,7 +21,7 @@ from zoo.types import Positive, Sha256
 
 Record = ModelRelease | BundleRelease | Assignment
 
-KINDS: dict[str, Any] = {"models": ModelRelease, "bundles": BundleRelease, "assignments": Assignment}
+KINDS: dict[str, Any] = {f"{one.kind}s": one for one in (ModelRelease, BundleRelease, Assignment)}
 PUBLISHED_AT = "x-zooselect-published"  # in targets: seconds since 1970 of the publication
 MAX_METADATA_BYTES = 16 * 2**20  # of one role
 MAX_RECORD_BYTES = 4 * 2**20
@@ -99,9 +99,7 @@ def read_role(path: Path) -> Role:
 
 def target_path(record: Record) -> str:
     """What a record is called in the metadata."""
-    if isinstance(record, Assignment):
-        return f"assignments/{record.group}.json"
-    return f"{'models' if isinstance(record, ModelRelease) else 'bundles'}/{record.name}.json"
+    return f"{record.kind}s/{record.name}.json"
 
 
 def target_file(root: Path, path: str, sha256: str) -> Path:
@@ -134,9 +132,10 @@ def index_of(contents: Iterable[tuple[str, bytes]]) -> Index:
     for path, content in contents:
         kind, name = _kind_of(path)
         record: Record = decode_record(content, KINDS[kind], name=path, schema_version=SCHEMA_VERSION)
-        called = record.group if isinstance(record, Assignment) else record.name
-        if called != name:
-            raise TrustError(f"{path}: expected the record of {name!r}, got that of {called!r}. {_ADVICE}")
+        if record.name != name:
+            raise TrustError(
+                f"{path}: expected the record of {name!r}, got that of {record.name!r}. {_ADVICE}"
+            )
         found[kind][name] = record
     return Index(**found)  # type: ignore[arg-type]  # each kind holds its own
 

@@ -8,7 +8,8 @@ has the same graph. :func:`fill` puts the digests in.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from collections.abc import Iterable
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
@@ -17,7 +18,7 @@ from zoo.errors import DigestError
 from zoo.files import sha256_bytes
 from zoo.models.card import ModelCard
 from zoo.releases.input_reference import InputReference
-from zoo.types import Name, NonNegative, Positive, Sha256, check_relative
+from zoo.types import Name, Positive, Sha256, check_relative
 
 SCHEMA_VERSION = 2
 MAX_BLOB_BYTES = 2**31 - 1  # what a protobuf may hold
@@ -34,7 +35,17 @@ class Blob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     @property
     def path(self) -> str:
         """Where it lies under the publisher's root."""
-        return f"blobs/{self.sha256[:2]}/{self.sha256}"
+        return blob_path(self.sha256)
+
+    @classmethod
+    def of(cls, content: bytes) -> Blob:
+        """What names some content."""
+        return cls(sha256=sha256_bytes(content), size_bytes=len(content))
+
+
+def blob_path(sha256: str) -> str:
+    """Where a blob lies under the publisher's root."""
+    return f"blobs/{sha256[:2]}/{sha256}"
 
 
 class SelfTest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -61,8 +72,10 @@ class ModelRelease(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     accuracy: Annotated[float, Meta(ge=0, le=1)] | None = None  # on the publisher's held-out data
     latency_ms: dict[Name, Annotated[float, Meta(gt=0)]] = {}  # device → typical time of one image
 
+    kind: ClassVar[Literal["model"]] = "model"
+
     def __post_init__(self) -> None:
-        _consistent((self.graph, *self.weights))
+        check_sizes((blob.sha256, blob.size_bytes) for blob in (self.graph, *self.weights))
         if self.whole is not None and self.whole.size_bytes != self.size_bytes:
             raise ValueError(f"whole: expected {self.size_bytes} bytes, as many as all parts have")
         if len(self.selftest.logits) != len(self.card.classes):
@@ -101,10 +114,12 @@ class BundleRelease(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     environment: Annotated[str, Meta(max_length=64)] | None = None  # that it was certified for; None: a mix
     drift: InputReference | None = None  # what inputs look like there
 
+    kind: ClassVar[Literal["bundle"]] = "bundle"
+
     def __post_init__(self) -> None:
         for path in self.files:
             check_relative(path)
-        _consistent((self.record, *self.files.values()))
+        check_sizes((blob.sha256, blob.size_bytes) for blob in (self.record, *self.files.values()))
 
     @property
     def task(self) -> str:
@@ -136,11 +151,21 @@ class Assignment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     bundles: tuple[Name, ...]
     models: tuple[Name, ...]  # most important first, for devices that cannot hold them all
 
+    kind: ClassVar[Literal["assignment"]] = "assignment"
+
     def __post_init__(self) -> None:
         for field in ("bundles", "models"):
             names = getattr(self, field)
             if len(set(names)) != len(names):
                 raise ValueError(f"{field}: expected distinct names, got {list(names)}")
+
+    @property
+    def name(self) -> str:
+        """Name of the group."""
+        return self.group
+
+
+Release = ModelRelease | BundleRelease
 
 
 class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -189,8 +214,9 @@ def release_json_schemas() -> dict[str, dict[str, Any]]:
     }
 
 
-def _consistent(blobs: tuple[Blob, ...]) -> None:
-    sizes: dict[str, NonNegative] = {}
-    for blob in blobs:
-        if sizes.setdefault(blob.sha256, blob.size_bytes) != blob.size_bytes:
-            raise ValueError(f"blob {blob.sha256[:16]}…: expected one size, got two")
+def check_sizes(blobs: Iterable[tuple[str, int]]) -> None:
+    """Raise ValueError where one digest has two sizes."""
+    sizes: dict[str, int] = {}
+    for digest, size in blobs:
+        if sizes.setdefault(digest, size) != size:
+            raise ValueError(f"blob {digest[:16]}…: expected one size, got two")

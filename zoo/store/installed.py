@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from zoo.releases.release import BundleRelease, ModelRelease
+from zoo.releases.release import BundleRelease, ModelRelease, Release, check_sizes
 from zoo.types import Positive
 
 SCHEMA_VERSION = 2
@@ -33,22 +33,15 @@ class Installed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     bundles: tuple[InstalledBundle, ...] = ()
 
     def __post_init__(self) -> None:
-        named = {
-            "models": [item.release.name for item in self.models],
-            "bundles": [item.release.name for item in self.bundles],
-        }
-        for kind, names in named.items():
+        for kind, items in (("models", self.models), ("bundles", self.bundles)):
+            names = [item.release.name for item in items]
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise ValueError(f"{kind}: expected distinct names, got twice: {', '.join(twice)}")
-        sizes: dict[str, int] = {}
-        for release in self.releases:
-            for digest, size in release.blobs.items():
-                if sizes.setdefault(digest, size) != size:
-                    raise ValueError(f"blob {digest[:16]}…: expected one size, got two")
+        check_sizes(pair for release in self.releases for pair in release.blobs.items())
 
     @property
-    def releases(self) -> tuple[ModelRelease | BundleRelease, ...]:
+    def releases(self) -> tuple[Release, ...]:
         """What is installed, models first."""
         return *(item.release for item in self.models), *(item.release for item in self.bundles)
 

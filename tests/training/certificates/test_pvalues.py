@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
-from training.certificates.pvalues import binomial, budget, paired, paired_at_most
+from training.certificates.pvalues import Costs, binomial, paired, paired_at_most
 
 REPETITIONS = 400
 MOST_WRONG = int(binom.isf(0.001, REPETITIONS, 0.05))  # a valid test at level 0.05 is above once in 1000
@@ -82,25 +82,25 @@ def test_a_budget_that_is_not_kept_is_certified_rarely(shape: str, samples: int)
         "rare": np.where(rng.random((REPETITIONS, samples)) < 0.01, 10.0, 0.5),
     }[shape]
     mean = {"two": 3.7, "skewed": 10 * 0.4 / 2.4, "flat": 5.0, "rare": 0.595}[shape]
-    wrong = sum(budget(costs, mean * (1 - 1e-6), top_ms=10.0) <= 0.05 for costs in draws)
+    wrong = sum(Costs(costs, top_ms=10.0).p_value(mean * (1 - 1e-6)) <= 0.05 for costs in draws)
     assert wrong <= MOST_WRONG
 
 
 def test_a_budget_that_is_kept_is_certified_mostly() -> None:
     rng = np.random.default_rng(0)
     draws = np.where(rng.random((100, 400)) < 0.3, 10.0, 1.0)
-    assert sum(budget(costs, 3.7 * 1.2, top_ms=10.0) <= 0.05 for costs in draws) > 65
+    assert sum(Costs(costs, top_ms=10.0).p_value(3.7 * 1.2) <= 0.05 for costs in draws) > 65
 
 
 def test_what_no_answer_can_exceed_is_certain() -> None:
-    assert budget(np.full(5, 1.0), 1.0, top_ms=1.0) == 0
-    assert budget(np.array([1.0, 3.0]), 3.5, top_ms=3.0) == 0
-    assert budget(np.full(500, 1.0), 0.9, top_ms=1.0) == 1
+    assert Costs(np.full(5, 1.0), top_ms=1.0).p_value(1.0) == 0
+    assert Costs(np.array([1.0, 3.0]), top_ms=3.0).p_value(3.5) == 0
+    assert Costs(np.full(500, 1.0), top_ms=1.0).p_value(0.9) == 1
 
 
 @given(st.lists(st.floats(0, 5), min_size=1, max_size=60), st.floats(0.1, 4.9))
 def test_a_budget_gives_a_probability(costs: list[float], most: float) -> None:
-    value = budget(np.array(costs), most, top_ms=5.0)
+    value = Costs(np.array(costs), top_ms=5.0).p_value(most)
     assert 0 <= value <= 1
 
 
@@ -110,7 +110,7 @@ def test_samples_may_come_sorted_by_what_they_cost(descending: bool) -> None:
     rng = np.random.default_rng(7)
     draws = np.sort(np.where(rng.random((REPETITIONS, 400)) < 0.3, 10.0, 1.0), axis=1)
     draws = draws[:, ::-1] if descending else draws
-    wrong = sum(budget(costs, 3.7 * (1 - 1e-6), top_ms=10.0) <= 0.05 for costs in draws)
+    wrong = sum(Costs(costs, top_ms=10.0).p_value(3.7 * (1 - 1e-6)) <= 0.05 for costs in draws)
     assert wrong <= MOST_WRONG
-    found = sum(budget(costs, 3.7 * 1.2, top_ms=10.0) <= 0.05 for costs in draws[:100])
+    found = sum(Costs(costs, top_ms=10.0).p_value(3.7 * 1.2) <= 0.05 for costs in draws[:100])
     assert found > 50

@@ -8,7 +8,7 @@ import pytest
 
 from selector import Selector
 from training.data.sources import digits
-from training.scenarios import demo
+from training.scenarios import reused
 from training.scenarios.demo import DemoResult, run_demo
 from zoo import load_image
 
@@ -92,8 +92,8 @@ def test_a_second_run_uses_what_is_valid(made: Made, monkeypatch: pytest.MonkeyP
     def never(*_: object, **__: object) -> None:
         raise AssertionError("measured or fitted again")
 
-    monkeypatch.setattr(demo, "measure", never)
-    monkeypatch.setattr(demo, "fit", never)
+    monkeypatch.setattr(reused, "measure", never)
+    monkeypatch.setattr(reused, "fit", never)
     again = run(folder, [])
     after = state(folder)
     same = {path for path in before if after[path][0] == before[path][0]}
