@@ -12,7 +12,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -79,7 +81,7 @@ def run_load(
         reports=devices * reports_each,
         accepted=seen.accepted,
         counted=counted,
-        refused=seen.refused,
+        refused=dict(seen.refused),
         seconds=seconds,
         report_p50_ms=float(np.percentile(reports, 50)),
         report_p95_ms=float(np.percentile(reports, 95)),
@@ -89,15 +91,12 @@ def run_load(
     )
 
 
+@dataclass
 class _Seen:
-    def __init__(self) -> None:
-        self.accepted = 0
-        self.refused: dict[str, int] = {}
-        self.reports_ms: list[float] = []
-        self.polls_ms: list[float] = []
-
-    def refuse(self, why: str) -> None:
-        self.refused[why] = self.refused.get(why, 0) + 1
+    accepted: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    reports_ms: list[float] = field(default_factory=list)
+    polls_ms: list[float] = field(default_factory=list)
 
 
 @contextlib.contextmanager
@@ -147,15 +146,15 @@ async def _device(
                 status, took_ms = await _ask(reader, writer, poll)
                 seen.polls_ms.append(took_ms)
                 if status != 200:
-                    seen.refuse(str(status))
+                    seen.refused[str(status)] += 1
                 status, took_ms = await _ask(reader, writer, _report(host, token, number, count + 1))
                 seen.reports_ms.append(took_ms)
                 seen.accepted += status == 202
                 if status != 202:
-                    seen.refuse(str(status))
+                    seen.refused[str(status)] += 1
             writer.close()
     except (OSError, ValueError, EOFError, TimeoutError) as error:
-        seen.refuse(type(error).__name__)
+        seen.refused[type(error).__name__] += 1
 
 
 async def _connect(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

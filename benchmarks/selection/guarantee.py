@@ -8,7 +8,7 @@ the precision.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +16,7 @@ from scipy.stats import binom
 
 from benchmarks.selection.repeated import DELTA, Choices
 from selector.policies.constraint import Constraint
-from training.certificates.certify import Tests
+from training.certificates.certify import Certified, Tests
 from training.data.splits import CERTIFY, FIT, TEST, TUNE
 from training.outcomes.outcomes import Outcomes
 from training.policies.base import FittedPolicy
@@ -83,10 +83,13 @@ def _row(
     hindsight = min(enough, default=fallback_ms)
     certified = violated = below = 0
     times = []
-    for drawn in _draws(rng, len(reference), size):
-        found = Tests(_rows(frontier, drawn), reference=reference[drawn], top_ms=top_ms).certify(
-            asked, delta=DELTA
-        )
+
+    def certify(rows: np.ndarray) -> Certified | None:
+        tests = Tests(_rows(frontier, rows), reference=reference[rows], top_ms=top_ms)
+        return tests.certify(asked, delta=DELTA)
+
+    for _ in range(DRAWS):
+        found = certify(rng.integers(0, len(reference), size))
         if found is None:
             times.append(fallback_ms)
             continue
@@ -98,9 +101,7 @@ def _row(
         for _ in range(DRAWS):
             mixed = rng.permutation(len(reference))
             half, other = mixed[: len(mixed) // 2], mixed[len(mixed) // 2 :]
-            found = Tests(_rows(frontier, half), reference=reference[half], top_ms=top_ms).certify(
-                asked, delta=DELTA
-            )
+            found = certify(half)
             below += found is not None and float(truth[found.threshold].right[other].mean()) < level
     return Guarantee(
         precision=level,
@@ -123,11 +124,6 @@ def _one_test(frontier: Sequence[Simulated], level: float, size: int, fallback_m
         chance * point.mean_ms + (1 - chance) * fallback_ms
         for chance, point in zip(chances, frontier, strict=True)
     )
-
-
-def _draws(rng: np.random.Generator, world: int, size: int) -> Iterator[np.ndarray]:
-    for _ in range(DRAWS):
-        yield rng.integers(0, world, size)
 
 
 def _rows(frontier: Sequence[Simulated], rows: np.ndarray) -> list[Simulated]:

@@ -80,9 +80,9 @@ class Variants:
         selector = self._selectors.get(task)
         if selector is None:
             with self._lock:
-                selector = self._selectors.get(task)
-                if selector is None:
-                    selector = self._open(task, self.active(task))
+                if task not in self._selectors:
+                    self._selectors[task] = self._over(self.active(task))
+                selector = self._selectors[task]
         return selector
 
     def use(self, task: str, environment: str | None) -> Variant:
@@ -171,15 +171,13 @@ class Variants:
         """Task → its Selector, of those that have answered."""
         return dict(self._selectors)
 
-    def _open(self, task: str, release: BundleRelease) -> StoreSelector:
-        selector = StoreSelector(self.store, release.name, threads=self.threads)
-        self._selectors[task] = selector
-        return selector
+    def _over(self, release: BundleRelease) -> StoreSelector:
+        return StoreSelector(self.store, release.name, threads=self.threads)
 
     def _switch(self, task: str, release: BundleRelease) -> None:
         """Open everything of the new variant first: answers go on with the old one meanwhile."""
         with self._lock:
-            selector = StoreSelector(self.store, release.name, threads=self.threads)
+            selector = self._over(release)
             selector.open()
             tasks = self.tasks
             active = {name: one for name, one in self._active.items() if name in tasks} | {task: release.name}

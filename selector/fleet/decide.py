@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
@@ -110,17 +111,14 @@ def by_importance(
 
     Among equals the one that was missed most comes first.
     """
-    missed: dict[str, int] = {}
+    missed: Counter[str] = Counter()
     for bundle in demand.bundles.values():
-        for name, count in bundle.models.items():
-            missed[name] = missed.get(name, 0) + count
+        missed.update(bundle.models)
     names = [task.name for task in tasks]
     ordered: list[str] = []
     left = set(models)
     while left:
-        best = min(
-            left, key=lambda name: (-_gain(tasks, [*ordered, name], names), -missed.get(name, 0), name)
-        )
+        best = min(left, key=lambda name: (-_gain(tasks, [*ordered, name], names), -missed[name], name))
         ordered.append(best)
         left.remove(best)
     return tuple(ordered)

@@ -61,18 +61,12 @@ class LookaheadStage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         return ways[0], next_action_of(ways, self.ways_ms, threshold, "price") == 0
 
 
-class CascadePolicy(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind", tag="cascade"
-):
-    """Run the cheapest model first; escalate while the answer is not sure enough.
+class _Chain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Models in a row, each of which decides by its raw confidence whether the next one runs."""
 
-    The last stage answers whatever comes to it.
-    """
-
-    stages: Annotated[tuple[Stage, ...], Meta(min_length=1)]  # cheapest first
+    stages: tuple[Stage, ...] | tuple[LookaheadStage, ...]
 
     needs_features: ClassVar[bool] = False
-    threshold_is_probability: ClassVar[bool] = True
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -84,8 +78,21 @@ class CascadePolicy(
         return costs.confidence_ms * ran if len(self.stages) > 1 else 0.0
 
 
+class CascadePolicy(
+    _Chain, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind", tag="cascade"
+):
+    """Run the cheapest model first; escalate while the answer is not sure enough.
+
+    The last stage answers whatever comes to it.
+    """
+
+    stages: Annotated[tuple[Stage, ...], Meta(min_length=1)]  # cheapest first
+
+    threshold_is_probability: ClassVar[bool] = True
+
+
 class LookaheadPolicy(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind", tag="lookahead"
+    _Chain, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind", tag="lookahead"
 ):
     """Run the cheapest model first; go on as long as later answers are worth the price of their time.
 
@@ -95,7 +102,6 @@ class LookaheadPolicy(
 
     stages: Annotated[tuple[LookaheadStage, ...], Meta(min_length=1)]  # cheapest first
 
-    needs_features: ClassVar[bool] = False
     threshold_is_probability: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -105,15 +111,6 @@ class LookaheadPolicy(
                     f"stages[{i}]: expected {len(self.stages) - i} scales, for this and each later model, "
                     f"got {len(stage.scales)}"
                 )
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """Models of the chain, cheapest first."""
-        return tuple(stage.model for stage in self.stages)
-
-    def decision_ms(self, costs: DecisionCosts, ran: int) -> float:
-        """Milliseconds of all decisions until `ran` models have run; one model alone decides nothing."""
-        return costs.confidence_ms * ran if len(self.stages) > 1 else 0.0
 
 
 def right_probability(stage: Stage, log_odds: Floats) -> Floats:

@@ -40,14 +40,9 @@ def certificates_of(
         found = tests.certify_all(wanted, delta=delta)
         certificates += [
             Certificate(
-                constraint=item.constraint,
+                **vars(item),
                 confidence=1 - delta,
                 policy=index,
-                threshold=item.threshold,
-                samples=item.samples,
-                accuracy=item.accuracy,
-                mean_ms=item.mean_ms,
-                p_value=item.p_value,
                 subject_sha256=digest,
                 environment=environment,
             )

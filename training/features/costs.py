@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -46,10 +47,7 @@ class FeatureCosts:
     def shares_us(self, names: Sequence[str]) -> list[float]:
         """For each of `names` its share of the stages it needs, split evenly among those that need them."""
         stages = [feature_stages(name) for name in names]
-        users: dict[str, int] = {}
-        for needed in stages:
-            for stage in needed:
-                users[stage] = users.get(stage, 0) + 1
+        users = Counter(stage for needed in stages for stage in needed)
         return [
             _MIN_FEATURE_US + sum(self.stage_us.get(stage, 0.0) / users[stage] for stage in needed)
             for needed in stages

@@ -290,8 +290,8 @@ class _Among(nn.Module):
 
 
 def _check_names(zoo: Zoo, card: ModelCard, environment: str, name: str | None, *, force: bool) -> str:
-    parent = card.name
-    for what, value in (("environment", environment), ("model", name or f"{parent}-{environment}")):
+    name = name or f"{card.name}-{environment}"
+    for what, value in (("environment", environment), ("model", name)):
         try:
             msgspec.convert(value, Name)
         except msgspec.ValidationError as error:
@@ -299,8 +299,7 @@ def _check_names(zoo: Zoo, card: ModelCard, environment: str, name: str | None, 
                 f"expected a name of up to 64 lower-case letters, digits, '.', '_' and '-' for the {what}, "
                 f"got {value!r}. Choose another one."
             ) from error
-    name = name or f"{parent}-{environment}"
-    if name == parent:
+    if name == card.name:
         raise CardError(f"expected another name for the child than its parent's, got {name!r}.")
     if name in zoo.names and not force and zoo.card(name).adapted is None:
         raise CardError(held_message(name))

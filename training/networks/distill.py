@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -157,9 +158,13 @@ def fit_and_add(
     taught = "" if teacher is None else f" by {teacher} ({zoo.card(teacher).sha256[:12]})"
     settings = digest_of(repr(module), repr(preprocessing), repr(recipe), data.sha256, taught).hexdigest()
     source = f"trained{taught} on {len(part):,} images in {recipe.epochs} epochs, settings {settings[:12]}"
-    if not force and (held := _held(zoo, name, source, trained_on)):
-        return held
-    if not (force or owned) and name in zoo.names and not _made_so(zoo.card(name), source, trained_on):
+    held = zoo.card(name) if name in zoo.names else None
+    same = held is not None and (held.source, held.trained_on) == (source, trained_on)
+    if held is not None and same and not force:
+        with suppress(DigestError):  # a damaged file is made again
+            zoo.model(name)
+            return held
+    if held is not None and not (same or force or owned):
         raise CardError(held_message(name))
     logits = (
         None
@@ -205,23 +210,6 @@ def _recipe(network: str | tuple[nn.Module, Preprocessing], images: int) -> Reci
     size = SIZES[network] if isinstance(network, str) else SIZES["small"]
     epochs = int(np.clip(round(size.views / images), _LEAST_EPOCHS, _MOST_EPOCHS))
     return Recipe(epochs=epochs, lr=size.lr)
-
-
-def _held(zoo: Zoo, name: str, source: str, trained_on: TrainedOn) -> ModelCard | None:
-    if name not in zoo.names:
-        return None
-    card = zoo.card(name)
-    if not _made_so(card, source, trained_on):
-        return None
-    try:
-        zoo.model(name)
-    except DigestError:
-        return None
-    return card
-
-
-def _made_so(card: ModelCard, source: str, trained_on: TrainedOn) -> bool:
-    return (card.source, card.trained_on) == (source, trained_on)
 
 
 def training_size(data: LabelledImages, wanted: tuple[int, int]) -> tuple[int, int]:

@@ -29,6 +29,8 @@ from training.outcomes.parts import (
 from zoo.errors import DataError, StaleError
 from zoo.models.zoo import Zoo
 
+_PER_SAMPLE = ("ids", "labels", "environments", "groups", "splits", "logits", "features")
+
 
 @dataclass(frozen=True)
 class Outcomes:
@@ -106,16 +108,7 @@ class Outcomes:
 
     def rows(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Outcomes:
         """The samples of a mask or of indices."""
-        return replace(
-            self,
-            ids=self.ids[chosen],
-            labels=self.labels[chosen],
-            environments=self.environments[chosen],
-            groups=self.groups[chosen],
-            splits=self.splits[chosen],
-            logits=self.logits[chosen],
-            features=self.features[chosen],
-        )
+        return replace(self, **{name: getattr(self, name)[chosen] for name in _PER_SAMPLE})
 
     def split(self, *names: str) -> Outcomes:
         """The samples of the named splits; raises :class:`DataError` when there is none."""

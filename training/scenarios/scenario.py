@@ -201,7 +201,7 @@ class _Run:
 
     def begin(self, stream: _Stream) -> None:
         """Install the task, and wait until the device has what pays in its first environment."""
-        self._count(self.device.install(TASK).bytes_on_wire)
+        self._moved += self.device.install(TASK).bytes_on_wire
         self.device.start(every_s=SERVED_UPDATE_INTERVAL_S if self.settings.server else UPDATE_INTERVAL_S)
         for image in stream.images[: max(60, len(stream.images) // 4)]:
             self.device.predict(image, precision=self.settings.precision)
@@ -266,7 +266,7 @@ class _Run:
         self._seen = found
         change = found.change
         if change is not None:
-            self._count(change.bytes_on_wire)
+            self._moved += change.bytes_on_wire
             if change.installed:
                 self._mark("fetch", ", ".join(change.installed))
             if change.evicted or change.removed:
@@ -276,9 +276,6 @@ class _Run:
         self._unknown = found.unknown
         if found.problem is not None:
             self._mark("problem", str(found.problem))
-
-    def _count(self, moved: int) -> None:
-        self._moved += moved
 
     def _mark(self, kind: str, text: str) -> None:
         self.marks.append(Mark(at=len(self.answers), kind=kind, text=text))  # type: ignore[arg-type]

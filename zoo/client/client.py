@@ -378,9 +378,9 @@ def with_releases(installed: Installed, wanted: Wanted, index: Index) -> Install
     models = {item.release.name: item for item in installed.models}
     bundles = {item.release.name: item for item in installed.bundles}
     for name in wanted.models:
-        pinned = models[name].pinned if name in models else False
+        pinned = name in models and models[name].pinned
         models[name] = InstalledModel(release=index.models[name], pinned=pinned)
     for name in wanted.bundles:
-        pinned = bundles[name].pinned if name in bundles else False
+        pinned = name in bundles and bundles[name].pinned
         bundles[name] = InstalledBundle(release=index.bundles[name], pinned=pinned)
     return msgspec.structs.replace(installed, models=tuple(models.values()), bundles=tuple(bundles.values()))

@@ -6,6 +6,7 @@ a second take 1.1 Gbit/s.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
@@ -56,10 +57,7 @@ def rate_table(index: Index, deadlines_s: Sequence[float] = DEADLINES_S) -> tupl
     ZooError
         When a deadline is no positive time.
     """
-    holders: dict[str, int] = {}
-    for release in index.models.values():
-        for digest in release.blobs:
-            holders[digest] = holders.get(digest, 0) + 1
+    holders = Counter(digest for release in index.models.values() for digest in release.blobs)
     rows = []
     for name, release in index.models.items():
         own = sum(size for digest, size in release.blobs.items() if holders[digest] == 1)

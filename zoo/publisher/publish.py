@@ -125,7 +125,8 @@ def publish(
         for card in cards:
             old = before.models.get(card.name)
             if anew or not _is_there(old, card, staged):
-                (progress or _silent)(card.name)
+                if progress is not None:
+                    progress(card.name)
                 old = _offer(card, zoo.folder, staged)
             assert old is not None
             releases.append(facts.of(old, card))
@@ -296,7 +297,3 @@ class _Facts:
             return msgspec.convert(changed, ModelRelease)
         except msgspec.ValidationError as error:
             raise PublishError(f"model {card.name!r} cannot be published: {error}. Correct it.") from error
-
-
-def _silent(name: str) -> None:
-    pass

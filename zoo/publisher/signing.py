@@ -72,10 +72,10 @@ class Signing(Signed):
         self._also: dict[RoleName, list[Any]] = {}
         self._lost = lost
 
-    def commit(self, *roles: RoleName) -> None:
+    def commit(self, *roles: RoleName) -> tuple[RoleName, ...]:
         """Write new versions of ``targets``, ``assignments`` or ``snapshot``, and of what names them.
 
-        The timestamp is replaced last; up to then the previous state is served.
+        The timestamp is replaced last; up to then the previous state is served. Returns what was signed.
 
         Raises
         ------
@@ -109,6 +109,7 @@ class Signing(Signed):
             write_atomic(self.folder / name, content)
         self.is_first = self.root_is_new = False
         self.ours.update(order)
+        return order
 
     def commit_root(self) -> None:
         """Write a new version of the root; raises :class:`KeysError` as :meth:`commit` does."""
@@ -197,12 +198,8 @@ def refresh(
         root_too = signing.is_due("root") and signing.can_sign("root")
         if root_too:
             signing.commit_root()
-        signing.commit(*able)
-        roles: list[RoleName] = ["root"] if root_too else []
-        roles += able
-        if able and "snapshot" not in able:
-            roles.append("snapshot")
-        return Resigned((*roles, "timestamp"), signing.warnings())
+        signed = signing.commit(*able)
+        return Resigned(("root", *signed) if root_too else signed, signing.warnings())
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,25 +17,13 @@ import pytest
 from tests.support import faulty_server as faults
 from tests.support.faulty_server import Fault, FaultyServer, serve
 from tests.support.fetching import BIG, NAME, ONE, all_blobs, fetch, partials
+from tests.support.fetching import server as server
+from tests.support.fetching import store as store
 from tests.support.small_blobs import noise, offer
 from zoo.client.fetch import Fetcher
 from zoo.errors import BudgetError, FetchError, MissingExtraError, StoreFullError, StoreLockedError, ZooError
 from zoo.files import sha256_bytes
 from zoo.store.store import Store
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[FaultyServer]:
-    """A publisher of one blob of 300 kB and of 20 small ones."""
-    offer(tmp_path / "published", [BIG, *(noise(1000 + i, seed=i) for i in range(20))])
-    with serve(tmp_path / "published") as running:
-        yield running
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    """An empty store."""
-    return Store.open(tmp_path / "store")
 
 
 def test_blobs_arrive_verified_and_read_only(server: FaultyServer, store: Store) -> None:

@@ -4,32 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.support import faulty_server as faults
-from tests.support.faulty_server import Fault, FaultyServer, serve
+from tests.support.faulty_server import Fault, FaultyServer
 from tests.support.fetching import BIG, NAME, ONE, all_blobs, fetch, partials
-from tests.support.small_blobs import noise, offer
+from tests.support.fetching import server as server
+from tests.support.fetching import store as store
 from zoo.client.fetch import Fetcher
 from zoo.errors import FetchError
 from zoo.store.store import Store
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[FaultyServer]:
-    """A publisher of one blob of 300 kB and of 20 small ones."""
-    offer(tmp_path / "published", [BIG, *(noise(1000 + i, seed=i) for i in range(20))])
-    with serve(tmp_path / "published") as running:
-        yield running
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    """An empty store."""
-    return Store.open(tmp_path / "store")
 
 
 @pytest.mark.parametrize(
