@@ -178,11 +178,12 @@ def test_withheld_news_show_after_the_timestamp_has_expired(trust: Trust, publis
 def test_a_timestamp_that_is_signed_on_hides_news_no_longer_than_the_snapshot_is_valid(
     trust: Trust, publisher: Publisher
 ) -> None:
+    publisher.change("tiny")
     publisher.publish(expiry=Expiry(timestamp=60))
     trust.refresh()
     snapshot = publisher.expires("snapshot")
     assert snapshot < publisher.expires("timestamp")
-    with at(snapshot + timedelta(seconds=1)), pytest.raises(TrustError, match="snapshot is expired"):
+    with at(snapshot + timedelta(seconds=1)), pytest.raises(TrustError, match=r"snapshot\.json is expired"):
         trust.refresh()
 
 
