@@ -2,7 +2,7 @@
 
 The suite starts a client hundreds of times and looks at exit codes, at requests, and at the files in two
 folders. All that is believed goes through :class:`zoo.client.trust.Trust`. One process waits with everything
-loaded, and forks for each start of the client.
+loaded and does what each start of the client is told, one after another.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import sys
 from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
-from socketserver import ForkingMixIn, StreamRequestHandler, UnixStreamServer
+from socketserver import StreamRequestHandler, UnixStreamServer
 
 from tests.support.stopped_clock import at
 from zoo.client.trust import ROOT_FILE, Trust, _Wire
 from zoo.errors import ZooError
+
+SENT: list[str] = []  # one for each request
 
 
 def download(trust: Trust, names: list[str], into: Path) -> None:
@@ -76,23 +78,19 @@ class Start(StreamRequestHandler):
 
     def handle(self) -> None:
         words, now = json.loads(self.rfile.readline())
-        arguments, sent, code = parsed(words), [], 0
-        sys.addaudithook(lambda event, _: sent.append(event) if event == "http.client.send" else None)
+        arguments, before, code = parsed(words), len(SENT), 0
         try:
             with at(datetime.fromisoformat(now)) if now else nullcontext():
                 act(arguments)
         except ZooError as error:
             print(error, file=sys.stderr)
             code = 1
-        print(json.dumps([arguments.metadata_url, len(sent)]), flush=True)
+        print(json.dumps([arguments.metadata_url, len(SENT) - before]), flush=True)
         self.wfile.write(bytes([code]))
 
 
-class Server(ForkingMixIn, UnixStreamServer):
-    """Answers at a socket, each time in a process that nothing else has run in."""
-
-
 if __name__ == "__main__":
-    with Server(sys.argv[1], Start) as server:
+    sys.addaudithook(lambda event, _: SENT.append(event) if event == "http.client.send" else None)
+    with UnixStreamServer(sys.argv[1], Start) as server:
         print("ready", flush=True)
         server.serve_forever()

@@ -41,7 +41,7 @@ with socket.socket(socket.AF_UNIX) as waiting:
 
 pytestmark = [
     pytest.mark.skipif(SUITE is None, reason="tuf-conformance is not installed (see CONTRIBUTING.md)"),
-    pytest.mark.skipif(sys.platform == "win32", reason="needs fork"),
+    pytest.mark.skipif(sys.platform == "win32", reason="needs sockets of Unix"),
     pytest.mark.timeout(900),  # for all tests of the suite
 ]
 
