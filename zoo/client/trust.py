@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from tuf.ngclient import Updater
 
 ROOT_FILE = "first-root.json"  # what the device was given; never replaced
-MAX_EARLY_BYTES = 2**18  # of the timestamp; the framework takes less
 PARALLEL_RECORDS = 8  # records that are fetched at a time
 CLOCK_ADVICE = (
     "Check the clock of this device and the connection; if both are right, the publisher has to sign again."
@@ -118,14 +118,21 @@ class Trust:
         UnreachableError
             When the publisher cannot be reached or answers with something else.
         """
+        start = time.perf_counter()
+        wire = _Wire(self.timeout_s)
+        with self._verified(wire) as updater:
+            index = self._index(updater, group)
+        return Refreshed(index, wire.requests, wire.bytes_on_wire, time.perf_counter() - start)
+
+    @contextmanager
+    def _verified(self, wire: _Wire) -> Iterator[Updater]:
+        """The framework after it has verified what is new; what goes wrong, then too, is said as ours."""
         from tuf.api.exceptions import DownloadError, ExpiredMetadataError, RepositoryError
 
-        start = time.perf_counter()
         try:
-            with _Wire(self.timeout_s, early=f"{self.url}/metadata/timestamp.json") as wire:
-                updater = self._updater(wire)
-                updater.refresh()
-                index = self._index(updater, group)
+            updater = self._updater(wire)
+            updater.refresh()
+            yield updater
         except ExpiredMetadataError as error:
             raise TrustError(f"what {self.url} offers has expired: {error}. {CLOCK_ADVICE}") from error
         except DownloadError as error:
@@ -143,7 +150,6 @@ class Trust:
                 f"cannot keep the metadata in {self.folder}: {error.strerror or error}. "
                 "Free some space or check the permissions."
             ) from error
-        return Refreshed(index, wire.requests, wire.bytes_on_wire, time.perf_counter() - start)
 
     def _updater(self, wire: _Wire) -> Updater:
         from tuf.ngclient import Updater, UpdaterConfig
@@ -202,50 +208,25 @@ class Trust:
 
 
 class _Wire:
-    """A TUF fetcher that counts, and fetches one file before it is asked for it.
+    """A TUF fetcher that counts."""
 
-    The framework asks for a newer root, then for the timestamp; the second does not depend on the first, so
-    both take one round trip. Whatever comes is verified in the order of the framework.
-    """
-
-    def __init__(self, timeout_s: float, *, early: str) -> None:
+    def __init__(self, timeout_s: float) -> None:
         from tuf.ngclient.urllib3_fetcher import Urllib3Fetcher
 
         wire = self
 
         class Counting(Urllib3Fetcher):
             def _fetch(self, url: str) -> Iterator[bytes]:
-                begun = wire.early.pop(url, None)
-                return wire.begin(super()._fetch, url) if begun is None else iter(begun.result())
-
-            def ahead(self, url: str) -> list[bytes]:
-                chunks, size = [], 0
-                for chunk in wire.begin(super()._fetch, url):
-                    chunks.append(chunk)
-                    size += len(chunk)
-                    if size > MAX_EARLY_BYTES:
-                        break  # the framework refuses it by its length
-                return chunks
+                with wire.counting:
+                    wire.requests += 1
+                return wire.count(super()._fetch(url))
 
         self.requests = 0
         self.bytes_on_wire = 0
         self.counting = threading.Lock()
         self.fetcher = Counting(socket_timeout=timeout_s, chunk_size=65536)  # type: ignore[arg-type]
-        self._thread = ThreadPoolExecutor(1, "early")
-        self.early = {early: self._thread.submit(self.fetcher.ahead, early)}
 
-    def __enter__(self) -> _Wire:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._thread.shutdown()
-
-    def begin(self, fetch: Callable[[str], Iterator[bytes]], url: str) -> Iterator[bytes]:
-        with self.counting:
-            self.requests += 1
-        return self._count(fetch(url))
-
-    def _count(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    def count(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         for chunk in chunks:
             with self.counting:
                 self.bytes_on_wire += len(chunk)

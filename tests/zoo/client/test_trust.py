@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import shutil
-import threading
-from contextlib import AbstractContextManager
-from datetime import datetime, timedelta, timezone, tzinfo
+from datetime import timedelta
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
-from unittest.mock import patch
 
 import msgspec
 import pytest
-import tuf.ngclient._internal.trusted_metadata_set as framework
 from tuf.api.metadata import TargetFile
 
 from benchmarks.distribution.network import SlowServer
 from tests.support.small_publisher import Publisher, colour_publisher
+from tests.support.stopped_clock import at
 from zoo import Zoo
 from zoo.client.trust import Trust
 from zoo.errors import TrustError, UnreachableError
 from zoo.publisher.keys import Keys
+from zoo.publisher.rotation import rotate
 from zoo.publisher.signing import Expiry, Signing
 
 
@@ -61,19 +57,25 @@ def test_a_look_with_nothing_new_takes_two_requests(trust: Trust, server: SlowSe
     assert again.bytes_on_wire < 2000
 
 
-def test_both_requests_of_a_look_are_under_way_together(
-    trust: Trust, server: SlowServer, monkeypatch: pytest.MonkeyPatch
+def test_a_key_that_a_new_root_has_replaced_is_not_believed(
+    tmp_path: Path, trust: Trust, publisher: Publisher
 ) -> None:
     trust.refresh()
-    both, count = threading.Barrier(2), server.count
+    old = metadata_of(publisher, tmp_path / "old")
+    for _ in range(2):
+        rotate(publisher.folder, Keys.open(publisher.keys), "timestamp")
+    restore(publisher, old, "timestamp.json")
+    with pytest.raises(TrustError, match="timestamp was signed by 0/1 keys"):
+        trust.refresh()
 
-    def counted(requests: int, sent: int) -> None:
-        if requests:
-            both.wait(20)  # breaks where the second one comes only after the first was answered
-        count(requests, sent)
 
-    monkeypatch.setattr(server, "count", counted)
-    assert trust.refresh().requests == 2
+def test_a_root_that_is_refused_ends_the_look(trust: Trust, publisher: Publisher, server: SlowServer) -> None:
+    trust.refresh()
+    (publisher.folder / "metadata" / "2.root.json").write_bytes(publisher.root)
+    server.forget()
+    with pytest.raises(TrustError, match="not to be trusted"):
+        trust.refresh()
+    assert server.requests == 1, "the root, and nothing else"
 
 
 def test_a_new_version_is_seen(trust: Trust, publisher: Publisher) -> None:
@@ -173,6 +175,18 @@ def test_withheld_news_show_after_the_timestamp_has_expired(trust: Trust, publis
         trust.refresh()
 
 
+def test_a_timestamp_that_is_signed_on_hides_news_no_longer_than_the_snapshot_is_valid(
+    trust: Trust, publisher: Publisher
+) -> None:
+    publisher.change("tiny")
+    publisher.publish(expiry=Expiry(timestamp=60))
+    trust.refresh()
+    snapshot = publisher.expires("snapshot")
+    assert snapshot < publisher.expires("timestamp")
+    with at(snapshot + timedelta(seconds=1)), pytest.raises(TrustError, match=r"snapshot\.json is expired"):
+        trust.refresh()
+
+
 def test_a_clock_two_days_ahead_takes_nothing_new_and_one_behind_loses_nothing(
     trust: Trust, publisher: Publisher
 ) -> None:
@@ -234,14 +248,3 @@ def test_damaged_files_of_the_device_are_fetched_again(trust: Trust) -> None:
 def test_short_lived_signatures_are_possible(tmp_path: Path, small_zoo: Zoo) -> None:
     made = colour_publisher(tmp_path / "short", small_zoo, expiry=Expiry(timestamp=0.5))
     assert made.expires("timestamp") < made.expires("snapshot") < made.expires("root")
-
-
-def at(moment: datetime) -> AbstractContextManager[object]:
-    """The framework's clock, stopped."""
-
-    class Clock(datetime):
-        @classmethod
-        def now(cls, tz: tzinfo | None = None) -> Any:
-            return moment.astimezone(tz)
-
-    return patch.object(framework, "datetime", SimpleNamespace(datetime=Clock, timezone=timezone))

@@ -1,0 +1,96 @@
+"""A device's trust as a client that the conformance suite of The Update Framework can test.
+
+The suite starts a client hundreds of times and looks at exit codes, at requests, and at the files in two
+folders. All that is believed goes through :class:`zoo.client.trust.Trust`. One process waits with everything
+loaded and does what each start of the client is told, one after another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from contextlib import nullcontext
+from datetime import datetime
+from pathlib import Path
+from socketserver import StreamRequestHandler, UnixStreamServer
+
+from tests.support.stopped_clock import at
+from zoo.client.trust import ROOT_FILE, Trust, _Wire
+from zoo.errors import ZooError
+
+SENT: list[str] = []  # one for each request
+
+
+def download(trust: Trust, names: list[str], into: Path) -> None:
+    """Find each target as a device finds its assignment, and keep what is verified."""
+    for name in names:
+        with trust._verified(_Wire(trust.timeout_s)) as updater:
+            target = updater.get_targetinfo(name)
+            if target is None:
+                raise ZooError(f"expected a published target, got {name!r}.")
+            path = trust._files(updater, [target])[name]
+        shutil.copy2(path, into / path.name)
+
+
+def show(metadata: Path) -> None:
+    """Show what is trusted where the suite looks for it, without the root that the device was given."""
+    for path in (metadata / "tuf").glob("*.json"):
+        shown = metadata / path.name
+        if path.name != ROOT_FILE and not shown.exists():
+            shown.symlink_to(path)
+
+
+def act(arguments: argparse.Namespace) -> None:
+    """Do one command of the suite; ZooError: refused."""
+    metadata: Path = arguments.metadata_dir
+    if arguments.command == "init":
+        Trust.pin(metadata / "tuf", arguments.root.read_bytes())
+        return
+    trust = Trust(metadata / "tuf", arguments.metadata_url.rstrip("/").removesuffix("/metadata"))
+    try:
+        if arguments.command == "download":
+            download(trust, arguments.target_name, arguments.target_dir)
+        else:
+            with trust._verified(_Wire(trust.timeout_s)):
+                pass
+    finally:
+        show(metadata)
+
+
+def parsed(words: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--metadata-dir", type=Path, required=True)
+    parser.add_argument("--metadata-url", default="")
+    parser.add_argument("--target-name", action="append")
+    parser.add_argument("--target-dir", type=Path)
+    parser.add_argument("--target-base-url")  # always beside the metadata
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("init").add_argument("root", type=Path)
+    commands.add_parser("refresh")
+    commands.add_parser("download")
+    return parser.parse_args(words)
+
+
+class Start(StreamRequestHandler):
+    """One start of the client: arguments and the time come in, the exit code goes out."""
+
+    def handle(self) -> None:
+        words, now = json.loads(self.rfile.readline())
+        arguments, before, code = parsed(words), len(SENT), 0
+        try:
+            with at(datetime.fromisoformat(now)) if now else nullcontext():
+                act(arguments)
+        except ZooError as error:
+            print(error, file=sys.stderr)
+            code = 1
+        print(json.dumps([arguments.metadata_url, len(SENT) - before]), flush=True)
+        self.wfile.write(bytes([code]))
+
+
+if __name__ == "__main__":
+    sys.addaudithook(lambda event, _: SENT.append(event) if event == "http.client.send" else None)
+    with UnixStreamServer(sys.argv[1], Start) as server:
+        print("ready", flush=True)
+        server.serve_forever()
