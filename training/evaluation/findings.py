@@ -38,9 +38,9 @@ def facts(fitted: Fitted, samples: int, asked: Constraint, *, wall_clock: bool) 
         ),
         (
             "Times",
-            "wall-clock, interleaved; the line in the plot is added up from the latency table"
+            "wall-clock, interleaved: points, line and figures alike"
             if wall_clock
-            else f"added up from the latency table of {costs.device}",
+            else f"added up from the latency table of {costs.device}: points, line and figures alike",
         ),
     ]
     if certificate is None:
@@ -66,13 +66,17 @@ def facts(fitted: Fitted, samples: int, asked: Constraint, *, wall_clock: bool) 
     return lines
 
 
-def notes(fitted: Fitted, rows: Sequence[MethodRow], asked: Constraint) -> list[str]:
-    """What the rows mean, in sentences."""
+def notes(
+    fitted: Fitted, rows: Sequence[MethodRow], asked: Constraint, *, times_known: bool = True
+) -> list[str]:
+    """What the rows mean, in sentences; without times where those are not to be compared."""
     sentences = []
     if fitted.certificate(asked) is None:
         sentences.append(explain_uncertified(fitted, asked))
     ours = next(row for row in rows if row.kind == "ours")
     singles = [row for row in rows if row.kind == "single"]
+    if not times_known:
+        return sentences
     if asked.on_time:
         within = [
             row for row in singles if (row.mean_ms if asked.kind == "mean_ms" else row.p95_ms) <= asked.level

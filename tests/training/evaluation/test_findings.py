@@ -59,7 +59,7 @@ def test_facts_name_policy_certificate_and_times(world: World) -> None:
     for kind, fitted in world.fits.items():
         found = dict(facts(fitted, 171, precision(0.9), wall_clock=False))
         assert found["Policy"].startswith(f"{fitted.policy.kind}: tiny → small")
-        assert found["Times"] == "added up from the latency table of bench-top"
+        assert found["Times"].startswith("added up from the latency table of bench-top: points, line")
         assert found["Certificate"].startswith("precision 0.9")
         assert "at 95% confidence (256 samples: " in found["Certificate"]
         assert ("Features + scores" in found) == (kind in ("input", "probe"))
