@@ -272,7 +272,7 @@ def _table_in(profile: Path, fitted: Fitted) -> LatencyTable | None:
 
 def _single_row(outcomes: Outcomes, name: str, costs: Mapping[str, float], timed: Timed | None) -> MethodRow:
     if timed is not None:
-        return _timed_row(timed, "single", None)
+        return timed_row(timed, "single", None)
     right = outcomes.right[:, outcomes.models.index(name)]
     return _row(name, "single", right, np.full(len(right), costs[name]), {name: 1.0})
 
@@ -287,14 +287,15 @@ def _our_row(
 ) -> MethodRow:
     precision = asked.level if asked.kind == "precision" else None
     if timed is not None:
-        return _timed_row(timed, "ours", precision)
+        return timed_row(timed, "ours", precision)
     certified = fitted.certificate(asked) is not None
     models = fitted.policy.models
     shares = _shares(models, simulated.answered_by) if certified else {fitted.record.bundle.reference: 1.0}
     return _row(name, "ours", simulated.right, simulated.cost_ms, shares, precision, certified)
 
 
-def _timed_row(timed: Timed, kind: Kind, precision: float | None) -> MethodRow:
+def timed_row(timed: Timed, kind: Kind, precision: float | None) -> MethodRow:
+    """The row of real answers, with the times of single calls."""
     low, high = wilson_interval(int(timed.right.sum()), len(timed.right))
     latency = timed.latency
     return MethodRow(

@@ -68,7 +68,7 @@ class SingleAsGood:
         if not self.times_known:
             return (
                 f"A single model, {self.name}, seems to be as good: right on {accuracy}, and no slower "
-                "by the medians in the latency table."
+                "by medians, which a busy machine disturbs least."
             )
         return (
             f"A single model, {self.name}, is as good: right on {accuracy}, in {self.time_ms:.3g} ms "

@@ -24,13 +24,15 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 def page_templates() -> jinja2.Environment:
     """The templates of pages; what a template asks for and does not get is an error."""
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["together"] = _together
+    return environment
 
 
 def render(evaluation: Evaluation, path: str | Path) -> None:
@@ -47,7 +49,6 @@ def render(evaluation: Evaluation, path: str | Path) -> None:
         percent=lambda share, digits=1: _together(percent(share, digits)),
         ms=lambda value: milliseconds(value, digits),
         bytes=_size,
-        together=_together,
     )
     colours = model_colours(evaluation.models)
     page = environment.get_template("report.html").render(
