@@ -24,14 +24,14 @@ def confusion_plot(names: Sequence[str], matrix: Sequence[Sequence[int]], *, nar
         Counts of the true class (row) by the answered class (column).
     """
     count = len(names)
-    width = NARROW if narrow else min(WIDE, 3.0 + 0.42 * count)
+    height = NARROW if narrow else min(0.65 * WIDE, 2.0 + 0.3 * count)
     labels = [
         name if len(name) <= _MAX_NAME_CHARACTERS else f"{name[: _MAX_NAME_CHARACTERS - 1]}…"
         for name in names
     ]
     size = 8.0 if count <= _MAX_COUNTED_CLASSES else 6.5 if narrow else 7.5
     with styled():
-        figure = Figure(figsize=(WIDE if not narrow else NARROW, width), dpi=72, layout="constrained")
+        figure = Figure(figsize=(NARROW if narrow else WIDE, height), dpi=72, layout="constrained")
         axes = figure.add_subplot()
         for i, row in enumerate(matrix):
             total = sum(row)
