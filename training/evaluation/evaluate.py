@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from selector.policies.constraint import Constraint
 from training.data.splits import TEST
 from training.evaluation.breakdown import breakdown
 from training.evaluation.busy import busy_run, busy_table, remedy
-from training.evaluation.findings import facts, notes, subtitle
+from training.evaluation.findings import certified_alone, facts, notes, subtitle
 from training.evaluation.records import (
     Breakdown,
     Evaluation,
@@ -134,6 +135,8 @@ def evaluate_outcomes(
         },
         times_known=not busy,
     )
+    if as_good is not None:
+        as_good = replace(as_good, certified=certified_alone(fitted, asked, as_good.name))
     if busy:
         device = bundle.costs_ms().device
         busy = f"Times are not compared: {busy}. {remedy(wall_clock=wall_clock, device=device)}"

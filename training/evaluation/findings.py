@@ -105,12 +105,25 @@ def notes(
             f"the cheapest single model that reaches {goal:.3g} here."
         )
     else:
+        alone = (
+            "is certified on its own, too."
+            if certified_alone(fitted, asked, cheapest.name)
+            else "has no certificate; more certify samples would let the selector be less careful."
+        )
         sentences.append(
             f"The selector is no faster than {cheapest.name}, the cheapest single model that reaches "
-            f"{goal:.3g} here ({ours.mean_ms:.3g} against {cheapest.mean_ms:.3g} ms). The single "
-            "model has no certificate; more certify samples would let the selector be less careful."
+            f"{goal:.3g} here ({ours.mean_ms:.3g} against {cheapest.mean_ms:.3g} ms). "
+            f"The single model {alone}"
         )
     return sentences
+
+
+def certified_alone(fitted: Fitted, asked: Constraint, name: str) -> bool:
+    """Whether a model has a certificate that covers a constraint without any other model."""
+    return any(
+        policy.models == (name,) and fitted.certificate(asked, policy=i) is not None
+        for i, policy in enumerate(fitted.record.bundle.policies)
+    )
 
 
 def alternatives(fitted: Fitted, asked: Constraint) -> str:

@@ -56,6 +56,7 @@ class SingleAsGood:
     time_ms: float
     selector_ms: float
     inputs: int
+    certified: bool = False  # for what was asked, on its own
     times_known: bool = True  # else the machine was busy, and times are from medians, which suffer least
 
     @property
@@ -65,15 +66,16 @@ class SingleAsGood:
             f"{self.accuracy:.1%} of {self.inputs:,} inputs ({self.difference * 100:+.1f} points; "
             f"95 % interval {self.difference_low * 100:+.1f} to {self.difference_high * 100:+.1f})"
         )
-        if not self.times_known:
-            return (
-                f"A single model, {self.name}, seems to be as good: right on {accuracy}, and no slower "
-                "by medians, which a busy machine disturbs least."
+        if self.times_known:
+            times = f"{self.time_ms:.3g} ms instead of {self.selector_ms:.3g}"
+            judged = f"is as good: right on {accuracy}, in {times}."
+        else:
+            judged = (
+                f"seems to be as good: right on {accuracy}, and no slower by medians, which a busy machine "
+                "disturbs least."
             )
-        return (
-            f"A single model, {self.name}, is as good: right on {accuracy}, in {self.time_ms:.3g} ms "
-            f"instead of {self.selector_ms:.3g}."
-        )
+        alone = " It is certified on its own, too." if self.certified else ""
+        return f"A single model, {self.name}, {judged}{alone}"
 
 
 @dataclass(frozen=True)
