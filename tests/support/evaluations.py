@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -83,6 +84,10 @@ EVALUATION = Evaluation(
 )
 
 
+# with one plot only: drawing is most of the time that a page takes
+PLAIN = dataclasses.replace(
+    EVALUATION, rows=EVALUATION.rows[:7], curves=EVALUATION.curves[:1], reliability={}, times={}, guarantee=[]
+)
 EMPTY = Evaluation("Nothing", "", None, [], [], [], {}, {}, [], [], [], [])
 
 

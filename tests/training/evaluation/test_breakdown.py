@@ -11,7 +11,7 @@ import pytest
 
 from selector.policies.constraint import Constraint
 from tests.support.colours import KINDS, Kind
-from tests.support.evaluations import EVALUATION, rendered, visible
+from tests.support.evaluations import PLAIN, rendered, visible
 from tests.support.world import World
 from training.evaluation.breakdown import MAX_CONFUSIONS, MAX_MATRIX_CLASSES, breakdown
 from training.evaluation.evaluate import evaluate
@@ -92,7 +92,7 @@ def test_the_page_folds_long_lists_and_escapes_names(tmp_path: Path) -> None:
     both = (answers, answers == labels)
     names = tuple(f"<b>{i}</b> & co" for i in range(12))
     shown = breakdown(names, labels, np.full(400, "<i>in</i>"), ours=both, single=both, name="full")
-    page = rendered(dataclasses.replace(EVALUATION, breakdown=shown), tmp_path)
+    page = rendered(dataclasses.replace(PLAIN, breakdown=shown), tmp_path)
     assert "<b>3</b>" not in page
     text = visible(page)
     assert "<b>3</b> & co" in text

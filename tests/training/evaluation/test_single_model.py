@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from selector.policies.constraint import Constraint
-from tests.support.evaluations import EVALUATION, rendered, visible
+from tests.support.evaluations import PLAIN, rendered, visible
 from tests.support.world import World
 from training.evaluation.evaluate import evaluate
 from training.evaluation.single_model import paired_interval, single_as_good
@@ -75,7 +75,7 @@ def test_where_nothing_is_certified_the_reference_model_alone_is_as_good(world: 
 def test_the_first_card_says_so(tmp_path: Path, times_known: bool) -> None:
     one = single_as_good((right(900), 0.2), {"small": (right(899), 0.1)}, times_known=times_known)
     assert one is not None
-    page = rendered(dataclasses.replace(EVALUATION, as_good=one, finding=one.sentence), tmp_path)
+    page = rendered(dataclasses.replace(PLAIN, as_good=one, finding=one.sentence), tmp_path)
     words = "A single model is as good" if times_known else "A single model seems to be as good"
     assert visible(page).index(f"{words}: small") < visible(page).index("6.0× faster")
     assert page.count('class="first"') == 1
