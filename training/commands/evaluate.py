@@ -62,7 +62,7 @@ def evaluate(
 
     from selector.policies.constraint import constraint
     from training.evaluation.evaluate import evaluate as judge
-    from training.evaluation.evaluate import our_name
+    from training.evaluation.evaluate import other_settings, our_name
     from training.evaluation.wallclock import time_bundle
     from training.fitting.fitted import load_fit
     from training.reports.method_table import table
@@ -86,7 +86,14 @@ def evaluate(
     )
     timed = (
         time_bundle(
-            bundle, asked, images, name=our_name(asked), rounds=rounds, seed=seed, progress=not as_json
+            bundle,
+            asked,
+            images,
+            name=our_name(asked),
+            others=other_settings(fitted, asked),
+            rounds=rounds,
+            seed=seed,
+            progress=not as_json,
         )
         if bundle is not None and images is not None
         else []

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from selector.policies.constraint import Constraint
 from training.data.splits import TEST
-from training.evaluation.findings import facts, notes, subtitle
+from training.evaluation.breakdown import breakdown
+from training.evaluation.busy import busy_run, busy_table, remedy
+from training.evaluation.findings import certified_alone, facts, notes, subtitle
 from training.evaluation.records import (
+    Breakdown,
     Evaluation,
     FeatureShown,
     FrontierCurve,
@@ -19,15 +24,19 @@ from training.evaluation.records import (
     MethodRow,
     wilson_interval,
 )
+from training.evaluation.single_model import single_as_good
 from training.evaluation.wallclock import Timed
 from training.fitting.fitted import Fitted
 from training.outcomes.outcomes import Outcomes, load_outcomes, pixels_of
 from training.outcomes.parts import read_profile_record
 from training.policies.frontier import Simulated, by_cost
-from zoo.errors import StaleError
+from zoo.errors import StaleError, ZooError
+from zoo.models.latency import LatencyTable, load_table
 from zoo.models.zoo import Zoo
 
 RELIABILITY_BINS = 10
+MAX_OTHER_SETTINGS = 4
+MAX_OTHER_MIXES = 11
 
 
 def evaluate(
@@ -40,6 +49,7 @@ def evaluate(
     our_row: str | None = None,
     title: str = "Zooselect evaluation",
     next_commands: Sequence[str] = (),
+    latency: LatencyTable | None = None,
 ) -> Evaluation:
     """Judge a fitted selector on the test split of a profile, which nothing was chosen on.
 
@@ -48,10 +58,12 @@ def evaluate(
     asked
         Constraint to answer with; by default the fitted one.
     timed
-        Wall-clock results on the same test images; they replace the rows that were added up from the latency
-        table.
+        Wall-clock results on the same test images. Where they hold the selector and every single model, all
+        times are theirs, the curve's too; otherwise all times are added up from the latency table.
     our_row
         Name of the selector's row, in `timed` and in the result; by default :func:`our_name`.
+    latency
+        The table that costs are from, which says how busy the machine was; by default the one in the profile.
 
     Raises
     ------
@@ -83,6 +95,7 @@ def evaluate(
         our_row=our_row,
         title=title,
         next_commands=next_commands,
+        latency=_table_in(Path(profile_folder), fitted) if latency is None else latency,
     )
 
 
@@ -95,35 +108,55 @@ def evaluate_outcomes(
     our_row: str | None = None,
     title: str = "Zooselect evaluation",
     next_commands: Sequence[str] = (),
+    latency: LatencyTable | None = None,
 ) -> Evaluation:
     """:func:`evaluate` on test outcomes in memory, with all features that the policies use."""
     bundle = fitted.record.bundle
     asked = bundle.default if asked is None else asked
     costs = bundle.costs_ms().models
-    measured = {item.name: item for item in timed}
-    ours = simulate_at(fitted, test, asked)
     our = our_row or our_name(asked)
+    measured = {item.name: item for item in timed}
+    wall_clock = {our, *test.models} <= set(measured)
+    if not wall_clock:  # points of two clocks do not belong in one plot
+        measured = {}
+    ours = simulate_at(fitted, test, asked)
     rows = [_single_row(test, name, costs, measured.get(name)) for name in by_cost(costs, test.models)]
     rows.append(_our_row(fitted, test, ours, asked, our, measured.get(our)))
     rows.append(oracle_row(test, {row.name: row.mean_ms for row in rows if row.kind == "single"}))
-    frontier = fitted.policy.frontier(test, fitted.policy.thresholds(test))
+    busy = busy_run(timed) if wall_clock else busy_table(latency, test.models) if latency else ""
+    as_good = single_as_good(
+        (_right(ours.right, measured.get(our)), ours.mean_ms if busy else rows[-2].mean_ms),
+        {
+            row.name: (
+                _right(test.right[:, test.models.index(row.name)], measured.get(row.name)),
+                costs[row.name] if busy else row.mean_ms,
+            )
+            for row in rows[:-2]
+        },
+        times_known=not busy,
+    )
+    if as_good is not None:
+        as_good = replace(as_good, certified=certified_alone(fitted, asked, as_good.name))
+    if busy:
+        device = bundle.costs_ms().device
+        busy = f"Times are not compared: {busy}. {remedy(wall_clock=wall_clock, device=device)}"
     return Evaluation(
         title=title,
         subtitle=subtitle(fitted, len(test), asked),
         asked_precision=asked.level if asked.kind == "precision" else None,
         rows=rows,
-        curves=[
-            FrontierCurve(our_name(None), "ours", sorted({(p.mean_ms, p.accuracy) for p in frontier})),
-        ],
-        mixes=_mixes(fitted, test),
+        curves=[_curve(fitted, test, timed if wall_clock else ())],
+        mixes=_mixes(fitted, test, asked, rows[-2].shares),
+        mix_kind=asked.kind,
+        asked_level=asked.level,
         environments=_environments(fitted, test, ours, asked),
         reliability=_reliability(fitted, test),
         features=[
             FeatureShown(item.name, item.kept, item.reason, item.cost_us or None)
             for item in fitted.record.features
         ],
-        facts=facts(fitted, len(test), asked, wall_clock=bool(timed)),
-        notes=notes(fitted, rows, asked),
+        facts=facts(fitted, len(test), asked, wall_clock=wall_clock),
+        notes=notes(fitted, rows, asked, times_known=not busy),
         next_commands=list(next_commands),
         asked=str(asked),
         reference_model=bundle.reference,
@@ -133,7 +166,29 @@ def evaluate_outcomes(
         },
         comparisons=fitted.record.comparisons,
         storage=fitted.record.storage,
+        as_good=as_good,
+        busy=busy,
+        finding=" ".join(filter(None, [as_good.sentence if as_good else "", busy])),
+        breakdown=_breakdown(fitted, test, asked, measured.get(our)),
     )
+
+
+def other_settings(fitted: Fitted, asked: Constraint) -> dict[str, Constraint]:
+    """Further certified settings of the same kind to answer with: with them, the curve is timed for real.
+
+    Up to :data:`MAX_OTHER_SETTINGS`, spread over all that differ from `asked` and from each other.
+    """
+    chosen = fitted.certificate(asked)
+    seen = set() if chosen is None else {chosen.threshold}
+    found: list[Constraint] = []
+    for level in fitted.certified_levels(asked.kind):
+        setting = Constraint(kind=asked.kind, level=level)
+        certificate = fitted.certificate(setting)
+        if certificate is not None and certificate.threshold not in seen:
+            seen.add(certificate.threshold)
+            found.append(setting)
+    places = np.linspace(0, len(found) - 1, min(len(found), MAX_OTHER_SETTINGS)).round().astype(int)
+    return {our_name(found[i]): found[i] for i in places.tolist()}
 
 
 def our_name(asked: Constraint | None) -> str:
@@ -172,9 +227,55 @@ def oracle_row(outcomes: Outcomes, costs: Mapping[str, float]) -> MethodRow:
     return _row("oracle", "oracle", np.asarray(right.any(axis=1)), times, _shares(order, pick))
 
 
+def _right(simulated: NDArray[np.bool_], timed: Timed | None) -> NDArray[np.bool_]:
+    return simulated if timed is None else timed.right
+
+
+def _curve(fitted: Fitted, test: Outcomes, timed: Sequence[Timed]) -> FrontierCurve:
+    """Settings of the selector: those that were timed for real, or all thresholds from the latency table."""
+    real = [(item.latency.mean_ms, item.accuracy) for item in timed if item.certified is not None]
+    if real:
+        return FrontierCurve(our_name(None), "ours", sorted(set(real)), wall_clock=True)
+    frontier = fitted.policy.frontier(test, fitted.policy.thresholds(test))
+    return FrontierCurve(our_name(None), "ours", sorted({(p.mean_ms, p.accuracy) for p in frontier}))
+
+
+def _breakdown(fitted: Fitted, test: Outcomes, asked: Constraint, timed: Timed | None) -> Breakdown:
+    certificate = fitted.certificate(asked)
+    if timed is not None and timed.labels is not None:
+        index = {name: i for i, name in enumerate(test.classes)}
+        answered = np.array([index[name] for name in timed.labels.tolist()], dtype=np.intp)
+    elif certificate is None:
+        answered = test.predicted[:, test.models.index(fitted.record.bundle.reference)]
+    else:
+        answered = fitted.policy.answers(test, certificate.threshold)
+    costs = fitted.record.bundle.costs_ms().models
+    best = max(test.accuracy().items(), key=lambda item: (item[1], -costs[item[0]]))[0]
+    column = test.models.index(best)
+    return breakdown(
+        test.classes,
+        test.labels,
+        test.environments,
+        ours=(answered, _right(simulate_at(fitted, test, asked).right, timed)),
+        single=(test.predicted[:, column], test.right[:, column]),
+        name=best,
+    )
+
+
+def _table_in(profile: Path, fitted: Fitted) -> LatencyTable | None:
+    """The latency table in a profile that the costs of a fit are from, or None."""
+    costs = fitted.record.bundle.costs_ms()
+    try:
+        table = load_table(profile / "latency" / f"{costs.device}.json")
+    except ZooError:
+        return None
+    found = {name: row.latency.p50_ms for name, row in table.models.items()}
+    return table if all(found.get(name) == cost for name, cost in costs.models.items()) else None
+
+
 def _single_row(outcomes: Outcomes, name: str, costs: Mapping[str, float], timed: Timed | None) -> MethodRow:
     if timed is not None:
-        return _timed_row(timed, "single", None)
+        return timed_row(timed, "single", None)
     right = outcomes.right[:, outcomes.models.index(name)]
     return _row(name, "single", right, np.full(len(right), costs[name]), {name: 1.0})
 
@@ -189,14 +290,15 @@ def _our_row(
 ) -> MethodRow:
     precision = asked.level if asked.kind == "precision" else None
     if timed is not None:
-        return _timed_row(timed, "ours", precision)
+        return timed_row(timed, "ours", precision)
     certified = fitted.certificate(asked) is not None
     models = fitted.policy.models
     shares = _shares(models, simulated.answered_by) if certified else {fitted.record.bundle.reference: 1.0}
     return _row(name, "ours", simulated.right, simulated.cost_ms, shares, precision, certified)
 
 
-def _timed_row(timed: Timed, kind: Kind, precision: float | None) -> MethodRow:
+def timed_row(timed: Timed, kind: Kind, precision: float | None) -> MethodRow:
+    """The row of real answers, with the times of single calls."""
     low, high = wilson_interval(int(timed.right.sum()), len(timed.right))
     latency = timed.latency
     return MethodRow(
@@ -244,16 +346,20 @@ def _shares(models: Sequence[str], picks: np.ndarray) -> dict[str, float]:
     return {name: float(share) for name, share in zip(models, counts, strict=True) if share > 0}
 
 
-def _mixes(fitted: Fitted, test: Outcomes) -> list[tuple[float, Mapping[str, float]]]:
+def _mixes(
+    fitted: Fitted, test: Outcomes, asked: Constraint, at_asked: Mapping[str, float]
+) -> list[tuple[float, Mapping[str, float]]]:
+    """Who answers at the certified levels of the kind that was asked for, and at the asked level itself."""
     mixes: list[tuple[float, Mapping[str, float]]] = []
     simulator = fitted.policy.simulator(test)
-    for level in fitted.certified_levels("precision"):
-        certificate = fitted.certificate(Constraint(kind="precision", level=level))
+    for level in fitted.certified_levels(asked.kind):
+        certificate = fitted.certificate(Constraint(kind=asked.kind, level=level))
         assert certificate is not None
-        picks = simulator(certificate.threshold).answered_by
-        mixes.append((level, _shares(fitted.policy.models, picks)))
-    step = max(1, -(-len(mixes) // 12))
-    return mixes[::-1][::step][::-1]
+        if level != asked.level:
+            picks = simulator(certificate.threshold).answered_by
+            mixes.append((level, _shares(fitted.policy.models, picks)))
+    step = max(1, -(-len(mixes) // MAX_OTHER_MIXES))
+    return sorted([*mixes[::-1][::step], (asked.level, at_asked)], key=lambda mix: mix[0])
 
 
 def _environments(

@@ -38,9 +38,9 @@ def facts(fitted: Fitted, samples: int, asked: Constraint, *, wall_clock: bool) 
         ),
         (
             "Times",
-            "wall-clock, interleaved; the line in the plot is added up from the latency table"
+            "wall-clock, interleaved: points, line and figures alike"
             if wall_clock
-            else f"added up from the latency table of {costs.device}",
+            else f"added up from the latency table of {costs.device}: points, line and figures alike",
         ),
     ]
     if certificate is None:
@@ -66,13 +66,17 @@ def facts(fitted: Fitted, samples: int, asked: Constraint, *, wall_clock: bool) 
     return lines
 
 
-def notes(fitted: Fitted, rows: Sequence[MethodRow], asked: Constraint) -> list[str]:
-    """What the rows mean, in sentences."""
+def notes(
+    fitted: Fitted, rows: Sequence[MethodRow], asked: Constraint, *, times_known: bool = True
+) -> list[str]:
+    """What the rows mean, in sentences; without times where those are not to be compared."""
     sentences = []
     if fitted.certificate(asked) is None:
         sentences.append(explain_uncertified(fitted, asked))
     ours = next(row for row in rows if row.kind == "ours")
     singles = [row for row in rows if row.kind == "single"]
+    if not times_known:
+        return sentences
     if asked.on_time:
         within = [
             row for row in singles if (row.mean_ms if asked.kind == "mean_ms" else row.p95_ms) <= asked.level
@@ -101,12 +105,25 @@ def notes(fitted: Fitted, rows: Sequence[MethodRow], asked: Constraint) -> list[
             f"the cheapest single model that reaches {goal:.3g} here."
         )
     else:
+        alone = (
+            "is certified on its own, too."
+            if certified_alone(fitted, asked, cheapest.name)
+            else "has no certificate; more certify samples would let the selector be less careful."
+        )
         sentences.append(
             f"The selector is no faster than {cheapest.name}, the cheapest single model that reaches "
-            f"{goal:.3g} here ({ours.mean_ms:.3g} against {cheapest.mean_ms:.3g} ms). The single "
-            "model has no certificate; more certify samples would let the selector be less careful."
+            f"{goal:.3g} here ({ours.mean_ms:.3g} against {cheapest.mean_ms:.3g} ms). "
+            f"The single model {alone}"
         )
     return sentences
+
+
+def certified_alone(fitted: Fitted, asked: Constraint, name: str) -> bool:
+    """Whether a model has a certificate that covers a constraint without any other model."""
+    return any(
+        policy.models == (name,) and fitted.certificate(asked, policy=i) is not None
+        for i, policy in enumerate(fitted.record.bundle.policies)
+    )
 
 
 def alternatives(fitted: Fitted, asked: Constraint) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from selector.policies.constraint import ConstraintKind
 from training.search.comparisons import CandidateComparison, StorageRow
 from zoo.errors import DataError
 
@@ -40,6 +41,78 @@ class FrontierCurve:
     name: str
     kind: Kind
     points: Sequence[tuple[float, float]]  # mean_ms, accuracy
+    wall_clock: bool = False  # timed end to end; else added up from measured costs
+
+
+@dataclass(frozen=True)
+class SingleAsGood:
+    """A single model that cannot be told from the selector by its accuracy, and takes no more time."""
+
+    name: str
+    accuracy: float
+    difference: float  # its accuracy minus the selector's, on the same inputs
+    difference_low: float  # 95 % confidence interval of the difference
+    difference_high: float
+    time_ms: float
+    selector_ms: float
+    inputs: int
+    certified: bool = False  # for what was asked, on its own
+    times_known: bool = True  # else the machine was busy, and times are from medians, which suffer least
+
+    @property
+    def sentence(self) -> str:
+        """What was found, in words."""
+        accuracy = (
+            f"{self.accuracy:.1%} of {self.inputs:,} inputs ({self.difference * 100:+.1f} points; "
+            f"95 % interval {self.difference_low * 100:+.1f} to {self.difference_high * 100:+.1f})"
+        )
+        if self.times_known:
+            times = f"{self.time_ms:.3g} ms instead of {self.selector_ms:.3g}"
+            judged = f"is as good: right on {accuracy}, in {times}."
+        else:
+            judged = (
+                f"seems to be as good: right on {accuracy}, and no slower by medians, which a busy machine "
+                "disturbs least."
+            )
+        alone = " It is certified on its own, too." if self.certified else ""
+        return f"A single model, {self.name}, {judged}{alone}"
+
+
+@dataclass(frozen=True)
+class GroupAccuracy:
+    """Accuracy on the inputs of one class, or of one environment."""
+
+    name: str
+    inputs: int
+    accuracy: float  # of the selector
+    accuracy_low: float  # 95 % confidence interval
+    accuracy_high: float
+    single: float  # of the most accurate single model
+    single_low: float
+    single_high: float
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Inputs of one class that were answered with another one, and counted as wrong."""
+
+    truth: str
+    answered: str
+    count: int  # answers of the selector
+    share: float  # of the inputs of the class
+    single_count: int  # answers of the most accurate single model
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """Where answers are wrong: by class, by environment, and what is taken for what."""
+
+    single: str  # the most accurate single model, which stands beside the selector
+    classes: Sequence[GroupAccuracy]  # that have inputs, worst first
+    environments: Sequence[GroupAccuracy]  # worst first
+    confusions: Sequence[Confusion]  # most frequent first, also those of the single model alone
+    names: Sequence[str] = ()  # of the rows and columns of `matrix`
+    matrix: Sequence[Sequence[int]] = ()  # true class by answered class; empty where there are many classes
 
 
 class FeatureShown(NamedTuple):
@@ -90,6 +163,12 @@ class Evaluation:
         CandidateComparison
     ] = ()  # what cross-validation says of each kind of policy, best first
     storage: Sequence[StorageRow] = ()  # the best models by budget of bytes, smallest first
+    mix_kind: ConstraintKind = "precision"  # what the levels of `mixes` bound
+    asked_level: float | None = None  # that of `mixes` which was asked for; by default the asked precision
+    as_good: SingleAsGood | None = None
+    busy: str = ""  # why times are not compared and what to do; empty where they are
+    finding: str = ""  # what a reader has to know first; empty where the figures speak for themselves
+    breakdown: Breakdown | None = None
 
     @property
     def singles(self) -> list[MethodRow]:
@@ -116,6 +195,16 @@ class Evaluation:
         return next(
             (row for row in rows if asked is not None and row.precision == asked), next(iter(rows), None)
         )
+
+    @property
+    def wall_clock(self) -> bool:
+        """The clock of plots and comparisons: that of the selector, or of the single models without one."""
+        clocked = [self.ours] if self.ours is not None else self.singles
+        return any(row.wall_clock for row in clocked)
+
+    def on_clock(self, shown: MethodRow | FrontierCurve) -> bool:
+        """Whether its times were found as those of plots and comparisons; the oracle's always count."""
+        return shown.kind == "oracle" or shown.wall_clock == self.wall_clock
 
     @property
     def peers(self) -> list[MethodRow]:

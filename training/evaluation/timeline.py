@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from selector.commands.tables import table
+from training.evaluation.records import SingleAsGood
 from zoo.types import NonNegative, Positive
 
 Kind = Literal["change", "alarm", "switch", "fetch", "evict", "push", "unknown", "problem"]
@@ -69,6 +70,7 @@ class Timeline(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     longest_ms: float  # that the application waited for an answer
     reported: dict[str, int]  # bundle → devices that the service was told to have drifted, after any phase
     seconds: float
+    as_good: SingleAsGood | None = None  # the single model that would have done as well on all inputs
 
 
 LATE_INPUT = 300
@@ -123,7 +125,7 @@ def phase_of(
 
 
 def timeline_table(timeline: Timeline) -> str:
-    """The phases as a plain-text table."""
+    """The phases as a plain-text table; a single model that is as good is named before it."""
     heads = [
         "phase",
         "alarm",
@@ -146,7 +148,8 @@ def timeline_table(timeline: Timeline) -> str:
         ]
         for phase in timeline.phases
     ]
-    return table([*heads, "certified", "evicted"], rows, "lrrrrrrrrrl")
+    shown = table([*heads, "certified", "evicted"], rows, "lrrrrrrrrrl")
+    return shown if timeline.as_good is None else f"{timeline.as_good.sentence}\n\n{shown}"
 
 
 def moving_mean(values: Sequence[float], window: int) -> list[float]:

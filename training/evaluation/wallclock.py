@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ class Timed:
     all_times_ms: NDArray[np.float64]  # [rounds * n]
     answered_by: dict[str, float]  # model → share of images
     certified: bool | None  # whether every answer was certified; None for a single model
+    # share of the whole run in which the program waited for a processor; None where several threads answer
+    waited: float | None = None
+    labels: NDArray[np.str_] | None = None  # [n], the class that was answered
 
     @property
     def accuracy(self) -> float:
@@ -85,6 +89,7 @@ def run_wall_clock(
                 answers[name].append((result.label, result.model, result.certified))
             else:
                 answers[name].append((str(result), name, None))
+    start, worked = time.perf_counter(), time.thread_time()
     times = time_interleaved(
         calls,
         images,
@@ -94,6 +99,8 @@ def run_wall_clock(
         seed=seed,
         progress=progress,
     )
+    share = 1 - (time.thread_time() - worked) / (time.perf_counter() - start)
+    counts = {one.threads for one, _ in selectors.values()} | {one.threads for one in singles.values()}
     timed = []
     for name in calls:
         labels = np.array([label for label, _, _ in answers[name]])
@@ -107,6 +114,8 @@ def run_wall_clock(
                 all_times_ms=times[name],
                 answered_by={model: count / len(images) for model, count in shares.items()},
                 certified=None if flags[0] is None else all(flags),
+                waited=max(0.0, share) if counts == {1} else None,
+                labels=labels,
             )
         )
     return timed
@@ -119,6 +128,7 @@ def time_bundle(
     *,
     name: str,
     singles: Sequence[str] | None = None,
+    others: Mapping[str, Constraint] | None = None,
     rounds: int = 1,
     seed: int = 0,
     progress: bool = True,
@@ -131,15 +141,16 @@ def time_bundle(
         Of the bundle's row.
     singles
         Models to compare with, opened on their own; by default all.
+    others
+        Name of a row → a further constraint to answer all images under.
     """
     selector = Selector.load(bundle, watch=False)  # single models are not watched either
     alone = {
         model: Model.open(selector.bundle.card(model), selector.folder, threads=selector.threads)
         for model in (selector.models if singles is None else singles)
     }
-    return run_wall_clock(
-        {name: (selector, asked)}, data, singles=alone, rounds=rounds, seed=seed, progress=progress
-    )
+    settings = {name: (selector, asked)} | {row: (selector, one) for row, one in (others or {}).items()}
+    return run_wall_clock(settings, data, singles=alone, rounds=rounds, seed=seed, progress=progress)
 
 
 def _predict(selector: Selector, asked: Constraint, image: NDArray[np.uint8]) -> Prediction:

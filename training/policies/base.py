@@ -67,6 +67,13 @@ class FittedPolicy(ABC):
         """What the policy does at `threshold`."""
         return self.simulator(outcomes)(threshold)
 
+    def answers(self, outcomes: Outcomes, threshold: float) -> Indices:
+        """Which class is answered ``[n]`` at `threshold`."""
+        predicted = outcomes.with_models(self.models).predicted
+        picks = self.simulate(outcomes, threshold).answered_by
+        chosen: Indices = predicted[np.arange(len(picks)), picks]
+        return chosen
+
     def frontier(self, outcomes: Outcomes, thresholds: Sequence[float] | Floats) -> list[Simulated]:
         """Simulations at all `thresholds`."""
         at = self.simulator(outcomes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Protocol
 
@@ -54,17 +54,25 @@ class FittedStaged(FittedPolicy):
             state.file: open_session(self.graphs[state.file], name="stage") for state in self.policy.states
         }
 
-    def judge(self, outcomes: Outcomes) -> list[tuple[Floats, NDArray[np.bool_]]]:
-        """Per state: scores ``[n, 1 + A]`` and whether stopping there is right ``[n]``."""
+    def _judge(self, outcomes: Outcomes) -> Iterator[tuple[Floats, NDArray[np.float32]]]:
+        """Per state: scores ``[n, 1 + A]``, and what stopping there answers ``[n, C]``."""
         features = outcomes.feature_columns(self.policy.features) if self.policy.features else None
-        judged = []
         for state in self.policy.states:
             feeds = {"logits": outcomes.with_models(state.ran).logits}
             if features is not None:
                 feeds["features"] = features
             answer, scores = self._sessions[state.file].run(["answer", "scores"], feeds)
-            judged.append((scores.astype(np.float64), outcomes.right_of(answer)))
-        return judged
+            yield scores.astype(np.float64), answer
+
+    def judge(self, outcomes: Outcomes) -> list[tuple[Floats, NDArray[np.bool_]]]:
+        """Per state: scores ``[n, 1 + A]`` and whether stopping there is right ``[n]``."""
+        return [(scores, outcomes.right_of(answer)) for scores, answer in self._judge(outcomes)]
+
+    def answers(self, outcomes: Outcomes, threshold: float) -> Indices:
+        judged = [(scores, answer.argmax(axis=1)) for scores, answer in self._judge(outcomes)]
+        stopped = follow(self.policy.states, [scores for scores, _ in judged], threshold, self.policy.rule)
+        chosen: Indices = np.stack([answer for _, answer in judged], axis=1)[np.arange(len(stopped)), stopped]
+        return chosen
 
     def simulator(self, outcomes: Outcomes) -> Simulator:
         judged = self.judge(outcomes)

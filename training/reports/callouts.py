@@ -13,8 +13,10 @@ from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 _DIRECTIONS = [(1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1)]
-_DISTANCES = [8.0, 14.0, 22.0, 32.0, 46.0, 62.0]
+_DIRECTIONS += [(2, 1), (2, -1), (-2, 1), (-2, -1), (1, 2), (1, -2), (-1, 2), (-1, -2)]
+_DISTANCES = [8.0, 14.0, 22.0, 32.0, 46.0, 62.0, 84.0, 112.0]
 _LEADER_FROM = 12.0
+_MARK_RADIUS = 4.5  # pixels
 
 
 @dataclass(frozen=True)
@@ -117,4 +119,7 @@ def _cost(
     gaps = np.hypot(*np.maximum(np.abs(points - centre) - half, 0).T)
     ambiguous = np.count_nonzero(gaps < gaps[own] + 2) - 1  # beside somebody else's point
     covered = np.count_nonzero(inside)
-    return 100.0 * outside + 400.0 * overlap + 30.0 * covered + 60.0 * float(ambiguous)
+    marks = np.count_nonzero((np.abs(points - centre) < half + _MARK_RADIUS).all(axis=1))
+    return (
+        100.0 * outside + 4000.0 * overlap + 12.0 * covered + 1000.0 * float(marks) + 60.0 * float(ambiguous)
+    )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import accumulate
 
 import numpy as np
@@ -34,34 +35,46 @@ _MAX_ORACLE_HEIGHTS = (
 )
 _SIZES = {"ours": 9.0, "oracle": 11.0, "single": 7.0}
 _PEERS, _PEERS_NARROW = 4, 2  # so many of the best have their names in the plot
-_SINGLES, _SINGLES_CROWDED = 10, 5
+_ROOMY = 8  # so many names fit a plot of the usual height; each further one makes it higher
+_INCHES_A_NAME, _INCHES_A_NAME_NARROW = 0.12, 0.28
+_MAX_NAME, _MAX_NAME_NARROW = 56, 28  # characters; the table has the whole name
 _DASHES = ((0, (5, 2)), (0, (1.2, 1.6)), (0, (7, 2, 1.2, 2)), (0, (3, 1.5)))
 
 Point = tuple[float, float]  # mean_ms, accuracy
 
 
 def frontier_plot(evaluation: Evaluation, *, narrow: bool = False) -> str:
-    """Accuracy against mean time: single models and settings as points, methods as lines, the oracle."""
-    crowded = narrow or len(evaluation.peers) > _PEERS
+    """Accuracy against mean time: single models and settings as points, methods as lines, the oracle.
+
+    All times are of one clock, which the axis names; what was timed by another one is left out.
+    """
+    evaluation = replace(
+        evaluation,
+        rows=list(filter(evaluation.on_clock, evaluation.rows)),
+        curves=list(filter(evaluation.on_clock, evaluation.curves)),
+    )
     peers = best_peers(evaluation, _PEERS_NARROW if narrow else _PEERS)
-    singles = {row.name for row in _best_singles(evaluation, _SINGLES_CROWDED if crowded else _SINGLES)}
+    names = len(evaluation.singles) + len(peers) + 2
+    extra = max(0, names - _ROOMY) * (_INCHES_A_NAME_NARROW if narrow else _INCHES_A_NAME)
     with styled():
-        figure = Figure(figsize=(NARROW, 4.4) if narrow else (WIDE, 4.9), dpi=72, layout="constrained")
+        figure = Figure(
+            figsize=(NARROW, 4.4 + extra) if narrow else (WIDE, 4.9 + extra), dpi=72, layout="constrained"
+        )
         axes = figure.add_subplot()
-        _prepare(axes, evaluation)
+        _prepare(axes, evaluation, narrow=narrow)
         callouts = []
         drawn = {curve.name for curve in evaluation.curves if curve.points}
         for row in evaluation.rows:
             _row(axes, row, evaluation, shown=row.kind != "peer" or row.name in peers)
-            if row.kind == "single" and row.name in singles:
-                callouts.append(Callout(row.name, _at(row), INK))
+            if row.kind == "single":
+                callouts.append(Callout(_short(row.name, narrow), _at(row), INK))
             elif row.kind == "peer" and row.name in peers and row.name not in drawn:
-                callouts.append(Callout(row.name, _at(row), MUTED))
+                callouts.append(Callout(_short(row.name, narrow), _at(row), MUTED))
             elif row.kind == "oracle":
                 callouts.append(_ceiling(axes, row))
         if evaluation.ours is not None:
             ours = evaluation.ours
-            callouts.append(Callout(ours.name, _at(ours), OURS, bold=True))
+            callouts.insert(0, Callout(_short(ours.name, narrow), _at(ours), OURS, bold=True))
         named = {row.name for row in evaluation.rows}
         lines = []
         for curve in evaluation.curves:
@@ -70,8 +83,10 @@ def frontier_plot(evaluation: Evaluation, *, narrow: bool = False) -> str:
             points = best_so_far(curve.points)
             lines.append(points)
             _curve(axes, curve, points, peers)
-            if curve.name in peers or (curve.kind == "ours" and curve.name not in named):
-                callouts.append(Callout(curve.name, points[-1], _COLOURS.get(curve.kind, MUTED)))
+            if curve.name in peers or (curve.kind == "ours" and not _starts_any(curve.name, named)):
+                callouts.append(
+                    Callout(_short(curve.name, narrow), points[-1], _COLOURS.get(curve.kind, MUTED))
+                )
         figure.draw_without_rendering()
         lines += [
             [(row.mean_ms, row.accuracy_low), (row.mean_ms, row.accuracy_high)] for row in evaluation.rows
@@ -80,6 +95,20 @@ def frontier_plot(evaluation: Evaluation, *, narrow: bool = False) -> str:
             lines.append([(time, evaluation.asked_precision) for time in axes.get_xlim()])
         place_callouts(axes, callouts, lines)
         return svg_text(figure)
+
+
+def _starts_any(name: str, others: Iterable[str]) -> bool:
+    """Whether a row of the same method, at one setting, bears the name already."""
+    return any(other == name or other.startswith(f"{name} ") for other in others)
+
+
+def _short(name: str, narrow: bool) -> str:
+    """The name, or both ends of one that is too long for the plot."""
+    most = _MAX_NAME_NARROW if narrow else _MAX_NAME
+    if len(name) <= most:
+        return name
+    end = (most - 1) // 2
+    return f"{name[: most - 1 - end]}…{name[-end:]}"
 
 
 def best_so_far(points: Sequence[Point]) -> list[Point]:
@@ -113,15 +142,6 @@ def best_peers(evaluation: Evaluation, most: int) -> list[str]:
         return float(np.mean(reached))
 
     return sorted(points, key=worth, reverse=True)[:most]
-
-
-def _best_singles(evaluation: Evaluation, most: int) -> list[MethodRow]:
-    """Single models on the frontier first, the most accurate of the others after them."""
-    reached = {accuracy: time for time, accuracy in best_so_far([_at(row) for row in evaluation.singles])}
-    order = sorted(
-        evaluation.singles, key=lambda row: (reached.get(row.accuracy) != row.mean_ms, -row.accuracy)
-    )
-    return order[:most]
 
 
 def _at(row: MethodRow) -> Point:
@@ -176,7 +196,7 @@ def _curve(axes: Axes, curve: FrontierCurve, points: Sequence[Point], peers: Seq
     )
 
 
-def _prepare(axes: Axes, evaluation: Evaluation) -> None:
+def _prepare(axes: Axes, evaluation: Evaluation, *, narrow: bool) -> None:
     points = [_at(row) for row in evaluation.rows]
     points += [point for curve in evaluation.curves for point in best_so_far(curve.points)]
     scale_times(axes, [time for time, _ in points])
@@ -195,7 +215,9 @@ def _prepare(axes: Axes, evaluation: Evaluation) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     axes.set_yticks([tick for tick in axes.get_yticks() if tick <= 1.0])
     axes.grid(color=GRID, linewidth=0.8)
-    axes.set_xlabel("mean time per input, ms")
+    clock = "timed end to end" if evaluation.wall_clock else "added up from the latency table"
+    gap = "\n" if narrow else " "
+    axes.set_xlabel(f"mean time per input, ms{gap}({clock})")
     axes.set_title("accuracy", fontsize=9, color=MUTED, loc="left")
     if evaluation.asked_precision is not None:
         _asked(axes, evaluation.asked_precision, points)

@@ -16,7 +16,8 @@ _MIN_NAME, _MAX_NAME, _MIN_SHARES, _MOST_SHARES = 12, 26, 24, 4
 def table(evaluation: Evaluation) -> str:
     """The methods as a plain-text table of about :data:`WIDTH` columns.
 
-    A time that was added up from measured costs instead of timed end to end is marked with ``~``.
+    What a reader has to know first stands above them. A time that was added up from measured costs instead
+    of timed end to end is marked with ``~``.
     """
     rows, digits = evaluation.rows, decimals(evaluation)
     heads = ["method", "kind", "asked", "accuracy", "mean ms", "p95 ms"]
@@ -40,6 +41,8 @@ def table(evaluation: Evaluation) -> str:
         line[0] = "\n".join(textwrap.wrap(row.name, names))
         line.append(_wrapped(_shares(row), shares))
     shown = tables.table([*heads, "share of inputs"], cells, align)
+    if evaluation.finding:
+        shown = "\n".join([*textwrap.wrap(evaluation.finding, WIDTH), "", shown])
     if any(not row.wall_clock for row in rows):
         shown += "\n\n~ added up from measured costs, not timed end to end"
     return shown

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import jinja2
 
+from selector.policies.constraint import ConstraintKind
 from training.evaluation.records import Evaluation, FeatureShown, MethodRow
+from training.reports.confusion_plot import confusion_plot
 from training.reports.frontier_plot import frontier_plot
 from training.reports.method_table import decimals, milliseconds, percent
 from training.reports.plots import darken, model_colours, reliability_plot
@@ -22,13 +24,15 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 def page_templates() -> jinja2.Environment:
     """The templates of pages; what a template asks for and does not get is an error."""
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["together"] = _together
+    return environment
 
 
 def render(evaluation: Evaluation, path: str | Path) -> None:
@@ -45,7 +49,6 @@ def render(evaluation: Evaluation, path: str | Path) -> None:
         percent=lambda share, digits=1: _together(percent(share, digits)),
         ms=lambda value: milliseconds(value, digits),
         bytes=_size,
-        together=_together,
     )
     colours = model_colours(evaluation.models)
     page = environment.get_template("report.html").render(
@@ -55,7 +58,10 @@ def render(evaluation: Evaluation, path: str | Path) -> None:
         colours=colours,
         features=[FeatureShown(*item) for item in evaluation.features],
         groups=_groups(evaluation),
+        level=lambda value: _level(evaluation.mix_kind, value),
+        asked_level=evaluation.asked_precision if evaluation.asked_level is None else evaluation.asked_level,
         noise_limit=noise_limit,
+        other_clock=_on_other_clock(evaluation),
         plots=_plots(evaluation, colours),
         verdict=verdict(evaluation),
     )
@@ -74,9 +80,12 @@ class TimeComparison:
 
 
 def verdict(evaluation: Evaluation) -> list[TimeComparison]:
-    """The selector against the reference model, the cheapest single model that is good enough, and others."""
+    """The selector against the reference model, the cheapest single model that is good enough, and others.
+
+    Empty where the machine was busy, for then no ratio of times means anything.
+    """
     ours = evaluation.ours
-    if ours is None or ours.mean_ms <= 0:
+    if ours is None or ours.mean_ms <= 0 or evaluation.busy:
         return []
     found: list[TimeComparison] = []
     pairs = [
@@ -88,7 +97,9 @@ def verdict(evaluation: Evaluation) -> list[TimeComparison]:
         (_rival(evaluation, ours), "the fastest other method that is as accurate"),
     ]
     for row, what in pairs:
-        if row is not None and row.mean_ms > 0 and all(row is not other.row for other in found):
+        if row is None or not evaluation.on_clock(row):
+            continue
+        if row.mean_ms > 0 and all(row is not other.row for other in found):
             ratio = row.mean_ms / ours.mean_ms
             points = (ours.accuracy - row.accuracy) * 100
             found.append(TimeComparison(row, what, max(ratio, 1 / ratio), ratio >= 1, points))
@@ -105,6 +116,9 @@ def _plots(evaluation: Evaluation, colours: Mapping[str, str]) -> dict[str, dict
         )
     if any(len(calls) for calls in evaluation.times.values()):
         plots["times"] = picture(lambda narrow: times_plot(evaluation.times, colours, narrow=narrow))
+    where = evaluation.breakdown
+    if where is not None and where.matrix:
+        plots["confusions"] = picture(lambda narrow: confusion_plot(where.names, where.matrix, narrow=narrow))
     if evaluation.guarantee:
         plots["guarantee"] = picture(lambda narrow: guarantee_plot(evaluation.guarantee, narrow=narrow))
     return plots
@@ -121,6 +135,24 @@ def _groups(evaluation: Evaluation) -> list[tuple[str, list[MethodRow]]]:
 
 def _in_words(precision: float | None) -> str:
     return "" if precision is None else f"precision of at least {precision * 100:g} %"
+
+
+def _on_other_clock(evaluation: Evaluation) -> list[str]:
+    """Names of what the plot of all methods leaves out."""
+    rows = [row.name for row in evaluation.rows if not evaluation.on_clock(row)]
+    curves = [curve.name for curve in evaluation.curves if not evaluation.on_clock(curve)]
+    return list(dict.fromkeys([*rows, *curves]))
+
+
+def _level(kind: ConstraintKind, value: float) -> str:
+    """A level of a constraint in few words."""
+    words = {
+        "precision": f"≥ {value * 100:g} %",
+        "max_drop": f"drop ≤ {value * 100:.3g} %",
+        "mean_ms": f"mean ≤ {value:.3g} ms",
+        "p95_ms": f"p95 ≤ {value:.3g} ms",
+    }
+    return words[kind]
 
 
 def _hardest_first(evaluation: Evaluation, method: str) -> list[tuple[str, Mapping[str, float]]]:

@@ -14,7 +14,7 @@ from training.data.environments import ENVIRONMENTS, under_environments
 from training.data.images import LabelledImages
 from training.data.sources import digits
 from training.data.splits import TRAIN, Splits
-from training.evaluation.evaluate import evaluate, our_name
+from training.evaluation.evaluate import evaluate, other_settings, our_name
 from training.evaluation.records import Evaluation
 from training.evaluation.wallclock import time_bundle
 from training.fitting.export import check_bundle, export_bundle
@@ -105,7 +105,14 @@ def run_demo(
         check_bundle(bundle, fitted, [test.image(i) for i in range(min(len(test), 200))], zoo)
     with clock("answer the test images through the bundle, timed"):
         answered = time_bundle(
-            bundle, asked, test, name=our_name(asked), rounds=rounds, seed=seed, progress=progress
+            bundle,
+            asked,
+            test,
+            name=our_name(asked),
+            others=other_settings(fitted, asked),
+            rounds=rounds,
+            seed=seed,
+            progress=progress,
         )
     report = root / "report.html"
     with clock("report"):

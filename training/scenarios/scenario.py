@@ -29,6 +29,7 @@ from selector.fleet.tokens import Tokens
 from selector.worth.best_set import worth
 from selector.worth.value import task_worth
 from training.evaluation.timeline import Answer, Mark, Phase, Timeline, phase_of
+from training.scenarios.replay import replay
 from training.scenarios.reused import Say
 from training.scenarios.specialists import TASK, Published
 from zoo.errors import DataError
@@ -110,6 +111,15 @@ def run_scenario(root: Path, published: Published, settings: Settings, *, say: S
         longest_ms=max(answer.latency_ms for answer in run.answers),
         reported=reported,
         seconds=time.perf_counter() - start,
+        as_good=replay(
+            {published.name(one): folder for one, folder in published.bundles.items()},
+            [image for stream in streams for image in stream.images],
+            [label for stream in streams for label in stream.labels],
+            run.answers,
+            budget_bytes=settings.budget_bytes,
+            precision=settings.precision,
+            seed=settings.seed,
+        ),
     )
 
 

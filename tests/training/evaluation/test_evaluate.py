@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from selector.policies.constraint import Constraint
 from tests.support.colours import COSTS_MS, KINDS, Kind
 from tests.support.small_models import add_colours, build_onnx
 from tests.support.world import COLOUR_SPLITS, World
-from training.evaluation.evaluate import evaluate, oracle_row, our_name, simulate_at
+from training.evaluation.evaluate import evaluate, oracle_row, other_settings, our_name, simulate_at
 from training.outcomes.outcomes import load_outcomes
 from training.outcomes.profile import profile
 from zoo import Zoo
@@ -130,3 +131,20 @@ def test_the_row_is_named_after_what_is_asked() -> None:
     assert our_name(None) == "zooselect"
     assert our_name(Constraint(kind="precision", level=0.95)) == "zooselect 0.95"
     assert our_name(Constraint(kind="mean_ms", level=2.5)) == "zooselect mean_ms 2.5"
+
+
+@pytest.mark.parametrize("asked", [("precision", 0.8765), ("max_drop", 0.05), ("mean_ms", 0.3)])
+def test_who_answers_at_the_asked_level_is_among_the_mixes(world: World, asked: tuple[Any, float]) -> None:
+    kind, level = asked
+    found = evaluate(world.fits["learned"], world.profile, asked=Constraint(kind=kind, level=level))
+    assert found.ours is not None
+    assert (found.mix_kind, found.asked_level) == asked
+    assert dict(found.mixes)[level] == found.ours.shares
+
+
+def test_other_settings_are_certified_and_differ(world: World) -> None:
+    fitted = world.fits["learned"]
+    asked = Constraint(kind="precision", level=0.9)
+    certificates = [fitted.certificate(one) for one in (asked, *other_settings(fitted, asked).values())]
+    thresholds = [one.threshold for one in certificates if one is not None]
+    assert len(set(thresholds)) == len(certificates) > 2

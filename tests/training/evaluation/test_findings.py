@@ -10,7 +10,7 @@ import pytest
 from selector.policies.constraint import Constraint, ConstraintKind
 from tests.support.world import World, fit_colours
 from training.evaluation.evaluate import evaluate
-from training.evaluation.findings import explain_uncertified, facts, notes, subtitle
+from training.evaluation.findings import certified_alone, explain_uncertified, facts, notes, subtitle
 from training.fitting.fitted import Fitted
 
 
@@ -55,11 +55,28 @@ def test_slower_than_a_single_model_is_not_hidden(world: World, factor: float) -
     assert ("of the time of small" in text) == (factor < 1)
 
 
+@pytest.mark.parametrize("level", [0.6, 0.999])
+def test_a_single_model_that_is_certified_on_its_own_is_not_said_to_lack_it(
+    world: World, level: float
+) -> None:
+    fitted = world.fits["cascade"]
+    alone = {policy.models[0] for policy in fitted.record.bundle.policies if len(policy.models) == 1}
+    certified = {name for name in world.zoo.names if certified_alone(fitted, precision(level), name)}
+    assert certified <= alone
+    assert ("full" in certified) == (level < 0.9)
+    rows = [
+        dataclasses.replace(row, mean_ms=row.mean_ms * 10) if row.kind == "ours" else row
+        for row in evaluate(fitted, world.profile).rows
+    ]
+    if level < 0.9:
+        assert "is certified on its own, too" in " ".join(notes(fitted, rows, precision(level)))
+
+
 def test_facts_name_policy_certificate_and_times(world: World) -> None:
     for kind, fitted in world.fits.items():
         found = dict(facts(fitted, 171, precision(0.9), wall_clock=False))
         assert found["Policy"].startswith(f"{fitted.policy.kind}: tiny → small")
-        assert found["Times"] == "added up from the latency table of bench-top"
+        assert found["Times"].startswith("added up from the latency table of bench-top: points, line")
         assert found["Certificate"].startswith("precision 0.9")
         assert "at 95% confidence (256 samples: " in found["Certificate"]
         assert ("Features + scores" in found) == (kind in ("input", "probe"))

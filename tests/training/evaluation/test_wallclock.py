@@ -10,7 +10,7 @@ from selector.policies.constraint import Constraint
 from tests.support.colours import KINDS, Kind
 from tests.support.world import World
 from training.data.images import ArrayImages
-from training.evaluation.evaluate import evaluate, our_name
+from training.evaluation.evaluate import evaluate, other_settings, our_name
 from training.evaluation.wallclock import run_wall_clock, time_bundle
 from training.outcomes.outcomes import load_outcomes
 from training.outcomes.profile import held_out_images
@@ -22,9 +22,12 @@ ASKED = Constraint(kind="precision", level=0.9)
 @pytest.mark.parametrize("kind", KINDS)
 def test_timed_answers_are_those_that_were_simulated(world: World, kind: Kind) -> None:
     images = held_out_images(world.profile, world.data)
-    timed = time_bundle(world.bundles[kind], ASKED, images, name=our_name(ASKED), rounds=2, progress=False)
+    others = other_settings(world.fits[kind], ASKED)
+    timed = time_bundle(
+        world.bundles[kind], ASKED, images, name=our_name(ASKED), others=others, rounds=2, progress=False
+    )
     by_name = {item.name: item for item in timed}
-    assert set(by_name) == {"zooselect 0.9", "tiny", "small", "full"}
+    assert set(by_name) == {"zooselect 0.9", "tiny", "small", "full", *others}
     test = load_outcomes(world.profile, splits=("test",))
     for j, name in enumerate(test.models):
         np.testing.assert_array_equal(by_name[name].right, test.right[:, j])
@@ -42,10 +45,20 @@ def test_timed_answers_are_those_that_were_simulated(world: World, kind: Kind) -
     assert all(row.wall_clock for row in judged.rows if row.kind != "oracle")
     assert judged.ours is not None
     assert judged.ours.mean_ms == pytest.approx(ours.all_times_ms.mean())
-    assert (
-        "Times",
-        "wall-clock, interleaved; the line in the plot is added up from the latency table",
-    ) in judged.facts
+    (curve,) = judged.curves
+    assert curve.wall_clock
+    assert set(curve.points) == {
+        (by_name[name].latency.mean_ms, by_name[name].accuracy) for name in (our_name(ASKED), *others)
+    }
+    for name, one in others.items():
+        certificate = world.fits[kind].certificate(one)
+        assert certificate is not None
+        again = world.fits[kind].policy.simulate(test, certificate.threshold)
+        np.testing.assert_array_equal(by_name[name].right, again.right)
+    assert ours.labels is not None
+    assert ours.waited is not None
+    simulation, real = (evaluate(world.fits[kind], world.profile, timed=one).breakdown for one in ((), timed))
+    assert simulation == real
 
 
 def test_a_budget_of_time_can_be_asked_for(world: World) -> None:

@@ -57,3 +57,31 @@ def test_names_in_a_plot_do_not_cover_each_other(seed: int) -> None:
     callouts = [Callout(f"resnet{20 + i}-int8", (x, y), "black") for i, (x, y) in enumerate(points.tolist())]
     boxes = place_callouts(axes, callouts, [[(0.0, 0.2), (1.0, 0.8)]])
     assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_every_single_model_is_named(narrow: bool) -> None:
+    rng = np.random.default_rng(0)
+    names = [f"model-number-{i}" for i in range(16)]
+    rows = [method(name, "single", rng.uniform(0.6, 0.9), rng.uniform(0.5, 20)) for name in names]
+    svg = frontier_plot(dataclasses.replace(EMPTY, rows=rows), narrow=narrow)
+    assert all(f">{name}</text>" in svg for name in names)
+
+
+def test_a_name_too_long_for_a_narrow_plot_keeps_both_ends() -> None:
+    rows = [method("a-very-long-name-of-a-model-0123456789-int8", "single", 0.8, 1.0)]
+    svg = frontier_plot(dataclasses.replace(EMPTY, rows=rows), narrow=True)
+    assert "a-very-long-na" in svg
+    assert "89-int8</text>" in svg
+
+
+@pytest.mark.parametrize("wall_clock", [True, False])
+def test_all_that_is_drawn_is_of_the_clock_that_the_axis_names(wall_clock: bool) -> None:
+    rows = [method(f"m{i}", "single", 0.9, 1.0 + i, wall_clock=bool(i)) for i in range(2)]
+    rows.append(method("ours", "ours", 0.9, 1.0, wall_clock=wall_clock))
+    curves = [dataclasses.replace(EVALUATION.curves[0], name="line", wall_clock=not wall_clock)]
+    svg = frontier_plot(dataclasses.replace(EMPTY, rows=rows, curves=curves))
+    assert (">m1<" in svg) == wall_clock
+    assert (">m0<" in svg) != wall_clock
+    assert ">line<" not in svg
+    assert ("timed end to end" if wall_clock else "added up from the latency table") in svg

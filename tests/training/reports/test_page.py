@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.evaluations import EMPTY, EVALUATION, method, rendered, visible
+from tests.support.evaluations import EMPTY, EVALUATION, MIX, PLAIN, method, rendered, visible
 from training.reports.frontier_plot import frontier_plot
 from training.reports.method_table import table
 from training.reports.page import render, verdict
@@ -126,3 +126,21 @@ def test_the_fastest_equal_of_other_methods_is_compared_if_timed_alike() -> None
     adding = [method("added up", "peer", 0.97, 0.3, wall_clock=False), method("worse", "peer", 0.9, 0.1)]
     rows = [*EVALUATION.rows[:7], *as_good, *adding]
     assert verdict(dataclasses.replace(EVALUATION, rows=rows))[-1].row.name == "quick"
+
+
+def test_what_another_clock_timed_is_compared_with_nothing_and_said_to_be_left_out(tmp_path: Path) -> None:
+    rows = [method("full", "single", 0.965, 1.2, wall_clock=False), *EVALUATION.rows[1:5]]
+    mixed = dataclasses.replace(PLAIN, rows=rows, curves=[])
+    assert "full" not in [one.row.name for one in verdict(mixed)]
+    assert "Not drawn, because timed by another clock: full." in visible(rendered(mixed, tmp_path))
+
+
+def test_the_level_that_was_asked_for_is_marked(tmp_path: Path) -> None:
+    text = visible(rendered(PLAIN, tmp_path)).replace("\N{NO-BREAK SPACE}", " ")
+    assert "≥ 95 % asked" in text
+    assert "≥ 90 % asked" not in text
+    times = dataclasses.replace(
+        PLAIN, asked_precision=None, mix_kind="mean_ms", asked_level=0.2, mixes=[(0.1, MIX), (0.2, MIX)]
+    )
+    shown = visible(rendered(times, tmp_path)).replace("\N{NO-BREAK SPACE}", " ")
+    assert "mean ≤ 0.2 ms asked" in shown

@@ -1,0 +1,71 @@
+"""Whether the machine was busy while times were taken: then they are shown, but not compared."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from training.evaluation.wallclock import Timed
+from zoo.models.latency import LatencyTable
+
+MAX_LOST_SHARE = 0.1  # of the time of measuring
+MAX_INTERVAL = 0.1  # width of the interval of a median, over the median
+
+
+def busy_table(table: LatencyTable, models: Collection[str]) -> str:
+    """Why the times of a latency table are not to be compared; empty where they are.
+
+    A single model does the same work in every run. What its runs take beyond its median therefore went to
+    other programs. Added up over all models, that is the share of the measuring time that was lost.
+
+    Parameters
+    ----------
+    models
+        Those of the table that count.
+    """
+    found = {name: row.latency for name, row in table.models.items() if name in models}
+    total = sum(one.runs * one.mean_ms for one in found.values())
+    lost = sum(one.runs * max(0.0, one.mean_ms - one.p50_ms) for one in found.values())
+    if total and lost / total > MAX_LOST_SHARE:
+        return (
+            f"the machine was busy when the latency table of {table.device} was measured: "
+            f"{lost / total:.0%} of that time went to other programs"
+        )
+    widths = {name: (one.p50_high_ms - one.p50_low_ms) / one.p50_ms for name, one in found.items()}
+    widest = max(widths, key=widths.__getitem__, default="")
+    if widest and widths[widest] > MAX_INTERVAL:
+        return (
+            f"the latency table of {table.device} is not steady: the 95 % interval of the median of {widest} "
+            f"is {widths[widest]:.0%} of it wide"
+        )
+    return ""
+
+
+def busy_run(timed: Collection[Timed]) -> str:
+    """Why the times of a wall-clock run are not to be compared; empty where they are.
+
+    With one thread, the clock of the processor says how long the program ran; the rest of the time it waited.
+    With several threads that clock says nothing, and what single models take beyond their medians counts.
+    """
+    waited = max((one.waited for one in timed if one.waited is not None), default=None)
+    if waited is None:
+        calls = [one.all_times_ms for one in timed if one.certified is None]
+        total = sum(float(times.sum()) for times in calls)
+        summaries = [one.latency for one in timed if one.certified is None]
+        lost = sum(one.runs * max(0.0, one.mean_ms - one.p50_ms) for one in summaries)
+        waited = lost / total if total else 0.0
+    if waited <= MAX_LOST_SHARE:
+        return ""
+    return (
+        f"the machine was busy while the images were answered: "
+        f"{waited:.0%} of that time went to other programs"
+    )
+
+
+def remedy(*, wall_clock: bool, device: str) -> str:
+    """What to do about times that were taken on a busy machine."""
+    if wall_clock:
+        return "Run this again on a quiet machine."
+    return (
+        f"Measure again on a quiet machine with 'zooselect bench --device {device}', "
+        "then run 'zooselect fit' again."
+    )
