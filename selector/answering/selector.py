@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,6 @@ from selector.policies.constraint import ConstraintKind
 from selector.policies.policy import Policy
 from zoo.errors import BundleError, DigestError, ModelNotFoundError
 from zoo.models.image import check_batch, check_image
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Prediction", "Selection", "Selector"]
 
@@ -51,7 +48,7 @@ class Selector:
         threads: int = 1,
         models: Sequence[str] | None = None,
         costs_of: str | None = None,
-        watch: bool = True,
+        watch: bool = False,
     ) -> Selector:
         """Open the bundle in the folder `path`.
 
@@ -66,7 +63,8 @@ class Selector:
             The device whose measured costs to report; by default the first in the bundle.
         watch
             Notice when images are not like those of the calibration any more, where the bundle can tell; see
-            :attr:`drift`. Turn it off where images come in no natural order, such as one image over and over.
+            :attr:`drift`. For images in the order in which they were taken: images sorted by class, or one
+            image over and over, are a change as well, after which no certificate counts.
 
         Raises
         ------
@@ -97,7 +95,9 @@ class Selector:
                 f"expected the file of at least one model in {folder / 'models'}, got none. "
                 "Export with the models, or copy the files that bundle.json names."
             )
-        view = View(bundle, source, held, threads=threads, costs_of=costs_of, watch=watch)
+        view = View(
+            bundle, source, held, threads=threads, costs_of=costs_of, watch=watch, refuse_unknown=True
+        )
         return cls(view, folder, threads=threads)
 
     @property

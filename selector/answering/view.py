@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 
@@ -20,9 +20,14 @@ from selector.bundle.source import Source
 from selector.drift.monitor import Monitor
 from selector.policies.constraint import Constraint, constraint
 from selector.policies.policy import Policy
-from zoo.errors import BundleError
+from zoo.errors import BundleError, PrecisionError
 
 _MAX_COURSES = 1000  # a caller that varies the constraint must not grow memory for ever
+
+
+# Why an answer is not certified: the inputs have changed; nothing was proven for what was asked; it was, for
+# models that are not all installed; or for a model that has been exchanged since.
+Reason = Literal["drift", "not proven", "models missing", "models changed"]
 
 
 class Asked(TypedDict, total=False):
@@ -41,10 +46,11 @@ class Course:
     asked: Question
     certificate: Certificate | None
     threshold: float | None
+    reason: Reason | None  # why there is no certificate
 
     def void(self) -> Course:
-        """The same question where no certificate counts."""
-        return Course(self.asked, None, None)
+        """The same question where no certificate counts, because inputs have changed."""
+        return Course(self.asked, None, None, "drift")
 
 
 class View:
@@ -52,6 +58,12 @@ class View:
 
     Never changed once it is in use, except for sessions and courses that are added when first needed. An
     answer uses one view from beginning to end.
+
+    Parameters
+    ----------
+    refuse_unknown
+        Raise an error for environments that the bundle does not know. A device goes on answering instead: it
+        may change to a variant that knows others.
     """
 
     def __init__(
@@ -62,8 +74,9 @@ class View:
         *,
         threads: int,
         costs_of: str | None = None,
-        watch: bool = True,
+        watch: bool = False,
         before: View | None = None,
+        refuse_unknown: bool = False,
     ) -> None:
         if not installed:
             names = ", ".join(card.name for card in bundle.models)
@@ -72,6 +85,7 @@ class View:
             )
         self.bundle = bundle
         self.installed = tuple(installed)
+        self._refuse_unknown = refuse_unknown
         self.costs = bundle.costs_ms(costs_of)
         index = bundle.policy_for(self.installed)
         fallback = next(name for name in bundle.by_accuracy if name in self.installed)
@@ -107,8 +121,24 @@ class View:
         return tuple(dict.fromkeys((*followed, self.engine.fallback)))
 
     def proven_for(self, environment: str | None) -> str | None:
-        """How certificates name an environment: not at all, where they were all made in it."""
-        return None if environment == self.bundle.calibration.environment else environment
+        """How certificates name an environment: not at all, where they were all made in it.
+
+        Raises
+        ------
+        PrecisionError
+            When the bundle knows environments, but not this one, and is to refuse that.
+        """
+        if environment is None or environment == self.bundle.calibration.environment:
+            return None
+        if self._refuse_unknown:
+            named = {one.environment for one in self.bundle.certificates}
+            known = {self.bundle.calibration.environment, *named} - {None}
+            if known and environment not in known:
+                raise PrecisionError(
+                    f"expected an environment that something is proven for, got {environment!r}. "
+                    f"This bundle knows: {', '.join(sorted(filter(None, known)))}."
+                )
+        return environment
 
     @property
     def drifted(self) -> bool:
@@ -160,9 +190,24 @@ class View:
             best = None
             if self.index is not None:
                 best = covering(self.certificates, wanted, policy=self.index, environment=environment)
-            course = Course(Question(wanted, environment), best, best.threshold if best else None)
+            threshold = None if best is None else best.threshold
+            reason = None if best is not None else self._why_not(wanted, environment)
+            course = Course(Question(wanted, environment), best, threshold, reason)
             if len(self.courses) < _MAX_COURSES:
                 self.courses[wanted, environment] = course
                 if not asked and environment is None:
                     self.courses[precision] = course
         return course
+
+    def _why_not(self, wanted: Constraint, environment: str | None) -> Reason:
+        """Why no certificate of the policy that is followed covers what was asked."""
+        reason: Reason = "not proven"
+        for i, policy in enumerate(self.bundle.policies):
+            proofs = self.bundle.certificates
+            if covering(proofs, wanted, policy=i, environment=environment) is None:
+                continue
+            if i == self.index:
+                return "models changed"  # or the certificate would count
+            if not set(policy.models) <= set(self.installed):
+                reason = "models missing"
+        return reason

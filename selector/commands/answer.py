@@ -61,6 +61,7 @@ def select(
             "probability": 0.0,
             "cost_ms": 1000.0,
             "certified": True,
+            "reason": "models missing",
         },
         as_json=as_json,
     )
@@ -73,6 +74,7 @@ def select(
                 "probability": _number(found.probability),
                 "cost_ms": round(found.cost_ms, 4),
                 "certified": found.certified,
+                "reason": found.reason,
             }
         )
         answered.certified &= found.certified
@@ -89,14 +91,13 @@ def predict(
     environment: EnvironmentOption = None,
     threads: ThreadsOption = 1,
     skip_bad: SkipBadOption = False,
-    watch: WatchOption = True,
+    watch: WatchOption = False,
     require_certified: CertifiedOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Answer images with the cheapest models that meet the precision.
 
-    Each row is printed when its image is answered, in random order: images sorted by class would look like
-    inputs that change.
+    Each row is printed when its image is answered, in the order of the files.
 
     Example: zooselect predict my-bundle photos/ --precision 0.95 --json
     """
@@ -123,8 +124,16 @@ class Answered:
     unread: list[str] = field(default_factory=list)  # why, for each image that could not be read
 
 
-def answer_images(chooser: Any, images: list[Path], asked: Any, *, as_json: bool) -> Answered:
-    """Answer images with a Selector, and print each answer at once."""
+def answer_images(
+    chooser: Any, images: list[Path], asked: Any, *, as_json: bool, shuffled: bool = False
+) -> Answered:
+    """Answer images with a Selector, and print each answer at once.
+
+    Parameters
+    ----------
+    shuffled
+        In random order: for a watching Selector, a folder that is sorted by class is inputs that change.
+    """
     _announce(chooser, asked)
     files = image_files(images)
     answered = Answered(tried=len(files))
@@ -138,13 +147,14 @@ def answer_images(chooser: Any, images: list[Path], asked: Any, *, as_json: bool
             "probability": 0.0,
             "latency_ms": 1000.0,
             "certified": True,
+            "reason": "models missing",
         },
         as_json=as_json,
     )
-    # in random order, so that a folder that is sorted by class does not look like inputs that change
-    order = np.random.default_rng(0).permutation(len(files))
+    if shuffled:
+        files = [files[i] for i in np.random.default_rng(0).permutation(len(files))]
     warm = False
-    for path, image in read_images([files[i] for i in order], answered.unread):
+    for path, image in read_images(files, answered.unread):
         if not warm:  # so that no row's time contains opening the models
             chooser.warm_up(*image.shape[:2])
             warm = True
@@ -159,6 +169,7 @@ def answer_images(chooser: Any, images: list[Path], asked: Any, *, as_json: bool
                 "probability": _number(found.probability),
                 "latency_ms": round(found.latency_ms, 4),
                 "certified": found.certified,
+                "reason": found.reason,
             }
         )
         answered.certified &= found.certified
@@ -216,5 +227,5 @@ def leave(answered: Answered, *, skip_bad: bool, require_certified: bool) -> Non
         raise typer.Exit(UNCERTIFIED)
 
 
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else round(value, 6)
+def _number(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)

@@ -121,6 +121,9 @@ def predict(
 ) -> None:
     """Answer images with what is installed; afterwards fetch the models that pay, unless the mode is local.
 
+    A device watches its inputs. Images are answered in random order: sorted by class, they would look like
+    inputs that change.
+
     Example: zooselect device predict my-device photos/ --precision 0.95
     """
     from selector.device.device import Device
@@ -130,7 +133,7 @@ def predict(
         _after(device)
     chooser = device.selector(task)
     asked = asked_for(precision, max_drop, mean_ms, p95_ms, environment)
-    answered = answer_images(chooser, images, asked, as_json=as_json)
+    answered = answer_images(chooser, images, asked, as_json=as_json, shuffled=True)
     if device.config.mode == "local_then_update":
         _after(device)
     device.close()

@@ -39,7 +39,11 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for another
 ThreadsOption = Annotated[int, typer.Option(min=1, help="Threads of one inference.")]
 SkipBadOption = Annotated[bool, typer.Option(help="Leave unreadable images out and count them.")]
 WatchOption = Annotated[
-    bool, typer.Option(help="Notice images that are unlike those of the calibration, and say so.")
+    bool,
+    typer.Option(
+        help="Notice images that are unlike those of the calibration: for images in the order in which they "
+        "were taken, not sorted by class."
+    ),
 ]
 CertifiedOption = Annotated[
     bool, typer.Option("--require-certified", help="Exit with code 3 where what is asked is not certified.")
