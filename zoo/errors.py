@@ -28,6 +28,10 @@ class ModelError(ZooError):
     """A model file that cannot be loaded or does not follow the model contract."""
 
 
+class NotFiniteError(ModelError):
+    """Outputs of a model or a graph that are NaN or infinite for an image: nothing can be answered."""
+
+
 class ModelNotFoundError(ZooError, KeyError):
     """A model name that the zoo or the bundle does not hold."""
 

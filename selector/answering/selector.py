@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selector.answering.answers import Prediction, Selection, prediction, selection
-from selector.answering.batches import Images, Pieces, pieces_of
+from selector.answering.batches import Batch, Images, portions
 from selector.answering.engine import Engine
 from selector.answering.runners import Outcome
 from selector.answering.view import Asked, Course, View
@@ -22,7 +22,7 @@ from selector.drift.monitor import DriftStatus
 from selector.policies.constraint import ConstraintKind
 from selector.policies.policy import Policy
 from zoo.errors import BundleError, DigestError, ModelNotFoundError
-from zoo.models.image import check_batch, check_image
+from zoo.models.image import ImageLike, check_batch, check_image
 
 __all__ = ["Prediction", "Selection", "Selector"]
 
@@ -203,9 +203,7 @@ class Selector:
             raise BundleError("expected a bundle with a selector graph, got one whose policy needs none.")
         return self._engine.scores(check_batch(images))
 
-    def select(
-        self, image: NDArray[np.uint8], precision: float | None = None, **asked: Unpack[Asked]
-    ) -> Selection:
+    def select(self, image: ImageLike, precision: float | None = None, **asked: Unpack[Asked]) -> Selection:
         """Pick the model that is enough for one image.
 
         An input policy looks at the image alone. A cascade has to run models to know; :meth:`predict` costs
@@ -214,7 +212,7 @@ class Selector:
         Parameters
         ----------
         image
-            uint8 ``[H, W, 3]``, RGB.
+            uint8 ``[H, W, 3]``, RGB; a PIL image; or the path of a file for :func:`zoo.load_image`.
         precision
             Required probability of a right answer, in (0, 1); by default the bundle's own constraint.
         **asked
@@ -225,7 +223,7 @@ class Selector:
         ImageError, PrecisionError
             For bad arguments.
         """
-        view, course, outcomes = self._run(check_image(image), None, precision, asked, answer=False)
+        view, course, outcomes = self._run(check_image(image), precision, asked, answer=False)
         return selection(outcomes[0], course, view)
 
     def select_batch(
@@ -234,13 +232,15 @@ class Selector:
         precision: float | None = None,
         **asked: Unpack[Asked],
     ) -> list[Selection]:
-        """:meth:`select` for ``[N, H, W, 3]`` or a sequence of images of any sizes."""
-        view, course, outcomes = self._run(images, pieces_of(images), precision, asked, answer=False)
-        return [selection(outcome, course, view) for outcome in outcomes]
+        """:meth:`select` for ``[N, H, W, 3]``, or an iterable of images of any sizes."""
+        self._view.course(precision, asked)  # what is asked is checked before anything is read
+        found: list[Selection] = []
+        for portion in portions(images):
+            view, course, outcomes = self._run(portion, precision, asked, answer=False)
+            found += [selection(outcome, course, view) for outcome in outcomes]
+        return found
 
-    def predict(
-        self, image: NDArray[np.uint8], precision: float | None = None, **asked: Unpack[Asked]
-    ) -> Prediction:
+    def predict(self, image: ImageLike, precision: float | None = None, **asked: Unpack[Asked]) -> Prediction:
         """Answer one image with the cheapest model that meets `precision`.
 
         Where the precision is not certified for the installed models, the reference model answers and
@@ -249,7 +249,7 @@ class Selector:
         Parameters
         ----------
         image
-            uint8 ``[H, W, 3]``, RGB.
+            uint8 ``[H, W, 3]``, RGB; a PIL image; or the path of a file for :func:`zoo.load_image`.
         precision
             Required probability of a right answer, in (0, 1); by default the bundle's own constraint.
         **asked
@@ -262,9 +262,10 @@ class Selector:
         DigestError, ModelError
             When a model file is not the recorded one or fails.
         """
+        batch = check_image(image)
         start = time.perf_counter()
         self._look(start)
-        view, course, outcomes = self._run(check_image(image), None, precision, asked, answer=True)
+        view, course, outcomes = self._run(batch, precision, asked, answer=True)
         view.recent.note(course.asked, course.certificate is not None, outcomes[0])
         return prediction(outcomes[0], course, view, start, 1)
 
@@ -274,27 +275,42 @@ class Selector:
         precision: float | None = None,
         **asked: Unpack[Asked],
     ) -> list[Prediction]:
-        """:meth:`predict` for ``[N, H, W, 3]`` or a sequence of images of any sizes."""
-        start = time.perf_counter()
-        self._look(start)
-        view, course, outcomes = self._run(images, pieces_of(images), precision, asked, answer=True)
-        for outcome in outcomes:
-            view.recent.note(course.asked, course.certificate is not None, outcome)
-        return [prediction(outcome, course, view, start, len(outcomes)) for outcome in outcomes]
+        """:meth:`predict` for ``[N, H, W, 3]``, or an iterable of images of any sizes.
+
+        An iterable is read a few hundred images at a time, so that files and generators of any length fit
+        into memory. Its errors name the place of the image, the first being 0.
+
+        Raises
+        ------
+        ImageError
+            When one of the images is none; those before it may have been answered and are lost.
+        NotFiniteError
+            When a model or graph gives NaN or infinity for one of the images: no answer to it can be trusted.
+        """
+        self._view.course(precision, asked)  # what is asked is checked before anything is read
+        found: list[Prediction] = []
+        for portion in portions(images):
+            start = time.perf_counter()
+            self._look(start)
+            view, course, outcomes = self._run(portion, precision, asked, answer=True)
+            for outcome in outcomes:
+                view.recent.note(course.asked, course.certificate is not None, outcome)
+            found += [prediction(outcome, course, view, start, len(outcomes)) for outcome in outcomes]
+        return found
 
     @property
     def _engine(self) -> Engine:
         return self._view.engine
 
     def _run(
-        self, images: Images, pieces: Pieces | None, precision: float | None, asked: Asked, *, answer: bool
+        self, images: Batch, precision: float | None, asked: Asked, *, answer: bool
     ) -> tuple[View, Course, list[Outcome]]:
-        """Outcomes of images in pieces, or of one batch as it is; all from the same view."""
+        """Outcomes of images, all from the same view."""
         view = self._view
         while True:
             course = view.course(precision, asked)
             try:
-                return view, *view.run(images, pieces, course, answer=answer)
+                return view, *view.run(images, course, answer=answer)
             except (DigestError, ModelNotFoundError):
                 newer = self._after_loss(view)
                 if newer is None:

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, TypedDict
 
-import numpy as np
-
-from selector.answering.batches import Images, Pieces, run_pieces
+from selector.answering.batches import Batch, Portion, run_pieces
 from selector.answering.engine import Engine
 from selector.answering.recent import Question, Recent
 from selector.answering.runners import Outcome
@@ -150,29 +148,22 @@ class View:
         course = self._course(precision, asked)
         return course.void() if self.drifted else course
 
-    def run(
-        self, images: Images, pieces: Pieces | None, course: Course, *, answer: bool
-    ) -> tuple[Course, list[Outcome]]:
-        """Outcomes of images in pieces, or of one batch as it is, and the course that they followed.
+    def run(self, images: Batch, course: Course, *, answer: bool) -> tuple[Course, list[Outcome]]:
+        """Outcomes of images, and the course that they followed.
 
         Where these answers raise the alarm, no certificate counts for them either: they are made again.
         """
-        outcomes = self._outcomes(images, pieces, course, answer=answer)
+        outcomes = self._outcomes(images, course, answer=answer)
         if answer and self.watch is not None:
-            self.watch.notice(images, pieces, outcomes)
+            self.watch.notice(images, outcomes)
             if self.watch.alarm and course.certificate is not None:
                 course = course.void()
-                outcomes = self._outcomes(images, pieces, course, answer=answer)
+                outcomes = self._outcomes(images, course, answer=answer)
         return course, outcomes
 
-    def _outcomes(
-        self, images: Images, pieces: Pieces | None, course: Course, *, answer: bool
-    ) -> list[Outcome]:
+    def _outcomes(self, images: Batch, course: Course, *, answer: bool) -> list[Outcome]:
         run = partial(self.engine.run, threshold=course.threshold, answer=answer)
-        if pieces is None:
-            assert isinstance(images, np.ndarray)
-            return run(images)
-        return run_pieces(run, images, pieces)
+        return run_pieces(run, images) if isinstance(images, Portion) else run(images)
 
     def _course(self, precision: float | None, asked: Asked) -> Course:
         if not asked and (precision is None or isinstance(precision, float)):  # what most calls ask

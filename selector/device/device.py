@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Unpack
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from selector.answering.follower import Follower
 from selector.answering.following import StoreSelector
@@ -35,6 +33,7 @@ from zoo.client.client import Change, Client, Progress
 from zoo.client.trust import Trust
 from zoo.errors import BundleError, CardError, DigestError, ModelNotFoundError, ZooError
 from zoo.files import encode_record, write_atomic
+from zoo.models.image import ImageLike
 from zoo.store.store import Store
 
 UPDATE_INTERVAL_S = 60.0
@@ -164,7 +163,7 @@ class Device:
 
     def predict(
         self,
-        image: NDArray[np.uint8],
+        image: ImageLike,
         precision: float | None = None,
         *,
         task: str | None = None,

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from zoo.errors import ModelError
+from zoo.errors import ModelError, NotFiniteError
 from zoo.files import read_verified
 from zoo.models.card import ModelCard
 from zoo.models.image import check_batch
@@ -128,7 +128,7 @@ class Model:
         logits = self.run_unchecked(images)
         if not all_finite(logits):
             bad = int((~np.isfinite(logits)).any(axis=1).sum())
-            raise ModelError(
+            raise NotFiniteError(
                 f"model {self.card.name!r}: expected finite logits, got NaN or infinite ones for {bad} of "
                 f"{len(images)} images {list(images.shape[1:])}. Its answer means nothing there. Replace or "
                 "remove the model; one that computes in half precision may need float32."

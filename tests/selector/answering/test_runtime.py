@@ -262,7 +262,7 @@ BAD_IMAGES: list[tuple[Any, str]] = [
     (np.zeros((1, 8, 8, 3), np.uint8), "One image has 3 axes"),
     (np.zeros((8, 8, 3), np.int64), "Convert the values to 0..255"),
     ([[1, 2, 3]], "got list"),
-    ("photo.jpg", "got str"),
+    ("photo.jpg", "photo.jpg: cannot be read as an image"),
     (None, "got NoneType"),
 ]
 
@@ -274,11 +274,11 @@ def test_a_bad_image_gets_an_error_that_helps(world: World, kind: Kind, image: A
     for call in (selector.predict, selector.select):
         with pytest.raises(ImageError, match=message):
             call(image)
-    with pytest.raises(ImageError, match="image 1: expected"):
+    with pytest.raises(ImageError, match="image 1: "):
         selector.predict_batch([plain_image("red"), image])
 
 
-@pytest.mark.parametrize("images", [np.zeros((8, 8, 3), np.uint8), np.zeros((0, 8, 8, 3), np.uint8)])
+@pytest.mark.parametrize("images", [np.zeros((8, 8, 3), np.uint8), np.zeros((1, 0, 8, 3), np.uint8)])
 def test_a_bad_batch_is_refused(world: World, images: Any) -> None:
     with pytest.raises(ImageError, match="expected"):
         Selector.load(world.bundles["input"]).predict_batch(images)
