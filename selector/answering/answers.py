@@ -33,7 +33,9 @@ class Prediction:
     model: str  # the model that gave the answer, the last one of a committee
     path: tuple[str, ...]  # all models that ran, in order
     probability: float | None  # estimate that the answer is right; None: nothing estimates it
-    latency_ms: float  # wall-clock time of this answer without reading it; in a batch, the mean
+    latency_ms: float = field(
+        compare=False
+    )  # wall-clock time of this answer without reading it; in a batch, the mean
     certified: bool  # whether a certificate covers what was asked
     reason: Reason | None = None  # drift, not proven, models missing or models changed; None: certified
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Unpack
+from typing import Literal, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from selector.bundle.bundle import Bundle, read_bundle
 from selector.bundle.certificate import Certificate
 from selector.bundle.source import FolderSource
 from selector.drift.monitor import DriftStatus
-from selector.policies.constraint import ConstraintKind
+from selector.policies.constraint import ConstraintKind, known_kind
 from selector.policies.policy import Policy
 from zoo.errors import BundleError, DigestError, ModelNotFoundError
 from zoo.models.image import ImageLike, check_batch, check_image
@@ -135,13 +135,22 @@ class Selector:
         """Precisions that are certified for the installed models, ascending."""
         return self.certified_levels("precision")
 
-    def certified_levels(self, kind: ConstraintKind, environment: str | None = None) -> tuple[float, ...]:
-        """Levels of one kind of constraint that are certified for the installed models, ascending."""
+    def certified_levels(
+        self, kind: ConstraintKind | Literal["accuracy"], environment: str | None = None
+    ) -> tuple[float, ...]:
+        """Levels of one kind of constraint that are certified for the installed models, ascending.
+
+        Raises
+        ------
+        PrecisionError
+            For another kind than ``precision`` (or ``accuracy``), ``max_drop``, ``mean_ms`` and ``p95_ms``.
+        """
+        wanted = known_kind(kind)
         return tuple(
             sorted(
                 certificate.constraint.level
                 for certificate in self.certificates
-                if certificate.constraint.kind == kind
+                if certificate.constraint.kind == wanted
                 and certificate.environment == self._view.proven_for(environment)
             )
         )
@@ -214,7 +223,8 @@ class Selector:
         image
             uint8 ``[H, W, 3]``, RGB; a PIL image; or the path of a file for :func:`zoo.load_image`.
         precision
-            Required probability of a right answer, in (0, 1); by default the bundle's own constraint.
+            The share of right answers to reach, in (0, 1), also as ``accuracy=``; by default the bundle's own
+            constraint.
         **asked
             Instead a constraint of another kind, and the environment; see :class:`Asked`.
 
@@ -251,7 +261,8 @@ class Selector:
         image
             uint8 ``[H, W, 3]``, RGB; a PIL image; or the path of a file for :func:`zoo.load_image`.
         precision
-            Required probability of a right answer, in (0, 1); by default the bundle's own constraint.
+            The share of right answers to reach, in (0, 1), also as ``accuracy=``; by default the bundle's own
+            constraint.
         **asked
             Instead a constraint of another kind, and the environment; see :class:`Asked`.
 

@@ -29,8 +29,13 @@ Reason = Literal["drift", "not proven", "models missing", "models changed"]
 
 
 class Asked(TypedDict, total=False):
-    """What may be asked of an answer instead of a precision; at most one constraint."""
+    """What may be asked of an answer instead of a precision; at most one constraint.
 
+    >>> asked = Asked(max_drop=0.01, environment="dark")
+    >>> answer = selector.predict(image, **asked)
+    """
+
+    accuracy: float  # another word for the precision: the share of right answers
     max_drop: float  # by how much the precision may lie below the reference model's
     mean_ms: float  # budget of mean time; the most accurate way of answering that keeps it is used
     p95_ms: float  # budget for 95 of 100 answers
@@ -174,6 +179,10 @@ class View:
 
     def _new_course(self, precision: float | None, asked: Asked) -> Course:
         environment = self.proven_for(asked.get("environment"))
+        unknown = asked.keys() - Asked.__optional_keys__
+        if unknown:
+            names = ", ".join(("precision", *Asked.__annotations__))
+            raise PrecisionError(f"expected some of {names}, got {', '.join(sorted(unknown))}.")
         levels: Any = {name: level for name, level in asked.items() if name != "environment"}
         wanted = constraint(precision, **levels) or self.bundle.default
         course = self.courses.get((wanted, environment))

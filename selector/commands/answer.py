@@ -13,6 +13,7 @@ from selector.commands.images import image_files, read_images, tell_unread
 from selector.commands.options import (
     DEVICE_PANEL,
     UNCERTIFIED,
+    AccuracyOption,
     BundleArgument,
     CertifiedOption,
     EnvironmentOption,
@@ -34,6 +35,7 @@ def select(
     bundle: BundleArgument,
     images: ImagesArgument,
     precision: PrecisionOption = None,
+    accuracy: AccuracyOption = None,
     max_drop: MaxDropOption = None,
     mean_ms: MeanOption = None,
     p95_ms: P95Option = None,
@@ -50,7 +52,9 @@ def select(
     from selector.answering.selector import Selector
 
     chooser = Selector.load(bundle, threads=threads)
-    asked = asked_for(precision, max_drop, mean_ms, p95_ms, environment)
+    asked = asked_for(
+        environment, precision=precision, accuracy=accuracy, max_drop=max_drop, mean_ms=mean_ms, p95_ms=p95_ms
+    )
     _announce(chooser, asked)
     files = image_files(images)
     answered = Answered(tried=len(files))
@@ -85,6 +89,7 @@ def predict(
     bundle: BundleArgument,
     images: ImagesArgument,
     precision: PrecisionOption = None,
+    accuracy: AccuracyOption = None,
     max_drop: MaxDropOption = None,
     mean_ms: MeanOption = None,
     p95_ms: P95Option = None,
@@ -104,7 +109,9 @@ def predict(
     from selector.answering.selector import Selector
 
     chooser = Selector.load(bundle, threads=threads, watch=watch)
-    asked = asked_for(precision, max_drop, mean_ms, p95_ms, environment)
+    asked = asked_for(
+        environment, precision=precision, accuracy=accuracy, max_drop=max_drop, mean_ms=mean_ms, p95_ms=p95_ms
+    )
     answered = answer_images(chooser, images, asked, as_json=as_json)
     leave(answered, skip_bad=skip_bad, require_certified=require_certified)
 
@@ -184,15 +191,9 @@ def answer_images(
     return answered
 
 
-def asked_for(
-    precision: float | None,
-    max_drop: float | None,
-    mean_ms: float | None,
-    p95_ms: float | None,
-    environment: str | None,
-) -> dict[str, Any]:
+def asked_for(environment: str | None, **levels: float | None) -> dict[str, Any]:
     """What was asked on the command line, as :meth:`selector.Selector.predict` takes it."""
-    asked: dict[str, Any] = given(precision=precision, max_drop=max_drop, mean_ms=mean_ms, p95_ms=p95_ms)
+    asked: dict[str, Any] = given(**levels)
     return asked if environment is None else asked | {"environment": environment}
 
 

@@ -21,10 +21,11 @@ BundleArgument = Annotated[Path, typer.Argument(help="Folder of a bundle, made b
 ImagesArgument = Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")]
 PrecisionOption = Annotated[
     float | None,
-    typer.Option(help="Required probability of a right answer, in (0, 1). Default: the fitted constraint."),
+    typer.Option(help="The share of right answers to reach, in (0, 1). Default: the fitted constraint."),
 ]
+AccuracyOption = Annotated[float | None, typer.Option(help="Another name for --precision.")]
 MaxDropOption = Annotated[
-    float | None, typer.Option(help="Instead: by how much it may lie below the reference model's.")
+    float | None, typer.Option(help="Instead: by how much precision may lie below the reference model's.")
 ]
 MeanOption = Annotated[
     float | None, typer.Option("--mean-ms", help="Instead: the most accurate answers within this mean time.")

@@ -282,6 +282,12 @@ class Device:
         """Tell the service what was asked lately; see :meth:`.Reconciler.report`."""
         self._reconciler.report(self._lately())
 
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Stop the work in the background and close all connections."""
         self.stop()

@@ -67,7 +67,7 @@ def colour_pixels(count: int = 800, *, seed: int = 0, size: tuple[int, int] = (1
 
 def colour_zoo(folder: Path) -> Zoo:
     """Three models that differ in how often they are right; ``small`` has its classes in another order."""
-    zoo = Zoo.create(folder)
+    zoo = Zoo.open_or_create(folder)
     add_colours(zoo, "tiny", build_onnx(noise=0.15, seed=1))
     turned = ("blue", "red", "green")
     add_colours(zoo, "small", build_onnx(turned, channels=(2, 0, 1), noise=0.06, seed=0, work=3), turned)

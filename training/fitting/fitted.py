@@ -10,7 +10,7 @@ import msgspec
 from selector.bundle.bundle import Bundle, SelectorGraph
 from selector.bundle.certificate import Certificate, covering
 from selector.policies.cascade import CascadePolicy, LookaheadPolicy
-from selector.policies.constraint import Constraint, ConstraintKind
+from selector.policies.constraint import Constraint, ConstraintKind, known_kind
 from selector.policies.policy import Policy
 from selector.policies.staged import StagedPolicy
 from training.features.scout import Scout
@@ -107,10 +107,11 @@ class Fitted:
 
     def certified_levels(self, kind: ConstraintKind, *, policy: int = 0) -> list[float]:
         """Levels of one kind of constraint that are certified for a policy, ascending."""
+        wanted = known_kind(kind)
         return sorted(
             c.constraint.level
             for c in self.record.bundle.certificates
-            if c.constraint.kind == kind and c.policy == policy and c.environment is None
+            if c.constraint.kind == wanted and c.policy == policy and c.environment is None
         )
 
     def alternatives(self, asked: Constraint | None = None, *, most: int = 4) -> tuple[Certificate, ...]:

@@ -210,6 +210,12 @@ class Client:
                 )
             )
 
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Close the connections."""
         self.fetcher.close()

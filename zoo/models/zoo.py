@@ -15,6 +15,7 @@ from zoo.models.model import Model
 from zoo.types import Name
 
 MANIFEST_FILE = "zoo.json"
+_OUR_FILE = re.compile(r".+-[0-9a-f]{12}\.onnx")  # what `add` writes; other files stay where they are
 
 
 class Zoo:
@@ -50,7 +51,34 @@ class Zoo:
 
     @classmethod
     def create(cls, folder: str | Path) -> Zoo:
-        """Open the zoo in `folder`, or start an empty one where there is none yet."""
+        """Make an empty zoo in a new or empty folder.
+
+        Raises
+        ------
+        CardError
+            When there is something in `folder` already.
+        """
+        path = Path(folder)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            advice = (
+                "Open it: Zoo.open(folder)." if (path / MANIFEST_FILE).exists() else "Name another folder."
+            )
+            raise CardError(
+                f"expected a new or empty folder for a zoo, got {folder}, which is there. {advice}"
+            )
+        made = cls.open_or_create(path)
+        made._commit(made.manifest)
+        return made
+
+    @classmethod
+    def open_or_create(cls, folder: str | Path) -> Zoo:
+        """Open the zoo in `folder`, or start an empty one, which is written with its first model.
+
+        Raises
+        ------
+        CardError, SchemaVersionError
+            When there is a manifest that :meth:`open` cannot read.
+        """
         if (Path(folder) / MANIFEST_FILE).exists():
             return cls.open(folder)
         return cls(Path(folder), Manifest(schema_version=SCHEMA_VERSION, models=()))
@@ -195,7 +223,8 @@ class Zoo:
         self.manifest = manifest
         named = {card.file for card in manifest.models}
         for path in (self.folder / "models").glob("*.onnx"):
-            if path.relative_to(self.folder).as_posix() not in named:
+            is_ours = _OUR_FILE.fullmatch(path.name) is not None
+            if is_ours and path.relative_to(self.folder).as_posix() not in named:
                 path.unlink(missing_ok=True)
 
 

@@ -243,3 +243,25 @@ def test_certificates_of_an_environment_are_used_only_when_it_is_named(world: Wo
         easy = selector.certified_levels("precision", "clear")[-1]
         if easy > selector.certified_precisions[-1]:
             assert selector.certificate(easy) is None
+
+
+def test_precision_may_be_called_accuracy(world: World) -> None:
+    selector = Selector.load(world.bundles["cascade"])
+    image = plain_image("red")
+    assert selector.certificate(accuracy=0.9) == selector.certificate(0.9) is not None
+    assert selector.predict(image, accuracy=0.9) == selector.predict_batch([image], accuracy=0.9)[0]
+    assert selector.select(image, accuracy=0.9) == selector.select(image, 0.9)
+    assert selector.certified_levels("accuracy") == selector.certified_precisions
+    assert world.fits["cascade"].certified_levels("accuracy") == list(selector.certified_precisions)
+    for call in (selector.predict, selector.select, selector.certificate):
+        with pytest.raises(PrecisionError, match="got precision and accuracy, which mean the same"):
+            call(*[] if call == selector.certificate else [image], precision=0.9, accuracy=0.9)
+
+
+def test_what_cannot_be_asked_is_refused_with_what_can(world: World) -> None:
+    selector = Selector.load(world.bundles["cascade"])
+    known = "precision, accuracy, max_drop, mean_ms, p95_ms, environment"
+    with pytest.raises(PrecisionError, match=f"expected some of {known}, got p99_ms"):
+        selector.predict(plain_image("red"), p99_ms=3.0)  # type: ignore[call-arg]
+    with pytest.raises(PrecisionError, match="expected a constraint of the kinds precision, max_drop"):
+        selector.certified_levels("speed")  # type: ignore[arg-type]

@@ -43,6 +43,14 @@ def test_an_uncertified_precision_is_said_and_can_end_in_code_3(
         zooselect(command, *arguments[:2], "--precision", 0.8, "--require-certified")
 
 
+def test_precision_may_be_called_accuracy(zooselect: CommandLine, world: World, pictures: Path) -> None:
+    for command in ("predict", "select"):
+        arguments = (command, world.bundles["cascade"], pictures / "red", "--accuracy")
+        zooselect(*arguments, 0.8, "--require-certified")
+        zooselect(*arguments, 0.999, "--require-certified", code=3)
+        assert "got precision and accuracy" in zooselect(*arguments, 0.8, "--precision", 0.8, code=1).err
+
+
 def test_an_environment_can_be_named(zooselect: CommandLine, world: World, tmp_path: Path) -> None:
     Image.fromarray(plain_image("blue")).save(tmp_path / "x.png")
     arguments = ("predict", world.bundles["learned"], "x.png", "--precision", 0.7, "--json", "--environment")
