@@ -16,7 +16,7 @@ import numpy as np
 
 from selector.device.device import Device
 from selector.device.reconciler import MIN_ANSWERS_TO_FETCH
-from zoo.client.client import without
+from zoo.client.changes import without
 from zoo.store.store import Store
 
 TASK = "objects"

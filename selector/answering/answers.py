@@ -15,7 +15,14 @@ from selector.answering.view import Course, Reason, View
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which model is enough for an input."""
+    """Which model is enough for an input.
+
+    Examples
+    --------
+    >>> found = selector.select(image)
+    >>> found.model, found.certified
+    ('tiny', True)
+    """
 
     model: str  # the cheapest that is enough
     probability: float | None  # estimate that its answer is right; None: nothing estimates it
@@ -26,16 +33,21 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Prediction:
-    """An answer and how it came about."""
+    """An answer and how it came about.
+
+    Examples
+    --------
+    >>> answer = selector.predict(image)
+    >>> answer.label, answer.model, answer.certified, answer.reason
+    ('red', 'tiny', True, None)
+    """
 
     label: str  # name of the most probable class
     probabilities: NDArray[np.float64] = field(compare=False)  # [C], in the order of Selector.classes
     model: str  # the model that gave the answer, the last one of a committee
     path: tuple[str, ...]  # all models that ran, in order
     probability: float | None  # estimate that the answer is right; None: nothing estimates it
-    latency_ms: float = field(
-        compare=False
-    )  # wall-clock time of this answer without reading it; in a batch, the mean
+    latency_ms: float = field(compare=False)  # wall-clock time without reading; in a batch, the mean
     certified: bool  # whether a certificate covers what was asked
     reason: Reason | None = None  # drift, not proven, models missing or models changed; None: certified
 

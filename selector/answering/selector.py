@@ -33,6 +33,13 @@ class Selector:
     Safe to use from several threads at once. Model files are verified and opened when first needed.
 
     Use :meth:`load`; ``selector.predict(image, precision=0.95)`` then answers one image.
+
+    Examples
+    --------
+    >>> from selector import Selector
+    >>> selector = Selector.load("my-bundle")
+    >>> selector.predict("photos/red/1.png", precision=0.9).label
+    'red'
     """
 
     def __init__(self, view: View, folder: Path, *, threads: int) -> None:
@@ -76,6 +83,12 @@ class Selector:
             When a newer zooselect wrote it.
         ModelNotFoundError
             When one of `models` is not there.
+
+        Examples
+        --------
+        >>> small = Selector.load("my-bundle", models=["tiny", "small"])
+        >>> small.reference
+        'small'
         """
         check_threads(threads)
         folder = Path(path)
@@ -144,6 +157,11 @@ class Selector:
         ------
         PrecisionError
             For another kind than ``precision`` (or ``accuracy``), ``max_drop``, ``mean_ms`` and ``p95_ms``.
+
+        Examples
+        --------
+        >>> max(selector.certified_levels("precision")) > 0.8
+        True
         """
         wanted = known_kind(kind)
         return tuple(
@@ -195,7 +213,13 @@ class Selector:
         return 0 if watch is None else watch.monitor.seen
 
     def reset_drift(self) -> None:
-        """Watch anew, and believe the certificates again: once the cause of an alarm is gone."""
+        """Watch anew, and believe the certificates again: once the cause of an alarm is gone.
+
+        Examples
+        --------
+        >>> if selector.drifted:  # and its cause is gone
+        ...     selector.reset_drift()
+        """
         watch = self._view.watch
         if watch is not None:
             watch.monitor.reset()
@@ -207,6 +231,11 @@ class Selector:
         ------
         BundleError
             When the policy of this bundle needs no selector graph.
+
+        Examples
+        --------
+        >>> Selector.load("input-bundle").scores(image[np.newaxis]).shape
+        (1, 3)
         """
         if self.bundle.selector is None:
             raise BundleError("expected a bundle with a selector graph, got one whose policy needs none.")
@@ -232,6 +261,11 @@ class Selector:
         ------
         ImageError, PrecisionError
             For bad arguments.
+
+        Examples
+        --------
+        >>> selector.select(image, max_drop=0.05).model in selector.models
+        True
         """
         view, course, outcomes = self._run(check_image(image), precision, asked, answer=False)
         return selection(outcomes[0], course, view)
@@ -242,7 +276,13 @@ class Selector:
         precision: float | None = None,
         **asked: Unpack[Asked],
     ) -> list[Selection]:
-        """:meth:`select` for ``[N, H, W, 3]``, or an iterable of images of any sizes."""
+        """:meth:`select` for ``[N, H, W, 3]``, or an iterable of images of any sizes.
+
+        Examples
+        --------
+        >>> [found.certified for found in selector.select_batch([image, "photos/blue/1.png"])]
+        [True, True]
+        """
         self._view.course(precision, asked)  # what is asked is checked before anything is read
         found: list[Selection] = []
         for portion in portions(images):
@@ -272,6 +312,12 @@ class Selector:
             For bad arguments.
         DigestError, ModelError
             When a model file is not the recorded one or fails.
+
+        Examples
+        --------
+        >>> answer = selector.predict(image, precision=0.9, environment="clear")
+        >>> answer.label, answer.certified
+        ('red', True)
         """
         batch = check_image(image)
         start = time.perf_counter()
@@ -297,6 +343,12 @@ class Selector:
             When one of the images is none; those before it may have been answered and are lost.
         NotFiniteError
             When a model or graph gives NaN or infinity for one of the images: no answer to it can be trusted.
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> [answer.label for answer in selector.predict_batch(sorted(Path("photos").glob("*/1.png")))]
+        ['blue', 'green', 'red']
         """
         self._view.course(precision, asked)  # what is asked is checked before anything is read
         found: list[Prediction] = []

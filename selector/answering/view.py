@@ -29,11 +29,7 @@ Reason = Literal["drift", "not proven", "models missing", "models changed"]
 
 
 class Asked(TypedDict, total=False):
-    """What may be asked of an answer instead of a precision; at most one constraint.
-
-    >>> asked = Asked(max_drop=0.01, environment="dark")
-    >>> answer = selector.predict(image, **asked)
-    """
+    """What may be asked of an answer instead of a precision; at most one constraint."""
 
     accuracy: float  # another word for the precision: the share of right answers
     max_drop: float  # by how much the precision may lie below the reference model's

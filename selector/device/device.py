@@ -53,6 +53,15 @@ class Device:
 
     What goes on in the background goes on in a process of its own, which takes no time from the answers; this
     one opens the models that have come.
+
+    Examples
+    --------
+    >>> from selector.device import Device
+    >>> with Device.open("my-device") as device:
+    ...     device.start()  # updates in the background
+    ...     label = device.predict(image).label
+    >>> label
+    'red'
     """
 
     def __init__(self, folder: Path, config: DeviceConfig, *, threads: int = 1) -> None:
@@ -109,6 +118,13 @@ class Device:
             When `root` is not a root, or the device trusts another one.
         CardError
             When a setting is out of range.
+
+        Examples
+        --------
+        >>> with Device.set_up("new-device", url, root, budget_bytes=20_000_000) as device:
+        ...     change = device.install("colours")
+        >>> "colours" in change.installed
+        True
         """
         path = Path(folder)
         try:
@@ -172,6 +188,11 @@ class Device:
         """Answer one image with what is installed; see :meth:`selector.Selector.predict`.
 
         When inputs have drifted, the variant that they look like is looked for beside the answers.
+
+        Examples
+        --------
+        >>> device.predict("photos/green/1.png", accuracy=0.9).label
+        'green'
         """
         name = self._named(task)
         selector = self._variants.selector(name)
@@ -205,6 +226,11 @@ class Device:
         ------
         BundleError
             When it is not installed.
+
+        Examples
+        --------
+        >>> device.use("colours").environment is None
+        True
         """
         return self._variants.use(task, environment)
 
@@ -227,6 +253,11 @@ class Device:
         """Install a task, or a variant of one, with the model to start with.
 
         Raises like :meth:`zoo.client.client.Client.install`.
+
+        Examples
+        --------
+        >>> device.install("colours").nothing  # it is there already
+        True
         """
         with self._working:
             change = self.client.install(bundles=(task,), progress=progress)

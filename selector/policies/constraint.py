@@ -20,6 +20,12 @@ class Constraint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     ``precision`` and ``max_drop`` bound accuracy and leave time to be saved; ``mean_ms`` and ``p95_ms`` bound
     the milliseconds an answer takes (mean, 95th percentile) and leave accuracy to be gained. The precision is
     the share of right answers, which others call accuracy.
+
+    Examples
+    --------
+    >>> from selector.policies.constraint import Constraint
+    >>> print(Constraint(kind="max_drop", level=0.01))
+    a drop of at most 0.01 below the reference model
     """
 
     kind: ConstraintKind
@@ -43,7 +49,13 @@ class Constraint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         return self.kind in ("mean_ms", "p95_ms")
 
     def covers(self, asked: Constraint) -> bool:
-        """Whether whatever meets this constraint meets `asked` too."""
+        """Whether whatever meets this constraint meets `asked` too.
+
+        Examples
+        --------
+        >>> Constraint(kind="precision", level=0.95).covers(Constraint(kind="precision", level=0.9))
+        True
+        """
         if self.kind != asked.kind:
             return False
         if self.kind == "precision":

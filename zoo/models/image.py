@@ -83,6 +83,12 @@ def load_image(path: str | Path) -> NDArray[np.uint8]:
     ImageError
         When the file is missing, truncated, not an image, larger than Pillow's limit (about 179 million
         pixels) or of an unclear range of values; the file is named.
+
+    Examples
+    --------
+    >>> from zoo import load_image
+    >>> load_image("photos/red/1.png").shape
+    (12, 12, 3)
     """
     try:
         with _opened(path) as opened:
