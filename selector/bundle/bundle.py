@@ -171,8 +171,8 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         held = set(installed)
         return next((i for i, policy in enumerate(self.policies) if set(policy.models) <= held), None)
 
-    def costs_ms(self, device: str | None = None) -> DeviceCosts:
-        """Costs on `device`, by default the first device that was measured.
+    def costs_ms(self, costs_of: str | None = None) -> DeviceCosts:
+        """Costs on the device `costs_of`, by default the first device that was measured.
 
         Raises
         ------
@@ -185,10 +185,10 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         0.1
         """
         for costs in self.costs:
-            if device in (None, costs.device):
+            if costs_of in (None, costs.device):
                 return costs
         raise BundleError(
-            f"expected costs of device {device!r}, got only: {', '.join(c.device for c in self.costs)}. "
+            f"expected costs of device {costs_of!r}, got only: {', '.join(c.device for c in self.costs)}. "
             "Name one of these, or measure on the device: zooselect bench"
         )
 

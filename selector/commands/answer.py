@@ -16,6 +16,7 @@ from selector.commands.options import (
     AccuracyOption,
     BundleArgument,
     CertifiedOption,
+    CostsOption,
     EnvironmentOption,
     ImagesArgument,
     JsonOption,
@@ -40,6 +41,7 @@ def select(
     mean_ms: MeanOption = None,
     p95_ms: P95Option = None,
     environment: EnvironmentOption = None,
+    costs_of: CostsOption = None,
     threads: ThreadsOption = 1,
     skip_bad: SkipBadOption = False,
     require_certified: CertifiedOption = False,
@@ -51,7 +53,7 @@ def select(
     """
     from selector.answering.selector import Selector
 
-    chooser = Selector.load(bundle, threads=threads)
+    chooser = Selector.load(bundle, threads=threads, costs_of=costs_of)
     asked = asked_for(
         environment, precision=precision, accuracy=accuracy, max_drop=max_drop, mean_ms=mean_ms, p95_ms=p95_ms
     )

@@ -46,6 +46,10 @@ WatchOption = Annotated[
         "were taken, not sorted by class."
     ),
 ]
+CostsOption = Annotated[
+    str | None,
+    typer.Option("--costs-of", help="The device whose measured costs to give. Default: the bundle's first."),
+]
 CertifiedOption = Annotated[
     bool, typer.Option("--require-certified", help="Exit with code 3 where what is asked is not certified.")
 ]

@@ -51,6 +51,12 @@ def test_precision_may_be_called_accuracy(zooselect: CommandLine, world: World, 
         assert "got precision and accuracy" in zooselect(*arguments, 0.8, "--precision", 0.8, code=1).err
 
 
+def test_costs_are_those_of_the_named_device(zooselect: CommandLine, world: World, pictures: Path) -> None:
+    arguments = ("select", world.bundles["cascade"], pictures / "red", "--json", "--costs-of")
+    assert '"cost_ms": ' in zooselect(*arguments, "bench-top").out
+    assert "got only: bench-top" in zooselect(*arguments, "phone", code=1).err
+
+
 def test_an_environment_can_be_named(zooselect: CommandLine, world: World, tmp_path: Path) -> None:
     Image.fromarray(plain_image("blue")).save(tmp_path / "x.png")
     arguments = ("predict", world.bundles["learned"], "x.png", "--precision", 0.7, "--json", "--environment")
