@@ -5,7 +5,17 @@ Messages say what was expected, what arrived and what to do about it.
 
 
 class ZooError(Exception):
-    """Base class: catch this to catch everything that zooselect raises on purpose."""
+    """Base class: catch this to catch everything that zooselect raises on purpose.
+
+    Examples
+    --------
+    >>> from zoo import ZooError
+    >>> try:
+    ...     selector.predict("no-such-file.png")
+    ... except ZooError as error:
+    ...     print(type(error).__name__)
+    ImageError
+    """
 
 
 class ImageError(ZooError, ValueError):
@@ -26,6 +36,10 @@ class DigestError(ZooError):
 
 class ModelError(ZooError):
     """A model file that cannot be loaded or does not follow the model contract."""
+
+
+class NotFiniteError(ModelError):
+    """Outputs of a model or a graph that are NaN or infinite for an image: nothing can be answered."""
 
 
 class ModelNotFoundError(ZooError, KeyError):

@@ -174,5 +174,14 @@ def encode_record(record: Any) -> bytes:
     return msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
 
 
+def record_schema(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """JSON Schema of a record, described without the Python examples of its classes."""
+    schema = msgspec.json.schema(kind)
+    for one in (schema, *schema.get("$defs", {}).values()):
+        if "description" in one:
+            one["description"] = one["description"].partition("Examples\n")[0].strip()
+    return schema
+
+
 class _Versioned(msgspec.Struct):
     schema_version: int

@@ -38,7 +38,7 @@ def published_zoo(folder: Path, weights: Path | None, seed: int) -> Zoo:
     weights
         Folder with ``cifar10-resnet56.npz``; without, a ResNet-56 with random weights moves the same bytes.
     """
-    zoo = Zoo.create(folder)
+    zoo = Zoo.open_or_create(folder)
     torch.manual_seed(seed)
     if weights is None:
         network = CifarResNet(56).eval()

@@ -78,7 +78,7 @@ def run_speed(given: Given, *, results: Path = Path("results")) -> dict[str, Any
 
 def _digits_zoo(work: Path, seed: int) -> tuple[Zoo, LabelledImages]:
     data = under_environments(digits(), list(ENVIRONMENTS), seed=seed)
-    zoo = Zoo.create(work / "zoo")
+    zoo = Zoo.open_or_create(work / "zoo")
     train_family(zoo, data, share=0.3, seed=seed, owned=True)
     return zoo, data
 

@@ -61,7 +61,7 @@ def prepare_digits(given: Given) -> Prepared:
     """Embedded digits under seven environments: three networks of our own and their int8 versions."""
     work = given.work / "digits"
     data = under_environments(digits(), list(ENVIRONMENTS), seed=given.seed, severity=SEVERITY)
-    zoo = Zoo.create(work / "zoo")
+    zoo = Zoo.open_or_create(work / "zoo")
     sizes = ("tiny", "small", "full")
     if any(name not in zoo.names for name in sizes):
         train_family(zoo, data, sizes=sizes, share=DIGITS_SHARE, seed=given.seed, owned=True)
@@ -145,7 +145,7 @@ def prepare_photos(given: Given) -> Prepared:
     everything = image_folder(unpacked(given, "imagenet-600.zip", "imagenet"))
     aside = np.zeros(len(everything), dtype=np.bool_)
     aside[_some(len(everything), given.seed, wanted=PHOTO_CALIBRATION)] = True
-    zoo = Zoo.create(work / "zoo")
+    zoo = Zoo.open_or_create(work / "zoo")
     names = []
     for version, resolution in LITE:
         names.append(f"efficientnet-lite{version}" + (f"-{resolution}" if resolution else ""))
@@ -171,7 +171,7 @@ def resnet_zoo(given: Given) -> Zoo:
     """The four CIFAR ResNets and their int8 versions, in ``<work>/resnets``."""
     if given.weights is None:
         raise DataError("expected --weights, a folder with cifar10-resnet20.npz and so on, got none.")
-    zoo = Zoo.create(given.work / "resnets")
+    zoo = Zoo.open_or_create(given.work / "resnets")
     names = [f"resnet{depth}" for depth in DEPTHS]
     for depth, name in zip(DEPTHS, names, strict=True):
         if name not in zoo.names:
@@ -182,7 +182,7 @@ def resnet_zoo(given: Given) -> Zoo:
 
 def _specialised_zoo(given: Given) -> tuple[Zoo, LabelledImages]:
     """The ResNets and what was made from them, in ``<work>/adapted``, and the training images."""
-    zoo = Zoo.create(given.work / "adapted")
+    zoo = Zoo.open_or_create(given.work / "adapted")
     parents = resnet_zoo(given)
     copy_models(parents, zoo, parents.names)
     return zoo, image_folder(unpacked(given, "cifar10-train.zip", "train"))

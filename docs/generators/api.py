@@ -25,6 +25,10 @@ HEAD = """# Python interface
 What applications and programs may import. Whatever is not on this page may change without notice. Images
 are uint8 arrays `[height, width, 3]`, RGB. Times are milliseconds unless a name says otherwise. Every error
 derives from `zoo.ZooError`.
+
+Examples run as tests, in a folder with `my-zoo`, `my-profile`, `my-bundle`, `my-device` and class folders in
+`photos`. What they do not make themselves (`image`, `selector`, `bundle`, `zoo`, `table`, `data`, `fitted`,
+`device`, `client`, `store`) has been read or opened before.
 """
 
 # Heading → what stands below it: a whole package (its __all__), or single names.
@@ -138,12 +142,14 @@ def members(target: type) -> list[str]:
 
 
 def sections(doc: Docstring) -> list[str]:
-    """Parameters, results and errors of a docstring as lists."""
+    """Parameters, results and errors of a docstring as lists, then its examples."""
     lines: list[str] = []
     for name, found in doc.sections.items():
         if name in ("Parameters", "Attributes", "Returns", "Yields", "Raises"):
             terms = [f"- {code(term)}: {text}" if text else f"- {code(term)}" for term, text in found]
             lines += ["", f"{name}:", "", *terms]
+    if doc.examples:
+        lines += ["", "```python", doc.examples, "```", ""]
     return lines
 
 

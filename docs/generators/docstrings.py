@@ -12,17 +12,19 @@ ROLE = re.compile(r":(?:class|meth|func|attr|mod|data|exc):`[~.]?([^`]+)`")
 
 @dataclass(frozen=True)
 class Docstring:
-    """The text before the first section, and every section as pairs of term and text."""
+    """The text before the first section, every section as pairs of term and text, and the examples."""
 
     text: str
     sections: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    examples: str = ""
 
 
 def parse(raw: str | None) -> Docstring:
     """Take a docstring apart."""
     parts = SECTION.split(inspect.cleandoc(raw or ""))
     sections = {name: terms(body) for name, body in zip(parts[1::2], parts[2::2], strict=True)}
-    return Docstring(markdown(parts[0].strip()), sections)
+    examples = dict(zip(parts[1::2], parts[2::2], strict=True)).get("Examples", "").strip()
+    return Docstring(markdown(parts[0].strip()), sections, examples)
 
 
 def terms(body: str) -> list[tuple[str, str]]:

@@ -2,46 +2,73 @@
 
 from __future__ import annotations
 
+import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from selector.answering.runners import Outcome
-from selector.answering.view import Course, View
+from selector.answering.view import Course, Reason, View
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which model is enough for an input."""
+    """Which model is enough for an input.
+
+    Examples
+    --------
+    >>> found = selector.select(image)
+    >>> found.model, found.certified
+    ('tiny', True)
+    """
 
     model: str  # the cheapest that is enough
-    probability: float  # estimated probability that its answer is right
+    probability: float | None  # estimate that its answer is right; None: nothing estimates it
     cost_ms: float  # expected time of the whole answer on the bundle's device, selection included
     certified: bool  # whether a certificate covers this choice at the asked precision
+    reason: Reason | None = None  # drift, not proven, models missing or models changed; None: certified
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Prediction:
-    """An answer and how it came about."""
+    """An answer and how it came about.
+
+    Examples
+    --------
+    >>> answer = selector.predict(image)
+    >>> answer.label, answer.model, answer.certified, answer.reason
+    ('red', 'tiny', True, None)
+    """
 
     label: str  # name of the most probable class
-    probabilities: NDArray[np.float64]  # [C], in the order of Selector.classes
+    probabilities: NDArray[np.float64] = field(compare=False)  # [C], in the order of Selector.classes
     model: str  # the model that gave the answer, the last one of a committee
     path: tuple[str, ...]  # all models that ran, in order
-    probability: float  # estimated probability that the answer is right; NaN where nothing estimates it
-    latency_ms: float  # wall-clock time of this answer; in a batch, the mean over the batch
+    probability: float | None  # estimate that the answer is right; None: nothing estimates it
+    latency_ms: float = field(compare=False)  # wall-clock time without reading; in a batch, the mean
     certified: bool  # whether a certificate covers what was asked
+    reason: Reason | None = None  # drift, not proven, models missing or models changed; None: certified
+
+    def __repr__(self) -> str:
+        """One line, without the probabilities of all classes."""
+        probability = None if self.probability is None else round(self.probability, 4)
+        return (
+            f"Prediction(label={self.label!r}, probability={probability}, model={self.model!r}, "
+            f"path={self.path!r}, certified={self.certified}, reason={self.reason!r}, "
+            f"latency_ms={round(self.latency_ms, 3)})"
+        )
 
 
 def selection(outcome: Outcome, course: Course, view: View) -> Selection:
     """What was picked, and its cost on the bundle's device."""
     costs = view.costs
     cost = sum(costs.models[name] for name in outcome.path)
-    if course.certificate is not None and view.policy is not None:
+    certified = course.certificate is not None
+    if certified and view.policy is not None:
         cost += view.policy.decision_ms(costs, len(outcome.path))
-    return Selection(outcome.model, outcome.probability, cost, course.certificate is not None)
+    return Selection(outcome.model, _known(outcome.probability), cost, certified, course.reason)
 
 
 def prediction(outcome: Outcome, course: Course, view: View, start: float, count: int) -> Prediction:
@@ -52,7 +79,12 @@ def prediction(outcome: Outcome, course: Course, view: View, start: float, count
         probabilities=outcome.answer,
         model=outcome.model,
         path=outcome.path,
-        probability=outcome.probability,
+        probability=_known(outcome.probability),
         latency_ms=(time.perf_counter() - start) * 1e3 / count,
         certified=course.certificate is not None,
+        reason=course.reason,
     )
+
+
+def _known(probability: float) -> float | None:
+    return None if math.isnan(probability) else probability

@@ -39,6 +39,13 @@ def measure_folder(
         When `path` is neither a zoo nor a bundle.
     LatencyError
         When there is nothing to measure.
+
+    Examples
+    --------
+    >>> from selector.answering.bench import measure_folder
+    >>> table = measure_folder("my-zoo", [image], device="this-machine", runs=20)
+    >>> sorted(table.models)
+    ['full', 'small', 'tiny']
     """
     folder = Path(path)
     if not (folder / BUNDLE_FILE).is_file():

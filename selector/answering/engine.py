@@ -16,7 +16,7 @@ from selector.bundle.graph import Graph
 from selector.bundle.source import FolderSource, Source
 from selector.policies.policy import Policy
 from selector.policies.staged import StagedPolicy, State
-from zoo.errors import ModelError
+from zoo.errors import NotFiniteError
 from zoo.models.card import match_classes
 from zoo.models.model import Model, all_finite
 
@@ -201,9 +201,9 @@ class Engine:
 
 
 def _check_finite(graph: str, *outputs: NDArray[np.float32]) -> None:
-    """Raise :class:`ModelError` where a graph's outputs can decide nothing: NaN compares false with all."""
+    """Raise :class:`NotFiniteError` for outputs that can decide nothing: NaN compares false with all."""
     if not all(map(all_finite, outputs)):
-        raise ModelError(
+        raise NotFiniteError(
             f"{graph}: expected finite scores, got NaN or infinite ones. "
             "Fit and export the bundle again, with images like this one among those of the profile."
         )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import Literal, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from selector.answering.answers import Prediction, Selection, prediction, selection
-from selector.answering.batches import Images, Pieces, pieces_of
+from selector.answering.batches import Batch, Images, portions
 from selector.answering.engine import Engine
 from selector.answering.runners import Outcome
 from selector.answering.view import Asked, Course, View
@@ -19,13 +19,10 @@ from selector.bundle.bundle import Bundle, read_bundle
 from selector.bundle.certificate import Certificate
 from selector.bundle.source import FolderSource
 from selector.drift.monitor import DriftStatus
-from selector.policies.constraint import ConstraintKind
+from selector.policies.constraint import ConstraintKind, known_kind
 from selector.policies.policy import Policy
 from zoo.errors import BundleError, DigestError, ModelNotFoundError
-from zoo.models.image import check_batch, check_image
-
-if TYPE_CHECKING:
-    pass
+from zoo.models.image import ImageLike, check_batch, check_image
 
 __all__ = ["Prediction", "Selection", "Selector"]
 
@@ -36,6 +33,13 @@ class Selector:
     Safe to use from several threads at once. Model files are verified and opened when first needed.
 
     Use :meth:`load`; ``selector.predict(image, precision=0.95)`` then answers one image.
+
+    Examples
+    --------
+    >>> from selector import Selector
+    >>> selector = Selector.load("my-bundle")
+    >>> selector.predict("photos/red/1.png", precision=0.9).label
+    'red'
     """
 
     def __init__(self, view: View, folder: Path, *, threads: int) -> None:
@@ -51,7 +55,7 @@ class Selector:
         threads: int = 1,
         models: Sequence[str] | None = None,
         costs_of: str | None = None,
-        watch: bool = True,
+        watch: bool = False,
     ) -> Selector:
         """Open the bundle in the folder `path`.
 
@@ -66,7 +70,8 @@ class Selector:
             The device whose measured costs to report; by default the first in the bundle.
         watch
             Notice when images are not like those of the calibration any more, where the bundle can tell; see
-            :attr:`drift`. Turn it off where images come in no natural order, such as one image over and over.
+            :attr:`drift`. For images in the order in which they were taken: images sorted by class, or one
+            image over and over, are a change as well, after which no certificate counts.
 
         Raises
         ------
@@ -78,6 +83,12 @@ class Selector:
             When a newer zooselect wrote it.
         ModelNotFoundError
             When one of `models` is not there.
+
+        Examples
+        --------
+        >>> small = Selector.load("my-bundle", models=["tiny", "small"])
+        >>> small.reference
+        'small'
         """
         check_threads(threads)
         folder = Path(path)
@@ -97,7 +108,9 @@ class Selector:
                 f"expected the file of at least one model in {folder / 'models'}, got none. "
                 "Export with the models, or copy the files that bundle.json names."
             )
-        view = View(bundle, source, held, threads=threads, costs_of=costs_of, watch=watch)
+        view = View(
+            bundle, source, held, threads=threads, costs_of=costs_of, watch=watch, refuse_unknown=True
+        )
         return cls(view, folder, threads=threads)
 
     @property
@@ -135,13 +148,27 @@ class Selector:
         """Precisions that are certified for the installed models, ascending."""
         return self.certified_levels("precision")
 
-    def certified_levels(self, kind: ConstraintKind, environment: str | None = None) -> tuple[float, ...]:
-        """Levels of one kind of constraint that are certified for the installed models, ascending."""
+    def certified_levels(
+        self, kind: ConstraintKind | Literal["accuracy"], environment: str | None = None
+    ) -> tuple[float, ...]:
+        """Levels of one kind of constraint that are certified for the installed models, ascending.
+
+        Raises
+        ------
+        PrecisionError
+            For another kind than ``precision`` (or ``accuracy``), ``max_drop``, ``mean_ms`` and ``p95_ms``.
+
+        Examples
+        --------
+        >>> max(selector.certified_levels("precision")) > 0.8
+        True
+        """
+        wanted = known_kind(kind)
         return tuple(
             sorted(
                 certificate.constraint.level
                 for certificate in self.certificates
-                if certificate.constraint.kind == kind
+                if certificate.constraint.kind == wanted
                 and certificate.environment == self._view.proven_for(environment)
             )
         )
@@ -186,7 +213,13 @@ class Selector:
         return 0 if watch is None else watch.monitor.seen
 
     def reset_drift(self) -> None:
-        """Watch anew, and believe the certificates again: once the cause of an alarm is gone."""
+        """Watch anew, and believe the certificates again: once the cause of an alarm is gone.
+
+        Examples
+        --------
+        >>> if selector.drifted:  # and its cause is gone
+        ...     selector.reset_drift()
+        """
         watch = self._view.watch
         if watch is not None:
             watch.monitor.reset()
@@ -198,14 +231,17 @@ class Selector:
         ------
         BundleError
             When the policy of this bundle needs no selector graph.
+
+        Examples
+        --------
+        >>> Selector.load("input-bundle").scores(image[np.newaxis]).shape
+        (1, 3)
         """
         if self.bundle.selector is None:
             raise BundleError("expected a bundle with a selector graph, got one whose policy needs none.")
         return self._engine.scores(check_batch(images))
 
-    def select(
-        self, image: NDArray[np.uint8], precision: float | None = None, **asked: Unpack[Asked]
-    ) -> Selection:
+    def select(self, image: ImageLike, precision: float | None = None, **asked: Unpack[Asked]) -> Selection:
         """Pick the model that is enough for one image.
 
         An input policy looks at the image alone. A cascade has to run models to know; :meth:`predict` costs
@@ -214,9 +250,10 @@ class Selector:
         Parameters
         ----------
         image
-            uint8 ``[H, W, 3]``, RGB.
+            uint8 ``[H, W, 3]``, RGB; a PIL image; or the path of a file for :func:`zoo.load_image`.
         precision
-            Required probability of a right answer, in (0, 1); by default the bundle's own constraint.
+            The share of right answers to reach, in (0, 1), also as ``accuracy=``; by default the bundle's own
+            constraint.
         **asked
             Instead a constraint of another kind, and the environment; see :class:`Asked`.
 
@@ -224,8 +261,13 @@ class Selector:
         ------
         ImageError, PrecisionError
             For bad arguments.
+
+        Examples
+        --------
+        >>> selector.select(image, max_drop=0.05).model in selector.models
+        True
         """
-        view, course, outcomes = self._run(check_image(image), None, precision, asked, answer=False)
+        view, course, outcomes = self._run(check_image(image), precision, asked, answer=False)
         return selection(outcomes[0], course, view)
 
     def select_batch(
@@ -234,13 +276,21 @@ class Selector:
         precision: float | None = None,
         **asked: Unpack[Asked],
     ) -> list[Selection]:
-        """:meth:`select` for ``[N, H, W, 3]`` or a sequence of images of any sizes."""
-        view, course, outcomes = self._run(images, pieces_of(images), precision, asked, answer=False)
-        return [selection(outcome, course, view) for outcome in outcomes]
+        """:meth:`select` for ``[N, H, W, 3]``, or an iterable of images of any sizes.
 
-    def predict(
-        self, image: NDArray[np.uint8], precision: float | None = None, **asked: Unpack[Asked]
-    ) -> Prediction:
+        Examples
+        --------
+        >>> [found.certified for found in selector.select_batch([image, "photos/blue/1.png"])]
+        [True, True]
+        """
+        self._view.course(precision, asked)  # what is asked is checked before anything is read
+        found: list[Selection] = []
+        for portion in portions(images):
+            view, course, outcomes = self._run(portion, precision, asked, answer=False)
+            found += [selection(outcome, course, view) for outcome in outcomes]
+        return found
+
+    def predict(self, image: ImageLike, precision: float | None = None, **asked: Unpack[Asked]) -> Prediction:
         """Answer one image with the cheapest model that meets `precision`.
 
         Where the precision is not certified for the installed models, the reference model answers and
@@ -249,9 +299,10 @@ class Selector:
         Parameters
         ----------
         image
-            uint8 ``[H, W, 3]``, RGB.
+            uint8 ``[H, W, 3]``, RGB; a PIL image; or the path of a file for :func:`zoo.load_image`.
         precision
-            Required probability of a right answer, in (0, 1); by default the bundle's own constraint.
+            The share of right answers to reach, in (0, 1), also as ``accuracy=``; by default the bundle's own
+            constraint.
         **asked
             Instead a constraint of another kind, and the environment; see :class:`Asked`.
 
@@ -261,10 +312,17 @@ class Selector:
             For bad arguments.
         DigestError, ModelError
             When a model file is not the recorded one or fails.
+
+        Examples
+        --------
+        >>> answer = selector.predict(image, precision=0.9, environment="clear")
+        >>> answer.label, answer.certified
+        ('red', True)
         """
+        batch = check_image(image)
         start = time.perf_counter()
         self._look(start)
-        view, course, outcomes = self._run(check_image(image), None, precision, asked, answer=True)
+        view, course, outcomes = self._run(batch, precision, asked, answer=True)
         view.recent.note(course.asked, course.certificate is not None, outcomes[0])
         return prediction(outcomes[0], course, view, start, 1)
 
@@ -274,27 +332,48 @@ class Selector:
         precision: float | None = None,
         **asked: Unpack[Asked],
     ) -> list[Prediction]:
-        """:meth:`predict` for ``[N, H, W, 3]`` or a sequence of images of any sizes."""
-        start = time.perf_counter()
-        self._look(start)
-        view, course, outcomes = self._run(images, pieces_of(images), precision, asked, answer=True)
-        for outcome in outcomes:
-            view.recent.note(course.asked, course.certificate is not None, outcome)
-        return [prediction(outcome, course, view, start, len(outcomes)) for outcome in outcomes]
+        """:meth:`predict` for ``[N, H, W, 3]``, or an iterable of images of any sizes.
+
+        An iterable is read a few hundred images at a time, so that files and generators of any length fit
+        into memory. Its errors name the place of the image, the first being 0.
+
+        Raises
+        ------
+        ImageError
+            When one of the images is none; those before it may have been answered and are lost.
+        NotFiniteError
+            When a model or graph gives NaN or infinity for one of the images: no answer to it can be trusted.
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> [answer.label for answer in selector.predict_batch(sorted(Path("photos").glob("*/1.png")))]
+        ['blue', 'green', 'red']
+        """
+        self._view.course(precision, asked)  # what is asked is checked before anything is read
+        found: list[Prediction] = []
+        for portion in portions(images):
+            start = time.perf_counter()
+            self._look(start)
+            view, course, outcomes = self._run(portion, precision, asked, answer=True)
+            for outcome in outcomes:
+                view.recent.note(course.asked, course.certificate is not None, outcome)
+            found += [prediction(outcome, course, view, start, len(outcomes)) for outcome in outcomes]
+        return found
 
     @property
     def _engine(self) -> Engine:
         return self._view.engine
 
     def _run(
-        self, images: Images, pieces: Pieces | None, precision: float | None, asked: Asked, *, answer: bool
+        self, images: Batch, precision: float | None, asked: Asked, *, answer: bool
     ) -> tuple[View, Course, list[Outcome]]:
-        """Outcomes of images in pieces, or of one batch as it is; all from the same view."""
+        """Outcomes of images, all from the same view."""
         view = self._view
         while True:
             course = view.course(precision, asked)
             try:
-                return view, *view.run(images, pieces, course, answer=answer)
+                return view, *view.run(images, course, answer=answer)
             except (DigestError, ModelNotFoundError):
                 newer = self._after_loss(view)
                 if newer is None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
-import numpy as np
-
-from selector.answering.batches import Images, Pieces, run_pieces
+from selector.answering.batches import Batch, Portion, run_pieces
 from selector.answering.engine import Engine
 from selector.answering.recent import Question, Recent
 from selector.answering.runners import Outcome
@@ -20,14 +18,20 @@ from selector.bundle.source import Source
 from selector.drift.monitor import Monitor
 from selector.policies.constraint import Constraint, constraint
 from selector.policies.policy import Policy
-from zoo.errors import BundleError
+from zoo.errors import BundleError, PrecisionError
 
 _MAX_COURSES = 1000  # a caller that varies the constraint must not grow memory for ever
+
+
+# Why an answer is not certified: the inputs have changed; nothing was proven for what was asked; it was, for
+# models that are not all installed; or for a model that has been exchanged since.
+Reason = Literal["drift", "not proven", "models missing", "models changed"]
 
 
 class Asked(TypedDict, total=False):
     """What may be asked of an answer instead of a precision; at most one constraint."""
 
+    accuracy: float  # another word for the precision: the share of right answers
     max_drop: float  # by how much the precision may lie below the reference model's
     mean_ms: float  # budget of mean time; the most accurate way of answering that keeps it is used
     p95_ms: float  # budget for 95 of 100 answers
@@ -41,10 +45,11 @@ class Course:
     asked: Question
     certificate: Certificate | None
     threshold: float | None
+    reason: Reason | None  # why there is no certificate
 
     def void(self) -> Course:
-        """The same question where no certificate counts."""
-        return Course(self.asked, None, None)
+        """The same question where no certificate counts, because inputs have changed."""
+        return Course(self.asked, None, None, "drift")
 
 
 class View:
@@ -52,6 +57,12 @@ class View:
 
     Never changed once it is in use, except for sessions and courses that are added when first needed. An
     answer uses one view from beginning to end.
+
+    Parameters
+    ----------
+    refuse_unknown
+        Raise an error for environments that the bundle does not know. A device goes on answering instead: it
+        may change to a variant that knows others.
     """
 
     def __init__(
@@ -62,8 +73,9 @@ class View:
         *,
         threads: int,
         costs_of: str | None = None,
-        watch: bool = True,
+        watch: bool = False,
         before: View | None = None,
+        refuse_unknown: bool = False,
     ) -> None:
         if not installed:
             names = ", ".join(card.name for card in bundle.models)
@@ -72,6 +84,7 @@ class View:
             )
         self.bundle = bundle
         self.installed = tuple(installed)
+        self._refuse_unknown = refuse_unknown
         self.costs = bundle.costs_ms(costs_of)
         index = bundle.policy_for(self.installed)
         fallback = next(name for name in bundle.by_accuracy if name in self.installed)
@@ -107,8 +120,24 @@ class View:
         return tuple(dict.fromkeys((*followed, self.engine.fallback)))
 
     def proven_for(self, environment: str | None) -> str | None:
-        """How certificates name an environment: not at all, where they were all made in it."""
-        return None if environment == self.bundle.calibration.environment else environment
+        """How certificates name an environment: not at all, where they were all made in it.
+
+        Raises
+        ------
+        PrecisionError
+            When the bundle knows environments, but not this one, and is to refuse that.
+        """
+        if environment is None or environment == self.bundle.calibration.environment:
+            return None
+        if self._refuse_unknown:
+            named = {one.environment for one in self.bundle.certificates}
+            known = {self.bundle.calibration.environment, *named} - {None}
+            if known and environment not in known:
+                raise PrecisionError(
+                    f"expected an environment that something is proven for, got {environment!r}. "
+                    f"This bundle knows: {', '.join(sorted(filter(None, known)))}."
+                )
+        return environment
 
     @property
     def drifted(self) -> bool:
@@ -120,29 +149,22 @@ class View:
         course = self._course(precision, asked)
         return course.void() if self.drifted else course
 
-    def run(
-        self, images: Images, pieces: Pieces | None, course: Course, *, answer: bool
-    ) -> tuple[Course, list[Outcome]]:
-        """Outcomes of images in pieces, or of one batch as it is, and the course that they followed.
+    def run(self, images: Batch, course: Course, *, answer: bool) -> tuple[Course, list[Outcome]]:
+        """Outcomes of images, and the course that they followed.
 
         Where these answers raise the alarm, no certificate counts for them either: they are made again.
         """
-        outcomes = self._outcomes(images, pieces, course, answer=answer)
+        outcomes = self._outcomes(images, course, answer=answer)
         if answer and self.watch is not None:
-            self.watch.notice(images, pieces, outcomes)
+            self.watch.notice(images, outcomes)
             if self.watch.alarm and course.certificate is not None:
                 course = course.void()
-                outcomes = self._outcomes(images, pieces, course, answer=answer)
+                outcomes = self._outcomes(images, course, answer=answer)
         return course, outcomes
 
-    def _outcomes(
-        self, images: Images, pieces: Pieces | None, course: Course, *, answer: bool
-    ) -> list[Outcome]:
+    def _outcomes(self, images: Batch, course: Course, *, answer: bool) -> list[Outcome]:
         run = partial(self.engine.run, threshold=course.threshold, answer=answer)
-        if pieces is None:
-            assert isinstance(images, np.ndarray)
-            return run(images)
-        return run_pieces(run, images, pieces)
+        return run_pieces(run, images) if isinstance(images, Portion) else run(images)
 
     def _course(self, precision: float | None, asked: Asked) -> Course:
         if not asked and (precision is None or isinstance(precision, float)):  # what most calls ask
@@ -153,6 +175,10 @@ class View:
 
     def _new_course(self, precision: float | None, asked: Asked) -> Course:
         environment = self.proven_for(asked.get("environment"))
+        unknown = asked.keys() - Asked.__optional_keys__
+        if unknown:
+            names = ", ".join(("precision", *Asked.__annotations__))
+            raise PrecisionError(f"expected some of {names}, got {', '.join(sorted(unknown))}.")
         levels: Any = {name: level for name, level in asked.items() if name != "environment"}
         wanted = constraint(precision, **levels) or self.bundle.default
         course = self.courses.get((wanted, environment))
@@ -160,9 +186,24 @@ class View:
             best = None
             if self.index is not None:
                 best = covering(self.certificates, wanted, policy=self.index, environment=environment)
-            course = Course(Question(wanted, environment), best, best.threshold if best else None)
+            threshold = None if best is None else best.threshold
+            reason = None if best is not None else self._why_not(wanted, environment)
+            course = Course(Question(wanted, environment), best, threshold, reason)
             if len(self.courses) < _MAX_COURSES:
                 self.courses[wanted, environment] = course
                 if not asked and environment is None:
                     self.courses[precision] = course
         return course
+
+    def _why_not(self, wanted: Constraint, environment: str | None) -> Reason:
+        """Why no certificate of the policy that is followed covers what was asked."""
+        reason: Reason = "not proven"
+        for i, policy in enumerate(self.bundle.policies):
+            proofs = self.bundle.certificates
+            if covering(proofs, wanted, policy=i, environment=environment) is None:
+                continue
+            if i == self.index:
+                return "models changed"  # or the certificate would count
+            if not set(policy.models) <= set(self.installed):
+                reason = "models missing"
+        return reason

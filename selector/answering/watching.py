@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from selector.answering.batches import Images, Pieces, run_pieces
+from selector.answering.batches import Batch, Portion, run_pieces
 from selector.answering.engine import Engine
 from selector.answering.runners import Outcome
 from selector.drift.monitor import Monitor
@@ -24,17 +22,16 @@ class Watch:
         """Whether inputs are not like those of the certificates any more."""
         return self.monitor.alarm
 
-    def notice(self, images: Images, pieces: Pieces | None, outcomes: Sequence[Outcome]) -> None:
-        """Note images in pieces, or one batch as it is, with what became of them."""
+    def notice(self, images: Batch, outcomes: Sequence[Outcome]) -> None:
+        """Note images with what became of them."""
         monitor = self.monitor
         alone = len(outcomes) == 1
         if alone and monitor.passes():
             return
-        if pieces is None:
-            assert isinstance(images, np.ndarray)
-            features = [*self._engine.watched(images)]
+        if isinstance(images, Portion):
+            features = run_pieces(lambda batch: [*self._engine.watched(batch)], images)
         else:
-            features = run_pieces(lambda batch: [*self._engine.watched(batch)], images, pieces)
+            features = [*self._engine.watched(images)]
         for values, outcome in zip(features, outcomes, strict=True):
             if not alone and monitor.passes():
                 continue

@@ -15,7 +15,7 @@ from selector.policies.constraint import Constraint
 from selector.policies.policy import Policy
 from selector.policies.staged import StagedPolicy, State
 from zoo.errors import BundleError, ModelNotFoundError
-from zoo.files import decode_record, read_json, read_verified, sha256_bytes
+from zoo.files import decode_record, read_json, read_verified, record_schema, sha256_bytes
 from zoo.models.card import ModelCard, check_same_classes
 from zoo.models.latency import Milliseconds
 from zoo.releases.bundle_files import BundleFiles
@@ -65,7 +65,15 @@ class DeviceCosts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Everything a device needs to choose and answer, except the model files themselves."""
+    """Everything a device needs to choose and answer, except the model files themselves.
+
+    Examples
+    --------
+    >>> from selector import read_bundle
+    >>> bundle = read_bundle("my-bundle")
+    >>> bundle.classes, bundle.reference
+    (('red', 'green', 'blue'), 'full')
+    """
 
     schema_version: Positive
     task: str
@@ -125,7 +133,13 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return (*states, *(one for one in (self.selector, self.drift) if one is not None))
 
     def card(self, name: str) -> ModelCard:
-        """The card of one model; raises :class:`ModelNotFoundError`."""
+        """The card of one model; raises :class:`ModelNotFoundError`.
+
+        Examples
+        --------
+        >>> bundle.card("tiny").parameters > 0
+        True
+        """
         for card in self.models:
             if card.name == name:
                 return card
@@ -137,28 +151,44 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         """Digest of all that a certificate for the policy with this index depends on.
 
         A certificate whose ``subject_sha256`` differs was made for something else and does not count.
+
+        Examples
+        --------
+        >>> all(one.subject_sha256 == bundle.subject(one.policy) for one in bundle.certificates)
+        True
         """
         chosen = self.policies[policy]
         return subject(chosen, self.selector, self.classes, [self.card(name) for name in chosen.models])
 
     def policy_for(self, installed: Iterable[str]) -> int | None:
-        """Index of the best policy that needs no other models than the `installed` ones, or None."""
+        """Index of the best policy that needs no other models than the `installed` ones, or None.
+
+        Examples
+        --------
+        >>> bundle.policy_for(["tiny", "small", "full"])
+        0
+        """
         held = set(installed)
         return next((i for i, policy in enumerate(self.policies) if set(policy.models) <= held), None)
 
-    def costs_ms(self, device: str | None = None) -> DeviceCosts:
-        """Costs on `device`, by default the first device that was measured.
+    def costs_ms(self, costs_of: str | None = None) -> DeviceCosts:
+        """Costs on the device `costs_of`, by default the first device that was measured.
 
         Raises
         ------
         BundleError
             When that device was not measured.
+
+        Examples
+        --------
+        >>> bundle.costs_ms("bench-top").models["tiny"]
+        0.1
         """
         for costs in self.costs:
-            if device in (None, costs.device):
+            if costs_of in (None, costs.device):
                 return costs
         raise BundleError(
-            f"expected costs of device {device!r}, got only: {', '.join(c.device for c in self.costs)}. "
+            f"expected costs of device {costs_of!r}, got only: {', '.join(c.device for c in self.costs)}. "
             "Name one of these, or measure on the device: zooselect bench"
         )
 
@@ -197,6 +227,12 @@ def read_bundle(folder: str | Path) -> Bundle:
         When a field is missing, unknown, of the wrong type or inconsistent; the message has its path.
     SchemaVersionError
         When a newer zooselect wrote it, or an older one with another format.
+
+    Examples
+    --------
+    >>> from selector import read_bundle
+    >>> read_bundle("my-bundle").default.kind
+    'precision'
     """
     return decode_bundle(_content(folder), name=str(Path(folder) / BUNDLE_FILE))
 
@@ -246,4 +282,4 @@ def decode_bundle(content: bytes, *, name: str) -> Bundle:
 
 def bundle_json_schema() -> dict[str, Any]:
     """JSON Schema of ``bundle.json``."""
-    return msgspec.json.schema(Bundle)
+    return record_schema(Bundle)

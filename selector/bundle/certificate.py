@@ -16,7 +16,14 @@ Probability = Annotated[float, Meta(gt=0, lt=1)]
 
 class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What was proven: with confidence `confidence`, one policy at `threshold` meets `constraint`, on inputs
-    like those of the calibration data."""
+    like those of the calibration data.
+
+    Examples
+    --------
+    >>> certificate = selector.certificate(0.9)
+    >>> certificate.constraint.level >= 0.9, certificate.confidence
+    (True, 0.95)
+    """
 
     constraint: Constraint
     confidence: Probability  # 1 - delta

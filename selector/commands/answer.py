@@ -13,8 +13,10 @@ from selector.commands.images import image_files, read_images, tell_unread
 from selector.commands.options import (
     DEVICE_PANEL,
     UNCERTIFIED,
+    AccuracyOption,
     BundleArgument,
     CertifiedOption,
+    CostsOption,
     EnvironmentOption,
     ImagesArgument,
     JsonOption,
@@ -34,10 +36,12 @@ def select(
     bundle: BundleArgument,
     images: ImagesArgument,
     precision: PrecisionOption = None,
+    accuracy: AccuracyOption = None,
     max_drop: MaxDropOption = None,
     mean_ms: MeanOption = None,
     p95_ms: P95Option = None,
     environment: EnvironmentOption = None,
+    costs_of: CostsOption = None,
     threads: ThreadsOption = 1,
     skip_bad: SkipBadOption = False,
     require_certified: CertifiedOption = False,
@@ -49,8 +53,10 @@ def select(
     """
     from selector.answering.selector import Selector
 
-    chooser = Selector.load(bundle, threads=threads)
-    asked = asked_for(precision, max_drop, mean_ms, p95_ms, environment)
+    chooser = Selector.load(bundle, threads=threads, costs_of=costs_of)
+    asked = asked_for(
+        environment, precision=precision, accuracy=accuracy, max_drop=max_drop, mean_ms=mean_ms, p95_ms=p95_ms
+    )
     _announce(chooser, asked)
     files = image_files(images)
     answered = Answered(tried=len(files))
@@ -61,6 +67,7 @@ def select(
             "probability": 0.0,
             "cost_ms": 1000.0,
             "certified": True,
+            "reason": "models missing",
         },
         as_json=as_json,
     )
@@ -73,6 +80,7 @@ def select(
                 "probability": _number(found.probability),
                 "cost_ms": round(found.cost_ms, 4),
                 "certified": found.certified,
+                "reason": found.reason,
             }
         )
         answered.certified &= found.certified
@@ -83,27 +91,29 @@ def predict(
     bundle: BundleArgument,
     images: ImagesArgument,
     precision: PrecisionOption = None,
+    accuracy: AccuracyOption = None,
     max_drop: MaxDropOption = None,
     mean_ms: MeanOption = None,
     p95_ms: P95Option = None,
     environment: EnvironmentOption = None,
     threads: ThreadsOption = 1,
     skip_bad: SkipBadOption = False,
-    watch: WatchOption = True,
+    watch: WatchOption = False,
     require_certified: CertifiedOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Answer images with the cheapest models that meet the precision.
 
-    Each row is printed when its image is answered, in random order: images sorted by class would look like
-    inputs that change.
+    Each row is printed when its image is answered, in the order of the files.
 
     Example: zooselect predict my-bundle photos/ --precision 0.95 --json
     """
     from selector.answering.selector import Selector
 
     chooser = Selector.load(bundle, threads=threads, watch=watch)
-    asked = asked_for(precision, max_drop, mean_ms, p95_ms, environment)
+    asked = asked_for(
+        environment, precision=precision, accuracy=accuracy, max_drop=max_drop, mean_ms=mean_ms, p95_ms=p95_ms
+    )
     answered = answer_images(chooser, images, asked, as_json=as_json)
     leave(answered, skip_bad=skip_bad, require_certified=require_certified)
 
@@ -123,8 +133,16 @@ class Answered:
     unread: list[str] = field(default_factory=list)  # why, for each image that could not be read
 
 
-def answer_images(chooser: Any, images: list[Path], asked: Any, *, as_json: bool) -> Answered:
-    """Answer images with a Selector, and print each answer at once."""
+def answer_images(
+    chooser: Any, images: list[Path], asked: Any, *, as_json: bool, shuffled: bool = False
+) -> Answered:
+    """Answer images with a Selector, and print each answer at once.
+
+    Parameters
+    ----------
+    shuffled
+        In random order: for a watching Selector, a folder that is sorted by class is inputs that change.
+    """
     _announce(chooser, asked)
     files = image_files(images)
     answered = Answered(tried=len(files))
@@ -138,13 +156,14 @@ def answer_images(chooser: Any, images: list[Path], asked: Any, *, as_json: bool
             "probability": 0.0,
             "latency_ms": 1000.0,
             "certified": True,
+            "reason": "models missing",
         },
         as_json=as_json,
     )
-    # in random order, so that a folder that is sorted by class does not look like inputs that change
-    order = np.random.default_rng(0).permutation(len(files))
+    if shuffled:
+        files = [files[i] for i in np.random.default_rng(0).permutation(len(files))]
     warm = False
-    for path, image in read_images([files[i] for i in order], answered.unread):
+    for path, image in read_images(files, answered.unread):
         if not warm:  # so that no row's time contains opening the models
             chooser.warm_up(*image.shape[:2])
             warm = True
@@ -159,6 +178,7 @@ def answer_images(chooser: Any, images: list[Path], asked: Any, *, as_json: bool
                 "probability": _number(found.probability),
                 "latency_ms": round(found.latency_ms, 4),
                 "certified": found.certified,
+                "reason": found.reason,
             }
         )
         answered.certified &= found.certified
@@ -173,15 +193,9 @@ def answer_images(chooser: Any, images: list[Path], asked: Any, *, as_json: bool
     return answered
 
 
-def asked_for(
-    precision: float | None,
-    max_drop: float | None,
-    mean_ms: float | None,
-    p95_ms: float | None,
-    environment: str | None,
-) -> dict[str, Any]:
+def asked_for(environment: str | None, **levels: float | None) -> dict[str, Any]:
     """What was asked on the command line, as :meth:`selector.Selector.predict` takes it."""
-    asked: dict[str, Any] = given(precision=precision, max_drop=max_drop, mean_ms=mean_ms, p95_ms=p95_ms)
+    asked: dict[str, Any] = given(**levels)
     return asked if environment is None else asked | {"environment": environment}
 
 
@@ -216,5 +230,5 @@ def leave(answered: Answered, *, skip_bad: bool, require_certified: bool) -> Non
         raise typer.Exit(UNCERTIFIED)
 
 
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else round(value, 6)
+def _number(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)

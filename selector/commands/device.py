@@ -11,6 +11,7 @@ import typer
 from selector.commands.answer import answer_images, asked_for, leave
 from selector.commands.options import (
     DEVICE_PANEL,
+    AccuracyOption,
     BudgetOption,
     CertifiedOption,
     EnvironmentOption,
@@ -110,6 +111,7 @@ def predict(
     images: ImagesArgument,
     task: TaskOption = None,
     precision: PrecisionOption = None,
+    accuracy: AccuracyOption = None,
     max_drop: MaxDropOption = None,
     mean_ms: MeanOption = None,
     p95_ms: P95Option = None,
@@ -121,19 +123,28 @@ def predict(
 ) -> None:
     """Answer images with what is installed; afterwards fetch the models that pay, unless the mode is local.
 
+    A device watches its inputs. Images are answered in random order: sorted by class, they would look like
+    inputs that change.
+
     Example: zooselect device predict my-device photos/ --precision 0.95
     """
     from selector.device.device import Device
 
-    device = Device.open(store, threads=threads)
-    if device.config.mode == "latest":
-        _after(device)
-    chooser = device.selector(task)
-    asked = asked_for(precision, max_drop, mean_ms, p95_ms, environment)
-    answered = answer_images(chooser, images, asked, as_json=as_json)
-    if device.config.mode == "local_then_update":
-        _after(device)
-    device.close()
+    with Device.open(store, threads=threads) as device:
+        if device.config.mode == "latest":
+            _after(device)
+        chooser = device.selector(task)
+        asked = asked_for(
+            environment,
+            precision=precision,
+            accuracy=accuracy,
+            max_drop=max_drop,
+            mean_ms=mean_ms,
+            p95_ms=p95_ms,
+        )
+        answered = answer_images(chooser, images, asked, as_json=as_json, shuffled=True)
+        if device.config.mode == "local_then_update":
+            _after(device)
     leave(answered, skip_bad=skip_bad, require_certified=require_certified)
 
 
@@ -142,9 +153,9 @@ def update(store: StoreArgument) -> None:
     """Bring everything to its newest version, or do what the group's assignment says."""
     from selector.device.device import Device
 
-    device = Device.open(store)
-    _tell(device.update(progress=_bar()))
-    _status(device)
+    with Device.open(store) as device:
+        _tell(device.update(progress=_bar()))
+        _status(device)
 
 
 @commands.command()
@@ -156,15 +167,15 @@ def run(
     """Keep the store up to date until interrupted, for devices whose application does not do it itself."""
     from selector.device.device import Device
 
-    device = Device.open(store)
-    done = 0
-    while True:
-        found = device.look()
-        _show(found)
-        done += 1
-        if done == rounds:
-            break
-        time.sleep(every)
+    with Device.open(store) as device:
+        done = 0
+        while True:
+            found = device.look()
+            _show(found)
+            done += 1
+            if done == rounds:
+                break
+            time.sleep(every)
 
 
 @commands.command()
@@ -189,9 +200,9 @@ def use(
     """
     from selector.device.device import Device
 
-    device = Device.open(store)
-    device.use(task, environment)
-    _status(device)
+    with Device.open(store) as device:
+        device.use(task, environment)
+        _status(device)
 
 
 @commands.command()
@@ -234,9 +245,9 @@ def pin(
     """Keep models or tasks whatever happens, or let them go again with --off."""
     from selector.device.device import Device
 
-    device = Device.open(store)
-    device.client.pin(names, pinned=not off)
-    _status(device)
+    with Device.open(store) as device:
+        device.client.pin(names, pinned=not off)
+        _status(device)
 
 
 def _after(device: Device) -> None:

@@ -21,10 +21,11 @@ BundleArgument = Annotated[Path, typer.Argument(help="Folder of a bundle, made b
 ImagesArgument = Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")]
 PrecisionOption = Annotated[
     float | None,
-    typer.Option(help="Required probability of a right answer, in (0, 1). Default: the fitted constraint."),
+    typer.Option(help="The share of right answers to reach, in (0, 1). Default: the fitted constraint."),
 ]
+AccuracyOption = Annotated[float | None, typer.Option(help="Another name for --precision.")]
 MaxDropOption = Annotated[
-    float | None, typer.Option(help="Instead: by how much it may lie below the reference model's.")
+    float | None, typer.Option(help="Instead: by how much precision may lie below the reference model's.")
 ]
 MeanOption = Annotated[
     float | None, typer.Option("--mean-ms", help="Instead: the most accurate answers within this mean time.")
@@ -39,7 +40,15 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for another
 ThreadsOption = Annotated[int, typer.Option(min=1, help="Threads of one inference.")]
 SkipBadOption = Annotated[bool, typer.Option(help="Leave unreadable images out and count them.")]
 WatchOption = Annotated[
-    bool, typer.Option(help="Notice images that are unlike those of the calibration, and say so.")
+    bool,
+    typer.Option(
+        help="Notice images that are unlike those of the calibration: for images in the order in which they "
+        "were taken, not sorted by class."
+    ),
+]
+CostsOption = Annotated[
+    str | None,
+    typer.Option("--costs-of", help="The device whose measured costs to give. Default: the bundle's first."),
 ]
 CertifiedOption = Annotated[
     bool, typer.Option("--require-certified", help="Exit with code 3 where what is asked is not certified.")

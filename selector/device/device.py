@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Unpack
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from selector.answering.follower import Follower
 from selector.answering.following import StoreSelector
@@ -35,6 +33,7 @@ from zoo.client.client import Change, Client, Progress
 from zoo.client.trust import Trust
 from zoo.errors import BundleError, CardError, DigestError, ModelNotFoundError, ZooError
 from zoo.files import encode_record, write_atomic
+from zoo.models.image import ImageLike
 from zoo.store.store import Store
 
 UPDATE_INTERVAL_S = 60.0
@@ -54,6 +53,15 @@ class Device:
 
     What goes on in the background goes on in a process of its own, which takes no time from the answers; this
     one opens the models that have come.
+
+    Examples
+    --------
+    >>> from selector.device import Device
+    >>> with Device.open("my-device") as device:
+    ...     device.start()  # updates in the background
+    ...     label = device.predict(image).label
+    >>> label
+    'red'
     """
 
     def __init__(self, folder: Path, config: DeviceConfig, *, threads: int = 1) -> None:
@@ -110,6 +118,13 @@ class Device:
             When `root` is not a root, or the device trusts another one.
         CardError
             When a setting is out of range.
+
+        Examples
+        --------
+        >>> with Device.set_up("new-device", url, root, budget_bytes=20_000_000) as device:
+        ...     change = device.install("colours")
+        >>> "colours" in change.installed
+        True
         """
         path = Path(folder)
         try:
@@ -164,7 +179,7 @@ class Device:
 
     def predict(
         self,
-        image: NDArray[np.uint8],
+        image: ImageLike,
         precision: float | None = None,
         *,
         task: str | None = None,
@@ -173,6 +188,11 @@ class Device:
         """Answer one image with what is installed; see :meth:`selector.Selector.predict`.
 
         When inputs have drifted, the variant that they look like is looked for beside the answers.
+
+        Examples
+        --------
+        >>> device.predict("photos/green/1.png", accuracy=0.9).label
+        'green'
         """
         name = self._named(task)
         selector = self._variants.selector(name)
@@ -206,6 +226,11 @@ class Device:
         ------
         BundleError
             When it is not installed.
+
+        Examples
+        --------
+        >>> device.use("colours").environment is None
+        True
         """
         return self._variants.use(task, environment)
 
@@ -228,6 +253,11 @@ class Device:
         """Install a task, or a variant of one, with the model to start with.
 
         Raises like :meth:`zoo.client.client.Client.install`.
+
+        Examples
+        --------
+        >>> device.install("colours").nothing  # it is there already
+        True
         """
         with self._working:
             change = self.client.install(bundles=(task,), progress=progress)
@@ -282,6 +312,12 @@ class Device:
     def report(self) -> None:
         """Tell the service what was asked lately; see :meth:`.Reconciler.report`."""
         self._reconciler.report(self._lately())
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Stop the work in the background and close all connections."""

@@ -35,7 +35,14 @@ MAX_LIKENESSES = 4  # variants of which a report says how much the inputs are li
 
 @dataclass(frozen=True)
 class Round:
-    """What one look at the publisher brought."""
+    """What one look at the publisher brought.
+
+    Examples
+    --------
+    >>> found = device.look()
+    >>> found.problem is None, found.freshness.stale
+    (True, False)
+    """
 
     change: Change | None  # None where nothing was tried or it failed
     freshness: Freshness

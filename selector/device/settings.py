@@ -21,7 +21,13 @@ Mode = Literal["local", "local_then_update", "latest"]
 
 
 class DeviceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a device was set up with."""
+    """What a device was set up with.
+
+    Examples
+    --------
+    >>> device.config.mode, device.config.budget_bytes
+    ('local_then_update', None)
+    """
 
     schema_version: Positive
     url: str  # root of the published files

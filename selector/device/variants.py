@@ -25,7 +25,13 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Variant:
-    """The bundle that answers for a task."""
+    """The bundle that answers for a task.
+
+    Examples
+    --------
+    >>> device.variant()
+    Variant(task='colours', bundle='colours', environment=None)
+    """
 
     task: str
     bundle: str  # its published name

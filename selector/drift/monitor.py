@@ -39,7 +39,15 @@ Evidence = Annotated[float, Meta(ge=-_MAX_LOG_CAPITAL, le=_MAX_LOG_CAPITAL)]
 
 
 class DriftStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a monitor has seen, in a form that travels between processes."""
+    """What a monitor has seen, in a form that travels between processes.
+
+    Examples
+    --------
+    >>> watching = Selector.load("my-bundle", watch=True)
+    >>> answer = watching.predict(image)
+    >>> watching.drift.seen, watching.drift.alarm
+    (1, False)
+    """
 
     seen: Annotated[int, Meta(ge=0)]  # inputs since the beginning or the last reset
     alarm: bool

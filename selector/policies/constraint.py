@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
 from zoo.errors import PrecisionError
 
 ConstraintKind = Literal["precision", "max_drop", "mean_ms", "p95_ms"]
+KINDS: tuple[ConstraintKind, ...] = get_args(ConstraintKind)
 
 _SLACK = 1e-12  # levels come from decimal fractions
 
@@ -17,14 +18,21 @@ class Constraint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """A least share of right answers, a greatest drop of it below the reference model, or a budget of time.
 
     ``precision`` and ``max_drop`` bound accuracy and leave time to be saved; ``mean_ms`` and ``p95_ms`` bound
-    the milliseconds an answer takes (mean, 95th percentile) and leave accuracy to be gained.
+    the milliseconds an answer takes (mean, 95th percentile) and leave accuracy to be gained. The precision is
+    the share of right answers, which others call accuracy.
+
+    Examples
+    --------
+    >>> from selector.policies.constraint import Constraint
+    >>> print(Constraint(kind="max_drop", level=0.01))
+    a drop of at most 0.01 below the reference model
     """
 
     kind: ConstraintKind
     level: float
 
     def __post_init__(self) -> None:
-        if self.kind == "precision":
+        if known_kind(self.kind) == "precision":
             low, high = 0.0, 1.0
         elif self.kind == "max_drop":
             low, high = -1.0, 1.0
@@ -41,7 +49,13 @@ class Constraint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         return self.kind in ("mean_ms", "p95_ms")
 
     def covers(self, asked: Constraint) -> bool:
-        """Whether whatever meets this constraint meets `asked` too."""
+        """Whether whatever meets this constraint meets `asked` too.
+
+        Examples
+        --------
+        >>> Constraint(kind="precision", level=0.95).covers(Constraint(kind="precision", level=0.9))
+        True
+        """
         if self.kind != asked.kind:
             return False
         if self.kind == "precision":
@@ -59,19 +73,24 @@ class Constraint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 def constraint(
     precision: float | None = None,
     *,
+    accuracy: float | None = None,
     max_drop: float | None = None,
     mean_ms: float | None = None,
     p95_ms: float | None = None,
 ) -> Constraint | None:
-    """The one constraint that is given, or None.
+    """The one constraint that is given, or None; `accuracy` is another word for `precision`.
 
     Raises
     ------
     PrecisionError
         When more than one is given, or its level is out of range.
     """
+    if precision is not None and accuracy is not None:
+        raise PrecisionError(
+            "expected one constraint, got precision and accuracy, which mean the same. Give only one of them."
+        )
     asked: dict[ConstraintKind, float | None] = {
-        "precision": precision,
+        "precision": accuracy if precision is None else precision,
         "max_drop": max_drop,
         "mean_ms": mean_ms,
         "p95_ms": p95_ms,
@@ -83,14 +102,26 @@ def constraint(
         raise PrecisionError(f"expected one constraint, got {' and '.join(given)}. Give only one of them.")
     ((kind, level),) = given.items()
     if kind == "precision":
-        return Constraint(kind=kind, level=check_precision(level))
+        return Constraint(
+            kind=kind, level=check_precision(level, "precision" if accuracy is None else "accuracy")
+        )
     try:
         return Constraint(kind=kind, level=float(level))
     except (TypeError, ValueError) as error:
         raise PrecisionError(f"{error}.") from None
 
 
-def check_precision(precision: float) -> float:
+def known_kind(kind: str) -> ConstraintKind:
+    """The kind of this name, ``accuracy`` being ``precision``; raises :class:`PrecisionError`."""
+    if kind == "accuracy":
+        return "precision"
+    for known in KINDS:
+        if kind == known:
+            return known
+    raise PrecisionError(f"expected a constraint of the kinds {', '.join(KINDS)}, got {kind!r}.")
+
+
+def check_precision(precision: float, name: str = "precision") -> float:
     """`precision` as a float; raises :class:`PrecisionError` unless it lies strictly between 0 and 1."""
     try:
         value = float(precision)
@@ -98,6 +129,7 @@ def check_precision(precision: float) -> float:
         value = float("nan")
     if not 0.0 < value < 1.0:
         raise PrecisionError(
-            f"expected a precision strictly between 0 and 1, such as 0.95, got {precision!r}."
+            f"expected {'an' if name == 'accuracy' else 'a'} {name} strictly between 0 and 1, such as 0.95, "
+            f"got {precision!r}."
         )
     return value

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from selector.bundle.bundle import read_bundle
 from selector.policies.staged import StagedPolicy
 from tests.support.small_models import add_colours, build_onnx
+from zoo.models.latency import LatencyTable, Machine, ModelLatency, summarise
 from zoo.models.zoo import Zoo
 
 COSTS_MS = {"tiny": 0.1, "small": 0.3, "full": 1.0}
@@ -67,12 +68,28 @@ def colour_pixels(count: int = 800, *, seed: int = 0, size: tuple[int, int] = (1
 
 def colour_zoo(folder: Path) -> Zoo:
     """Three models that differ in how often they are right; ``small`` has its classes in another order."""
-    zoo = Zoo.create(folder)
+    zoo = Zoo.open_or_create(folder)
     add_colours(zoo, "tiny", build_onnx(noise=0.15, seed=1))
     turned = ("blue", "red", "green")
     add_colours(zoo, "small", build_onnx(turned, channels=(2, 0, 1), noise=0.06, seed=0, work=3), turned)
     add_colours(zoo, "full", build_onnx(work=8))
     return zoo
+
+
+def latency_table(zoo: Zoo, costs_ms: dict[str, float] | None = None) -> LatencyTable:
+    """A latency table with the given times, so that no choice depends on the machine of the tests."""
+    costs = costs_ms or COSTS_MS
+    return LatencyTable(
+        schema_version=1,
+        device="bench-top",
+        threads=1,
+        image=(12, 12),
+        machine=Machine(processor="p", cores=1, system="s", python="3", onnxruntime="1"),
+        models={
+            card.name: ModelLatency(sha256=card.sha256, latency=summarise([costs[card.name]] * 20))
+            for card in zoo.cards
+        },
+    )
 
 
 def edit_bundle(bundle: Path, change: Callable[[dict[str, Any]], None]) -> Path:

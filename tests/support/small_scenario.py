@@ -34,7 +34,7 @@ class SmallScenario:
 
 def make_scenario(root: Path) -> SmallScenario:
     """A task whose models are certified for 60 % in the light, with a variant for the dark."""
-    zoo = Zoo.create(root / "zoo")
+    zoo = Zoo.open_or_create(root / "zoo")
     shown = under_environments(digits(), ["clear"], severity=1.0)
     train_family(zoo, shown, sizes=("tiny",), share=0.4, epochs=15, progress=False)
     material = Material(

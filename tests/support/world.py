@@ -17,13 +17,13 @@ import training.search.input_fit
 import training.search.search
 from tests.support.colours import (
     CONFIDENCE_MS,
-    COSTS_MS,
     KINDS,
     SELECTOR_MS,
     STAGE_MS,
     Kind,
     colour_pixels,
     colour_zoo,
+    latency_table,
 )
 from tests.support.small_models import COLOURS
 from training.data.images import ArrayImages
@@ -37,7 +37,6 @@ from training.outcomes.outcomes import ALL_SPLITS, Outcomes, load_outcomes
 from training.outcomes.profile import profile
 from training.search.candidates import Candidate
 from zoo import LatencyTable, Zoo
-from zoo.models.latency import Machine, ModelLatency, summarise
 
 COLOUR_SPLITS = Splits(fit=0.35, tune=0.1, certify=0.3, test=0.25)
 KIND_OF_POLICY: dict[Kind, PolicyKind] = {
@@ -61,22 +60,6 @@ def colour_images(count: int = 800, *, seed: int = 0, size: tuple[int, int] = (1
     made = colour_pixels(count, seed=seed, size=size)
     return ArrayImages(
         made.pixels, COLOURS, made.ids, made.labels, groups=made.groups, environments=made.environments
-    )
-
-
-def latency_table(zoo: Zoo, costs_ms: dict[str, float] | None = None) -> LatencyTable:
-    """A latency table with the given times, so that no choice depends on the machine of the tests."""
-    costs = costs_ms or COSTS_MS
-    return LatencyTable(
-        schema_version=1,
-        device="bench-top",
-        threads=1,
-        image=(12, 12),
-        machine=Machine(processor="p", cores=1, system="s", python="3", onnxruntime="1"),
-        models={
-            card.name: ModelLatency(sha256=card.sha256, latency=summarise([costs[card.name]] * 20))
-            for card in zoo.cards
-        },
     )
 
 

@@ -11,6 +11,7 @@ from selector.commands.options import (
     MY_FIT,
     MY_PROFILE,
     TRAINING_PANEL,
+    AccuracyOption,
     DataOption,
     EnvironmentsOption,
     FitOption,
@@ -36,6 +37,7 @@ def evaluate(
     fit: FitOption = MY_FIT,
     profile: ProfileOption = MY_PROFILE,
     precision: PrecisionOption = None,
+    accuracy: AccuracyOption = None,
     max_drop: MaxDropOption = None,
     mean_ms: MeanOption = None,
     p95_ms: P95Option = None,
@@ -74,7 +76,7 @@ def evaluate(
             f"Name --report {report / MY_REPORT}."
         )
     fitted = load_fit(fit)
-    wanted = given(precision=precision, max_drop=max_drop, mean_ms=mean_ms, p95_ms=p95_ms)
+    wanted = given(precision=precision, accuracy=accuracy, max_drop=max_drop, mean_ms=mean_ms, p95_ms=p95_ms)
     asked = constraint(**wanted) or fitted.record.bundle.default
     images = _images(
         profile,

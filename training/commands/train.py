@@ -59,7 +59,7 @@ def train(
 
     images = load_data(data, environments=environments, skip_bad=skip_bad, seed=seed)
     cards = train_family(
-        Zoo.create(zoo),
+        Zoo.open_or_create(zoo),
         images,
         sizes=names_in(sizes),
         share=share,

@@ -126,7 +126,7 @@ def add(
     from zoo.convert import add as building
     from zoo.models.zoo import Zoo
 
-    target = Zoo.create(zoo)
+    target = Zoo.open_or_create(zoo)
     card: ModelCard
     seen: dict[str, Any] = {"channels": channels}
     seen |= {"mean": _parse_triple(mean, "--mean")} if mean else {}

@@ -89,6 +89,13 @@ def folder(
     DataError
         When there is no folder, fewer than two classes, a class without images, or a path that `groups`
         does not match.
+
+    Examples
+    --------
+    >>> from training.data.folder import folder
+    >>> photos = folder("photos")
+    >>> photos.classes, len(photos)
+    (('blue', 'green', 'red'), 6)
     """
     root = Path(path)
     if not root.is_dir():

@@ -37,6 +37,11 @@ class LabelledImages(ABC):
     left_out
         How many files were left out because they are no images by their names, by the ending of the name:
         ``{".heic": 1}``.
+
+    Examples
+    --------
+    >>> data.classes[data.labels[0]], list(data.environments[:3])
+    ('blue', ['clear', 'dark', 'noise'])
     """
 
     def __init__(
@@ -81,6 +86,11 @@ class LabelledImages(ABC):
         ------
         DataError
             When it cannot be read; the file is named.
+
+        Examples
+        --------
+        >>> data.image(0).shape
+        (12, 12, 3)
         """
 
     @abstractmethod
@@ -97,7 +107,13 @@ class LabelledImages(ABC):
         return self.sha256
 
     def subset(self, indices: ArrayLike) -> LabelledImages:
-        """The samples at `indices` (integers, or a boolean mask over all samples), in that order."""
+        """The samples at `indices` (integers, or a boolean mask over all samples), in that order.
+
+        Examples
+        --------
+        >>> len(data.subset([0, 1, 2]))
+        3
+        """
         chosen = np.asarray(indices)
         if chosen.dtype == np.bool_:
             if chosen.shape != (len(self),):

@@ -53,6 +53,12 @@ def load(spec: str, **options: Any) -> LabelledImages:
     ------
     DataError
         When `spec` is none of these, or the data cannot be read.
+
+    Examples
+    --------
+    >>> from training.data.sources import load
+    >>> load("digits").classes[:3]
+    ('0', '1', '2')
     """
     from training.data.downloads import torchvision_dataset
     from training.data.folder import folder

@@ -38,6 +38,13 @@ class Splits:
     ------
     DataError
         When a share is out of range or the shares of the rest do not sum to 1.
+
+    Examples
+    --------
+    >>> from training.data.splits import Splits
+    >>> splits = Splits(fit=0.3, tune=0.1, certify=0.4, test=0.2)
+    >>> set(splits.assign([f"photo {i}" for i in range(100)]).tolist())  == {"fit", "tune", "certify", "test"}
+    True
     """
 
     seed: int = 0
@@ -67,6 +74,11 @@ class Splits:
         ----------
         groups
             The original of every sample.
+
+        Examples
+        --------
+        >>> Splits().assign(["one photo", "one photo"]).tolist()
+        ['fit', 'fit']
         """
         names, shares = list(self._rest), list(self._rest.values())
         edges = np.cumsum(shares[:-1])

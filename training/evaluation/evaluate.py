@@ -71,6 +71,13 @@ def evaluate(
         When profile and fit are of different models.
     DataError
         When the profile has no test samples.
+
+    Examples
+    --------
+    >>> from training.evaluation.evaluate import evaluate
+    >>> evaluation = evaluate(fitted, "my-profile")
+    >>> evaluation.ours.accuracy > 0.85
+    True
     """
     bundle = fitted.record.bundle
     calibration = bundle.calibration

@@ -138,7 +138,15 @@ class GuaranteeRow:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Everything that a report shows. What has a default may be left out, and is not shown then."""
+    """Everything that a report shows. What has a default may be left out, and is not shown then.
+
+    Examples
+    --------
+    >>> from training.evaluation.evaluate import evaluate
+    >>> evaluation = evaluate(fitted, "my-profile")
+    >>> evaluation.reference.name
+    'full'
+    """
 
     title: str
     subtitle: str

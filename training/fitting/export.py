@@ -44,6 +44,13 @@ def export_bundle(
         When one of `models` is not in the zoo.
     ParityError
         When the written bundle does not load.
+
+    Examples
+    --------
+    >>> from training.fitting.export import export_bundle
+    >>> bundle = export_bundle(fitted, zoo, "new-bundle", models=["tiny", "small"])
+    >>> Selector.load("new-bundle").models
+    ('tiny', 'small')
     """
     bundle = fitted.record.bundle
     target = Path(folder)

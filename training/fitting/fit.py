@@ -63,6 +63,13 @@ def fit(
         When profile or latency table do not belong to the models of `zoo`.
     DataError
         When there are too few samples, or no model fits into `max_bytes`.
+
+    Examples
+    --------
+    >>> from training.fitting.fit import fit
+    >>> fitted = fit("my-profile", zoo, table, precision=0.9)
+    >>> fitted.certificate().constraint.level >= 0.9
+    True
     """
     checked = fit_options(options)
     record = read_profile_record(profile_folder)

@@ -10,7 +10,7 @@ import msgspec
 from selector.bundle.bundle import Bundle, SelectorGraph
 from selector.bundle.certificate import Certificate, covering
 from selector.policies.cascade import CascadePolicy, LookaheadPolicy
-from selector.policies.constraint import Constraint, ConstraintKind
+from selector.policies.constraint import Constraint, ConstraintKind, known_kind
 from selector.policies.policy import Policy
 from selector.policies.staged import StagedPolicy
 from training.features.scout import Scout
@@ -68,7 +68,13 @@ class FitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted selector in memory, ready to be simulated, written and exported."""
+    """A fitted selector in memory, ready to be simulated, written and exported.
+
+    Examples
+    --------
+    >>> fitted.policy.models[0], fitted.record.bundle.reference
+    ('tiny', 'full')
+    """
 
     record: FitRecord
     policies: tuple[FittedPolicy, ...]  # as in the bundle
@@ -85,7 +91,14 @@ class Fitted:
     def certificate(
         self, asked: Constraint | None = None, *, policy: int = 0, environment: str | None = None
     ) -> Certificate | None:
-        """The certificate of a policy that covers a constraint (by default the fitted one), or None."""
+        """The certificate of a policy that covers a constraint (by default the fitted one), or None.
+
+        Examples
+        --------
+        >>> from selector.policies.constraint import Constraint
+        >>> fitted.certificate(Constraint(kind="precision", level=0.9)).confidence
+        0.95
+        """
         wanted = self.record.bundle.default if asked is None else asked
         return covering(self.record.bundle.certificates, wanted, policy=policy, environment=environment)
 
@@ -106,11 +119,18 @@ class Fitted:
         }
 
     def certified_levels(self, kind: ConstraintKind, *, policy: int = 0) -> list[float]:
-        """Levels of one kind of constraint that are certified for a policy, ascending."""
+        """Levels of one kind of constraint that are certified for a policy, ascending.
+
+        Examples
+        --------
+        >>> fitted.certified_levels("precision") != []
+        True
+        """
+        wanted = known_kind(kind)
         return sorted(
             c.constraint.level
             for c in self.record.bundle.certificates
-            if c.constraint.kind == kind and c.policy == policy and c.environment is None
+            if c.constraint.kind == wanted and c.policy == policy and c.environment is None
         )
 
     def alternatives(self, asked: Constraint | None = None, *, most: int = 4) -> tuple[Certificate, ...]:
@@ -124,6 +144,12 @@ class Fitted:
             The constraint; by default the fitted one.
         most
             How many certificates to give at most.
+
+        Examples
+        --------
+        >>> wanted = Constraint(kind="precision", level=0.9999)
+        >>> all(near.constraint.level < 0.9999 for near in fitted.alternatives(wanted))
+        True
         """
         wanted = self.record.bundle.default if asked is None else asked
         same = [

@@ -86,6 +86,13 @@ def profile(
         When an image cannot be read or a model fails on one.
     ZooError
         When the disk is full; what was finished stays and the same call continues.
+
+    Examples
+    --------
+    >>> from training.outcomes.profile import profile
+    >>> record = profile(zoo, data, "new-profile", progress=False)
+    >>> record.classes
+    ('red', 'green', 'blue')
     """
     target = Path(folder)
     classes = _class_order(target, check_same_classes(zoo.cards))

@@ -82,7 +82,7 @@ def run_demo(
     clock = partial(timed, say=say, seconds=seconds)
 
     data = under_environments(digits(), list(ENVIRONMENTS), seed=seed, severity=SEVERITY)
-    zoo = Zoo.create(root / "zoo")
+    zoo = Zoo.open_or_create(root / "zoo")
     with clock(f"train {', '.join(sizes)} (the smaller ones distilled)"):
         train_family(
             zoo, data, sizes=sizes, share=TRAIN_SHARE, seed=seed, epochs=epochs, progress=progress, owned=True

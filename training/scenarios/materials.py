@@ -24,7 +24,7 @@ DEPTHS = (20,)  # on a CPU, a deeper one takes its time to adapt
 def digit_networks(root: Path, first: str, *, seed: int, progress: bool) -> tuple[Zoo, Material]:
     """Two networks that have learned the embedded digits in the first environment."""
     parents = ("small", "medium")
-    zoo = Zoo.create(root / "zoo")
+    zoo = Zoo.open_or_create(root / "zoo")
     shown = under_environments(digits(), [first], seed=seed, severity=1.0)
     train_family(zoo, shown, sizes=parents, share=TRAIN_SHARE, seed=seed, progress=progress, owned=True)
     return zoo, Material(
@@ -43,7 +43,7 @@ def digit_networks(root: Path, first: str, *, seed: int, progress: bool) -> tupl
 
 def cifar10(root: Path, data: Path, weights: Path, *, seed: int) -> tuple[Zoo, Material]:
     """A third-party ResNet of CIFAR-10."""
-    zoo = Zoo.create(root / "zoo")
+    zoo = Zoo.open_or_create(root / "zoo")
     for depth in DEPTHS:
         if f"resnet{depth}" not in zoo.names:
             add_cifar_resnet(zoo, depth, weights / f"cifar10-resnet{depth}.npz")

@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from threading import Event
-from typing import TypeVar
 
 import msgspec
 
+from zoo.client.changes import unserved, with_pin, with_releases, without
 from zoo.client.fetch import Fetched, Fetcher
-from zoo.client.plan import Plan, plan, served
+from zoo.client.plan import Plan, plan
 from zoo.client.rejected import REJECTED_FILE, Rejected
 from zoo.client.selftest import self_test
 from zoo.client.trial import Trials
@@ -24,7 +24,7 @@ from zoo.client.trust import Refreshed, Trust
 from zoo.client.wanted import Wanted, bootstrap, to_follow, to_install, to_update
 from zoo.errors import BudgetError, ModelError, ModelNotFoundError, SelfTestError, ZooError
 from zoo.releases.release import Index, ModelRelease
-from zoo.store.installed import Installed, InstalledBundle, InstalledModel
+from zoo.store.installed import Installed
 from zoo.store.store import Store
 
 Progress = Callable[[int, int], None]  # bytes there, bytes in all
@@ -32,7 +32,16 @@ Progress = Callable[[int, int], None]  # bytes there, bytes in all
 
 @dataclass(frozen=True)
 class Freshness:
-    """Whether the device knows what is published now."""
+    """Whether the device knows what is published now.
+
+    Examples
+    --------
+    >>> client.freshness.stale
+    True
+    >>> refreshed = client.refresh()
+    >>> client.freshness.stale
+    False
+    """
 
     stale: bool
     reason: str | None  # why, in words
@@ -41,7 +50,14 @@ class Freshness:
 
 @dataclass(frozen=True)
 class Change:
-    """What an installation did."""
+    """What an installation did.
+
+    Examples
+    --------
+    >>> change = client.install(models=["tiny"])
+    >>> change.installed, change.nothing, change.bytes_on_wire > 0
+    (('tiny',), False, True)
+    """
 
     installed: tuple[str, ...]  # models and bundles that are new or of another version
     removed: tuple[str, ...]
@@ -78,6 +94,14 @@ class Client:
         When the store was not given a publisher's root; see :meth:`zoo.client.trust.Trust.pin`.
     MissingExtraError
         When ``tuf`` or ``urllib3`` is not installed.
+
+    Examples
+    --------
+    >>> from zoo.client.client import Client
+    >>> with Client(store, url) as client:
+    ...     published = sorted(client.refresh().index.models)
+    >>> published
+    ['full', 'small', 'tiny']
     """
 
     def __init__(
@@ -205,10 +229,16 @@ class Client:
             self.store.commit(
                 msgspec.structs.replace(
                     installed,
-                    models=tuple(_pinned(item, names, pinned) for item in installed.models),
-                    bundles=tuple(_pinned(item, names, pinned) for item in installed.bundles),
+                    models=tuple(with_pin(item, names, pinned) for item in installed.models),
+                    bundles=tuple(with_pin(item, names, pinned) for item in installed.bundles),
                 )
             )
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the connections."""
@@ -349,38 +379,3 @@ class Client:
             self._rejected.add(release, str(error))
             self.store.collect()
             raise
-
-
-def unserved(installed: Installed, going: Collection[str]) -> list[str]:
-    """Tasks that have a model now, and none when these models and bundles have gone."""
-    left = served(release for release in installed.releases if release.name not in going)
-    return sorted(served(installed.releases) - left)
-
-
-Pinnable = TypeVar("Pinnable", InstalledModel, InstalledBundle)
-
-
-def _pinned(item: Pinnable, names: Collection[str], pinned: bool) -> Pinnable:
-    return msgspec.structs.replace(item, pinned=pinned) if item.release.name in names else item
-
-
-def without(installed: Installed, names: Collection[str]) -> Installed:
-    """The record without some models and bundles."""
-    return msgspec.structs.replace(
-        installed,
-        models=tuple(item for item in installed.models if item.release.name not in names),
-        bundles=tuple(item for item in installed.bundles if item.release.name not in names),
-    )
-
-
-def with_releases(installed: Installed, wanted: Wanted, index: Index) -> Installed:
-    """The record with the newest versions of what is wanted; pins stay."""
-    models = {item.release.name: item for item in installed.models}
-    bundles = {item.release.name: item for item in installed.bundles}
-    for name in wanted.models:
-        pinned = name in models and models[name].pinned
-        models[name] = InstalledModel(release=index.models[name], pinned=pinned)
-    for name in wanted.bundles:
-        pinned = name in bundles and bundles[name].pinned
-        bundles[name] = InstalledBundle(release=index.bundles[name], pinned=pinned)
-    return msgspec.structs.replace(installed, models=tuple(models.values()), bundles=tuple(bundles.values()))

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from zoo.errors import CardError, ClassMismatchError, ModelNotFoundError
+from zoo.files import record_schema
 from zoo.types import Name, NonNegative, Positive, Sha256, Share, check_relative
 
 SCHEMA_VERSION = 2  # since 2, a card may say that its model was adapted
@@ -18,7 +19,14 @@ Changed = Literal["normalisation", "biases", "head"]
 
 
 class TrainedOn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which part of which data set a model was trained on, so that the same images never judge it."""
+    """Which part of which data set a model was trained on, so that the same images never judge it.
+
+    Examples
+    --------
+    >>> from zoo import TrainedOn
+    >>> TrainedOn(data_sha256="0" * 64, share=0.5, seed=0).share
+    0.5
+    """
 
     data_sha256: Sha256  # digest of the labelled images
     share: Share  # share of the groups (originals) used for training
@@ -26,7 +34,13 @@ class TrainedOn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class Adapted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How a model differs from the one that it was adapted from: some small tensors, and nothing else."""
+    """How a model differs from the one that it was adapted from: some small tensors, and nothing else.
+
+    Examples
+    --------
+    >>> [card.adapted.environment for card in zoo.cards if card.adapted is not None]
+    []
+    """
 
     environment: Name  # what its images show, such as "dark"
     parent: Name  # the model that all other tensors are shared with
@@ -43,6 +57,12 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
     Every model takes ``image`` (uint8 ``[N, H, W, 3]``, RGB, any H, W >= 1) and returns ``logits``
     (float32 ``[N, C]`` with C = ``len(classes)``).
+
+    Examples
+    --------
+    >>> card = zoo.card("tiny")
+    >>> card.name, card.classes, card.compression
+    ('tiny', ('red', 'green', 'blue'), 'none')
     """
 
     name: Name
@@ -75,7 +95,13 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The models of one zoo, in the order in which they were added."""
+    """The models of one zoo, in the order in which they were added.
+
+    Examples
+    --------
+    >>> zoo.manifest.names
+    ('tiny', 'small', 'full')
+    """
 
     schema_version: Positive
     models: tuple[ModelCard, ...]
@@ -98,6 +124,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         ------
         ModelNotFoundError
             When there is none.
+
+        Examples
+        --------
+        >>> zoo.manifest.card("small").size_bytes > 0
+        True
         """
         for card in self.models:
             if card.name == name:
@@ -109,7 +140,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 def manifest_json_schema() -> dict[str, Any]:
     """JSON Schema of the manifest file, for other programs that read or write one."""
-    return msgspec.json.schema(Manifest)
+    return record_schema(Manifest)
 
 
 def match_classes(data_classes: tuple[str, ...], model_classes: tuple[str, ...], *, model: str) -> list[int]:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zoo.errors import ImageError
+from zoo.models.image_advice import no_image
 from zoo.models.image_files import FORMATS
 from zoo.models.pixel_range import check_high_bytes, gray_in_8_bits, loses_low_bits
 
 if TYPE_CHECKING:
     from PIL import Image
+
+# uint8 [H, W, 3] in RGB order, a PIL image, or the path of an image file.
+ImageLike: TypeAlias = "NDArray[np.uint8] | Image.Image | str | os.PathLike[str]"
 
 
 def check_image(image: Any) -> NDArray[np.uint8]:
@@ -22,18 +28,28 @@ def check_image(image: Any) -> NDArray[np.uint8]:
     Parameters
     ----------
     image
-        uint8 array ``[H, W, 3]`` in RGB order.
+        uint8 array ``[H, W, 3]`` in RGB order, a PIL image, or the path of a file for :func:`load_image`.
 
     Raises
     ------
     ImageError
-        For anything else; the message says how to convert it.
+        For anything else, with how to convert it, and for files that cannot be read.
     """
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
         if image.size:
             return image[np.newaxis]
         raise ImageError(f"expected at least one pixel, got a zero-size image {list(image.shape)}.")
-    raise _explain(image, "[H, W, 3]")
+    if isinstance(image, str | os.PathLike):
+        return check_image(load_image(os.fspath(image)))
+    if is_picture(image):
+        return check_image(_pixels_of(image))
+    raise no_image(image, "[H, W, 3]")
+
+
+def is_picture(image: Any) -> bool:
+    """Whether it is an image of Pillow, which is not imported for that."""
+    pillow = sys.modules.get("PIL.Image")
+    return pillow is not None and isinstance(image, pillow.Image)
 
 
 def check_batch(images: Any) -> NDArray[np.uint8]:
@@ -47,7 +63,7 @@ def check_batch(images: Any) -> NDArray[np.uint8]:
         if images.size:
             return images
         raise ImageError(f"expected at least one image of at least one pixel, got {list(images.shape)}.")
-    raise _explain(images, "[N, H, W, 3]")
+    raise no_image(images, "[N, H, W, 3]")
 
 
 def load_image(path: str | Path) -> NDArray[np.uint8]:
@@ -67,6 +83,12 @@ def load_image(path: str | Path) -> NDArray[np.uint8]:
     ImageError
         When the file is missing, truncated, not an image, larger than Pillow's limit (about 179 million
         pixels) or of an unclear range of values; the file is named.
+
+    Examples
+    --------
+    >>> from zoo import load_image
+    >>> load_image("photos/red/1.png").shape
+    (12, 12, 3)
     """
     try:
         with _opened(path) as opened:
@@ -75,6 +97,15 @@ def load_image(path: str | Path) -> NDArray[np.uint8]:
         raise ImageError(f"{path}: {error}") from error
     except Exception as error:  # every decoder has error classes of its own
         raise ImageError(f"{path}: cannot be read as an image: {error}.") from error
+
+
+def _pixels_of(picture: Image.Image) -> NDArray[np.uint8]:
+    try:
+        return _decoded(picture)
+    except ImageError as error:
+        raise ImageError(f"PIL image: {error}") from error
+    except Exception as error:  # it may be a file that is decoded only now
+        raise ImageError(f"PIL image: cannot be read: {error}.") from error
 
 
 def _opened(path: str | Path) -> Image.Image:
@@ -99,35 +130,3 @@ def _decoded(opened: Image.Image) -> NDArray[np.uint8]:
         picture = Image.new("RGBA", layer.size, "white")
         picture.alpha_composite(layer)
     return np.array(picture.convert("RGB"), dtype=np.uint8)
-
-
-def _explain(image: Any, shape: str) -> ImageError:
-    expected = f"expected a uint8 array {shape} in RGB order"
-    if not isinstance(image, np.ndarray):
-        return ImageError(
-            f"{expected}, got {type(image).__name__}. Convert with numpy.asarray(picture.convert('RGB')) "
-            "or read a file with zoo.load_image(path)."
-        )
-    got = f"{image.dtype} {list(image.shape)}"
-    if image.dtype == np.uint16:
-        advice = "Scale 16 bits to 8: (image / 257).round().astype('uint8')."
-    elif np.issubdtype(image.dtype, np.floating):
-        bad = image.size > 0 and not bool(np.isfinite(image).all())
-        advice = (
-            "It holds NaN or infinite values: repair them before converting to uint8."
-            if bad
-            else "For values 0..1: (image * 255).round().clip(0, 255).astype('uint8')."
-        )
-    elif image.dtype != np.uint8:
-        advice = "Convert the values to 0..255 and the type to uint8."
-    elif image.ndim == 2 or (image.ndim >= 3 and image.shape[-1] == 1):
-        advice = (
-            "A grayscale image needs three channels: numpy.repeat(image.reshape(*image.shape[:2], 1), 3, 2)."
-        )
-    elif image.ndim >= 3 and image.shape[-1] == 4:
-        advice = "An RGBA image has to lose its alpha channel: image[..., :3]."
-    elif image.ndim >= 3 and image.shape[-3] == 3:
-        advice = "The channels come last: numpy.moveaxis(image, -3, -1)."
-    else:
-        advice = "One image has 3 axes (predict, select), a batch has 4 (predict_batch, select_batch)."
-    return ImageError(f"{expected}, got {got}. {advice}")

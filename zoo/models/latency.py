@@ -29,7 +29,14 @@ Milliseconds = Annotated[float, Meta(gt=0, lt=1e7)]
 
 
 class Latency(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Wall-clock time of one image, in milliseconds."""
+    """Wall-clock time of one image, in milliseconds.
+
+    Examples
+    --------
+    >>> latency = table.models["tiny"].latency
+    >>> latency.p50_ms, latency.runs
+    (0.1, 20)
+    """
 
     p50_ms: Milliseconds
     p50_low_ms: Milliseconds  # 95 % confidence interval of the median
@@ -57,7 +64,13 @@ class ModelLatency(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class LatencyTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Latency of every model on one device, single images, fixed number of threads."""
+    """Latency of every model on one device, single images, fixed number of threads.
+
+    Examples
+    --------
+    >>> table.device, sorted(table.models)
+    ('bench-top', ['full', 'small', 'tiny'])
+    """
 
     schema_version: Positive
     device: Name
@@ -76,6 +89,11 @@ class LatencyTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         ------
         LatencyError
             When a model was not measured, or has been replaced since it was.
+
+        Examples
+        --------
+        >>> table.costs_ms(zoo)["full"]
+        1.0
         """
         costs = {}
         for card in zoo.cards:

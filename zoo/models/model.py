@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from zoo.errors import ModelError
+from zoo.errors import ModelError, NotFiniteError
 from zoo.files import read_verified
 from zoo.models.card import ModelCard
 from zoo.models.image import check_batch
@@ -79,6 +79,12 @@ class Model:
     ModelError
         When the graph does not follow the model contract (``image`` uint8 ``[N, H, W, 3]`` in, ``logits``
         float32 ``[N, C]`` out).
+
+    Examples
+    --------
+    >>> model = zoo.model("tiny")
+    >>> model.logits(image[np.newaxis]).shape
+    (1, 3)
     """
 
     def __init__(
@@ -107,6 +113,11 @@ class Model:
             When the file is not the recorded one.
         ModelError
             When it cannot be run or does not follow the contract.
+
+        Examples
+        --------
+        >>> from zoo import Model
+        >>> model = Model.open(zoo.card("tiny"), zoo.folder)
         """
         content = read_verified(Path(folder) / card.file, card.sha256, card.size_bytes)
         return cls(card, content, threads=threads, arena=arena)
@@ -120,6 +131,11 @@ class Model:
             When `images` is not such an array.
         ModelError
             When the graph fails on it, or returns another shape or logits that are not finite.
+
+        Examples
+        --------
+        >>> zoo.model("full").logits(np.stack([image, image])).argmax(axis=1).tolist()
+        [0, 0]
         """
         return self.run(check_batch(images))
 
@@ -128,7 +144,7 @@ class Model:
         logits = self.run_unchecked(images)
         if not all_finite(logits):
             bad = int((~np.isfinite(logits)).any(axis=1).sum())
-            raise ModelError(
+            raise NotFiniteError(
                 f"model {self.card.name!r}: expected finite logits, got NaN or infinite ones for {bad} of "
                 f"{len(images)} images {list(images.shape[1:])}. Its answer means nothing there. Replace or "
                 "remove the model; one that computes in half precision may need float32."
@@ -152,7 +168,13 @@ class Model:
         return logits
 
     def warm_up(self, images: NDArray[np.uint8], runs: int = 3) -> None:
-        """Run a few times, so that the first real answer is not slowed down by set-up."""
+        """Run a few times, so that the first real answer is not slowed down by set-up.
+
+        Examples
+        --------
+        >>> model = zoo.model("tiny")
+        >>> model.warm_up(image[np.newaxis])
+        """
         for _ in range(runs):
             self.logits(images)
 

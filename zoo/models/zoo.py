@@ -15,6 +15,7 @@ from zoo.models.model import Model
 from zoo.types import Name
 
 MANIFEST_FILE = "zoo.json"
+_OUR_FILE = re.compile(r".+-[0-9a-f]{12}\.onnx")  # what `add` writes; other files stay where they are
 
 
 class Zoo:
@@ -22,6 +23,13 @@ class Zoo:
 
     The manifest is the only commit point: a model file is written under a name that holds its digest first,
     then the manifest is replaced. A crash in between leaves the previous zoo intact.
+
+    Examples
+    --------
+    >>> from zoo import Zoo
+    >>> zoo = Zoo.open("my-zoo")
+    >>> zoo.names
+    ('tiny', 'small', 'full')
     """
 
     def __init__(self, folder: Path, manifest: Manifest, *, complete: bool = True) -> None:
@@ -39,6 +47,11 @@ class Zoo:
             When there is no manifest or it does not validate.
         SchemaVersionError
             When a newer zooselect wrote it.
+
+        Examples
+        --------
+        >>> Zoo.open("my-zoo").card("tiny").name
+        'tiny'
         """
         path = Path(folder) / MANIFEST_FILE
         if not path.is_file():
@@ -50,7 +63,44 @@ class Zoo:
 
     @classmethod
     def create(cls, folder: str | Path) -> Zoo:
-        """Open the zoo in `folder`, or start an empty one where there is none yet."""
+        """Make an empty zoo in a new or empty folder.
+
+        Raises
+        ------
+        CardError
+            When there is something in `folder` already.
+
+        Examples
+        --------
+        >>> Zoo.create("new-zoo").names
+        ()
+        """
+        path = Path(folder)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            advice = (
+                "Open it: Zoo.open(folder)." if (path / MANIFEST_FILE).exists() else "Name another folder."
+            )
+            raise CardError(
+                f"expected a new or empty folder for a zoo, got {folder}, which is there. {advice}"
+            )
+        made = cls.open_or_create(path)
+        made._commit(made.manifest)
+        return made
+
+    @classmethod
+    def open_or_create(cls, folder: str | Path) -> Zoo:
+        """Open the zoo in `folder`, or start an empty one, which is written with its first model.
+
+        Raises
+        ------
+        CardError, SchemaVersionError
+            When there is a manifest that :meth:`open` cannot read.
+
+        Examples
+        --------
+        >>> Zoo.open_or_create("my-zoo").names
+        ('tiny', 'small', 'full')
+        """
         if (Path(folder) / MANIFEST_FILE).exists():
             return cls.open(folder)
         return cls(Path(folder), Manifest(schema_version=SCHEMA_VERSION, models=()))
@@ -66,11 +116,23 @@ class Zoo:
         return self.manifest.models
 
     def card(self, name: str) -> ModelCard:
-        """The card of one model; raises :class:`ModelNotFoundError`."""
+        """The card of one model; raises :class:`ModelNotFoundError`.
+
+        Examples
+        --------
+        >>> zoo.card("small").classes
+        ('blue', 'red', 'green')
+        """
         return self.manifest.card(name)
 
     def model(self, name: str, *, threads: int = 1) -> Model:
-        """Open one model, verified; raises :class:`DigestError` or :class:`ModelError`."""
+        """Open one model, verified; raises :class:`DigestError` or :class:`ModelError`.
+
+        Examples
+        --------
+        >>> zoo.model("full", threads=2).card.name
+        'full'
+        """
         return Model.open(self.card(name), self.folder, threads=threads)
 
     def only(self, names: Sequence[str]) -> Zoo:
@@ -80,6 +142,11 @@ class Zoo:
         ------
         ModelNotFoundError
             When one of them is not in the zoo.
+
+        Examples
+        --------
+        >>> zoo.only(["full", "tiny"]).names
+        ('full', 'tiny')
         """
         cards = tuple(self.card(name) for name in names)
         return Zoo(self.folder, Manifest(schema_version=SCHEMA_VERSION, models=cards), complete=False)
@@ -114,6 +181,15 @@ class Zoo:
             When a fact does not validate, or the zoo holds a different model of that name.
         ModelError
             When the graph cannot be run or does not follow the contract.
+
+        Examples
+        --------
+        >>> mine = Zoo.create("my-own-zoo")
+        >>> card = mine.add(
+        ...     "tiny", content, classes=("red", "green", "blue"), resolution=(12, 12), parameters=9, macs=9
+        ... )
+        >>> card.size_bytes == len(content)
+        True
         """
         _check_name(name)
         digest = sha256_bytes(content)
@@ -145,7 +221,15 @@ class Zoo:
         return card
 
     def remove(self, name: str) -> None:
-        """Take a model out of the zoo; raises :class:`ModelNotFoundError`."""
+        """Take a model out of the zoo; raises :class:`ModelNotFoundError`.
+
+        Examples
+        --------
+        >>> other = Zoo.open("other-zoo")
+        >>> other.remove("full")
+        >>> other.names
+        ('tiny', 'small')
+        """
         gone = self.card(name)
         self._commit(
             Manifest(
@@ -164,6 +248,11 @@ class Zoo:
             When `new` cannot be a name, or another model has it.
         DigestError
             When the file of the model has changed.
+
+        Examples
+        --------
+        >>> Zoo.open("other-zoo").rename("tiny", "nano").name
+        'nano'
         """
         card = self.card(old)
         _check_name(new)
@@ -179,7 +268,13 @@ class Zoo:
         return self.card(new)
 
     def children(self, name: str) -> tuple[str, ...]:
-        """Names of the models that were made from the model `name`."""
+        """Names of the models that were made from the model `name`.
+
+        Examples
+        --------
+        >>> zoo.children("full")
+        ()
+        """
         return tuple(
             card.name
             for card in self.cards
@@ -195,7 +290,8 @@ class Zoo:
         self.manifest = manifest
         named = {card.file for card in manifest.models}
         for path in (self.folder / "models").glob("*.onnx"):
-            if path.relative_to(self.folder).as_posix() not in named:
+            is_ours = _OUR_FILE.fullmatch(path.name) is not None
+            if is_ours and path.relative_to(self.folder).as_posix() not in named:
                 path.unlink(missing_ok=True)
 
 

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from zoo.errors import DigestError
-from zoo.files import sha256_bytes
+from zoo.files import record_schema, sha256_bytes
 from zoo.models.card import ModelCard
 from zoo.releases.input_reference import InputReference
 from zoo.types import Name, Positive, Sha256, check_relative
@@ -208,9 +208,9 @@ def fill(graph: bytes, release: ModelRelease) -> bytes:
 def release_json_schemas() -> dict[str, dict[str, Any]]:
     """JSON Schemas of what is published, for other programs that read it."""
     return {
-        "model-release": msgspec.json.schema(ModelRelease),
-        "bundle-release": msgspec.json.schema(BundleRelease),
-        "assignment": msgspec.json.schema(Assignment),
+        "model-release": record_schema(ModelRelease),
+        "bundle-release": record_schema(BundleRelease),
+        "assignment": record_schema(Assignment),
     }
 
 

@@ -53,6 +53,13 @@ class Store(Blobs):
     ----------
     budget_bytes
         Most that may be stored, downloads under way included; None: as much as there is room for.
+
+    Examples
+    --------
+    >>> from zoo.store.store import Store
+    >>> store = Store.open("my-device")
+    >>> [item.release.name for item in store.installed.bundles]
+    ['colours']
     """
 
     def __init__(self, folder: Path, budget_bytes: int | None) -> None:
@@ -73,6 +80,11 @@ class Store(Blobs):
             When the installed record is damaged or of a newer zooselect.
         ZooError
             When the folder cannot be written.
+
+        Examples
+        --------
+        >>> Store.open("my-device", budget_bytes=20_000_000).budget_bytes
+        20000000
         """
         store = cls(Path(folder), budget_bytes)
         with suppress(StoreLockedError), store.lock(timeout_s=0):
@@ -96,6 +108,13 @@ class Store(Blobs):
         ------
         StoreLockedError
             When another thread or process holds it for longer than `timeout_s`.
+
+        Examples
+        --------
+        >>> with store.lock():  # nobody else changes it meanwhile
+        ...     used = store.used_bytes()
+        >>> used > 0
+        True
         """
         return self._lock.hold(timeout_s)
 
@@ -155,7 +174,13 @@ class Store(Blobs):
             return self.remove_others({*self.installed.blobs, *keep}, {*self.lost(), *keep})
 
     def verify(self) -> tuple[str, ...]:
-        """Read all blobs again, move the damaged ones away and return their digests; takes the lock."""
+        """Read all blobs again, move the damaged ones away and return their digests; takes the lock.
+
+        Examples
+        --------
+        >>> store.verify()  # digests of damaged files
+        ()
+        """
         with self.lock(), writing(self.folder):
             return self.remove_damaged()
 

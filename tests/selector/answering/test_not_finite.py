@@ -16,7 +16,7 @@ from selector.policies.input import InputPolicy
 from selector.policies.staged import StagedPolicy
 from tests.support.colours import KINDS, Kind
 from tests.support.small_models import COLOURS, build_onnx, plain_image
-from zoo.errors import ModelError
+from zoo.errors import ModelError, NotFiniteError
 from zoo.files import encode_record, sha256_bytes
 from zoo.models.card import ModelCard
 from zoo.models.model import Model, all_finite
@@ -53,8 +53,10 @@ def test_logits_that_are_not_finite_are_no_answer(
     for precision in (None, 0.9999):  # the policy, and the fallback alone
         with pytest.raises(ModelError, match=r"expected finite logits, got NaN .* 1 of 1 images"):
             selector.predict(BLUE, precision)
-        with pytest.raises(ModelError, match=r"model .* expected finite logits"):
-            selector.predict_batch([RED, BLUE, RED], precision)
+        with pytest.raises(NotFiniteError, match=r"image 2: model .* expected finite logits"):
+            selector.predict_batch([RED[:7], RED, BLUE, RED, BLUE], precision)
+        with pytest.raises(NotFiniteError, match="image 1: model"):
+            selector.predict_batch(np.stack([RED, BLUE]), precision)
     if not isinstance(selector.policy, InputPolicy):
         with pytest.raises(ModelError, match="Replace or remove the model"):
             selector.select(BLUE)

@@ -33,10 +33,12 @@ def test_an_uncertifiable_precision_is_answered_by_the_reference_model_and_says_
     image = world.data.image(0)
     chosen, found = selector.select(image, 0.999), selector.predict(image, 0.999)
     assert (chosen.model, chosen.certified, found.path, found.certified) == ("full", False, ("full",), False)
-    assert np.isnan(chosen.probability)
+    assert (chosen.probability, found.probability) == (None, None)
+    assert (chosen.reason, found.reason) == ("not proven", "not proven")
     assert chosen.cost_ms == COSTS_MS["full"]
     assert selector.select(image, 0.9).certified
     assert selector.predict(image).certified
+    assert (selector.predict(image).reason, selector.select(image).reason) == (None, None)
 
 
 @all_kinds
@@ -63,6 +65,7 @@ def test_with_fewer_models_than_any_policy_needs_the_best_installed_one_answers(
         assert (subset.policy, subset.certificates, subset.certified_precisions) == (None, (), ())
         found = subset.predict(image, 0.6)
         assert (found.certified, found.path, subset.reference) == (False, (best,), best)
+        assert found.reason == subset.select(image, 0.6).reason == "models missing"
     assert Selector.load(world.bundles[kind], models=["full", "tiny", "small"]).certified_precisions
 
 
@@ -101,7 +104,8 @@ def test_editing_a_policy_voids_its_certificates_and_no_others(world: World, tmp
     edit_bundle(bundle, lambda record: record["policies"][0]["stages"][0].update(offset=9.0))
     selector = Selector.load(bundle)
     assert selector.certified_precisions == ()
-    assert not selector.predict(plain_image("red"), 0.6).certified
+    assert selector.predict(plain_image("red"), 0.6).reason == "models changed"
+    assert selector.predict(plain_image("red"), 0.9999).reason == "not proven"
     assert Selector.load(bundle, models=["small"]).certified_precisions
 
 
@@ -233,8 +237,31 @@ def test_certificates_of_an_environment_are_used_only_when_it_is_named(world: Wo
         plain = selector.certificate(selector.certified_precisions[0])
         assert plain is not None
         assert plain.environment is None
-        assert selector.certificate(0.6, environment="fog") is None
-        assert selector.predict(plain_image("red"), 0.6, environment="fog").path == ("full",)
+        for call in (selector.predict, selector.select):
+            with pytest.raises(PrecisionError, match=r"'fog'\. This bundle knows: clear, dark, noise"):
+                call(plain_image("red"), 0.6, environment="fog")
         easy = selector.certified_levels("precision", "clear")[-1]
         if easy > selector.certified_precisions[-1]:
             assert selector.certificate(easy) is None
+
+
+def test_precision_may_be_called_accuracy(world: World) -> None:
+    selector = Selector.load(world.bundles["cascade"])
+    image = plain_image("red")
+    assert selector.certificate(accuracy=0.9) == selector.certificate(0.9) is not None
+    assert selector.predict(image, accuracy=0.9) == selector.predict_batch([image], accuracy=0.9)[0]
+    assert selector.select(image, accuracy=0.9) == selector.select(image, 0.9)
+    assert selector.certified_levels("accuracy") == selector.certified_precisions
+    assert world.fits["cascade"].certified_levels("accuracy") == list(selector.certified_precisions)
+    for call in (selector.predict, selector.select, selector.certificate):
+        with pytest.raises(PrecisionError, match="got precision and accuracy, which mean the same"):
+            call(*[] if call == selector.certificate else [image], precision=0.9, accuracy=0.9)
+
+
+def test_what_cannot_be_asked_is_refused_with_what_can(world: World) -> None:
+    selector = Selector.load(world.bundles["cascade"])
+    known = "precision, accuracy, max_drop, mean_ms, p95_ms, environment"
+    with pytest.raises(PrecisionError, match=f"expected some of {known}, got p99_ms"):
+        selector.predict(plain_image("red"), p99_ms=3.0)  # type: ignore[call-arg]
+    with pytest.raises(PrecisionError, match="expected a constraint of the kinds precision, max_drop"):
+        selector.certified_levels("speed")  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from tests.support.colours import KINDS, Kind, edit_bundle
 from tests.support.small_models import build_onnx
 from tests.support.small_store import Shelf
 from tests.support.world_images import environment_images
-from zoo.errors import DigestError, ModelError
+from zoo.errors import DigestError, ModelError, PrecisionError
 from zoo.files import sha256_bytes
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def status(selector: Selector) -> DriftStatus:
 
 @all_kinds
 def test_stays_quiet_while_images_are_like_those_of_the_calibration(world: World, kind: Kind) -> None:
-    selector = Selector.load(world.watched[kind])
+    selector = Selector.load(world.watched[kind], watch=True)
     for image in environment_images(world, "clear"):
         assert selector.predict(image).certified
     assert status(selector).seen == len(environment_images(world, "clear")) > 40
@@ -45,16 +45,16 @@ def test_stays_quiet_while_images_are_like_those_of_the_calibration(world: World
 def test_notices_another_environment_within_a_hundred_images(
     world: World, kind: Kind, environment: str
 ) -> None:
-    selector = Selector.load(world.watched[kind])
+    selector = Selector.load(world.watched[kind], watch=True)
     found = [selector.predict(image) for image in environment_images(world, environment, 100)]
     assert [answer.certified for answer in found] == sorted((a.certified for a in found), reverse=True)
-    assert not found[-1].certified
+    assert (found[-1].certified, found[-1].reason) == (False, "drift")
     assert found[-1].path == (selector.reference,)
     assert status(selector).moved
 
 
 def test_after_an_alarm_no_certificate_counts_until_it_is_reset(world: World) -> None:
-    selector = Selector.load(world.watched["cascade"])
+    selector = Selector.load(world.watched["cascade"], watch=True)
     before = selector.certificates
     for image in environment_images(world, "dark", 100):
         selector.predict(image)
@@ -68,7 +68,7 @@ def test_after_an_alarm_no_certificate_counts_until_it_is_reset(world: World) ->
 
 @all_kinds
 def test_a_batch_counts_image_by_image_and_is_answered_alike(world: World, kind: Kind) -> None:
-    one, many = (Selector.load(world.watched[kind]) for _ in range(2))
+    one, many = (Selector.load(world.watched[kind], watch=True) for _ in range(2))
     clear = environment_images(world, "clear")
     for image in clear:
         one.predict(image)
@@ -83,7 +83,7 @@ def test_a_batch_counts_image_by_image_and_is_answered_alike(world: World, kind:
 def test_confidence_counts_where_one_model_sees_every_image(world: World) -> None:
     kinds = ("cascade", "learned", "probe")
     for kind in kinds:
-        selector = Selector.load(world.watched[kind])
+        selector = Selector.load(world.watched[kind], watch=True)
         for image in environment_images(world, "clear", 5):
             selector.predict(image)
         policy = selector.policy
@@ -93,9 +93,15 @@ def test_confidence_counts_where_one_model_sees_every_image(world: World) -> Non
 
 
 def test_images_of_other_sizes_are_watched_too(world: World) -> None:
-    selector = Selector.load(world.watched["cascade"])
+    selector = Selector.load(world.watched["cascade"], watch=True)
     selector.predict_batch([np.zeros((5, 300, 3), np.uint8), np.zeros((1, 1, 3), np.uint8)])
     assert status(selector).seen == 2
+
+
+def test_repeated_images_void_nothing_unless_watching_was_asked_for(world: World) -> None:
+    selector = Selector.load(world.watched["cascade"])
+    assert all(selector.predict(image).certified for image in environment_images(world, "dark", 1) * 100)
+    assert (selector.drift, selector.drifted, selector.inputs_seen) == (None, False, 0)
 
 
 @pytest.mark.parametrize("watch", [True, False])
@@ -128,21 +134,22 @@ def test_a_graph_that_is_damaged_or_of_other_ends_is_refused(world: World, tmp_p
     (bundle / file).write_bytes(content)
     image = environment_images(world, "clear", 1)[0]
     with pytest.raises(DigestError):
-        Selector.load(bundle).predict(image)
+        Selector.load(bundle, watch=True).predict(image)
     edit_bundle(
         bundle, lambda record: record["drift"].update(sha256=sha256_bytes(content), size_bytes=len(content))
     )
     with pytest.raises(
         ModelError, match=r"drift graph: expected image tensor\(uint8\) → features \[\d+\], got"
     ):
-        Selector.load(bundle).predict(image)
-    assert Selector.load(bundle, watch=False).predict(image).label
+        Selector.load(bundle, watch=True).predict(image)
+    assert Selector.load(bundle).predict(image).label
 
 
 def test_the_environment_of_the_calibration_needs_no_certificates_of_its_own(world: World) -> None:
-    selector = Selector.load(world.watched["cascade"])
+    selector = Selector.load(world.watched["cascade"], watch=True)
     assert selector.certificate(environment="clear") == selector.certificate() is not None
-    assert selector.certificate(environment="dark") is None
+    with pytest.raises(PrecisionError, match=r"got 'dark'\. This bundle knows: clear"):
+        selector.certificate(environment="dark")
     assert selector.certified_levels("precision", "clear") == selector.certified_precisions
 
 

@@ -32,6 +32,19 @@ def test_a_device_that_was_set_up_is_opened_again(device: Device) -> None:
     assert again.predict(plain_image("blue"), task="colours").label == "blue"
 
 
+def test_a_device_and_a_client_close_at_the_end_of_a_with_statement(device: Device) -> None:
+    device.install("colours")
+    with Device.open(device.folder) as opened, opened.client as client:
+        assert client.refresh().index.bundles
+        opened.start()
+        assert opened.predict(plain_image("red")).label == "red"
+        thread, updater = opened._thread, opened._updater
+        assert thread is not None
+        assert updater is not None
+    assert not thread.is_alive()
+    assert (opened._updater, opened._reconciler._client) == (None, None)
+
+
 def test_a_folder_without_a_device_is_told_so(tmp_path: Path) -> None:
     with pytest.raises(CardError, match=r"expected a device in .*zooselect device init"):
         Device.open(tmp_path)

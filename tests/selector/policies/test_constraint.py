@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selector.policies.constraint import Constraint, constraint
+from selector.policies.constraint import Constraint, constraint, known_kind
 from zoo.errors import PrecisionError
 
 LEVELS = {
@@ -77,3 +77,18 @@ def test_constraints_read_as_words() -> None:
     ]
     assert [Constraint(kind=kind, level=0.5).on_time for kind in ("precision", "max_drop")] == [False] * 2
     assert [Constraint(kind=kind, level=0.5).on_time for kind in ("mean_ms", "p95_ms")] == [True] * 2
+
+
+def test_accuracy_is_another_word_for_precision() -> None:
+    assert constraint(accuracy=0.9) == constraint(0.9)
+    with pytest.raises(PrecisionError, match="got precision and accuracy, which mean the same"):
+        constraint(0.9, accuracy=0.9)
+    with pytest.raises(PrecisionError, match="expected an accuracy strictly between 0 and 1"):
+        constraint(accuracy=95)
+
+
+def test_an_unknown_kind_is_refused_with_the_known_ones() -> None:
+    made: list[Any] = [lambda kind: Constraint(kind=kind, level=0.5), known_kind]
+    for make in made:
+        with pytest.raises(PrecisionError, match="kinds precision, max_drop, mean_ms, p95_ms, got 'p99_ms'"):
+            make("p99_ms")

@@ -37,18 +37,31 @@ def test_an_uncertified_precision_is_said_and_can_end_in_code_3(
     assert "The reference model full answers." in done.err
     first = Done(0, done.out.splitlines()[0], "").json()
     assert (first["certified"], first["probability"], first["model"]) == (False, None, "full")
+    assert first["reason"] == "not proven"
     for command in ("predict", "select"):
         zooselect(command, *arguments, "--require-certified", code=3)
         zooselect(command, *arguments[:2], "--precision", 0.8, "--require-certified")
+
+
+def test_precision_may_be_called_accuracy(zooselect: CommandLine, world: World, pictures: Path) -> None:
+    for command in ("predict", "select"):
+        arguments = (command, world.bundles["cascade"], pictures / "red", "--accuracy")
+        zooselect(*arguments, 0.8, "--require-certified")
+        zooselect(*arguments, 0.999, "--require-certified", code=3)
+        assert "got precision and accuracy" in zooselect(*arguments, 0.8, "--precision", 0.8, code=1).err
+
+
+def test_costs_are_those_of_the_named_device(zooselect: CommandLine, world: World, pictures: Path) -> None:
+    arguments = ("select", world.bundles["cascade"], pictures / "red", "--json", "--costs-of")
+    assert '"cost_ms": ' in zooselect(*arguments, "bench-top").out
+    assert "got only: bench-top" in zooselect(*arguments, "phone", code=1).err
 
 
 def test_an_environment_can_be_named(zooselect: CommandLine, world: World, tmp_path: Path) -> None:
     Image.fromarray(plain_image("blue")).save(tmp_path / "x.png")
     arguments = ("predict", world.bundles["learned"], "x.png", "--precision", 0.7, "--json", "--environment")
     assert zooselect(*arguments, "clear", "--require-certified").json()["certified"]
-    unknown = zooselect(*arguments, "fog")
-    assert not unknown.json()["certified"]
-    assert "small, full in the environment 'fog'; none is. The reference model full answers." in unknown.err
+    assert "got 'fog'. This bundle knows: clear, dark, noise." in zooselect(*arguments, "fog", code=1).err
 
 
 def test_pictures_of_another_environment_are_said_to_differ(
@@ -57,11 +70,14 @@ def test_pictures_of_another_environment_are_said_to_differ(
     for i, name in enumerate(world.data.ids[:300]):
         (tmp_path / world.data.environments[i]).mkdir(exist_ok=True)
         Image.fromarray(world.data.image(i)).save(tmp_path / world.data.environments[i] / f"{name}.png")
-    dark = zooselect("predict", world.watched["cascade"], "dark", "--json")
+    dark = zooselect("predict", world.watched["cascade"], "dark", "--json", "--watch")
+    rows = [json.loads(line) for line in dark.out.splitlines()]
+    assert [row["image"] for row in rows] == sorted(row["image"] for row in rows)
+    assert rows[-1]["reason"] == "drift"
     assert "drift: these images are unlike those that the certificates were made on" in dark.err
     assert "the reference model full answered, uncertified" in dark.err
-    assert "drift" not in zooselect("predict", world.watched["cascade"], "clear", "--json").err
-    assert "drift" not in zooselect("predict", world.watched["cascade"], "dark", "--no-watch").err
+    assert "drift" not in zooselect("predict", world.watched["cascade"], "clear", "--json", "--watch").err
+    assert "drift" not in zooselect("predict", world.watched["cascade"], "dark").err
 
 
 def test_a_bundle_of_an_earlier_version_says_to_make_it_again(

@@ -303,7 +303,7 @@ def test_classes_must_agree_by_name(world: World, tmp_path: Path) -> None:
     with pytest.raises(ClassMismatchError, match="does not know 'violet' of the data set"):
         run(world.zoo, renamed, tmp_path)
     with pytest.raises(CardError, match="got an empty zoo"):
-        run(Zoo.create(tmp_path / "zoo"), data, tmp_path)
+        run(Zoo.open_or_create(tmp_path / "zoo"), data, tmp_path)
     assert not list(tmp_path.iterdir())
 
 

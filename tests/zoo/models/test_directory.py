@@ -59,9 +59,29 @@ def test_opens_what_was_added_in_its_order(small_zoo: Zoo) -> None:
     assert answers(zoo)["tiny"] == ["red"] * 3
 
 
-def test_create_opens_the_zoo_that_is_there(small_zoo: Zoo, tmp_path: Path) -> None:
-    assert Zoo.create(small_zoo.folder).names == PREVIOUS
-    assert Zoo.create(tmp_path / "other").names == ()
+def test_create_makes_a_zoo_and_refuses_a_folder_that_is_in_use(small_zoo: Zoo, tmp_path: Path) -> None:
+    assert Zoo.create(tmp_path / "other").names == Zoo.open(tmp_path / "other").names == ()
+    for folder in (small_zoo.folder, tmp_path / "other"):
+        with pytest.raises(CardError, match=r"got .*, which is there. Open it: Zoo.open"):
+            Zoo.create(folder)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").touch()
+    for folder in (tmp_path / "full", tmp_path / "full" / "thesis.txt"):
+        with pytest.raises(CardError, match=r"expected a new or empty folder for a zoo.*Name another folder"):
+            Zoo.create(folder)
+    assert Zoo.open(small_zoo.folder).names == PREVIOUS
+
+
+def test_open_or_create_opens_the_zoo_that_is_there(small_zoo: Zoo, tmp_path: Path) -> None:
+    assert Zoo.open_or_create(small_zoo.folder).names == PREVIOUS
+    assert Zoo.open_or_create(tmp_path / "other").names == ()
+    assert not (tmp_path / "other").exists()
+
+
+def test_model_files_of_others_stay_in_the_folder(small_zoo: Zoo) -> None:
+    (small_zoo.folder / "models" / "yolo.onnx").write_bytes(b"a model of somebody")
+    small_zoo.remove("tiny")
+    assert (small_zoo.folder / "models" / "yolo.onnx").exists()
 
 
 def test_a_folder_without_a_manifest_is_not_a_zoo(tmp_path: Path) -> None:
@@ -74,7 +94,7 @@ def test_a_zoo_of_a_newer_schema_is_refused_and_left_alone(small_zoo: Zoo) -> No
     now, later = (f'"schema_version": {SCHEMA_VERSION + more}' for more in (0, 1))
     newer = path.read_text().replace(now, later)
     path.write_text(newer)
-    for opening in (Zoo.open, Zoo.create):
+    for opening in (Zoo.open, Zoo.open_or_create):
         with pytest.raises(SchemaVersionError, match="newer zooselect"):
             opening(small_zoo.folder)
     assert path.read_text() == newer
