@@ -24,7 +24,9 @@ def folder(tmp_path: Path) -> Path:
 def test_adds_compresses_and_lists(folder: Path) -> None:
     added = add_onnx(folder, "--mean", "0.5,0.5,0.5", "--crop", "0.9")
     assert added.exit_code == 0, added.output
-    compressed = run("compress", "net", "--data", folder / "images", "--zoo", folder / "zoo", "--images", 10)
+    compressed = run(
+        "compress", "net", "--data", folder / "images", "--zoo", folder / "zoo", "--images", 10, "--share", 1
+    )
     assert compressed.exit_code == 0, compressed.output
     cards = json.loads(run("list", "--zoo", folder / "zoo", "--json").stdout)
     assert [card["name"] for card in cards] == ["net", "net-int8"]
@@ -45,7 +47,18 @@ def test_replaces_a_model_only_when_told(folder: Path) -> None:
 
 def test_compression_replaces_a_model_only_when_told(folder: Path) -> None:
     add_onnx(folder)
-    command = ("compress", "net", "--data", folder / "images", "--zoo", folder / "zoo", "--images", 10)
+    command = (
+        "compress",
+        "net",
+        "--data",
+        folder / "images",
+        "--zoo",
+        folder / "zoo",
+        "--images",
+        10,
+        "--share",
+        1,
+    )
     assert run(*command).exit_code == 0
     assert run(*command).exit_code == 0  # the same result
     add_onnx(folder, "--mean", "0.5,0.5,0.5", "--force")
@@ -57,7 +70,7 @@ def test_compression_replaces_a_model_only_when_told(folder: Path) -> None:
 def test_renames_and_removes(folder: Path) -> None:
     add_onnx(folder)
     zoo = ("--zoo", folder / "zoo")
-    run("compress", "net", "--data", folder / "images", "--images", 10, *zoo)
+    run("compress", "net", "--data", folder / "images", "--images", 10, "--share", 1, *zoo)
     assert "net is called large now" in run("rename", "net", "large", *zoo).stdout
     cards = json.loads(run("list", "--json", *zoo).stdout)
     assert [(card["name"], card.get("parent")) for card in cards] == [("large", None), ("net-int8", "large")]
