@@ -12,7 +12,7 @@ from onnxruntime import InferenceSession
 from scipy.stats import binomtest
 from tqdm import tqdm
 
-from zoo.convert.compress import MIN_IMAGES, quantize_int8
+from zoo.convert.compress import MIN_IMAGES, has_float_ends, quantize_int8
 from zoo.cores import allowed_cores
 from zoo.errors import ModelError
 from zoo.models.image import check_image
@@ -97,7 +97,7 @@ def quantize_best(
     Parameters
     ----------
     content, images, name, like
-        As for :func:`zoo.convert.compress.quantize_int8`.
+        As for :func:`zoo.convert.compress.quantize_int8`. With `like`, the same layers stay in float.
     held_out
         Images for the comparison, uint8 ``[H, W, 3]`` each; by default every fourth of `images`.
     progress
@@ -128,7 +128,8 @@ def quantize_best(
     judges = [check_image(image) for image in held_out or images]
     expected: NDArray[np.int64] | None = None
     versions: list[tuple[Trial, bytes]] = []
-    for calibration in CALIBRATIONS:
+    ways = [one for one in CALIBRATIONS if like is None or one.float_ends == has_float_ends(like)]
+    for calibration in ways:
         try:
             made = quantize_int8(
                 content,

@@ -176,12 +176,25 @@ def _is_float(value: onnx.ValueInfoProto) -> bool:
 def _float_nodes(graph: onnx.GraphProto, ends: bool) -> list[str]:
     """Names of the nodes that stay in float: the preprocessing, and on request the first and last layer."""
     front = [node.name for node in graph.node if node.name.startswith(PREFIX)]
-    layers = [
+    layers = _layers(graph)
+    return front + (list(dict.fromkeys([*layers[:1], *layers[-1:]])) if ends else [])
+
+
+def _layers(graph: onnx.GraphProto) -> list[str]:
+    """Names of the nodes that have weights, first to last."""
+    return [
         node.name
         for node in graph.node
         if node.op_type in ("Conv", "Gemm", "MatMul") and not node.name.startswith(PREFIX)
     ]
-    return front + (list(dict.fromkeys([*layers[:1], *layers[-1:]])) if ends else [])
+
+
+def has_float_ends(content: bytes) -> bool:
+    """Whether a quantised model was made with `float_ends`: the first layer has weights in float."""
+    graph = onnx.load_model_from_string(content).graph
+    constants = {tensor.name for tensor in graph.initializer}
+    layers = [node for node in graph.node if node.name in _layers(graph)]
+    return bool(layers) and layers[0].input[1] in constants
 
 
 def _share_codes(graph: onnx.GraphProto, other: onnx.GraphProto) -> None:

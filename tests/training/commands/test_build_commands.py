@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support.foreign_models import foreign_means
 from tests.support.zoo_commands import add_onnx, make_folder, run
 from zoo.architectures.preprocessing import Preprocess, Preprocessing
 from zoo.architectures.torchvision_models import torchvision_model
@@ -76,6 +77,28 @@ def test_renames_and_removes(folder: Path) -> None:
     assert [(card["name"], card.get("parent")) for card in cards] == [("large", None), ("net-int8", "large")]
     assert "still in the zoo: net-int8." in run("remove", "large", *zoo).stdout
     assert [card["name"] for card in json.loads(run("list", "--json", *zoo).stdout)] == ["net-int8"]
+
+
+def test_a_check_warns_of_channels_in_reverse_and_adds_the_model(tmp_path: Path, pictures: Path) -> None:
+    (tmp_path / "net.onnx").write_bytes(foreign_means((8, 8)))
+    (tmp_path / "names.txt").write_text("blue\ngreen\nred\n", encoding="utf-8")
+    command = (
+        *("add", "--onnx", tmp_path / "net.onnx", "--classes", tmp_path / "names.txt", "--size", "8"),
+        *("--zoo", tmp_path / "zoo", "--check", pictures),
+    )
+    wrong = run(*command)
+    assert wrong.exit_code == 0
+    assert "net: right on " in wrong.stdout
+    assert "may have been added wrongly. Add it again with --channels bgr and --force." in wrong.stderr
+    assert Zoo.open(tmp_path / "zoo").names == ("net",)
+    right = json.loads(run(*command, "--channels", "bgr", "--force", "--json").stdout)
+    assert (right["name"], right["check"]["better"], right["check"]["near_chance"]) == ("net", [], False)
+
+
+def test_images_to_check_with_are_looked_for_first(folder: Path) -> None:
+    with pytest.raises(ZooError, match="folder of class folders"):
+        add_onnx(folder, "--check", folder / "nowhere")
+    assert not (folder / "zoo").exists()
 
 
 def test_prints_the_card_as_json(folder: Path) -> None:
