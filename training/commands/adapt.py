@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from selector.commands.last_words import command
 from selector.commands.options import (
     MY_ZOO,
     DataOption,
@@ -183,7 +184,7 @@ def _tell(made: Adaptation, small: ModelCard | None, zoo: Path) -> None:
             f"{small.name}: differs from {small.adapted.parent} in {small.adapted.changed_bytes:,} bytes."
         )
     if made.kept:
-        typer.echo(f"Next: zooselect zoo list --zoo {zoo}")
+        typer.echo(f"Next: {command('zoo', 'list', zoo=zoo)}")
     else:
         typer.echo(
             "Not added: on these images it is not better than its parent by more than chance explains. "

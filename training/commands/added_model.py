@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from selector.commands.last_words import command
+
 if TYPE_CHECKING:
     from zoo.models.card import ModelCard
 
@@ -26,4 +28,4 @@ def tell(card: ModelCard, zoo: Path, as_json: bool, *, check: dict[str, object] 
         f"{card.name}: {card.parameters:,} parameters, {card.macs / 1e6:.2f} million multiply-accumulates, "
         f"{card.size_bytes / 1e6:.2f} MB, {len(card.classes)} classes."
     )
-    typer.echo(f"Next: zooselect zoo list --zoo {zoo}")
+    typer.echo(f"Next: {command('zoo', 'list', zoo=zoo)}")
