@@ -141,7 +141,7 @@ def _calibration_part(
     from zoo.models.card import TrainedOn
 
     known = without_training_images(Splits(seed=seed), zoo.cards, data)
-    share = share or known.train or TRAIN_SHARE
+    share = (known.train or TRAIN_SHARE) if share is None else share
     splits = Splits(seed=known.seed, train=share)
     part = TrainedOn(data_sha256=data.originals_sha256, share=share, seed=known.seed)
     chosen = splits.assign(data.groups) == TRAIN
