@@ -10,6 +10,7 @@ import numpy as np
 import typer
 
 from selector.commands.images import image_files, read_images, tell_unread
+from selector.commands.last_words import command
 from selector.commands.options import DEVICE_PANEL, JsonOption, SeedOption, ThreadsOption
 from selector.commands.tables import table
 from zoo.errors import DataError
@@ -77,7 +78,10 @@ def bench(
     ]
     typer.echo(table(["model", "p50 ms", "95 % interval", "p95 ms", "mean ms"], cells))
     if target is not None:
-        typer.echo(f"Written to {target}. Next: zooselect fit --latency {target}")
+        beside = target.parent.parent  # a table lies in the folder latency of a profile
+        profile = beside if (beside / "profile.json").is_file() else None
+        following = command("fit", zoo=path if is_zoo else None, profile=profile, latency=target)
+        typer.echo(f"Written to {target}. Next: {following}")
 
 
 def register(app: typer.Typer) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import typer
 
 _words: list[str] = []
@@ -17,3 +19,13 @@ def say_last_words() -> None:
     for words in _words:
         typer.echo(words, err=True)
     _words.clear()
+
+
+def command(*words: object, **options: object) -> str:
+    """A command of zooselect as a shell takes it; an option that is None, False or empty is left out."""
+    parts = [str(word) for word in words]
+    for name, value in options.items():
+        if value is not None and value is not False and value != "":
+            dashed = f"--{name.replace('_', '-')}"
+            parts += [dashed] if value is True else [dashed, str(value)]
+    return shlex.join(["zooselect", *parts])

@@ -68,3 +68,23 @@ def foreign(
         [numpy_helper.from_array(value, name) for name, value in weights.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def foreign_means(size: tuple[int, int], *, weights: np.ndarray | None = None) -> bytes:
+    """The mean of every channel, or sums of these with weights: float ``[N, 3, H, W]`` to ``[N, C]``."""
+    matrix = np.eye(3, dtype=np.float32) if weights is None else weights.astype(np.float32)
+    nodes = [
+        helper.make_node("ReduceMean", ["data", "axes"], ["colour"], keepdims=0),
+        helper.make_node("MatMul", ["colour", "matrix"], ["scores"]),
+    ]
+    constants = {"axes": np.array([2, 3], np.int64), "matrix": matrix}
+    graph = helper.make_graph(
+        nodes,
+        "means",
+        [helper.make_tensor_value_info("data", TensorProto.FLOAT, ["N", 3, *size])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", matrix.shape[1]])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    content: bytes = model.SerializeToString()
+    return content

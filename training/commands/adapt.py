@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from selector.commands.last_words import command
 from selector.commands.options import (
     MY_ZOO,
     DataOption,
@@ -20,7 +21,7 @@ from selector.commands.options import (
     names_in,
 )
 from training.commands.added_model import ForceOption
-from training.commands.labelled_images import load_data
+from training.commands.labelled_images import load_data, tell_left_out
 from zoo.errors import DataError
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def _images(
             f"{spec}: expected a folder for every class, got images without one. Sort them into class "
             "folders, or name a more accurate model of the zoo that says what they show: --labels-from MODEL."
         )
-    return loose(Path(spec), zoo.card(labels_from).classes, skip_bad=skip_bad)
+    return tell_left_out(loose(Path(spec), zoo.card(labels_from).classes, skip_bad=skip_bad))
 
 
 def _add_int8(zoo: Zoo, made: Adaptation, data: LabelledImages, *, force: bool, progress: bool) -> ModelCard:
@@ -183,7 +184,7 @@ def _tell(made: Adaptation, small: ModelCard | None, zoo: Path) -> None:
             f"{small.name}: differs from {small.adapted.parent} in {small.adapted.changed_bytes:,} bytes."
         )
     if made.kept:
-        typer.echo(f"Next: zooselect zoo list --zoo {zoo}")
+        typer.echo(f"Next: {command('zoo', 'list', zoo=zoo)}")
     else:
         typer.echo(
             "Not added: on these images it is not better than its parent by more than chance explains. "

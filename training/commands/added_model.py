@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from selector.commands.last_words import command
+
 if TYPE_CHECKING:
     from zoo.models.card import ModelCard
 
@@ -14,15 +16,16 @@ if TYPE_CHECKING:
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace a different model of the same name.")]
 
 
-def tell(card: ModelCard, zoo: Path, as_json: bool) -> None:
-    """Say what was added to the zoo, and what comes next."""
+def tell(card: ModelCard, zoo: Path, as_json: bool, *, check: dict[str, object] | None = None) -> None:
+    """Say what was added to the zoo, and what comes next; for programs, with what a check found."""
     if as_json:
         import msgspec
 
-        typer.echo(msgspec.json.encode(card).decode())
+        facts = card if check is None else {**msgspec.to_builtins(card), "check": check}
+        typer.echo(msgspec.json.encode(facts).decode())
         return
     typer.echo(
         f"{card.name}: {card.parameters:,} parameters, {card.macs / 1e6:.2f} million multiply-accumulates, "
         f"{card.size_bytes / 1e6:.2f} MB, {len(card.classes)} classes."
     )
-    typer.echo(f"Next: zooselect zoo list --zoo {zoo}")
+    typer.echo(f"Next: {command('zoo', 'list', zoo=zoo)}")

@@ -15,14 +15,21 @@ from selector.commands.options import (
     SeedOption,
     ZooOption,
 )
+from selector.commands.tables import table
 from training.commands.added_model import ForceOption, tell
 from training.commands.labelled_images import load_data
+from zoo.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from zoo.models.card import ModelCard
+    from training.data.images import LabelledImages
+    from zoo.convert.calibration import Quantised
+    from zoo.models.card import TrainedOn
+    from zoo.models.zoo import Zoo
+
+MIN_IMAGES = 8  # that ranges are measured on
 
 
 def compress(
@@ -37,7 +44,10 @@ def compress(
         ),
     ] = "int8",
     images: Annotated[
-        int, typer.Option(min=8, help="int8: how many images the value ranges are measured on.")
+        int,
+        typer.Option(
+            min=8, help="int8: measure value ranges on at most so many images; up to as many others compare."
+        ),
     ] = 256,
     student: Annotated[
         Literal["tiny", "small", "medium", "full"],
@@ -46,7 +56,8 @@ def compress(
     share: Annotated[
         float | None,
         typer.Option(
-            help="distill: share of the images to train on. Default: what the model was trained on, or 0.4."
+            help="Share of the images to use; it is remembered: they never judge the model. Default: what "
+            "models of the zoo were trained on, or 0.4."
         ),
     ] = None,
     epochs: Annotated[
@@ -60,15 +71,16 @@ def compress(
 ) -> None:
     """Make a smaller, faster model out of one of the zoo; both stay in it, and the selector chooses.
 
-    The images should be like those of the device, and not be the ones that judge the model: where it was
-    trained on the same data, only its training images are used.
+    The images should be like those of the device. A share of them is used and remembered, and never judges
+    the model; where models of the zoo were trained on the same data, it is their training images. An 8-bit
+    version that answers otherwise than its parent is not added, unless --force is given.
     Examples: zooselect zoo compress resnet56 --data photos/train --method int8; zooselect zoo compress
     resnet56 --data photos/train --method distill --student small --share 1
     """
     from zoo.models.zoo import Zoo
 
     target = Zoo.open(zoo)
-    parent = target.card(model)
+    target.card(model)  # before the images are read, which may take a while
     if method == "distill":
         from training.networks.distill import distill
 
@@ -87,30 +99,69 @@ def compress(
         return
     from zoo.convert.add import add_int8
 
-    chosen = _calibration_images(
-        parent, data, images, environments=environments, seed=seed, progress=not as_json
+    part, images_of_it = _calibration_part(
+        target, load_data(data, environments=environments, seed=seed), share=share, seed=seed
     )
-    typer.echo(f"Quantising {model} on {len(chosen)} images.", err=True)
-    tell(add_int8(target, model, chosen, name=name, force=force, progress=not as_json), zoo, as_json)
+    ranges, held_out = _read(images_of_it, images, seed=part.seed, progress=not as_json)
+    typer.echo(f"Quantising {model} on {len(ranges)} images.", err=True)
+    card = add_int8(
+        target,
+        model,
+        ranges,
+        held_out=held_out,
+        calibrated_on=part,
+        name=name,
+        force=force,
+        tell=_show_trials,
+        progress=not as_json,
+    )
+    if part not in card.learned_from:
+        typer.echo(
+            f"note: {card.name} remembers the images that {model} was trained on, and not these ones: "
+            "profile it on other images.",
+            err=True,
+        )
+    tell(card, zoo, as_json)
 
 
-def _calibration_images(
-    card: ModelCard, spec: str, count: int, *, environments: str, seed: int, progress: bool
-) -> list[NDArray[np.uint8]]:
-    """Random images out of a data set; only training images where the model was trained on that data."""
+def _show_trials(found: Quantised) -> None:
+    """What was tried and what came of it, on standard error: it is told before a refusal, too."""
+    rows = [[str(trial.calibration), f"{trial.agreement:.1%}"] for trial in found.trials]
+    typer.echo(table(["calibration", "parent's class"], rows), err=True)
+    which = "other images" if found.apart else "of the same images: there are too few to hold some out"
+    typer.echo(f"on {found.held_out} {which}", err=True)
+
+
+def _calibration_part(
+    zoo: Zoo, data: LabelledImages, *, share: float | None, seed: int
+) -> tuple[TrainedOn, LabelledImages]:
+    """The part of the data to calibrate on: what models of the zoo learned from, if any did."""
+    from training.data.splits import TRAIN, Splits, without_training_images
+    from training.networks.distill import TRAIN_SHARE
+    from zoo.models.card import TrainedOn
+
+    known = without_training_images(Splits(seed=seed), zoo.cards, data)
+    share = (known.train or TRAIN_SHARE) if share is None else share
+    splits = Splits(seed=known.seed, train=share)
+    part = TrainedOn(data_sha256=data.originals_sha256, share=share, seed=known.seed)
+    chosen = splits.assign(data.groups) == TRAIN
+    if int(chosen.sum()) < MIN_IMAGES:
+        raise DataError(
+            f"expected at least {MIN_IMAGES} calibration images, got {int(chosen.sum())} ({share:.0%} of "
+            f"{len(data)}). Give more images, or use more of them with --share 1."
+        )
+    return part, data.subset(chosen)
+
+
+def _read(
+    data: LabelledImages, count: int, *, seed: int, progress: bool
+) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.uint8]]]:
+    """Random images to measure ranges on, at most `count`, and others to compare on."""
     import numpy as np
     from tqdm import tqdm
 
-    from training.data.splits import TRAIN, Splits
-
-    data = load_data(spec, environments=environments, seed=seed)
-    allowed = np.arange(len(data.ids))
-    trained = card.trained_on
-    if trained is not None and trained.data_sha256 == data.originals_sha256:
-        names = Splits(seed=trained.seed, train=trained.share).assign(data.groups)
-        allowed = allowed[names == TRAIN]
-    chosen = np.random.default_rng(seed).permutation(allowed)[:count]
-    bar = tqdm(
-        sorted(chosen.tolist()), desc="reading", unit="image", delay=2, disable=not progress, leave=False
-    )
-    return [data.image(index) for index in bar]
+    chosen = np.random.default_rng(seed).permutation(len(data))[: 2 * count]
+    measured = max(min(count, MIN_IMAGES, len(chosen)), min(count, len(chosen) - len(chosen) // 4))
+    bar = tqdm(chosen.tolist(), desc="reading", unit="image", delay=2, disable=not progress, leave=False)
+    pixels = [data.image(index) for index in bar]
+    return pixels[:measured], pixels[measured:]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from selector.commands.last_words import command
 from selector.commands.options import (
     MY_FIT,
     MY_PROFILE,
@@ -108,7 +109,7 @@ def evaluate(
     typer.echo(table(evaluation))
     for note in evaluation.notes:
         typer.echo(note)
-    typer.echo(f"Report: {report}. Next: zooselect export")
+    typer.echo(f"Report: {report}. Next: {command('export', fit=None if fit == MY_FIT else fit)}")
 
 
 def _images(

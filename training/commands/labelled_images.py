@@ -19,19 +19,21 @@ def load_data(spec: str, *, environments: str = "", skip_bad: bool = False, seed
     from training.data.environments import ENVIRONMENTS, under_environments
     from training.data.sources import load
 
-    if spec == "digits" or not skip_bad:
-        data = load(spec)
-    else:
-        data = load(spec, skip_bad=True)
-        if data.skipped:
-            typer.echo(
-                f"{len(data.skipped)} images could not be read and were left out: "
-                f"{', '.join(data.skipped[:3])}{' …' if len(data.skipped) > 3 else ''}",
-                err=True,
-            )
-    if data.left_out:
-        say_last(left_out_words(data.left_out))
+    data = tell_left_out(load(spec, skip_bad=True) if skip_bad and spec != "digits" else load(spec))
     if not environments:
         return data
     names = list(ENVIRONMENTS) if environments == "all" else names_in(environments)
     return under_environments(data, names, seed=seed)
+
+
+def tell_left_out(data: LabelledImages) -> LabelledImages:
+    """The same images, after a word about those that cannot be read and about files that are no images."""
+    if data.skipped:
+        typer.echo(
+            f"{len(data.skipped)} images could not be read and were left out: "
+            f"{', '.join(data.skipped[:3])}{' …' if len(data.skipped) > 3 else ''}",
+            err=True,
+        )
+    if data.left_out:
+        say_last(left_out_words(data.left_out))
+    return data

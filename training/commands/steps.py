@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from selector.commands.last_words import command
 from selector.commands.options import (
     MY_BUNDLE,
     MY_FIT,
@@ -41,6 +43,7 @@ from zoo.errors import DataError
 if TYPE_CHECKING:
     from training.search.comparisons import CandidateComparison
 
+DELTA = 0.05  # test level
 SPLITS = ("fit", "tune", "certify", "test")
 
 
@@ -95,6 +98,7 @@ def profile(
     if as_json:
         typer.echo(msgspec.json.encode(record).decode())
         return
+    table_path = out / "latency" / THIS_MACHINE.name
     found = profiled_accuracy(out, record)
     if found is not None:
         rows = [[name, f"{share:.1%}"] for name, share in found.models.items()]
@@ -110,7 +114,8 @@ def profile(
     typer.echo(
         f"{record.samples:,} samples × {len(record.models)} models in {out}"
         + (f" ({record.skipped} unreadable images left out)" if record.skipped else "")
-        + f". Next: zooselect bench {zoo}, then zooselect fit"
+        + f". Next: {command('bench', zoo, out=None if out == MY_PROFILE else table_path)}, then "
+        + command("fit", **_unless_usual(zoo=zoo, profile=out, latency=table_path))
     )
 
 
@@ -134,7 +139,7 @@ def fit(
         ),
     ] = "auto",
     models: ModelsOption = "",
-    delta: Annotated[float, typer.Option(help="Allowed probability that a certificate is wrong.")] = 0.05,
+    delta: Annotated[float, typer.Option(help="Allowed probability that a certificate is wrong.")] = DELTA,
     max_bytes: Annotated[
         int | None, typer.Option(help="Choose models of at most so many bytes in all.", min=1)
     ] = None,
@@ -211,11 +216,26 @@ def fit(
                 f"{certificate.mean_ms:.3f} ms)"
             )
         if kept_before is None:
-            typer.echo(f"Written to {out}. Next: zooselect evaluate, then zooselect export")
+            judged = command("evaluate", **_unless_usual(fit=out, profile=profile))
+            exported = command("export", **_unless_usual(fit=out, zoo=zoo))
+            typer.echo(f"Written to {out}. Next: {judged}, then {exported}")
     if certificate is None:
         asked_for = fitted.record.bundle.default
         typer.echo(explain_uncertified(fitted, asked_for), err=True)
-        instead = alternatives(fitted, asked_for)
+        again = command(
+            "fit",
+            **_unless_usual(zoo=zoo, profile=profile, latency=latency),
+            out=None if out == MY_FIT else out,
+            policy=None if policy == "auto" else policy,
+            models=models,
+            delta=None if delta == DELTA else delta,
+            max_bytes=max_bytes,
+            top_k=None if top_k == 1 else top_k,
+            no_labels=no_labels,
+            environment=environment,
+            seed=seed or None,
+        )
+        instead = alternatives(fitted, asked_for, again=again)
         if instead:
             typer.echo(instead, err=True)
         if kept_before is not None:
@@ -226,6 +246,12 @@ def fit(
             )
         if require_certified:
             raise typer.Exit(UNCERTIFIED)
+
+
+def _unless_usual(**folders: Path) -> dict[str, Path]:
+    """The folders that are not the ones a command takes by default."""
+    usual = {"zoo": MY_ZOO, "profile": MY_PROFILE, "fit": MY_FIT, "latency": THIS_MACHINE}
+    return {name: path for name, path in folders.items() if path != usual[name]}
 
 
 def _best_first(rows: Sequence[CandidateComparison], *, on_time: bool) -> list[CandidateComparison]:
@@ -273,11 +299,11 @@ def export(
     typer.echo(
         f"{out}: {len(loaded.models)} models, {size / 1e6:.1f} MB, certified precisions "
         f"{f'{can[0]:g} to {can[-1]:g}' if can else 'none with these models'}. "
-        f"Next: zooselect predict {out} IMAGE"
+        f"Next: {command('predict', out, 'IMAGE')}"
     )
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file to the command line."""
-    for command in (profile, fit, export):
-        app.command(rich_help_panel=TRAINING_PANEL)(command)
+    for step in (profile, fit, export):
+        app.command(rich_help_panel=TRAINING_PANEL)(step)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from selector.commands.last_words import command
 from selector.commands.options import (
     MY_ZOO,
     DataOption,
@@ -74,5 +75,13 @@ def train(
         return
     for card in cards:
         typer.echo(f"{card.name}: {card.macs / 1e6:.2f} million multiply-accumulates, {card.source}")
-    shown = f" --environments {environments}" if environments else ""
-    typer.echo(f"Next: zooselect profile --data {data}{shown} --zoo {zoo}")
+    if share == 1:
+        typer.echo(
+            "The models were trained on all of these images: profile them on others. "
+            f"Next: {command('zoo', 'list', zoo=zoo)}"
+        )
+        return
+    following = command(
+        "profile", data=data, zoo=zoo, environments=environments, skip_bad=skip_bad, seed=seed or None
+    )
+    typer.echo(f"Next: {following}")

@@ -11,6 +11,7 @@ from selector.commands.options import MY_ZOO, TRAINING_PANEL, JsonOption, NameOp
 from selector.commands.tables import table
 from training.commands.adapt import adapt
 from training.commands.added_model import ForceOption, tell
+from training.commands.check_option import CheckOption, check_added, check_images
 from training.commands.class_names import read_class_names
 from training.commands.compress import compress
 from training.commands.source_options import check_source
@@ -18,6 +19,7 @@ from training.commands.train import train
 from zoo.errors import CardError, ModelError
 
 if TYPE_CHECKING:
+    from training.outcomes.check import Source
     from zoo.models.card import ModelCard
 
 ClassesOption = Annotated[
@@ -107,19 +109,22 @@ def add(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="ONNX: the network ends in a softmax.")
     ] = False,
+    check: CheckOption = "",
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Add a model to the zoo: choose one of --cifar-resnet, --torchvision, --efficientnet-lite, --onnx.
 
     Resizing, cropping and normalising become part of the stored model, so that every model of the zoo takes
-    the same image, of any size. The result is checked against the original before it is added.
+    the same image, of any size. The result is checked against the original before it is added; with --check
+    also on images with labels, and you are warned where something else fits better.
 
     Examples: zooselect zoo add --cifar-resnet 56 --weights cifar10-resnet56.npz; zooselect zoo add --onnx
     net.onnx --classes names.txt --size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --crop 0.875
     """
     check_source(context)
     names = read_class_names(classes) if classes else ()
+    shown = check_images(check)
     typer.echo("Loading, exporting and checking; this takes some seconds.", err=True)
 
     from zoo.architectures.preprocessing import Preprocessing
@@ -181,7 +186,11 @@ def add(
             output=output_name,
             output_kind="probabilities" if probabilities else "logits",
         )
-    tell(card, zoo, as_json)
+    found = None
+    if shown is not None:
+        source: Source = "onnx" if onnx else "torchvision" if torchvision else "fixed"
+        found = check_added(target, card, shown, source=source, as_json=as_json)
+    tell(card, zoo, as_json, check=found)
 
 
 def list_models(zoo: ZooOption = MY_ZOO, as_json: JsonOption = False) -> None:

@@ -126,8 +126,14 @@ def certified_alone(fitted: Fitted, asked: Constraint, name: str) -> bool:
     )
 
 
-def alternatives(fitted: Fitted, asked: Constraint) -> str:
-    """What is certified instead of a constraint, as a table, and how to ask for it; empty if nothing is."""
+def alternatives(fitted: Fitted, asked: Constraint, *, again: str = "zooselect fit") -> str:
+    """What is certified instead of a constraint, as a table, and how to ask for it; empty if nothing is.
+
+    Parameters
+    ----------
+    again
+        The command that fits, with all its options but the constraint.
+    """
     found = fitted.alternatives(asked)
     if not found:
         return ""
@@ -146,7 +152,7 @@ def alternatives(fitted: Fitted, asked: Constraint) -> str:
     rows.append(["(not certified)", "", f"{reference:.3f}", bundle.reference])
     return (
         table(["certified instead", "right", "mean ms", "models"], rows, align="lrrl")
-        + f"\nTo have the nearest: zooselect fit {option} {found[0].constraint.level:g}."
+        + f"\nTo have the nearest: {again} {option} {found[0].constraint.level:g}."
     )
 
 

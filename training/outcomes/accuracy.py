@@ -25,9 +25,14 @@ class ProfiledAccuracy:
 
     @property
     def near_chance(self) -> tuple[str, ...]:
-        """Models that are not clearly better than the commonest label: by less than two standard errors."""
-        error = math.sqrt(self.chance * (1 - self.chance) / self.samples)
-        return tuple(name for name, share in self.models.items() if share < self.chance + 2 * error)
+        """Models that are not clearly better than the commonest label."""
+        limit = least_above_chance(self.chance, self.samples)
+        return tuple(name for name, share in self.models.items() if share < limit)
+
+
+def least_above_chance(chance: float, samples: int) -> float:
+    """The share of right answers from which a model is clearly better: two standard errors above chance."""
+    return chance + 2 * math.sqrt(chance * (1 - chance) / samples)
 
 
 def profiled_accuracy(folder: str | Path, record: ProfileRecord) -> ProfiledAccuracy | None:

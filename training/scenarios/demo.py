@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -130,14 +131,15 @@ def run_demo(
 
 def next_commands(root: Path) -> list[str]:
     """What to try after the demo."""
-    return [
-        f"zooselect predict {root / 'bundle'} {root / 'images'} --precision 0.9",
-        f"zooselect publish my-repo --zoo {root / 'zoo'} --bundle digits={root / 'bundle'}",
-        f"zooselect evaluate --fit {root / 'fit'} --profile {root / 'profile'} --precision 0.85",
-        f"zooselect bench {root / 'bundle'}",
-        "zooselect zoo add --help",
-        "zooselect profile --help",
+    commands: list[list[object]] = [
+        ["predict", root / "bundle", root / "images", "--precision", 0.9],
+        ["publish", "my-repo", "--zoo", root / "zoo", "--bundle", f"digits={root / 'bundle'}"],
+        ["evaluate", "--fit", root / "fit", "--profile", root / "profile", "--precision", 0.85],
+        ["bench", root / "bundle"],
+        ["zoo", "add", "--help"],
+        ["profile", "--help"],
     ]
+    return [shlex.join(["zooselect", *map(str, words)]) for words in commands]
 
 
 def _splits(seed: int) -> Splits:

