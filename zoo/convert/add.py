@@ -66,6 +66,19 @@ def add_module(
     ------
     ZooError
         What :func:`zoo.convert.export.export_module` and :meth:`zoo.Zoo.add` raise.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> from zoo import Zoo
+    >>> from zoo.architectures.preprocessing import Preprocessing
+    >>> from zoo.convert import add_module
+    >>> module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 2))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     zoo = Zoo.create(folder)
+    ...     card = add_module(zoo, "line", module, Preprocessing((8, 8)), ["cat", "dog"], source="mine")
+    >>> card.parameters
+    386
     """
     content = export_module(module, preprocessing, name=name, classes=classes)
     return _add(
