@@ -130,7 +130,7 @@ def _attention(at: Attributes, x: Values) -> Tensor:
     folded = _all(x[:3])
     heads = [int(at.get(key, 1)) for key in ("q_num_heads", "kv_num_heads", "kv_num_heads")]
     query, key, value = (
-        v.unflatten(2, (count, -1)).transpose(1, 2) if v.ndim == 3 else v
+        v.reshape(*v.shape[:2], count, -1).transpose(1, 2) if v.ndim == 3 else v
         for v, count in zip(folded, heads, strict=True)
     )
     mask, causal = (x[3] if len(x) > 3 else None), bool(at.get("is_causal", 0))
