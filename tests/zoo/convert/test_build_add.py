@@ -73,12 +73,16 @@ class Answering(torch.nn.Module):
         ({"head.weight": torch.zeros(3)}, "got a dict. Make the network"),
     ],
 )
-def test_a_module_that_is_no_classifier_is_told_what_to_change(zoo: Zoo, module: Any, message: str) -> None:
+def test_a_module_that_is_no_classifier_is_told_what_to_change(
+    module: Any, message: str, tmp_path: Path
+) -> None:
+    zoo = Zoo.create(tmp_path / "zoo")
     with pytest.raises((ModelError, ClassMismatchError), match=message):
         add_module(zoo, "other", module, Preprocessing((8, 8)), CLASSES, source="random")
 
 
-def test_a_module_is_added_as_in_eval_without_wrappers_and_stays_as_it_is(zoo: Zoo) -> None:
+def test_a_module_is_added_as_in_eval_without_wrappers_and_stays_as_it_is(tmp_path: Path) -> None:
+    zoo = Zoo.create(tmp_path / "zoo")
     torch.manual_seed(0)
     inner = torch.nn.Sequential(Answering(torch.nn.Dropout(0.5))).double().train()
     module = torch.nn.DataParallel(torch.compile(inner))  # type: ignore[arg-type]
