@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from zoo.architectures import (
     CIFAR_RESNET_PREPROCESSING,
     efficientnet_lite,
     load_npz,
+    timm_model,
     torchvision_model,
 )
 from zoo.architectures.preprocessing import Preprocessing
@@ -65,6 +66,19 @@ def add_module(
     ------
     ZooError
         What :func:`zoo.convert.export.export_module` and :meth:`zoo.Zoo.add` raise.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> from zoo import Zoo
+    >>> from zoo.architectures.preprocessing import Preprocessing
+    >>> from zoo.convert import add_module
+    >>> module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 2))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     zoo = Zoo.create(folder)
+    ...     card = add_module(zoo, "line", module, Preprocessing((8, 8)), ["cat", "dog"], source="mine")
+    >>> card.parameters
+    386
     """
     content = export_module(module, preprocessing, name=name, classes=classes)
     return _add(
@@ -259,6 +273,67 @@ def add_torchvision(
     name = name or model.replace("_", "-")
     source = f"torchvision {model}, {origin}"
     return add_module(zoo, name, network, preprocessing, classes or published, source=source, force=force)
+
+
+def add_timm(
+    zoo: Zoo,
+    model: str,
+    *,
+    weights: str | Path | None = "DEFAULT",
+    classes: Sequence[str] = (),
+    resolution: int | tuple[int, int] | None = None,
+    name: str | None = None,
+    force: bool = False,
+    say: Callable[[str], None] | None = None,
+    config: Mapping[str, Any] | None = None,
+    **changed: Any,
+) -> ModelCard:
+    """Add a timm classifier, by default under its own name with hyphens.
+
+    Parameters
+    ----------
+    weights, resolution, config
+        As for :func:`zoo.architectures.timm_models.timm_model`.
+    classes
+        Class names in the order of the logits; may be left out with the published ImageNet weights.
+    say
+        Is told what is done otherwise than timm does it, a sentence at a time.
+    **changed
+        Other fields of the usual :class:`zoo.architectures.preprocessing.Preprocessing`: `mean`, `std`,
+        `crop`, `interpolation`, `channels`.
+
+    Raises
+    ------
+    ClassMismatchError
+        When no class names are given and the weights bring none.
+
+    Examples
+    --------
+    >>> add_timm(zoo, "resnet18", weights="resnet18.safetensors", classes=names)  # doctest: +SKIP
+    """
+    made = timm_model(
+        model, weights=weights, classes=len(classes) or None, resolution=resolution, config=config
+    )
+    if not classes and not made.names:
+        raise ClassMismatchError(
+            f"{model}: expected the names of its {made.classes} classes, got none. "
+            "Give the names in the order of the logits."
+        )
+    for field, note in made.notes.items():
+        if say is not None and field not in changed:
+            say(note)
+    origin = {None: "random weights", "DEFAULT": "published weights"}.get(
+        weights if weights is None else str(weights), Path(str(weights)).name
+    )
+    return add_module(
+        zoo,
+        name or model.lower().replace("_", "-"),
+        made.module,
+        replace(made.preprocessing, **changed),
+        classes or made.names,
+        source=f"timm {model}, {origin}",
+        force=force,
+    )
 
 
 def add_efficientnet_lite(
