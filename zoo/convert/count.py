@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from onnx import helper, shape_inference
 
+from zoo.convert.import_graph import for_one_image
 from zoo.convert.preprocessing_graph import PREFIX
 from zoo.errors import ModelError
 from zoo.models.model import open_session
@@ -64,7 +65,7 @@ def count_facts(content: bytes, resolution: tuple[int, int], *, name: str) -> Fa
     ModelError
         When the shapes inside the graph cannot be found out.
     """
-    model = onnx.load_model_from_string(content)
+    model = for_one_image(onnx.load_model_from_string(content))
     return Facts(parameters=_parameters(model.graph), macs=_macs(model, resolution, name))
 
 
