@@ -34,7 +34,9 @@ def random_images(resolution: tuple[int, int]) -> Images:
     return images
 
 
-def original_answers(original: onnx.ModelProto, front: onnx.ModelProto, images: Images, *, name: str) -> Floats:
+def original_answers(
+    original: onnx.ModelProto, front: onnx.ModelProto, images: Images, *, name: str
+) -> Floats:
     """What a network returns for each image alone, float32 ``[N, width]``; repeated where its batch is fixed.
 
     Parameters

@@ -6,12 +6,14 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import onnx
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
-from zoo.convert.import_graph import reads, subgraphs
+from zoo.convert.import_graph import all_nodes, reads, subgraphs
 from zoo.errors import ModelError
 from zoo.types import check_relative
 
+MICROSOFT = "com.microsoft"  # the domain of operators that come with ONNX Runtime
+MAX_LINKS = 40  # as Linux follows
 MAX_BYTES = 2**31 - 1  # what one protobuf message can hold
 
 
@@ -22,7 +24,7 @@ def read_foreign(model: bytes | str | Path, *, name: str) -> onnx.ModelProto:
     ----------
     model
         Path or content. External weights can be read for a path only, and only from the folder of that file,
-        or of the file that it is a symbolic link to.
+        or of a file that it is a symbolic link to.
     name
         Name of the model, for the messages.
 
@@ -31,7 +33,7 @@ def read_foreign(model: bytes | str | Path, *, name: str) -> onnx.ModelProto:
     ModelError
         When the file cannot be read, is not ONNX, or names weights outside its folder.
     """
-    folders = [] if isinstance(model, bytes) else [Path(model).parent, Path(model).resolve().parent]
+    folders = [] if isinstance(model, bytes) else _folders(Path(model))
     content = model if isinstance(model, bytes) else _read(Path(model), name)
     try:
         proto = onnx.load_model_from_string(content)
@@ -52,6 +54,23 @@ def read_foreign(model: bytes | str | Path, *, name: str) -> onnx.ModelProto:
 
 def _check(proto: onnx.ModelProto, name: str) -> None:
     """Let onnx check the model; outputs need no shape, as ONNX Runtime finds out what it is."""
+    imported = {item.domain for item in proto.opset_import}
+    if any(node.domain == MICROSOFT for node in all_nodes(proto.graph)) and MICROSOFT not in imported:
+        proto.opset_import.append(helper.make_opsetid(MICROSOFT, 1))  # as ONNX Runtime does
+        imported.add(MICROSOFT)
+    for node in all_nodes(proto.graph):
+        if node.domain not in imported | {"", "ai.onnx"}:
+            raise ModelError(
+                f"model {name!r}: expected standard operators, got {node.op_type!r} of the domain "
+                f"{node.domain!r}, which the file does not import. Export the network with standard operators."
+            )
+    opset = max((item.version for item in proto.opset_import if item.domain in ("", "ai.onnx")), default=0)
+    if opset > onnx.defs.onnx_opset_version() or proto.ir_version > onnx.IR_VERSION:
+        raise ModelError(
+            f"model {name!r}: expected opset {onnx.defs.onnx_opset_version()} and IR version "
+            f"{onnx.IR_VERSION} at most, which onnx {onnx.__version__} knows, got opset {opset} and IR version "
+            f"{proto.ir_version}. Export the network with an older opset, or update onnx."
+        )
     shapeless = [
         value.type.tensor_type
         for value in proto.graph.output
@@ -86,6 +105,15 @@ def _sort(graph: onnx.GraphProto) -> None:
     nodes = [graph.node[index] for index in order]
     del graph.node[:]
     graph.node.extend(nodes)
+
+
+def _folders(path: Path) -> list[Path]:
+    """Where weights may lie: beside the file, and beside what it is a symbolic link to."""
+    folders = [path.parent]
+    while path.is_symlink() and len(folders) < MAX_LINKS:
+        path = path.parent / path.readlink()
+        folders.append(path.parent)
+    return folders
 
 
 def _read(path: Path, name: str) -> bytes:
@@ -141,7 +169,9 @@ def _embed(tensor: onnx.TensorProto, folders: list[Path], most_bytes: int, name:
         )
     try:
         check_relative(location)
-        path = next((path for folder in folders if (path := folder / location).exists()), folders[0] / location)
+        path = next(
+            (path for folder in folders if (path := folder / location).exists()), folders[0] / location
+        )
         if not any(path.resolve().is_relative_to(folder.resolve()) for folder in folders):
             raise ValueError("a link that leads out of the folder")
     except ValueError as error:

@@ -34,12 +34,18 @@ def reads(node: onnx.NodeProto) -> set[str]:
     return read
 
 
+def all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph, its branches and its loop bodies, and theirs."""
+    yield graph
+    for node in graph.node:
+        for inner in subgraphs(node):
+            yield from all_graphs(inner)
+
+
 def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """The nodes of a graph, of its branches and of its loop bodies."""
-    for node in graph.node:
-        yield node
-        for inner in subgraphs(node):
-            yield from all_nodes(inner)
+    for part in all_graphs(graph):
+        yield from part.node
 
 
 def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -94,8 +100,8 @@ def extract(model: onnx.ModelProto, source: str, result: str, *, name: str) -> o
         for inner in subgraphs(node):
             del inner.value_info[:]
             for value in (*inner.input, *inner.output):
-                if value.type.HasField("tensor_type"):
-                    value.type.tensor_type.ClearField("shape")
+                for axis in value.type.tensor_type.shape.dim:
+                    axis.Clear()  # recorded for another batch size
     used = {node.domain for node in all_nodes(graph)} | {"", "ai.onnx"}
     opsets = [item for item in model.opset_import if item.domain in used]
     return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
@@ -236,7 +242,5 @@ def for_one_image(model: onnx.ModelProto) -> onnx.ModelProto:
         axis = "axis of one"
         single.graph.node.append(helper.make_node("Squeeze", [node.input[0], axis], [body.input[0].name]))
         single.graph.node.extend(body.node)
-        single.graph.node.append(
-            helper.make_node("Unsqueeze", [body.output[0].name, axis], [node.output[0]])
-        )
+        single.graph.node.append(helper.make_node("Unsqueeze", [body.output[0].name, axis], [node.output[0]]))
     return single

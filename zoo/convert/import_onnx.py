@@ -234,9 +234,7 @@ def _sizes(value: onnx.ValueInfoProto) -> list[int | str]:
     return [axis.dim_value if axis.dim_value > 0 else axis.dim_param or "?" for axis in axes]
 
 
-def _check_input(
-    source: onnx.ValueInfoProto, preprocessing: Preprocessing, layout: Layout, name: str
-) -> int:
+def _check_input(source: onnx.ValueInfoProto, preprocessing: Preprocessing, layout: Layout, name: str) -> int:
     """Check type and shape of the image input, and fix the size of an image; the type of its numbers."""
     kind = source.type.tensor_type.elem_type
     height, width = preprocessing.resolution
