@@ -76,7 +76,7 @@ def unsorted() -> onnx.ModelProto:
 
 
 def branches() -> onnx.ModelProto:
-    """An `If` whose branches read the image and an initialiser of the graph around them, with fixed shapes."""
+    """An `If` whose branches read the image and an initialiser from outside, with fixed shapes."""
     result = helper.make_tensor_value_info("then", TensorProto.FLOAT, [1, 3])
     other = helper.make_tensor_value_info("else", TensorProto.FLOAT, [1, 3])
     nodes = [
@@ -117,7 +117,7 @@ def loop() -> onnx.ModelProto:
 
 
 def running_sum() -> onnx.ModelProto:
-    """A `Scan` over the batch, whose body reads an initialiser: an image's answer depends on those before."""
+    """A `Scan` over the batch, whose body reads an initialiser: answers depend on images before."""
     row = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, [3]) for name in ("sum", "now", "new", "out")
     ]
@@ -172,13 +172,13 @@ def dynamic_scales() -> onnx.ModelProto:
 def training_mode() -> onnx.ModelProto:
     """Batch normalisation with the statistics of the batch, as an export in training mode leaves it."""
     norm = helper.make_node(
-        "BatchNormalization", ["c", "scale", "offset", "mean", "variance"], ["n", "m", "v"], training_mode=1
+        "BatchNormalization", ["c", "gamma", "beta", "means", "variances"], ["n", "m", "v"], training_mode=1
     )
     model = one_output()
     model.graph.node.insert(1, norm)
     model.graph.node[2].input[0] = "n"
-    add_weights(model, scale=np.ones(6, np.float32), offset=np.zeros(6, np.float32))
-    add_weights(model, mean=np.zeros(6, np.float32), variance=np.ones(6, np.float32))
+    add_weights(model, gamma=np.ones(6, np.float32), beta=np.zeros(6, np.float32))
+    add_weights(model, means=np.zeros(6, np.float32), variances=np.ones(6, np.float32))
     return model
 
 

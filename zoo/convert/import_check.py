@@ -62,15 +62,15 @@ def original_answers(
         answer = _run(session, feed, name=name, output=result, input=source)
         if not isinstance(answer, np.ndarray):
             raise ModelError(
-                f"model {name!r}: expected a tensor with one number per class, but output {result!r} is a list "
-                "or a map. Export the network with a tensor as its output, or name another output with "
+                f"model {name!r}: expected a tensor with one number per class, but output {result!r} is a "
+                "list or a map. Export the network with a tensor as its output, or name another output with "
                 "--output (in Python: output=…)."
             )
         if answer.dtype.kind != "f":
             raise ModelError(
                 f"model {name!r}: expected one real number per class, but output {result!r} is "
-                f"{answer.dtype.name}: the chosen class, or numbers that mean something else. Name the output "
-                "with logits or probabilities with --output (in Python: output=…)."
+                f"{answer.dtype.name}: the chosen class, or numbers that mean something else. Name the "
+                "output with logits or probabilities with --output (in Python: output=…)."
             )
         first = answer[0] if answer.ndim and len(answer) == batch else answer
         answers.append(first.reshape(-1).astype(np.float32))
@@ -158,8 +158,8 @@ def check_answers(content: bytes, images: Images, expected: Floats, *, name: str
     session = open_session(content, name=name)
     if isinstance(session.get_outputs()[0].shape[0], int):
         raise ModelError(
-            f"model {name!r}: expected answers for any number of images, but its batch size is built into the "
-            "graph; export it again with a free (dynamic) batch axis."
+            f"model {name!r}: expected answers for any number of images, but its batch size is built into "
+            "the graph; export it again with a free (dynamic) batch axis."
         )
     single = [_run(session, images[i : i + 1], name=name) for i in range(len(images))]
     together = _run(session, images, name=name)

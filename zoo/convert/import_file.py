@@ -62,14 +62,14 @@ def _check(proto: onnx.ModelProto, name: str) -> None:
         if node.domain not in imported | {"", "ai.onnx"}:
             raise ModelError(
                 f"model {name!r}: expected standard operators, got {node.op_type!r} of the domain "
-                f"{node.domain!r}, which the file does not import. Export the network with standard operators."
+                f"{node.domain!r}, which the file does not import. Use standard operators instead."
             )
     opset = max((item.version for item in proto.opset_import if item.domain in ("", "ai.onnx")), default=0)
     if opset > onnx.defs.onnx_opset_version() or proto.ir_version > onnx.IR_VERSION:
         raise ModelError(
             f"model {name!r}: expected opset {onnx.defs.onnx_opset_version()} and IR version "
-            f"{onnx.IR_VERSION} at most, which onnx {onnx.__version__} knows, got opset {opset} and IR version "
-            f"{proto.ir_version}. Export the network with an older opset, or update onnx."
+            f"{onnx.IR_VERSION} at most, which onnx {onnx.__version__} knows, got opset {opset} and IR "
+            f"version {proto.ir_version}. Export the network with an older opset, or update onnx."
         )
     shapeless = [
         value.type.tensor_type

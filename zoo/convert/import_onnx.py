@@ -117,8 +117,8 @@ def wrap_foreign(
     whole = kind not in _FLOATS
     if whole and scale == "0..1":
         raise ModelError(
-            f"model {name!r}: expected whole pixels from 0 to 255 for {_describe(source)}, got the scale 0..1. "
-            "Leave --scale out (in Python: scale=None)."
+            f"model {name!r}: expected whole pixels from 0 to 255 for {_describe(source)}, got the scale "
+            "0..1. Leave --scale out (in Python: scale=None)."
         )
     original = extract(foreign, source.name, result.name, name=name)
     _check_operators(original, name)
@@ -161,9 +161,9 @@ def wrap_foreign(
         except ZooError as error:
             if isinstance(sizes[0], int) and sizes[0] > 1:
                 raise ModelError(
-                    f"model {name!r}: its fixed batch size of {sizes[0]} is built into the graph and cannot be "
-                    "made free; export it again with a free (dynamic) batch axis, or with a batch of one. The "
-                    f"attempt ended with: {error}"
+                    f"model {name!r}: its fixed batch size of {sizes[0]} is built into the graph and cannot "
+                    "be made free; export it again with a free (dynamic) batch axis, or with a batch of one. "
+                    f"The attempt ended with: {error}"
                 ) from error
     return wrapped(scan=True)
 
@@ -194,8 +194,9 @@ def _check_operators(model: onnx.ModelProto, name: str) -> None:
         if domain in _LAYOUT_DOMAINS:
             raise ModelError(
                 f"model {name!r}: expected a graph that runs on any processor, got operators of the domain "
-                f"{domain!r} ({operator}), a memory layout for one kind of it. Take the model from before it was "
-                "optimised, or optimise it without changing the layout (level 'basic' or 'extended', not 'all')."
+                f"{domain!r} ({operator}), a memory layout for one kind of it. Take the model from before "
+                "it was optimised, or optimise it without changing the layout (level 'basic' or 'extended', not "
+                "'all')."
             )
         raise ModelError(
             f"model {name!r}: expected operators that every ONNX Runtime has, got {operator!r} of the domain "
@@ -275,7 +276,7 @@ def _advice(kind: int, sizes: list[int | str]) -> str:
 
 
 def _append_back(core: onnx.ModelProto, back: Back) -> None:
-    """Turn the network's own output into ``logits`` float32, as :func:`zoo.convert.import_check.as_logits`."""
+    """Turn the network's own output into ``logits`` float32, as :func:`.import_check.as_logits`."""
     end = core.graph.output[0]
     build = GraphBuilder("output/")
     last = end.name

@@ -1,4 +1,4 @@
-"""Kinds of foreign networks: what ONNX Runtime runs is added and answers alike, or is refused for its reason."""
+"""Kinds of foreign networks: added with the answers of the original, or refused for the true reason."""
 
 from __future__ import annotations
 
