@@ -169,15 +169,18 @@ def dynamic_scales() -> onnx.ModelProto:
     return end_in(one_output(), *nodes)
 
 
-def training_mode() -> onnx.ModelProto:
-    """Batch normalisation with the statistics of the batch, as an export in training mode leaves it."""
+def training_mode(offset: float = 0.1) -> onnx.ModelProto:
+    """Batch normalisation with the statistics of the batch, as an export in training mode leaves it.
+
+    With an offset of 0, ONNX Runtime stores it once with the means, which it overwrites.
+    """
     norm = helper.make_node(
         "BatchNormalization", ["c", "gamma", "beta", "means", "variances"], ["n", "m", "v"], training_mode=1
     )
     model = one_output()
     model.graph.node.insert(1, norm)
     model.graph.node[2].input[0] = "n"
-    add_weights(model, gamma=np.ones(6, np.float32), beta=np.zeros(6, np.float32))
+    add_weights(model, gamma=np.full(6, 2, np.float32), beta=np.full(6, offset, np.float32))
     add_weights(model, means=np.zeros(6, np.float32), variances=np.ones(6, np.float32))
     return model
 

@@ -195,8 +195,8 @@ def _check_operators(model: onnx.ModelProto, name: str) -> None:
             raise ModelError(
                 f"model {name!r}: expected a graph that runs on any processor, got operators of the domain "
                 f"{domain!r} ({operator}), a memory layout for one kind of it. Take the model from before "
-                "it was optimised, or optimise it without changing the layout (level 'basic' or 'extended', not "
-                "'all')."
+                "it was optimised, or optimise it without changing the layout (level 'basic' or 'extended', "
+                "not 'all')."
             )
         raise ModelError(
             f"model {name!r}: expected operators that every ONNX Runtime has, got {operator!r} of the domain "

@@ -21,6 +21,7 @@ from tests.support.kinds_of_networks import (
     end_in,
     one_output,
     takes,
+    training_mode,
     whole,
 )
 from zoo.architectures.preprocessing import Preprocessing
@@ -158,6 +159,7 @@ REFUSED = {
     "five axes": (takes(TensorProto.FLOAT, ["N", 3, 4, 8, 10]), "no images but another form of data"),
     "truth values": (takes(TensorProto.BOOL), "such values cannot be added"),
     "newer opset": (newer(), "got opset 99"),
+    "changing answers": (training_mode(offset=0.0), "same answer to the same image each time"),
 }
 
 
