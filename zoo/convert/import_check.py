@@ -80,8 +80,8 @@ def original_answers(
     if _apart(answers[-1], found[0]) > _TOLERANCE:
         raise ModelError(
             f"model {name!r}: expected the same answer to the same image each time, got others. Its "
-            "normalisation or dropout is in training mode, or it draws random numbers; export it in evaluation "
-            "mode."
+            "normalisation or dropout is in training mode, or it draws random numbers; export it in "
+            "evaluation mode."
         )
     return found
 
