@@ -73,7 +73,7 @@ def add(
     ] = None,
     onnx: Annotated[
         Path | None,
-        typer.Option(help="Any ONNX classifier with a float image input; needs --classes, --size."),
+        typer.Option(help="Any ONNX classifier of images; needs --classes, --size."),
     ] = None,
     huggingface: HuggingfaceOption = None,
     pretrained: Annotated[
@@ -103,8 +103,9 @@ def add(
         Literal["nchw", "nhwc"], typer.Option(help="ONNX: axes of the input, channels first or last.")
     ] = "nchw",
     scale: Annotated[
-        Literal["0..1", "0..255"], typer.Option(help="ONNX: range of pixel values before mean and std.")
-    ] = "0..1",
+        Literal["0..1", "0..255"] | None,
+        typer.Option(help="ONNX: range of pixels before mean and std. 0..1; for whole numbers 0..255."),
+    ] = None,
     input_name: Annotated[
         str | None, typer.Option("--input", help="ONNX: the image input, if there are several.")
     ] = None,
@@ -112,7 +113,7 @@ def add(
         str | None, typer.Option("--output", help="ONNX: the class output, if there are several.")
     ] = None,
     probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="ONNX: the network ends in a softmax.")
+        bool, typer.Option("--probabilities", help="ONNX: the network ends in a softmax or sigmoid.")
     ] = False,
     check: CheckOption = "",
     force: ForceOption = False,

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 from torch import nn
 
@@ -25,6 +26,7 @@ from zoo.convert.calibration import MIN_AGREEMENT, Quantised, quantize_best
 from zoo.convert.count import count_facts
 from zoo.convert.exchange import difference
 from zoo.convert.export import export_module
+from zoo.convert.import_graph import answers_alone
 from zoo.convert.import_onnx import wrap_foreign
 from zoo.errors import ClassMismatchError, ModelError
 from zoo.files import read_verified
@@ -126,6 +128,8 @@ def add_foreign(
     content = wrap_foreign(model, preprocessing, name=name, classes=classes, **how)
     if not source:
         source = "foreign ONNX" if isinstance(model, bytes) else f"foreign ONNX, {Path(model).name}"
+    if answers_alone(onnx.load_model_from_string(content)):
+        source += ", each image alone"
     return _add(zoo, name, content, classes, preprocessing.resolution, source=source, force=force)
 
 

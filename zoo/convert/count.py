@@ -9,13 +9,16 @@ import numpy as np
 import onnx
 from onnx import helper, shape_inference
 
+from zoo.convert.import_graph import all_graphs, all_nodes, for_one_image
 from zoo.convert.preprocessing_graph import PREFIX
 from zoo.errors import ModelError
 from zoo.models.model import open_session
 
 # Operator → positions of the weights, or of the two factors, among its inputs.
-_CONVOLUTIONS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3}
+_CONVOLUTIONS = {"Conv": 1, "ConvInteger": 1, "FusedConv": 1, "QLinearConv": 3}
 _PRODUCTS = {
+    "FusedGemm": (0, 1),
+    "FusedMatMul": (0, 1),
     "Gemm": (0, 1),
     "QGemm": (0, 3),
     "MatMul": (0, 1),
@@ -64,21 +67,22 @@ def count_facts(content: bytes, resolution: tuple[int, int], *, name: str) -> Fa
     ModelError
         When the shapes inside the graph cannot be found out.
     """
-    model = onnx.load_model_from_string(content)
+    model = for_one_image(onnx.load_model_from_string(content))
     return Facts(parameters=_parameters(model.graph), macs=_macs(model, resolution, name))
 
 
 def _parameters(graph: onnx.GraphProto) -> int:
     sizes = {
         tensor.name: (tensor.data_type, math.prod(tensor.dims), len(tensor.dims))
-        for tensor in graph.initializer
+        for part in all_graphs(graph)
+        for tensor in part.initializer
     }
-    for node in graph.node:
+    for node in all_nodes(graph):
         if node.op_type == "Constant" and node.attribute[0].name == "value":
             tensor = node.attribute[0].t
             sizes[node.output[0]] = (tensor.data_type, math.prod(tensor.dims), len(tensor.dims))
     learned: set[str] = set()
-    for node in graph.node:
+    for node in all_nodes(graph):
         if node.name.startswith(PREFIX):
             continue
         positions = _LEARNED.get(node.op_type, range(len(node.input)))
