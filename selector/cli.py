@@ -26,6 +26,7 @@ COMMANDS = ("answer", "bench", "device", "plan", "publish", "serve")  # modules 
 
 _ORDER = (
     "demo",
+    "make",
     "zoo",
     "profile",
     "bench",

@@ -111,6 +111,11 @@ def _calibration_images(
         allowed = allowed[names == TRAIN]
     chosen = np.random.default_rng(seed).permutation(allowed)[:count]
     bar = tqdm(
-        sorted(chosen.tolist()), desc="reading", unit="image", delay=2, disable=not progress, leave=False
+        sorted(chosen.tolist()),
+        desc="reading",
+        unit="image",
+        delay=2,
+        disable=None if progress else True,
+        leave=False,
     )
     return [data.image(index) for index in bar]

@@ -55,7 +55,7 @@ class FolderImages(LabelledImages):
     def _digest(self) -> str:
         digest = digest_of("folder", *self.classes, *self.groups)
         paths = (self.root / name for name in self.ids)
-        progress = tqdm(self.ids, desc="fingerprint of the images", unit="file", delay=2)
+        progress = tqdm(self.ids, desc="fingerprint of the images", unit="file", delay=2, disable=None)
         with ThreadPoolExecutor() as pool, progress:
             for name, content in zip(progress, _ordered(pool, _file_digest, paths), strict=True):
                 digest.update(digest_of(name, content).digest())
@@ -106,7 +106,7 @@ def folder(
                 total=len(ids),
                 unit="img",
                 delay=2,
-                disable=not progress,
+                disable=None if progress else True,
             ),
             dtype=np.bool_,
             count=len(ids),

@@ -208,5 +208,5 @@ def _fit(root: Path, zoo: Zoo, table: LatencyTable, precision: float, seed: int,
     except ZooError:
         pass  # there is none yet, or it is of no use: fit again
     fitted = fit(root / "profile", zoo, table, precision=precision, seed=seed, progress=progress)
-    save_fit(fitted, root / "fit")
+    save_fit(fitted, root / "fit", replace=True)
     return fitted

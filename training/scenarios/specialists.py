@@ -199,7 +199,7 @@ def _bundle(work: Path, zoo: Zoo, table: LatencyTable, environment: str, precisi
         if load_fit(work / "fit").record.inputs_sha256 == wanted and (work / "bundle").is_dir():
             return
     fitted = fit(work / "profile", zoo, table, **asked)
-    save_fit(fitted, work / "fit")
+    save_fit(fitted, work / "fit", replace=True)
     export_bundle(fitted, zoo, work / "bundle")
 
 
