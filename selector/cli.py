@@ -61,7 +61,6 @@ app = typer.Typer(
     name="zooselect",
     cls=_InWorkingOrder,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Pick, for every input, the cheapest neural network that is still precise enough.\n\n"

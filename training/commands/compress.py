@@ -115,7 +115,7 @@ def _calibration_images(
         desc="reading",
         unit="image",
         delay=2,
-        disable=None if progress else True,
+        disable=not progress or None,
         leave=False,
     )
     return [data.image(index) for index in bar]

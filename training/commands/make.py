@@ -99,7 +99,6 @@ def make(
     Example: zooselect make photos/ small.onnx large.onnx --precision 0.9
     """
     from training.evaluation.evaluate import evaluate
-    from training.evaluation.findings import alternatives, explain_uncertified
     from training.outcomes.parts import PROFILE_FILE, read_profile_record
     from training.outcomes.profile import profile as run
     from training.reports.method_table import table
@@ -131,9 +130,6 @@ def make(
     fitted, done = _fit(chosen, profile, measured, options, fit)
     asked = fitted.record.bundle.default
     certificate = fitted.certificate()
-    if certificate is None:
-        typer.echo(explain_uncertified(fitted, asked), err=True)
-        typer.echo(alternatives(fitted, asked).replace("zooselect fit", "zooselect make … "), err=True)
     found = (
         "not certified" if certificate is None else f"certified at {certificate.confidence:.0%} confidence"
     )
@@ -177,10 +173,15 @@ def _add(models: Sequence[str], folder: Path, classes: Sequence[str], how: _How)
     from zoo.models.zoo import Zoo
 
     files = [model for model in models if model.lower().endswith(".onnx") or Path(model).is_file()]
+    names = [model for model in models if model not in files]
+    if names and not (folder / "zoo.json").is_file():
+        raise ModelError(
+            f"expected ONNX files, or names in the zoo {folder}, got {names[0]!r}: no such file."
+        )
+    if names or not files:
+        Zoo.open(folder).only(names)
     if not files:
-        if models:
-            Zoo.open(folder).only(models)
-        return list(models), False
+        return names, False
     zoo = Zoo.create(folder)
     new = [_add_file(zoo, Path(file), classes, how) for file in files]
     names = [Path(model).stem.lower() if model in files else model for model in models]
@@ -303,10 +304,14 @@ def _fit(
     try:
         before = load_fit(folder)
         if before.record.inputs_sha256 == fit_inputs_sha256(profile, zoo, table, options):
+            if before.certificate() is None:
+                _tell_uncertified(before)
             return before, False
     except ZooError:
         pass  # there is none yet, or it is of no use
     fitted = fit(profile, zoo, table, options, progress=True)
+    if fitted.certificate() is None:
+        _tell_uncertified(fitted)
     kept = None if fitted.certificate() is not None else holds_certified(folder)
     if kept is not None:
         raise PrecisionError(
@@ -315,6 +320,16 @@ def _fit(
         )
     save_fit(fitted, folder)
     return fitted, True
+
+
+def _tell_uncertified(fitted: Fitted) -> None:
+    """Say why the constraint is not certified, and the nearest that is."""
+    from training.evaluation.findings import alternatives, explain_uncertified
+
+    asked = fitted.record.bundle.default
+    for words in (explain_uncertified(fitted, asked), alternatives(fitted, asked)):
+        if words:
+            typer.echo(words, err=True)
 
 
 def _export(fitted: Fitted, zoo: Zoo, folder: Path) -> bool:

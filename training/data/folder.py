@@ -106,7 +106,7 @@ def folder(
                 total=len(ids),
                 unit="img",
                 delay=2,
-                disable=None if progress else True,
+                disable=not progress or None,
             ),
             dtype=np.bool_,
             count=len(ids),

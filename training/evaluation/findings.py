@@ -130,7 +130,7 @@ def certified_levels(fitted: Fitted, asked: Constraint) -> str:
     return (
         _certificates_table(fitted, found, "could be certified")
         + f"\nThese are the policies that suit {asked}; 'zooselect fit {_option(asked)} LEVEL' may find a "
-        f"faster one for its level. Each line has confidence {1 - fitted.record.delta:.0%} for whoever decided "
+        f"faster one for its level. A line has confidence {1 - fitted.record.delta:.0%} for whoever decided "
         "on it before looking; a line that was picked from the table has less."
     )
 

@@ -79,7 +79,7 @@ def run_wall_clock(
     }
     answers: dict[str, list[tuple[str, str, bool | None]]] = {name: [] for name in calls}
     for name, call in tqdm(
-        calls.items(), desc="answering", unit="method", disable=None if progress else True, delay=2
+        calls.items(), desc="answering", unit="method", disable=not progress or None, delay=2
     ):
         for image in images:
             result = call(image)

@@ -116,7 +116,7 @@ def fit_outcomes(
     for name in (FIT, TUNE, CERTIFY):
         outcomes.split(name).check_finite()
     given = FitInputs(zoo, table, chosen, grid, data_sha256, inputs_sha256)
-    with tqdm(total=4, unit="step", disable=None if progress else True, leave=False) as bar:
+    with tqdm(total=4, unit="step", disable=not progress or None, leave=False) as bar:
 
         def step(name: str) -> None:
             bar.set_description(name)

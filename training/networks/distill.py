@@ -242,7 +242,7 @@ def logits_of(
         desc=f"asking {model.card.name}",
         unit="img",
         delay=2,
-        disable=None if progress else True,
+        disable=not progress or None,
     )
     for i in bar:
         batch.append(data.image(i))

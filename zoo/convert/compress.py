@@ -91,7 +91,7 @@ def quantize_int8(
         desc=f"calibrating {name}",
         unit="image",
         delay=2,
-        disable=None if progress else True,
+        disable=not progress or None,
         leave=False,
     )
     try:
