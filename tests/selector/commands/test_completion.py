@@ -39,7 +39,7 @@ def test_what_is_shown_can_be_sourced_and_installs_nothing(tmp_path: Path) -> No
         ["bash", "-c", f"{script}\ncomplete -p zooselect"], capture_output=True, text=True, timeout=60
     )
     assert "_zooselect_completion zooselect" in asked.stdout
-    assert not {".bashrc", ".bash_completions", ".config"} & set(os.listdir(tmp_path))
+    assert not {".bashrc", ".bash_completions", ".config"} & {path.name for path in tmp_path.iterdir()}
 
 
 def test_commands_and_values_are_completed() -> None:
