@@ -162,6 +162,8 @@ def _read(
 
     chosen = np.random.default_rng(seed).permutation(len(data))[: 2 * count]
     measured = max(min(count, MIN_IMAGES, len(chosen)), min(count, len(chosen) - len(chosen) // 4))
-    bar = tqdm(chosen.tolist(), desc="reading", unit="image", delay=2, disable=not progress, leave=False)
+    bar = tqdm(
+        chosen.tolist(), desc="reading", unit="image", delay=2, disable=not progress or None, leave=False
+    )
     pixels = [data.image(index) for index in bar]
     return pixels[:measured], pixels[measured:]

@@ -97,7 +97,12 @@ def quantize_int8(
         )
     checked = [check_image(image) for image in images]
     batches = tqdm(
-        checked, desc=f"calibrating {name}", unit="image", delay=2, disable=not progress, leave=False
+        checked,
+        desc=f"calibrating {name}",
+        unit="image",
+        delay=2,
+        disable=not progress or None,
+        leave=False,
     )
     try:
         model = onnx.load_model_from_string(content)
