@@ -97,7 +97,7 @@ def compress(
         )
         tell(card, zoo, as_json)
         return
-    from zoo.convert.add import add_int8
+    from zoo.convert.add_int8 import add_int8
 
     part, images_of_it = _calibration_part(
         target, load_data(data, environments=environments, seed=seed), share=share, seed=seed

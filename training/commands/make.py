@@ -194,7 +194,7 @@ def _add_file(zoo: Zoo, path: Path, folders: Sequence[str], how: _How) -> bool:
     """Add an ONNX file; False where the zoo holds what the same call made before."""
     from zoo.architectures.preprocessing import Preprocessing
     from zoo.convert.add import add_foreign
-    from zoo.convert.import_file import read_foreign
+    from zoo.convert.foreign.import_file import read_foreign
     from zoo.files import sha256_bytes
 
     name = path.stem.lower()

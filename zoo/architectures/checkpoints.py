@@ -187,19 +187,18 @@ def _why_not(path: Path, error: Exception) -> str:
             f"{path}: expected a state dict written by torch.save(model.state_dict(), path), got: "
             f"{_first_line(error)}."
         )
-    load = "torch.load(FILE, weights_only=False)"
     if any(name.startswith("torch.nn.modules.") for name in others):
         return (
             f"{path}: expected a state dict, got a whole model ({_some(others)}), which is not read: that "
-            "would execute code. Where you trust it, save its weights in Python, where its classes can be "
-            f"imported: torch.save({load}.state_dict(), 'weights.pt'), or those of its entry 'model'. Or "
-            "give the module itself to zoo.convert.add_module."
+            "would execute code. Where you trust it, open it in the program that wrote it and save its "
+            "weights: torch.save(model.state_dict(), 'weights.pt'). Or give the module itself to "
+            "zoo.convert.add_module."
         )
     return (
         f"{path}: expected a state dict, got a checkpoint with other objects beside the weights "
-        f"({_some(others)}), which are not read: that would execute code. Where you trust it, save the "
-        f"weights alone in Python: checkpoint = {load}; torch.save(checkpoint['model'], 'weights.pt'), with "
-        "the key that holds them."
+        f"({_some(others)}), which are not read: that would execute code. Where you trust it, open it in the "
+        "program that wrote it and save the weights alone: torch.save(checkpoint['model'], 'weights.pt'), "
+        "with the key that holds them."
     )
 
 

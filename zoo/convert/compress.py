@@ -15,7 +15,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from tqdm import tqdm
 
-from zoo.convert.import_graph import all_nodes, answers_alone
+from zoo.convert.foreign.import_graph import all_nodes, answers_alone
 from zoo.convert.preprocessing_graph import PREFIX
 from zoo.cores import allowed_cores
 from zoo.errors import DataError, ModelError

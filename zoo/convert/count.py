@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, shape_inference
 
-from zoo.convert.import_graph import all_graphs, all_nodes, for_one_image
+from zoo.convert.foreign.import_graph import all_graphs, all_nodes, for_one_image
 from zoo.convert.preprocessing_graph import PREFIX
 from zoo.errors import ModelError
+from zoo.models.card import ModelCard
 from zoo.models.model import open_session
+from zoo.models.zoo import Zoo
 
 # Operator → positions of the weights, or of the two factors, among its inputs.
 _CONVOLUTIONS = {"Conv": 1, "ConvInteger": 1, "FusedConv": 1, "QLinearConv": 3}
@@ -164,3 +168,24 @@ def _observe(
             f"{str(error).strip().splitlines()[0][:200]}. Check the resolution."
         ) from error
     return {value: tuple(int(size) for size in shape) for value, shape in zip(values, found, strict=True)}
+
+
+def add_counted(
+    zoo: Zoo,
+    name: str,
+    content: bytes,
+    classes: Sequence[str],
+    resolution: tuple[int, int],
+    **facts: Any,
+) -> ModelCard:
+    """Count what a model costs, and add it to the zoo, which checks it."""
+    counted = count_facts(content, resolution, name=name)
+    return zoo.add(
+        name,
+        content,
+        classes=tuple(classes),
+        resolution=resolution,
+        parameters=counted.parameters,
+        macs=counted.macs,
+        **facts,
+    )

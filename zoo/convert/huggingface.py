@@ -63,7 +63,7 @@ def add_huggingface(
     say
         Is told what is done otherwise than the snapshot says, a sentence at a time.
     input, output, output_kind
-        Of an ONNX export; see :func:`zoo.convert.import_onnx.wrap_foreign`.
+        Of an ONNX export; see :func:`zoo.convert.foreign.import_onnx.wrap_foreign`.
     **changed
         Other fields of :class:`zoo.architectures.preprocessing.Preprocessing` than the snapshot has: `mean`,
         `std`, `crop`, `interpolation`, `channels`.

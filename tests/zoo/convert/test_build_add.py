@@ -20,10 +20,10 @@ from zoo.convert.add import (
     add_cifar_resnet,
     add_efficientnet_lite,
     add_foreign,
-    add_int8,
     add_module,
     add_torchvision,
 )
+from zoo.convert.add_int8 import add_int8
 from zoo.errors import ClassMismatchError, DigestError, ModelError, ModelNotFoundError
 from zoo.models.card import TrainedOn
 

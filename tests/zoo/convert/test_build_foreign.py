@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 
 from tests.support.foreign_models import CLASSES, PLAIN, foreign
 from zoo.architectures.preprocessing import Preprocessing
-from zoo.convert.import_onnx import wrap_foreign
+from zoo.convert.foreign.import_onnx import wrap_foreign
 from zoo.errors import ClassMismatchError, ModelError
 from zoo.models.model import open_session
 

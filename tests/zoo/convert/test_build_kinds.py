@@ -25,9 +25,10 @@ from tests.support.kinds_of_networks import (
     whole,
 )
 from zoo.architectures.preprocessing import Preprocessing
-from zoo.convert.add import add_foreign, add_int8
+from zoo.convert.add import add_foreign
+from zoo.convert.add_int8 import add_int8
 from zoo.convert.count import count_facts
-from zoo.convert.import_onnx import wrap_foreign
+from zoo.convert.foreign.import_onnx import wrap_foreign
 from zoo.errors import ClassMismatchError, ModelError
 from zoo.models.zoo import Zoo
 
@@ -254,6 +255,6 @@ def test_weights_that_are_read_again_and_again_have_a_bound(
         model.graph.initializer.append(numpy_helper.from_array(np.zeros(1000, np.float32), f"more {i}"))
     path = tmp_path / "m.onnx"
     onnx.save_model(model, path, save_as_external_data=True, location="m.data", size_threshold=0)
-    monkeypatch.setattr("zoo.convert.import_file.MAX_BYTES", 100_000)
+    monkeypatch.setattr("zoo.convert.foreign.import_file.MAX_BYTES", 100_000)
     with pytest.raises(ModelError, match="less than 2 GB with all weights"):
         wrap_foreign(path, SEEN, name="theirs", classes=CLASSES)

@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, helper
 
-from zoo.convert.import_graph import all_nodes, reads, subgraphs
+from zoo.convert.foreign.import_graph import all_nodes, reads, subgraphs
 from zoo.errors import ModelError
 from zoo.types import check_relative
 

@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper, version_converter
 
 from zoo.architectures.preprocessing import Preprocessing
-from zoo.convert.import_check import (
+from zoo.convert.foreign.import_check import (
     FLOOR,
     Back,
     as_logits,
@@ -20,8 +20,8 @@ from zoo.convert.import_check import (
     original_answers,
     random_images,
 )
-from zoo.convert.import_file import read_foreign
-from zoo.convert.import_graph import (
+from zoo.convert.foreign.import_file import read_foreign
+from zoo.convert.foreign.import_graph import (
     add_prefix,
     all_nodes,
     depends_on_batch,

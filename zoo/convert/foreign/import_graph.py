@@ -145,7 +145,7 @@ def free_batch(model: onnx.ModelProto) -> None:
     """Make the first axis of the input free, and of constant reshapes that repeat its fixed size.
 
     Only reshapes of what was computed from the image are touched. Whether the guess was right shows when the
-    result is run; see :mod:`zoo.convert.import_check`.
+    result is run; see :mod:`zoo.convert.foreign.import_check`.
     """
     graph = model.graph
     _read_at_top_only(graph)
