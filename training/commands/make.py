@@ -182,7 +182,7 @@ def _add(models: Sequence[str], folder: Path, classes: Sequence[str], how: _How)
         Zoo.open(folder).only(names)
     if not files:
         return names, False
-    zoo = Zoo.create(folder)
+    zoo = Zoo.open_or_create(folder)
     new = [_add_file(zoo, Path(file), classes, how) for file in files]
     names = [Path(model).stem.lower() if model in files else model for model in models]
     if len(set(names)) < len(names):

@@ -23,6 +23,7 @@ class FitOptions:
 
     Examples
     --------
+    >>> from training import FitOptions
     >>> str(FitOptions().constraint)
     'precision 0.95'
     >>> FitOptions(accuracy=0.9).constraint == FitOptions(precision=0.9).constraint
