@@ -140,7 +140,9 @@ def alternatives(fitted: Fitted, asked: Constraint, *, again: str = "zooselect f
         return ""
     nearest = f"{_option(asked)} {found[0].constraint.level:g}"
     return (
-        _certificates_table(fitted, found, "certified instead") + f"\nTo have the nearest: {again} {nearest}."
+        _certificates_table(fitted, found, "certified instead")
+        + f"\nTo have the nearest: {again} {nearest}."
+        + "\nThat looks for what suits this level best, and tests it anew: it is certified when it passes."
     )
 
 
