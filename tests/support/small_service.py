@@ -98,7 +98,7 @@ class Client:
 
 @contextlib.contextmanager
 def running(folder: Path, limits: Limits | None = None) -> Iterator[tuple[Client, Service]]:
-    """A service over a real socket, with a token for the group ``cameras`` and one for an operator."""
+    """A service over a real socket, with new tokens for the group ``cameras`` and for an operator."""
     tokens = Tokens(folder / "tokens.json")
     client = Client("", tokens.add("device", "cameras"), tokens.add("operator"))
     ledger = Ledger(folder / "data")

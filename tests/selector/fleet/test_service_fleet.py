@@ -155,6 +155,7 @@ def test_a_fleet_follows_what_it_asked_for(copied: Path, tmp_path: Path) -> None
 
 def test_a_withdrawn_assignment_leaves_devices_with_what_they_have(copied: Path, tmp_path: Path) -> None:
     root, data = copied / "published", tmp_path / "service"
+    Tokens(data / "tokens.json").add("device", "cameras")
     ledger = Ledger(data)
     ledger.accept(tally_of(1000, None).newest())
     ledger.close()
@@ -251,6 +252,7 @@ def test_assign_says_what_it_would_do_and_signs_with_keys(copied: Path, tmp_path
     data = tmp_path / "service"
     root = copied / "published"
     assert "No group has reported" in run("assign", root, "--data", data)
+    Tokens(data / "tokens.json").add("device", "cameras")
     ledger = Ledger(data)
     ledger.accept(tally_of(1000, None).newest())
     ledger.close()
