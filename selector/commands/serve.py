@@ -29,6 +29,7 @@ MY_SERVICE = Path("my-service")
 TOKENS_FILE = "tokens.json"
 FIRST = "start"
 LATELY_DAYS = 7.0
+LEFT_OUT_EVERY_S = 60.0  # between words about lines that were left out of the log
 
 RepoArgument = Annotated[Path, typer.Argument(help="Folder of a publisher, made by 'zooselect publish'.")]
 DataOption = Annotated[
@@ -84,6 +85,7 @@ def start(
     try:
         from selector.fleet.app import Limits, Service, make_app
         from selector.fleet.ledger import Ledger
+        from selector.fleet.rate_limits import LogLimit
         from selector.fleet.server import address_of, bind, serve
         from selector.fleet.tokens import Tokens
     except ModuleNotFoundError as error:
@@ -94,13 +96,16 @@ def start(
     from selector.fleet.schedule import every as again
     from zoo.releases.catalogue import index_from_folder
 
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO)
+    handler = logging.StreamHandler()
+    handler.addFilter(limit := LogLimit())
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO, handlers=[handler])
     _check_repo(repo)
     signatures = _signatures(repo, keys)
     path = tokens or data / TOKENS_FILE
     service = None
     closing = contextlib.ExitStack()
-    background: list[Background] = []
+    closing.callback(limit.tell)
+    background: list[Background] = [functools.partial(again, LEFT_OUT_EVERY_S, limit.tell)]
     if path.exists():
         ledger = closing.enter_context(contextlib.closing(Ledger(data)))
         read_index = functools.partial(index_from_folder, repo)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 from typer.testing import CliRunner
@@ -84,6 +86,14 @@ def tally_of(answers: int, budget: int | None, asked: float = 0.9) -> Tally:
     for i in range(4):
         tally.add(Received(at=time.time(), report=report(i, demand=(own,), bundles=(), budget_bytes=budget)))
     return tally
+
+
+def flood(url: str) -> None:
+    """A request that is none."""
+    parts = urlsplit(url)
+    with socket.create_connection((parts.hostname, parts.port), timeout=HANG_S) as stream:
+        stream.sendall(b"NONSENSE\r\n\r\n")
+        assert stream.recv(99).startswith(b"HTTP/1.1 400")
 
 
 def run(*arguments: str | Path) -> str:
@@ -288,12 +298,16 @@ def test_one_command_serves_files_and_takes_reports(copied: Path, tmp_path: Path
             own = demand("colours", 4000, 0, asked=asked)
             assert web.post(report(demand=(own,), budget_bytes=None)).status == 202
             assert web.ask("GET", "/metadata/1.root.json").status == 200
+            for _ in range(40):
+                flood(url)
             until(lambda: "cameras" in index_from_folder(copied / "published").assignments)
         finally:
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate(timeout=HANG_S)
     assert "Keep them offline" in errors
     assert "Traceback" not in errors
+    assert errors.count("Invalid HTTP request received") == 21
+    assert "20 lines were left out" in errors
 
 
 def test_a_rule_that_makes_no_sense_stops_no_other_group(copied: Path, tmp_path: Path) -> None:
