@@ -31,7 +31,7 @@ FILE = "reports.sqlite"
 APPLICATION_ID = 0x5A4F4F53  # "ZOOS", in the head of the file
 MAX_RECEIVED_BYTES = MAX_REPORT_BYTES + 512
 BUSY_TIMEOUT_S = 30.0  # for a transaction of another process
-MAX_WAITING_REPORTS = 10_000
+MAX_WAITING_REPORTS = 4_000
 
 OLD_FILE = "reports.jsonl"
 OLD_SCHEMA_VERSION = 1

@@ -73,10 +73,27 @@ class GroupDemand(msgspec.Struct, frozen=True, kw_only=True):
         return self.budgets[smaller] if smaller < len(self.budgets) else None
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    at: float
+    token: str | None
+    sequence: int
+    packed: bytes  # the report, which takes up to ten times as much memory unpacked
+
+    @classmethod
+    def of(cls, received: Received) -> _Kept:
+        report = received.report
+        return cls(received.at, received.token, report.sequence, msgspec.msgpack.encode(report))
+
+    @property
+    def report(self) -> Report:
+        return msgspec.msgpack.decode(self.packed, type=Report)
+
+
 @dataclass
 class _Group:
     reports: int = 0
-    devices: OrderedDict[str, Received] = field(default_factory=OrderedDict)  # longest unheard first
+    devices: OrderedDict[str, _Kept] = field(default_factory=OrderedDict)  # longest unheard first
 
 
 class Tally:
@@ -111,7 +128,9 @@ class Tally:
         """
         group = self._groups.get(report.group)
         last = group.devices.get(report.device) if group else None
-        return "new" if last is None else judge(report, last.report)
+        if last is None or report.sequence > last.sequence:
+            return "new"
+        return judge(report, last.report)
 
     def displaces(self, report: Report) -> bool:
         """Whether another device of its group is forgotten for it."""
@@ -128,7 +147,7 @@ class Tally:
                 return False
             group = self._groups.setdefault(report.group, _Group())
             group.reports += 1
-            group.devices[report.device] = received
+            group.devices[report.device] = _Kept.of(received)
             group.devices.move_to_end(report.device)
             while len(group.devices) > self._most_devices:
                 group.devices.popitem(last=False)
@@ -143,7 +162,8 @@ class Tally:
     def newest(self) -> list[Received]:
         """The newest report of every device, in the order of their arrival within each group."""
         with self._lock:
-            return [one for _, group in sorted(self._groups.items()) for one in group.devices.values()]
+            kept = [one for _, group in sorted(self._groups.items()) for one in group.devices.values()]
+        return [Received(at=one.at, report=one.report, token=one.token) for one in kept]
 
     def demand(
         self,
@@ -169,17 +189,17 @@ class Tally:
         """
         with self._lock:
             known = self._groups.get(group, _Group())
-            heard = [received for received in known.devices.values() if received.at >= since]
-        lately = [received.report for received in heard if _is_valid(received, tokens)]
+            heard = [one for one in known.devices.values() if one.at >= since]
+        lately = [one for one in heard if tokens is None or _is_valid(one, group, tokens)]
         sums = _Sums(published)
-        for report in lately:
-            sums.add(report)
+        for one in lately:
+            sums.add(one.report)
         return GroupDemand(
             group=group,
             devices=len(lately),
             reports=known.reports,
             bundles={name: sums.bundles[name].demand(sums.alarms[name]) for name in sorted(sums.bundles)},
-            budgets=tuple(sorted(r.budget_bytes for r in lately if r.budget_bytes is not None)),
+            budgets=tuple(sorted(sums.budgets)),
             held=dict(sorted(sums.held.most_common(MOST_NAMES))),
             versions=_versions(sums.versions),
             zooselect=dict(sorted(sums.zooselect.most_common(MOST_VERSIONS))),
@@ -195,13 +215,11 @@ def judge(report: Report, last: Report) -> Verdict:
     return "repeated" if report == last else "in use"
 
 
-def _is_valid(received: Received, tokens: Collection[Token] | None) -> bool:
-    if tokens is None:
-        return True
-    own = [token for token in tokens if token.group == received.report.group]
-    if received.token is None:  # then a token of the group that is old enough has to do
-        return any(token.made <= received.at for token in own)
-    return any(token.sha256 == received.token for token in own)
+def _is_valid(kept: _Kept, group: str, tokens: Collection[Token]) -> bool:
+    own = [token for token in tokens if token.group == group]
+    if kept.token is None:  # then a token of the group that is old enough has to do
+        return any(token.made <= kept.at for token in own)
+    return any(token.sha256 == kept.token for token in own)
 
 
 class _Frequent(Counter[Key]):
@@ -260,6 +278,7 @@ class _Sums:
         self._models: Collection[str] | None = None if published is None else published.models
         self._bundles: Collection[str] | None = None if published is None else published.bundles
         self.bundles: dict[str, _BundleSum] = {}
+        self.budgets: list[int] = []  # bytes
         self.held: _Frequent[str] = _Frequent()
         self.versions: _Frequent[tuple[str, int]] = _Frequent()  # "models/NAME" or "bundles/NAME", version
         self.zooselect: _Frequent[str] = _Frequent()
@@ -268,6 +287,8 @@ class _Sums:
 
     def add(self, report: Report) -> None:
         self.zooselect.note(report.zooselect)
+        if report.budget_bytes is not None:
+            self.budgets.append(report.budget_bytes)
         for held in report.models:
             if self._counts(held.name, self._models):
                 self.held.note(held.name)

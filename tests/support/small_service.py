@@ -36,7 +36,7 @@ def demand(bundle: str = "birds", answers: int = 10, unmet: int = 4, **more: Any
         "unmet": unmet,
         "uncertified": 0,
         "models": {"big": unmet} if unmet else {},
-        "asked": (AskedDemand(kind="precision", level=0.9, answers=answers, unmet=unmet),),
+        "asked": (AskedDemand(kind="precision", level=0.9, answers=answers, unmet=unmet),) if answers else (),
     }
     return Demand(**(facts | more))
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import selector.fleet.schedule
@@ -15,7 +17,7 @@ from selector.fleet.schedule import Turns, assign_groups
 from selector.fleet.tally import MAX_QUESTION_KINDS, MOST_COUNTED, GroupDemand, Received, Tally
 from selector.fleet.tokens import SCHEMA_VERSION, Token, TokenFile, Tokens
 from selector.telemetry.demand import AskedDemand
-from selector.telemetry.report import Held
+from selector.telemetry.report import Held, encode_report
 from selector.worth.best_set import TaskWorth
 from tests.support.small_releases import index_of
 from tests.support.small_service import Client, demand, report, running
@@ -214,3 +216,18 @@ def test_of_reports_that_tell_no_token_one_that_is_as_old_has_to_do() -> None:
         assert tally.demand("cameras", since=0, tokens=[token]).devices == devices
     phones = Token(sha256="1" * 64, role="device", group="phones", made=50.0)
     assert tally.demand("cameras", since=0, tokens=[phones]).withdrawn == 1
+
+
+def test_a_report_takes_no_more_memory_than_bytes_on_the_wire() -> None:
+    names = {f"m{i}": 1 for i in range(90)}
+    large = report(demand=tuple(demand(f"b{j}", 9, 1, asked=(), models=names) for j in range(16)))
+    tally = Tally()
+    tracemalloc.start()
+    try:
+        for i in range(20):
+            tally.add(Received(at=1.0, report=msgspec.structs.replace(large, device=f"{i:032x}")))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 20 * (len(encode_report(large)) + 2048)
+    assert tally.newest()[0].report == msgspec.structs.replace(large, device=f"{0:032x}")

@@ -275,6 +275,8 @@ def test_assign_says_what_it_would_do_and_signs_with_keys(copied: Path, tmp_path
     assert found["cameras"].bundles == ("colours",)
     decided = json.loads(run("assign", root, "--data", data, "--json"))
     assert [one["changed"] for one in decided] == [False, False]
+    (data / "tokens.json").unlink()
+    assert "4 devices do not count, their token is no longer valid" in run("assign", root, "--data", data)
     with pytest.raises(CardError, match="publish --help"):
         run("assign", tmp_path / "nothing", "--data", data)
 
