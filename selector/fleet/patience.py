@@ -49,7 +49,7 @@ class PatientProtocol(H11Protocol):
         super().data_received(data)
         if self.conn.their_state in _COMING:
             self._await_request()
-        elif self.flow.read_paused and len(data) > MAX_AHEAD_BYTES:
+        elif len(data) > MAX_AHEAD_BYTES and len(self.conn.trailing_data[0]) > MAX_AHEAD_BYTES:
             self.transport.abort()
         else:
             self._arriving = _stopped(self._arriving)

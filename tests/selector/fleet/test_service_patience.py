@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import select
 import socket
 import threading
@@ -125,16 +126,27 @@ def server_ends(monkeypatch: pytest.MonkeyPatch) -> list[patience.PatientProtoco
     return found
 
 
+def resident_bytes() -> int:
+    """Memory of this process, where the system says it; else 0."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    except OSError:
+        return 0
+
+
 def test_slow_readers_hold_a_part_of_a_file_each(
     client: Client, tmp_path: Path, server_ends: list[patience.PatientProtocol]
 ) -> None:
     path = put_blob(tmp_path / "published", bytes(2**25))
-    with connections(client.url, 10) as streams:
+    with connections(client.url, 40) as streams:
+        before = resident_bytes()
         for stream in streams:
             stream.sendall(f"GET {path} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
-        until(lambda: len(server_ends) == 10 and all(one.flow.write_paused for one in server_ends))
+        until(lambda: len(server_ends) == 40 and all(one.flow.write_paused for one in server_ends))
         held = [one.transport.get_write_buffer_size() for one in server_ends]
+        grown = resident_bytes() - before
     assert 0 < max(held) <= 64 * 1024
+    assert grown < 40 * 400_000  # with all that belongs to a connection
 
 
 def test_requests_that_come_ahead_in_number_end_the_connection(
