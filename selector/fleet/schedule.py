@@ -13,7 +13,7 @@ from selector.fleet.groups import read_groups
 from selector.fleet.tally import GroupDemand, Tally
 from selector.fleet.tokens import Token
 from selector.worth.best_set import TaskWorth
-from zoo.errors import CardError, PublishError, ServiceError
+from zoo.errors import CardError, PublishError, ServiceError, ZooError
 from zoo.releases.catalogue import index_from_folder
 from zoo.releases.published import read_role
 from zoo.releases.release import Assignment, Index
@@ -31,9 +31,9 @@ Sign = Callable[[Sequence[Assignment], Sequence[str]], object]
 class Turns:
     """Whose turn it is: no group makes others wait.
 
-    Groups that were decided quickly the last time come first in every round. The slow ones of a round share a
-    time that does not depend on their number; those that it does not suffice for are the first slow ones of
-    the next round.
+    Groups that were decided quickly the last time come first in every round, then new ones. The slow ones of
+    a round share a time that does not depend on their number; those that it does not suffice for are the
+    first slow ones of the next round.
 
     Parameters
     ----------
@@ -49,8 +49,8 @@ class Turns:
 
     def take(self, groups: Collection[str]) -> Iterator[tuple[str, bool]]:
         """The groups of a round, and whether each is slow; a turn lasts until the next one is asked for."""
-        known = dict.fromkeys(sorted(set(groups) - set(self._took)), 0.0)
-        self._took = known | {name: took for name, took in self._took.items() if name in groups}
+        known = {name: took for name, took in self._took.items() if name in groups}
+        self._took = known | dict.fromkeys(sorted(set(groups) - set(known)), 0.0)
         slow_s = 0.0
         for name, took in sorted(self._took.items(), key=lambda one: one[1] > self._slow_s):
             slow = took > self._slow_s
@@ -94,9 +94,9 @@ def assign_groups(
     Raises
     ------
     ZooError
-        When the publisher, the tokens or the settings cannot be read, or the assignments cannot be signed.
+        When the publisher, the tokens or the settings cannot be read.
     ServiceError
-        When a group cannot be decided or signed; the other groups have been then.
+        When a group cannot be decided or its assignment cannot be signed; the other groups have been then.
     """
     index = index_from_folder(root)
     groups = read_groups(settings)
@@ -155,6 +155,8 @@ class _Batch:
                 self._waiting = [one]
                 problems += self.sign()
             return problems
+        except ZooError as error:
+            return [f"groups {', '.join(one.group for one in batch[:MAX_PROBLEMS])}: {error}"]
         return []
 
     def _publish(self, batch: Sequence[Decision]) -> None:

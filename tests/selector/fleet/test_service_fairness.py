@@ -96,7 +96,7 @@ def test_quick_groups_come_first_and_slow_ones_in_turn(monkeypatch: pytest.Monke
             rounds[-1] += name
             now += 4.0 if name.isupper() else 0.1
     assert rounds == ["XYZab", "abXY", "abZX", "abYZ"]
-    assert [name for name, _ in turns.take({"b", "new"})] == ["new", "b"]
+    assert [name for name, _ in turns.take({"b", "new"})] == ["b", "new"]
 
 
 @pytest.fixture
