@@ -163,6 +163,22 @@ def answering(
     run_answering_suite(weights=weights, cores=_cores(cores), phases=phases, seed=seed, results=results)
 
 
+@app.command()
+def soak(
+    minutes: Annotated[float, typer.Option(min=0.05, help="How long things go wrong.")] = 20.0,
+    devices: Annotated[int, typer.Option(min=1, help="Devices of one service.")] = 50,
+    seed: SeedOption = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print the line of JSON only.")] = False,
+    results: ResultsOption = Path("results"),
+) -> None:
+    """Devices that answer through kills, faults of the network, full disks, updates and withdrawals."""
+    from benchmarks.distribution.soak import run_soak_suite
+
+    held = run_soak_suite(minutes=minutes, devices=devices, seed=seed, json_only=json, results=results)
+    if not held:
+        raise typer.Exit(1)
+
+
 def _named(what: str, text: str, known: Collection[str]) -> list[str]:
     """Names separated by commas, all of them known."""
     chosen = [part.strip() for part in text.split(",") if part.strip()]

@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.distribution.made_up import cascade_bundle
 from benchmarks.distribution.neighbour import (
     OTHER,
     REMEMBERED_ANSWERS,
@@ -35,21 +35,10 @@ from benchmarks.distribution.neighbour import (
 )
 from benchmarks.distribution.network import serving_apart
 from benchmarks.result import finish
-from selector.bundle.bundle import (
-    BUNDLE_FILE,
-    SCHEMA_VERSION,
-    Bundle,
-    Calibration,
-    DeviceCosts,
-    read_bundle_files,
-)
-from selector.bundle.certificate import Certificate
+from selector.bundle.bundle import read_bundle_files
 from selector.device.device import Device
-from selector.policies.cascade import CascadePolicy, Stage
-from selector.policies.constraint import Constraint
 from zoo.cores import allowed_cores
 from zoo.errors import ZooError
-from zoo.files import encode_record, write_atomic
 from zoo.models.zoo import Zoo
 from zoo.publisher.keys import Keys, create_keys
 from zoo.publisher.publish import publish
@@ -83,7 +72,7 @@ def run_answering(
     """
     image = np.random.default_rng(seed).integers(0, 256, (32, 32, 3), np.uint8)
     draw = random.Random(seed)
-    bundle = read_bundle_files(_bundle(folder / "bundle", zoo))
+    bundle = read_bundle_files(cascade_bundle(folder / "bundle", zoo, TASK, {USED: 10.0, OTHER: 1.0}))
     publish(folder / "published", zoo, keys=keys, bundles={TASK: bundle})
     root = (folder / "published" / "metadata" / "1.root.json").read_bytes()
     found = {"calm": _Phases(), "control": _Phases(), "installing": _Phases()}
@@ -226,42 +215,3 @@ def _queue() -> Iterator[Callable[[], float]]:
         yield lambda: int(os.pread(handle, 100, 0).split()[1]) * 1e-9
     finally:
         os.close(handle)
-
-
-def _bundle(folder: Path, zoo: Zoo) -> Path:
-    """A bundle for which the other model is worth fetching, and is then never needed.
-
-    Its costs and certificates are made up: what is measured is the switching.
-    """
-    cards = (zoo.card(USED), zoo.card(OTHER))
-    stages = tuple(Stage(model=name, scale=1.0, offset=0.0) for name in (USED, OTHER))
-    policies = (CascadePolicy(stages=stages), CascadePolicy(stages=stages[:1]))
-    bundle = Bundle(
-        schema_version=SCHEMA_VERSION,
-        task=TASK,
-        classes=cards[0].classes,
-        models=cards,
-        by_accuracy=(USED, OTHER),
-        policies=policies,
-        default=Constraint(kind="precision", level=0.9),
-        certificates=(),
-        costs=(DeviceCosts(device="any", threads=1, image=(32, 32), models={USED: 10.0, OTHER: 1.0}),),
-        calibration=Calibration(data_sha256="0" * 64, fit=1, tune=1, certify=1),
-    )
-    certificates = tuple(
-        Certificate(
-            constraint=bundle.default,
-            confidence=0.9,
-            policy=i,
-            threshold=0.0,
-            samples=1,
-            accuracy=0.95,
-            mean_ms=mean_ms,
-            p_value=0.0,
-            subject_sha256=bundle.subject(i),
-        )
-        for i, mean_ms in enumerate((5.0, 10.0))
-    )
-    proven = msgspec.structs.replace(bundle, certificates=certificates)
-    write_atomic(folder / BUNDLE_FILE, encode_record(proven))
-    return folder

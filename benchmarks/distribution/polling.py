@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlsplit
 
 import msgspec
@@ -101,17 +102,41 @@ class _Seen:
 
 @contextlib.contextmanager
 def _service(root: Path, data: Path) -> Iterator[tuple[str, int]]:
-    command = [sys.executable, "-u", "-c", SERVER, "start", str(root), "--port", "0", "--data", str(data)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    process, address = start_service(root, data)
+    with process:
         try:
-            assert process.stdout is not None
-            said = process.stdout.readline()
-            found = urlsplit(said.partition(" at ")[2].split()[0]) if " at " in said else None
-            if found is None or found.hostname is None or found.port is None:
-                raise ServiceError(f"expected the service to say where it listens, got {said!r}.")
-            yield found.hostname, found.port
+            yield address
         finally:
             process.terminate()
+
+
+def start_service(
+    root: Path, data: Path, *options: str, log: IO[str] | None = None
+) -> tuple[subprocess.Popen[str], tuple[str, int]]:
+    """``zooselect serve`` in a process of its own, and where it listens.
+
+    Parameters
+    ----------
+    options
+        More of the command line.
+    log
+        Where its standard error goes; None: where that of this process does.
+
+    Raises
+    ------
+    ServiceError
+        When it does not start.
+    """
+    command = [sys.executable, "-u", "-c", SERVER, "start", str(root), "--port", "0", "--data", str(data)]
+    process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=log, text=True)
+    assert process.stdout is not None
+    said = process.stdout.readline()
+    found = urlsplit(said.partition(" at ")[2].split()[0]) if " at " in said else None
+    if found is None or found.hostname is None or found.port is None:
+        with process:
+            process.kill()
+        raise ServiceError(f"expected the service to say where it listens, got {said!r}.")
+    return process, (found.hostname, found.port)
 
 
 async def _fleet(
