@@ -26,6 +26,7 @@ from benchmarks.distribution.soak_publisher import (
     TASK,
     SoakPublisher,
     SoakService,
+    convnets,
     fill,
     small_disk,
     until_assigned,
@@ -35,14 +36,15 @@ from benchmarks.result import finish
 from selector.commands.tables import table
 from selector.device.device import Device
 from selector.fleet.decide import size_of
+from zoo.models.zoo import Zoo
 from zoo.releases.release import Index
 
-MODELS = ("tiny", "small", "medium", "full")
 DEVICES_PER_PROCESS = 10
 EVENT_INTERVAL_S = 5.0
 SPELL_S = 4.0  # how long the network misbehaves, or a disk is full
 FINAL_DEADLINE_S = 600.0  # for all devices to be brought up to date
 ASSIGNED_DEADLINE_S = 60.0
+RECORDS_BYTES = 2**20  # room of a device beside its blobs
 DISK_SHARE = 5  # one of so many devices is on the small disk
 MAX_PROBLEMS = 20  # that are told in words
 KINDS = ("kill", "kill", "service", "disk", "update", "update", "withdrawal", "assignment", *get_args(Fault))
@@ -53,7 +55,7 @@ def run_soak(
     minutes: float,
     devices: int = 50,
     seed: int = 0,
-    models: Sequence[str] = MODELS,
+    zoo: Zoo | None = None,
     devices_per_process: int = DEVICES_PER_PROCESS,
     event_interval_s: float = EVENT_INTERVAL_S,
     kinds: Sequence[str] = KINDS,
@@ -63,8 +65,8 @@ def run_soak(
 
     Parameters
     ----------
-    models
-        Names of convnets that are published, the smallest first.
+    zoo
+        Models to publish and to change, the smallest first; None: four convnets with random weights.
     event_interval_s
         Between two events; what the network does lasts for less.
     kinds
@@ -81,14 +83,16 @@ def run_soak(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
         draw = np.random.default_rng(seed)
-        publisher = SoakPublisher(folder, models, draw)
+        publisher = SoakPublisher(folder, zoo or convnets(folder / "zoo", seed), draw)
         service = SoakService(publisher)
         stack.callback(service.kill)
         proxy = stack.enter_context(misbehaving(service.start(), seed))
         until_assigned(publisher, publisher.offered, deadline_s=ASSIGNED_DEADLINE_S)
         everything = _everything(publisher.index)
         on_disk = range(0, devices, DISK_SHARE)
-        disk = stack.enter_context(small_disk(folder / "disk", (len(on_disk) + 1) * 4 * everything))
+        disk = stack.enter_context(
+            small_disk(folder / "disk", len(on_disk) * (RECORDS_BYTES + 4 * everything))
+        )
         folders = [(disk if disk and i in on_disk else folder) / f"device-{i}" for i in range(devices)]
         settings = _set_up(folders, publisher, proxy.url, everything, draw)
         tasks = [

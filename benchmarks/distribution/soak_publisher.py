@@ -19,7 +19,7 @@ from selector.bundle.bundle import read_bundle_files
 from selector.fleet.groups import FILE as GROUPS_FILE
 from selector.fleet.groups import SCHEMA_VERSION, Groups, Rule
 from selector.fleet.tokens import Tokens
-from zoo.architectures.convnet import convnet
+from zoo.architectures.convnet import CONVNETS, convnet
 from zoo.convert.add import add_module
 from zoo.errors import ServiceError
 from zoo.files import encode_record, write_atomic
@@ -35,32 +35,36 @@ FIXED, FREE = "fixed", "free"  # the group that the operator decides about, and 
 DECISION_INTERVAL_S = 1  # of the service
 
 
+def convnets(folder: Path, seed: int) -> Zoo:
+    """A zoo of convnets with random weights, the smallest first."""
+    zoo = Zoo.create(folder)
+    torch.manual_seed(seed)
+    for name in CONVNETS:
+        network, preprocessing = convnet(name, len(CLASSES))
+        add_module(zoo, name, network.eval(), preprocessing, CLASSES, source="random weights")
+    return zoo
+
+
 class SoakPublisher:
     """A publisher of one task.
 
     Parameters
     ----------
-    models
-        Names of convnets, the smallest first; each has random weights.
+    zoo
+        Whose models are published and changed.
     """
 
-    def __init__(self, folder: Path, models: Sequence[str], draw: np.random.Generator) -> None:
+    def __init__(self, folder: Path, zoo: Zoo, draw: np.random.Generator) -> None:
         self.root, self.data, self.keys_folder = folder / "published", folder / "service", folder / "keys"
-        self._folder, self._draw = folder, draw
-        self._zoo = Zoo.create(folder / "zoo")
-        torch.manual_seed(int(draw.integers(2**31)))
-        for name in models:
-            network, preprocessing = convnet(name, len(CLASSES))
-            add_module(self._zoo, name, network.eval(), preprocessing, CLASSES, source="random weights")
-        self.models = tuple(models)
-        self.offered = list(models)
+        self._folder, self._zoo, self._draw = folder, zoo, draw
+        self.models = zoo.names
+        self.offered = list(zoo.names)
         self.digests = {card.sha256 for card in self._zoo.cards}  # of everything that was ever published
         create_keys(self.keys_folder)
         self._keys = Keys.open(self.keys_folder)
         self.publish()
-        self.tokens = {
-            group: Tokens(self.data / "tokens.json").add("device", group) for group in (FIXED, FREE)
-        }
+        tokens = Tokens(self.data / "tokens.json")
+        self.tokens = {group: tokens.add("device", group) for group in (FIXED, FREE)}
         self.fix(self.offered)
 
     @property
@@ -90,7 +94,7 @@ class SoakPublisher:
         for name in chosen:
             card = self._zoo.card(name)
             before = (self._zoo.folder / card.file).read_bytes()
-            content = shaken(before, classes=len(CLASSES), seed=int(self._draw.integers(2**31)))
+            content = shaken(before, classes=len(card.classes), seed=int(self._draw.integers(2**31)))
             self.digests.add(add_again(self._zoo, card, content).sha256)
         self.publish()
         return ", ".join(chosen)
