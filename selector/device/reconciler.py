@@ -83,7 +83,7 @@ class Reconciler:
             alarms = {item.task for item in lately if item.drift is not None and item.drift.alarm}
             due = time.monotonic() >= self._report_at or not alarms <= self._alarms
             if due and (cancel is None or not cancel.is_set()):
-                self.report(lately)
+                self.report(lately, cancel=cancel)
                 self._report_at = time.monotonic() + REPORT_INTERVAL_S
                 self._alarms = alarms
         except ZooError as error:
@@ -199,7 +199,7 @@ class Reconciler:
                 choices += [(name,) for name in bundle.by_accuracy if name in index.models]
         return choices
 
-    def report(self, lately: Sequence[Recalled]) -> None:
+    def report(self, lately: Sequence[Recalled], *, cancel: threading.Event | None = None) -> None:
         """Tell the service what was asked lately; does nothing without one. Counts only, never an input.
 
         Raises
@@ -221,6 +221,7 @@ class Reconciler:
                 for item, source, bundle in self._current(lately)
             ],
             [self._drift(item) for item in lately if item.drift is not None],
+            cancel=cancel,
         )
 
     def _drift(self, item: Recalled) -> Drift:
@@ -253,6 +254,9 @@ class Reconciler:
             if self._client is not None:
                 self._client.close()
                 self._client = None
+            if self._reporter is not None:
+                self._reporter.close()
+                self._reporter = None
 
     def _current(self, lately: Sequence[Recalled]) -> list[tuple[Recalled, StoreSource, Bundle]]:
         """The answers that came from bundles as they are installed now; those of others say nothing here."""

@@ -43,7 +43,7 @@ def install(url: str, folder: str, releases: list[ModelRelease]) -> None:
     store, fetcher = Store.open(folder), Fetcher(url, workers=4)
     models = tuple(InstalledModel(release=release) for release in releases)
     installed = Installed(schema_version=1, models=models)
-    with store.lock():
+    with store.fetching():
         fetcher.fetch(store.missing(installed.blobs), store)
         store.commit(installed)
         store.collect()
