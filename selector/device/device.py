@@ -252,8 +252,8 @@ class Device:
     ) -> None:
         """Keep the store up to date in the background until :meth:`stop`; failures are in :attr:`last`.
 
-        In the mode ``latest``, this returns after the first look at the publisher, or `first_timeout_s` seconds
-        later, while the look goes on: then answers come from what is installed.
+        In the mode ``latest``, this returns after the first look at the publisher. Where that takes longer
+        than `first_timeout_s` seconds, it goes on beside answers from what is installed.
         """
         if self._thread is not None or self.config.mode == "local":
             return

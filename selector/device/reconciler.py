@@ -24,6 +24,7 @@ from selector.worth.best_set import TaskWorth, worth
 from selector.worth.missed import demand_of
 from selector.worth.value import task_worth
 from zoo.client.client import Change, Client, Freshness, Progress
+from zoo.client.wire import TIMEOUT_S
 from zoo.errors import BudgetError, ZooError
 from zoo.releases.release import BundleRelease, Index
 from zoo.store.store import Store
@@ -44,11 +45,18 @@ class Round:
 
 
 class Reconciler:
-    """The client and the reporter of one store, opened when first needed."""
+    """The client and the reporter of one store, opened when first needed.
 
-    def __init__(self, store: Store, config: DeviceConfig) -> None:
+    Parameters
+    ----------
+    timeout_s
+        Of every request; see :class:`zoo.client.wire.Wire`.
+    """
+
+    def __init__(self, store: Store, config: DeviceConfig, *, timeout_s: float = TIMEOUT_S) -> None:
         self.store = store
         self.config = config
+        self._timeout_s = timeout_s
         self._client: Client | None = None
         self._reporter: Reporter | None = None
         self._opening = threading.Lock()
@@ -68,7 +76,8 @@ class Reconciler:
         """The client of the store."""
         with self._opening:
             if self._client is None:
-                self._client = Client(self.store, self.config.url, group=self.config.group)
+                config, timeout_s = self.config, self._timeout_s
+                self._client = Client(self.store, config.url, group=config.group, timeout_s=timeout_s)
             return self._client
 
     def look(self, lately: Sequence[Recalled], *, cancel: threading.Event | None = None) -> Round:
@@ -214,7 +223,9 @@ class Reconciler:
             return
         if self._reporter is None:
             token = read_token(self.store.folder)
-            self._reporter = Reporter(self.store, config.service, token, group=config.group)
+            self._reporter = Reporter(
+                self.store, config.service, token, group=config.group, timeout_s=self._timeout_s
+            )
         self._reporter.send(
             [
                 demand_of(item.answers, bundle, source.held(bundle), name=item.task, since=item.since)

@@ -12,17 +12,24 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from threading import Event
-from typing import TypeVar
-
-import msgspec
 
 from zoo.client.fetch import Fetched, Fetcher
-from zoo.client.plan import Plan, plan, served
+from zoo.client.plan import Plan, plan
 from zoo.client.rejected import REJECTED_FILE, Rejected
 from zoo.client.selftest import self_test
 from zoo.client.trial import Trials
 from zoo.client.trust import Refreshed, Trust
-from zoo.client.wanted import Wanted, bootstrap, to_follow, to_install, to_update
+from zoo.client.wanted import (
+    Wanted,
+    bootstrap,
+    to_follow,
+    to_install,
+    to_update,
+    unserved,
+    with_pins,
+    with_releases,
+    without,
+)
 from zoo.errors import (
     BudgetError,
     ModelError,
@@ -32,7 +39,7 @@ from zoo.errors import (
     ZooError,
 )
 from zoo.releases.release import Index, ModelRelease
-from zoo.store.installed import Installed, InstalledBundle, InstalledModel
+from zoo.store.installed import Installed
 from zoo.store.store import Store
 
 MAX_DECISIONS = 5  # of one installation, while others change what is installed
@@ -219,13 +226,7 @@ class Client:
                     f"not installed: {', '.join(missing)}. "
                     f"Installed: {', '.join(sorted(there)) or 'nothing'}."
                 )
-            self.store.commit(
-                msgspec.structs.replace(
-                    installed,
-                    models=tuple(_pinned(item, names, pinned) for item in installed.models),
-                    bundles=tuple(_pinned(item, names, pinned) for item in installed.bundles),
-                )
-            )
+            self.store.commit(with_pins(installed, names, pinned=pinned))
 
     def close(self) -> None:
         """Close the connections."""
@@ -339,8 +340,15 @@ class Client:
         if new:
             trials.prepare()
         fetched = self.fetcher.fetch(missing, self.store, whole=new, progress=progress, cancel=cancel)
-        for release in new:
-            self._test(release, trials)
+        try:
+            for release in new:
+                self._test(release, trials)
+        except ZooError as error:
+            if (
+                self.store.installed != now
+            ):  # with what was removed, a blob that the model needs may have gone
+                raise _ChangedError from error
+            raise
         with self.store.lock():
             if self.store.installed != now:
                 raise _ChangedError
@@ -381,41 +389,7 @@ class Client:
             self_test(self.store, release, trials=trials)
         except (ModelError, SelfTestError) as error:
             with self.store.lock():
-                self._rejected.add(release, str(error))
+                if not self.store.missing(release.blobs):
+                    self._rejected.add(release, str(error))
                 self.store.collect()
             raise
-
-
-def unserved(installed: Installed, going: Collection[str]) -> list[str]:
-    """Tasks that have a model now, and none when these models and bundles have gone."""
-    left = served(release for release in installed.releases if release.name not in going)
-    return sorted(served(installed.releases) - left)
-
-
-Pinnable = TypeVar("Pinnable", InstalledModel, InstalledBundle)
-
-
-def _pinned(item: Pinnable, names: Collection[str], pinned: bool) -> Pinnable:
-    return msgspec.structs.replace(item, pinned=pinned) if item.release.name in names else item
-
-
-def without(installed: Installed, names: Collection[str]) -> Installed:
-    """The record without some models and bundles."""
-    return msgspec.structs.replace(
-        installed,
-        models=tuple(item for item in installed.models if item.release.name not in names),
-        bundles=tuple(item for item in installed.bundles if item.release.name not in names),
-    )
-
-
-def with_releases(installed: Installed, wanted: Wanted, index: Index) -> Installed:
-    """The record with the newest versions of what is wanted; pins stay."""
-    models = {item.release.name: item for item in installed.models}
-    bundles = {item.release.name: item for item in installed.bundles}
-    for name in wanted.models:
-        pinned = name in models and models[name].pinned
-        models[name] = InstalledModel(release=index.models[name], pinned=pinned)
-    for name in wanted.bundles:
-        pinned = name in bundles and bundles[name].pinned
-        bundles[name] = InstalledBundle(release=index.bundles[name], pinned=pinned)
-    return msgspec.structs.replace(installed, models=tuple(models.values()), bundles=tuple(bundles.values()))

@@ -79,7 +79,7 @@ def connections(url: str, over: Over, *, kept: int, timeout_s: float, proxied: b
     Raises
     ------
     ZooError
-        When the proxy is none of HTTP.
+        When the proxy is none of HTTP, or its address is none.
     """
     options: dict[str, Any] = {
         "num_pools": 1,
@@ -93,8 +93,11 @@ def connections(url: str, over: Over, *, kept: int, timeout_s: float, proxied: b
     if proxy is None:
         manager = urllib3.PoolManager(**options)
     else:
-        parts = urllib3.util.parse_url(proxy)
-        headers = urllib3.make_headers(proxy_basic_auth=unquote(parts.auth)) if parts.auth else {}
+        try:
+            parts = urllib3.util.parse_url(proxy)
+            headers = urllib3.make_headers(proxy_basic_auth=unquote(parts.auth)) if parts.auth else {}
+        except ValueError as error:
+            raise _strange(proxy) from error
         context = _context() if parts.scheme == "https" else None
         manager = urllib3.ProxyManager(proxy, proxy_headers=headers, proxy_ssl_context=context, **options)
     manager.pool_classes_by_scheme = {
@@ -111,12 +114,16 @@ def proxy_for(url: str) -> str | None:
     if not proxy or proxy_bypass(parts.netloc):
         return None
     proxy = proxy if "://" in proxy else f"http://{proxy}"
-    if urlsplit(proxy).scheme not in ("http", "https"):
-        raise ZooError(
-            f"expected a proxy of HTTP for {parts.netloc}, got {proxy.split('@')[-1][:100]!r} from the "
-            f"environment. Change {parts.scheme}_proxy or all_proxy, or name the host in no_proxy."
-        )
+    if not proxy.lower().startswith(("http://", "https://")):
+        raise _strange(proxy)
     return proxy
+
+
+def _strange(proxy: str) -> ZooError:
+    return ZooError(
+        f"expected a proxy of HTTP in the environment, got {proxy.split('@')[-1][:100]!r}. "
+        "Change http_proxy, https_proxy or all_proxy, or name the publisher's host in no_proxy."
+    )
 
 
 def _context() -> ssl.SSLContext:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from threading import Event
@@ -131,7 +132,7 @@ class Wire:
             import urllib3
         except ImportError as error:
             raise MissingExtraError(
-                "fetching models needs urllib3: pip install 'zooselect[fetch]'"
+                "asking a server needs urllib3: pip install 'zooselect[fetch]'"
             ) from error
         from zoo.client.connections import connections
 
@@ -162,8 +163,9 @@ class Wire:
             target = answer.redirection
             if target is None:
                 return answer
-            with answer:
-                url = urljoin(url, target)
+            with answer, suppress(ValueError):  # what is no address stays as it is, and is no host of ours
+                target = urljoin(url, target)
+            url = target
         raise Broken("too many redirects")
 
     def ask(
@@ -291,11 +293,9 @@ class Answer:
         self._response.release_conn()
 
     def _dismiss(self) -> None:
-        try:
+        with suppress(Broken):  # then its connection is closed
             for _ in self.chunks(MAX_DISMISSED_BYTES):
                 pass
-        except Broken:  # then its connection is closed
-            pass
 
 
 def _origin(url: str) -> tuple[str | None, str | None, int | None]:

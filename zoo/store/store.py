@@ -104,9 +104,10 @@ class Store(Blobs):
         return self._lock.hold(timeout_s)
 
     def fetching(self, timeout_s: float = LOCK_TIMEOUT_S) -> AbstractContextManager[None]:
-        """The right to ask the publisher and to bring blobs, for a ``with``; as :meth:`lock`, but held for long.
+        """The right to ask the publisher and to bring blobs, for a ``with``; otherwise as :meth:`lock`.
 
-        Others may remove and pin meanwhile. Whoever needs both takes this one first.
+        It is held as long as the network takes; others may remove and pin meanwhile. Whoever needs both
+        rights takes this one first.
         """
         return self._fetch_lock.hold(timeout_s)
 

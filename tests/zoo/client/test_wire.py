@@ -171,8 +171,9 @@ def test_the_environment_says_which_proxy(
     assert proxy_for(url) == proxy
 
 
-def test_a_proxy_of_another_kind_is_refused_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("all_proxy", "socks5://user:secret@far.invalid:1080")
+@pytest.mark.parametrize("proxy", ["socks5://user:secret@far.invalid:1080", "http://user:secret@[::1"])
+def test_a_strange_proxy_is_refused_without_its_password(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("all_proxy", proxy)
     with pytest.raises(ZooError, match="expected a proxy of HTTP") as caught:
         Wire("http://example.invalid")
     assert "secret" not in str(caught.value)
