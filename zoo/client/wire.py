@@ -312,5 +312,8 @@ def _origin(url: str) -> tuple[str | None, str | None, int | None]:
 
 def _words(error: BaseException) -> str:
     """What the network said, without the addresses of objects in it."""
+    if len(error.args) == 2 and isinstance(error.args[1], Exception):  # a text, and what it comes from
+        text, cause = str(error.args[0]), repr(error.args[1])
+        return (text if cause in text else f"{text.rstrip('.')}: {cause}")[:200]
     text = str(error).split(">: ", 1)[-1]
     return text.split("): ", 1)[-1][:200] if text else type(error).__name__

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 import selector.device.reporter
@@ -113,6 +114,15 @@ def test_the_daemon_says_what_is_wrong_and_goes_on(folder: Path, network: Faulty
         done = CliRunner().invoke(commands, ["run", str(folder), "--rounds", "1"])
         assert (done.exit_code, done.exception) == (0, None), attack
         assert "stale: " in done.output
+
+
+def test_answers_are_given_though_the_look_fails(tmp_path: Path, folder: Path, network: FaultyServer) -> None:
+    Image.fromarray(plain_image("green")).save(tmp_path / "green.png")
+    network.misbehave(ATTACKS["bad chunk"], on="timestamp.json")
+    done = CliRunner().invoke(commands, ["predict", str(folder), str(tmp_path / "green.png")])
+    assert (done.exit_code, done.exception) == (0, None)
+    assert "green" in done.output
+    assert "stale: " in done.output
 
 
 @pytest.mark.parametrize("fault", [faults.hang, faults.drip_headers])

@@ -59,6 +59,29 @@ def test_whatever_the_other_side_does_a_request_ends(server: FaultyServer, wire:
     assert read(wire) == (200, FILE)
 
 
+ODD = {
+    "no HTTP": b"SSH-2.0-OpenSSH_9.2\r\n",
+    "nothing": b"",
+    "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 9\r\n\r\nhello",
+    "negative chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nhello\r\n0\r\n\r\n",
+    "long line": b"HTTP/1.1 200 " + b"x" * 70_000 + b"\r\n\r\n",
+    "port of no port": b"HTTP/1.1 302 Found\r\nLocation: http://a:99999999/\r\nContent-Length: 0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_what_is_no_answer_is_told_in_words(server: FaultyServer, wire: Wire, odd: str) -> None:
+    def say(handler: faults.Handler, content: bytes, start: int) -> None:
+        handler.wfile.write(ODD[odd])
+        handler.cut()
+
+    server.misbehave(say)
+    with pytest.raises(Broken) as caught:
+        read(wire)
+    assert caught.value.reason[0] not in "(<"
+    assert len(caught.value.reason) <= 200
+
+
 def test_one_connection_does_for_all_answers_with_small_bodies(server: FaultyServer, wire: Wire) -> None:
     server.misbehave(faults.status(404, b"not here"), times=1)
     with wire.get(f"{wire.url}/file") as answer:
