@@ -2,41 +2,55 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.faulty_server import FaultyServer, Handler, serve
 from tests.support.small_publisher import Publisher, colour_publisher
-from zoo import Zoo
 from zoo.client.client import Client
 from zoo.client.trust import Trust
 from zoo.errors import StoreLockedError
 from zoo.store.store import Store
 
+if TYPE_CHECKING:
+    from tests.support.world import World
+
 PATIENCE_S = 60  # only a hang takes so long
 
 
-@pytest.fixture
-def publisher(tmp_path: Path, small_zoo: Zoo) -> Publisher:
-    return colour_publisher(tmp_path / "publisher", small_zoo)
+@pytest.fixture(scope="module")
+def publisher(tmp_path_factory: pytest.TempPathFactory, world: World) -> Publisher:
+    """Models without a bundle."""
+    return colour_publisher(tmp_path_factory.mktemp("publisher") / "p", world.zoo)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def network(publisher: Publisher) -> Iterator[FaultyServer]:
     with serve(publisher.folder) as running:
         yield running
 
 
-@pytest.fixture
-def client(tmp_path: Path, publisher: Publisher, network: FaultyServer) -> Iterator[Client]:
-    """It holds ``tiny`` and ``small``."""
-    Trust.pin(tmp_path / "device" / "tuf", publisher.root)
-    with closing(Client(Store.open(tmp_path / "device"), network.url, timeout_s=PATIENCE_S)) as made:
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory, publisher: Publisher, network: FaultyServer) -> Path:
+    """A store that holds ``tiny`` and ``small``."""
+    folder = tmp_path_factory.mktemp("device")
+    Trust.pin(folder / "tuf", publisher.root)
+    with closing(Client(Store.open(folder), network.url)) as made:
         made.install(models=["tiny", "small"])
+    return folder
+
+
+@pytest.fixture
+def client(tmp_path: Path, installed: Path, network: FaultyServer) -> Iterator[Client]:
+    """Of a copy of it."""
+    folder = shutil.copytree(installed, tmp_path / "copy", symlinks=True)
+    with closing(Client(Store.open(folder), network.url, timeout_s=PATIENCE_S)) as made:
         yield made
 
 
