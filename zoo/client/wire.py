@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from http.client import HTTPException
 from threading import Event
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -172,8 +171,6 @@ class Wire:
         self, method: str, url: str, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
         """Send one request and return the answer when its headers are there. Raises :class:`Broken`."""
-        from urllib3.exceptions import HTTPError
-
         why = self.patience.over()
         if why:
             raise Broken(why, again=False)
@@ -191,7 +188,7 @@ class Wire:
                 preload_content=False,
                 decode_content=False,
             )
-        except (HTTPError, HTTPException, OSError, ValueError) as error:
+        except _failures() as error:
             raise self.broken(error) from error
         return Answer(self, response)
 
@@ -251,8 +248,6 @@ class Answer:
 
     def chunks(self, most_bytes: int | None = None) -> Iterator[bytes]:
         """The body, piece by piece, `most_bytes` of it at most. Raises :class:`Broken`."""
-        from urllib3.exceptions import HTTPError
-
         coding = self.headers.get("Content-Encoding", "identity").lower()
         if coding != "identity":
             advice = SIGN_IN_ADVICE if self.kind == "text/html" else REPUBLISH_ADVICE
@@ -265,7 +260,7 @@ class Answer:
             try:
                 size = CHUNK_BYTES if most_bytes is None else min(CHUNK_BYTES, most_bytes - there)
                 chunk = self._response.read1(size)
-            except (HTTPError, HTTPException, OSError, ValueError) as error:
+            except _failures() as error:
                 raise self._wire.broken(error) from error
             if not chunk:
                 self._state = "read"
@@ -296,6 +291,15 @@ class Answer:
         with suppress(Broken):  # then its connection is closed
             for _ in self.chunks(MAX_DISMISSED_BYTES):
                 pass
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What comes out of urllib3 when the other side does anything at all; loaded with the first request."""
+    from http.client import HTTPException
+
+    from urllib3.exceptions import HTTPError
+
+    return HTTPError, HTTPException, OSError, ValueError
 
 
 def _origin(url: str) -> tuple[str | None, str | None, int | None]:
