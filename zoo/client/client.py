@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from threading import Event
 
-from zoo.client.fetch import Fetched, Fetcher
+from zoo.client.fetch import Fetcher
 from zoo.client.plan import Plan, plan
 from zoo.client.rejected import REJECTED_FILE, Rejected
 from zoo.client.selftest import self_test
@@ -260,14 +260,13 @@ class Client:
             refreshed = self.refresh(cancel=cancel)
             index = refreshed.index
             before = self.store.installed
-            wire, requests = refreshed.bytes_on_wire, refreshed.requests
+            wire = self.fetcher.wire
+            wire_before, requests_before = wire.bytes_on_wire, wire.requests
             for left in reversed(range(MAX_DECISIONS)):
                 wanted = decide(index)
                 try:
                     for step in self._steps(wanted, index):
-                        gone, fetched = self._step(step, index, trials, progress, cancel)
-                        evicted += gone
-                        wire, requests = wire + fetched.bytes_on_wire, requests + fetched.requests
+                        self._step(step, index, trials, evicted, progress, cancel)
                     break
                 except _ChangedError as error:
                     if not left:
@@ -281,8 +280,8 @@ class Client:
             installed=tuple(one.name for one in after.releases if versions.get(one.name) != one),
             removed=tuple(name for name in wanted.dropped if name in versions),
             evicted=tuple(dict.fromkeys(evicted)),
-            bytes_on_wire=wire,
-            requests=requests,
+            bytes_on_wire=refreshed.bytes_on_wire + wire.bytes_on_wire - wire_before,
+            requests=refreshed.requests + wire.requests - requests_before,
             seconds=time.perf_counter() - start,
         )
 
@@ -319,10 +318,11 @@ class Client:
         wanted: Wanted,
         index: Index,
         trials: Trials,
+        evicted: list[str],
         progress: Progress | None,
         cancel: Event | None,
-    ) -> tuple[tuple[str, ...], Fetched]:
-        """Make room, fetch, test and commit; returns what was evicted and what was fetched.
+    ) -> None:
+        """Make room, fetch, test and commit; notes what was `evicted`.
 
         Raises :class:`_ChangedError` when it is to be decided anew.
         """
@@ -332,6 +332,7 @@ class Client:
             new = self._new_models(wanted, index, before)
             if first:
                 self.store.commit(without(before, first))
+            evicted += needed.evict
             self.store.collect(keep=needed.missing)  # also what an installation that was given up has left
             now = self.store.installed
         after = without(with_releases(now, wanted, index), wanted.dropped)
@@ -339,14 +340,12 @@ class Client:
         self.store.check_room(missing)
         if new:
             trials.prepare()
-        fetched = self.fetcher.fetch(missing, self.store, whole=new, progress=progress, cancel=cancel)
+        self.fetcher.fetch(missing, self.store, whole=new, progress=progress, cancel=cancel)
         try:
             for release in new:
                 self._test(release, trials)
         except ZooError as error:
-            if (
-                self.store.installed != now
-            ):  # with what was removed, a blob that the model needs may have gone
+            if self.store.installed != now:  # a blob that the model needs may have been removed
                 raise _ChangedError from error
             raise
         with self.store.lock():
@@ -355,7 +354,6 @@ class Client:
             if after != now:
                 self.store.commit(after)
             self.store.collect()
-        return needed.evict, fetched
 
     def _room(self, wanted: Wanted, index: Index) -> tuple[Plan, tuple[str, ...]]:
         """The plan, and the models that have to go before anything can come."""
