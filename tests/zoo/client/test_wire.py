@@ -212,3 +212,47 @@ def test_blobs_come_over_the_proxy(
         fetcher.fetch(blobs, store)
     assert not store.missing(blobs)
     assert server.requests[0].headers["proxy-authorization"] == "Basic dXNlcjpwQHNz"
+
+
+@pytest.fixture
+def secure(server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FaultyServer:
+    """The server with TLS, and a certificate that is trusted."""
+    tls = pytest.importorskip("tests.support.tls", reason="needs cryptography")
+    certificate = tls.make_certificate(tmp_path, "models.invalid")
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    tls.speak_tls(server, certificate)
+    return server
+
+
+def read_from(url: str) -> bytes:
+    with contextlib.closing(Wire(url, timeout_s=TIMEOUT_S)) as wire:
+        return read(wire)[1]
+
+
+def test_a_request_with_tls_ends(secure: FaultyServer) -> None:
+    url = secure.url.replace("http:", "https:")
+    assert read_from(url) == FILE
+    for attack in ("cut", "reset", "bad chunk", "drip", "drip of headers", "hang"):
+        secure.behave()
+        secure.misbehave(ATTACKS[attack])
+        begin = time.monotonic()
+        with pytest.raises(Broken):
+            read_from(url)
+        assert time.monotonic() - begin < LONG_S, attack
+
+
+def test_a_proxy_leads_to_the_host_that_the_certificate_names(
+    secure: FaultyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.support.tls import tunnelling
+
+    with tunnelling(("127.0.0.1", secure.server_port)) as (proxy, asked):
+        monkeypatch.setenv("https_proxy", proxy)
+        assert read_from("https://models.invalid") == FILE
+        assert asked == ["models.invalid:443"]
+        with pytest.raises(Broken, match=r"(?i)certificate") as caught:
+            read_from("https://other.invalid")
+        assert "clock" in caught.value.advice
+        secure.misbehave(ATTACKS["drip"])
+        with pytest.raises(Broken, match="bytes a second"):
+            read_from("https://models.invalid")
