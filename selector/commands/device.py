@@ -128,11 +128,11 @@ def predict(
 
     Example: zooselect device predict my-device photos/ --precision 0.95
     """
-    from selector.device.device import Device
+    from selector.device.device import FIRST_LOOK_TIMEOUT_S, Device
 
     with Device.open(store, threads=threads) as device:
         if device.config.mode == "latest":
-            _after(device)
+            _after(device, timeout_s=FIRST_LOOK_TIMEOUT_S)
         chooser = device.selector(task)
         asked = asked_for(
             environment,
@@ -250,9 +250,9 @@ def pin(
         _status(device)
 
 
-def _after(device: Device) -> None:
+def _after(device: Device, *, timeout_s: float | None = None) -> None:
     """One round after or before answers; a problem is told, not raised."""
-    _show(device.look())
+    _show(device.look(timeout_s=timeout_s))
 
 
 def _show(found: Round) -> None:
