@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import resource
 import socket
 import threading
 import time
@@ -92,6 +91,8 @@ def _server(app: Starlette) -> uvicorn.Server:
 
 
 def _allow_connections() -> None:
+    import resource
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 2 * MAX_CONNECTIONS
     if soft != resource.RLIM_INFINITY and soft < wanted:
