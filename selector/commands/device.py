@@ -112,7 +112,10 @@ def init(
             _tell(device.install(name, progress=_bar()))
     _status(device)
     if group is not None and service is None:
-        typer.echo(f"This device follows assignments{_no_reports(service)}.", err=True)
+        typer.echo(
+            f"Devices of the group report{_no_reports(service)}; it follows assignments all the same.",
+            err=True,
+        )
 
 
 def _check_reporting(service: str | None, group: str | None, token: str | None) -> None:
@@ -134,7 +137,7 @@ def _check_reporting(service: str | None, group: str | None, token: str | None) 
 
 
 def _no_reports(service: str | None) -> str:
-    return "" if service else f", but reports nothing; that takes --service and the group's token in {TOKEN}"
+    return "" if service else f", for which this one lacks --service and the group's token in {TOKEN}"
 
 
 @commands.command()

@@ -93,7 +93,7 @@ def test_a_group_without_an_assignment_is_told_what_to_do(
         init(tmp_path / "device", publisher, server, "--group", "park")
     output = init(tmp_path / "device", publisher, server, "--group", "park", "--task", "colours")
     assert "task colours" in output
-    assert "reports nothing; that takes --service and the group's token in ZOOSELECT_TOKEN" in output
+    assert "this one lacks --service and the group's token in ZOOSELECT_TOKEN" in output
 
 
 @pytest.mark.parametrize(
