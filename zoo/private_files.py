@@ -1,4 +1,4 @@
-"""Files that hold secrets, private keys and tokens: nobody but their owner may read or replace them."""
+"""Files that hold secrets, private keys and tokens: nobody but their owner may read or write them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ log = logging.getLogger("zooselect")
 
 
 def require_private(path: Path, error: type[ZooError], *, handle: int | None = None) -> None:
-    """Refuse a file that others may read or write, and a folder in which others may replace it.
+    """Refuse a file that others may read or write.
 
-    Both have to belong to the user of this process or to root; root may use those of anybody.
+    It has to belong to the user of this process or to root; root may use those of anybody. So nobody else can
+    put a file of their own in its place.
 
     Parameters
     ----------
@@ -51,7 +52,6 @@ def require_private(path: Path, error: type[ZooError], *, handle: int | None = N
             "what it holds, if they were not meant to. On a disk without file modes, such as FAT, mount it "
             "with umask=077."
         )
-    require_private_folder(path.parent, error)
 
 
 def require_private_folder(folder: Path, error: type[ZooError]) -> None:

@@ -51,7 +51,7 @@ class Tokens:
     Raises
     ------
     ServiceError
-        When others than its owner may read or write the file, or put files into its folder.
+        When others than its owner may read or write the file.
     """
 
     def __init__(self, path: str | Path) -> None:

@@ -15,7 +15,7 @@ import msgspec
 from zoo.errors import KeysError, MissingExtraError
 from zoo.files import atomic_path, encode_record, read_record, sync_folder, write_atomic
 from zoo.lock import FolderLock
-from zoo.private_files import make_private_folder, require_private
+from zoo.private_files import make_private_folder, require_private, require_private_folder
 from zoo.types import Positive
 
 try:
@@ -77,6 +77,8 @@ class Keys:
         keys = cls(*folders, passphrase=passphrase)
         for folder in keys.folders:
             paths = [(role, path) for role in ROLES for path in sorted(folder.glob(f"{role}-*.pem"))]
+            if paths:
+                require_private_folder(folder, KeysError)
             for role, path in paths:
                 signer = keys._read(path)
                 keys._signers[role][signer.public_key.keyid] = signer

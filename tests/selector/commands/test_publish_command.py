@@ -97,7 +97,7 @@ def test_remove_then_clean(here: Path, small_zoo: Zoo) -> None:
 
 def test_keys_are_made_rotated_and_used_from_several_folders(here: Path, small_zoo: Zoo) -> None:
     assert "New private keys in offline" in run("keys", "offline", "--root-keys", 2).stdout
-    (here / "online").mkdir()
+    (here / "online").mkdir(mode=0o700)
     for role in ("snapshot", "timestamp"):
         path = next((here / "offline").glob(f"{role}-*.pem"))
         path.rename(here / "online" / path.name)
