@@ -85,6 +85,10 @@ class UnreachableError(ZooError):
     """A publisher or a server that cannot be reached, or that answers with something else."""
 
 
+class TokenError(UnreachableError):
+    """A token that a service does not accept for the group of a device."""
+
+
 class BudgetError(ZooError):
     """Models that do not fit into the byte budget of a device."""
 

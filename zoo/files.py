@@ -129,7 +129,7 @@ def decode_record(content: bytes, kind: type[T], *, name: str, schema_version: i
         if version > schema_version:
             raise SchemaVersionError(
                 f"{name}: expected schema version {schema_version} or older, got {version}. "
-                "It was written by a newer zooselect: upgrade with 'pip install -U zooselect'."
+                "It was written by a newer zooselect: upgrade this one, from where you got it."
             )
         if version < oldest:
             raise SchemaVersionError(

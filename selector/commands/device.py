@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from zoo.client.client import Change, Progress
 
 StoreArgument = Annotated[Path, typer.Argument(help="Folder of the device's store.")]
+TOKEN = "ZOOSELECT_TOKEN"
 TaskOption = Annotated[str | None, typer.Option(help="Which installed task. Default: the only one.")]
 NamesArgument = Annotated[list[str], typer.Argument(help="Names of models or tasks.")]
 
@@ -66,7 +67,10 @@ def init(
         str | None, typer.Option(help="Address of the service to tell what was asked: counts, never images.")
     ] = None,
     token: Annotated[
-        str | None, typer.Option(envvar="ZOOSELECT_TOKEN", help="The group's token for the service.")
+        str | None,
+        typer.Option(
+            envvar=TOKEN, help="The group's token for the service. Others on this machine see an option."
+        ),
     ] = None,
 ) -> None:
     """Set a device up and install its tasks with a model to start with.
@@ -81,6 +85,7 @@ def init(
         raise DataError(
             f"{root}: expected the publisher's root metadata, got: {error.strerror}. Check --root."
         ) from error
+    _check_reporting(service, group, token)
     device = Device.set_up(
         store,
         url,
@@ -91,18 +96,48 @@ def init(
         service=service,
         token=token,
     )
+    if device.last is not None:
+        typer.echo(f"Warning: {device.last.problem}", err=True)
     if group is not None and not task:
         _tell(device.update(progress=_bar()))
         if not device.tasks:
             raise DataError(
                 f"expected an assignment for the group {group!r}, got none yet: a server signs one when "
-                "devices of it report. The device is set up; give it something to start with: --task NAME."
+                f"devices of it report{_no_reports(service)}. The device is set up; give it something to "
+                "start with: --task NAME."
             )
     else:
         published = device.client.refresh().index.bundles.values()
         for name in task or sorted(one.name for one in published if one.name == one.task):
             _tell(device.install(name, progress=_bar()))
     _status(device)
+    if group is not None and service is None:
+        typer.echo(
+            f"Devices of the group report{_no_reports(service)}; it follows assignments all the same.",
+            err=True,
+        )
+
+
+def _check_reporting(service: str | None, group: str | None, token: str | None) -> None:
+    """What :func:`.check_reporting` checks, in the words of the command line."""
+    if service is None and token is not None:
+        raise DataError(
+            "expected --service with a token, got the token alone. Give the address of the service to report "
+            f"to, or unset the environment variable {TOKEN}."
+        )
+    if service is not None and group is None:
+        raise DataError(
+            "--service: expected --group NAME with it, the group that the token is for, got none."
+        )
+    if service is not None and not token:
+        raise DataError(
+            f"--service: expected the token of the group in the environment variable {TOKEN}, got none. "
+            f"Make one where the service runs: zooselect serve token --group {group}"
+        )
+
+
+def _no_reports(service: str | None) -> str:
+    return "" if service else f", for which this one lacks --service and the group's token in {TOKEN}"
 
 
 @commands.command()

@@ -14,6 +14,7 @@ from selector.commands.options import MY_ZOO, PUBLISHING_PANEL, JsonOption, Mode
 from selector.commands.signing import (
     ExpiresOption,
     KeysOption,
+    NoPassphraseOption,
     RepoArgument,
     keys,
     open_keys,
@@ -88,6 +89,7 @@ def add(
         int,
         typer.Option("--root-threshold", min=1, help="The first time: how many root keys have to sign."),
     ] = 1,
+    no_passphrase: NoPassphraseOption = False,
     expires: ExpiresOption = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -110,7 +112,7 @@ def add(
     result = publish(
         repo,
         chosen,
-        keys=open_keys(keys, repo),
+        keys=open_keys(keys, repo, no_passphrase=no_passphrase),
         bundles=folders,
         accuracy=accuracy,
         latency_ms=latency_ms,

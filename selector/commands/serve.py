@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -238,9 +237,10 @@ def _check_repo(repo: Path) -> None:
 def _signatures(repo: Path, keys: Path | None) -> Signatures | None:
     if keys is None:
         return None
+    from selector.commands.signing import passphrase
     from selector.fleet.signatures import Signatures
 
-    signatures = Signatures(repo, keys, passphrase=os.environ.get("ZOOSELECT_PASSPHRASE"))
+    signatures = Signatures(repo, keys, passphrase=passphrase())
     if signatures.offline_here:
         typer.echo(
             f"{keys} also holds the keys of {' and '.join(signatures.offline_here)}: whoever takes over this "

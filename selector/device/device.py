@@ -16,6 +16,7 @@ from selector.answering.recent import Recalled
 from selector.answering.selector import Prediction
 from selector.answering.view import Asked
 from selector.device.background import Updater
+from selector.device.introduction import check_reporting, introduce
 from selector.device.reconciler import Reconciler, Round
 from selector.device.settings import (
     CONFIG_FILE,
@@ -111,14 +112,17 @@ class Device:
         budget_bytes
             Storage for models and bundles.
         service, token
-            Whom to tell what was asked, counts only, and the token of the group for it.
+            Whom to tell what was asked, counts only, and the token of the group for it. Where they are new,
+            the device reports at once; if the service cannot be reached, :attr:`last` has the problem.
 
         Raises
         ------
+        TokenError
+            When the service refuses the token for the group; the settings stay as they were.
         TrustError
             When `root` is not a root, or the device trusts another one.
         CardError
-            When a setting is out of range.
+            When a setting is out of range, or a service, its group and its token are not given together.
 
         Examples
         --------
@@ -143,15 +147,15 @@ class Device:
             )
         except msgspec.ValidationError as error:
             raise CardError(f"the device cannot be set up: {error}. Correct the setting.") from error
-        if service is not None and (token is None or group is None):
-            raise CardError(
-                "expected the group and its token with the service to report to, got one of them."
-            )
+        check_reporting(service, group, token)
+        introduced = introduce(Store.open(path, budget_bytes=budget_bytes), config, token)
         Trust.pin(path / "tuf", root)
         if token is not None:
             write_token(path, token)
         write_atomic(path / CONFIG_FILE, encode_record(config))
-        return cls(path, config, threads=threads)
+        made = cls(path, config, threads=threads)
+        made.last = introduced
+        return made
 
     @classmethod
     def open(cls, folder: str | Path, *, threads: int = 1) -> Device:

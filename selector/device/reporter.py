@@ -22,7 +22,7 @@ from msgspec import Meta
 from selector.telemetry.demand import Demand
 from selector.telemetry.report import MAX_COUNT, SCHEMA_VERSION, DeviceId, Drift, Held, Report, encode_report
 from zoo.client.wire import TIMEOUT_S, Broken, Patience, Wire
-from zoo.errors import CardError, UnreachableError, ZooError
+from zoo.errors import CardError, TokenError, UnreachableError, ZooError
 from zoo.files import encode_record, read_record, write_atomic
 from zoo.types import Positive
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 IDENTITY_FILE = "reporting.json"
 MAX_RETRY_WAIT_S = 60.0
 MIN_RETRY_WAIT_S = 0.5
+_TOKEN_REFUSED = ("status 401", "status 403")
 MAX_ANSWER_BYTES = 4096
 
 
@@ -121,7 +122,8 @@ class Reporter:
         Raises
         ------
         UnreachableError
-            When the service cannot be reached, stays busy, or refuses the report.
+            When the service cannot be reached, stays busy, or refuses the report; a ``TokenError`` when it
+            refuses the token.
         ZooError
             When the store cannot be read or written.
         """
@@ -186,6 +188,12 @@ class Reporter:
                 break
             if attempt < self._attempts:
                 self._wire.patience.pause(wait)
+        if reason.startswith(_TOKEN_REFUSED):
+            raise TokenError(
+                f"expected the service at {self.url} to accept the token for the group {self._group!r}, got: "
+                f"{reason}. Give the group's token, on the command line in the environment variable "
+                f"ZOOSELECT_TOKEN; 'zooselect serve token --group {self._group}' makes one."
+            )
         raise UnreachableError(
             f"expected the service at {self.url} to accept a report, got: {reason}. "
             "Check address, token and group; answers go on, and the next report holds what this one did."

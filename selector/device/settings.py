@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from zoo.errors import CardError
 from zoo.files import atomic_path, read_record
+from zoo.private_files import require_private
 from zoo.types import Name, Positive
 
 CONFIG_FILE = "device.json"
@@ -55,8 +56,9 @@ def write_token(folder: Path, token: str) -> None:
 
 
 def read_token(folder: Path) -> str:
-    """The token; raises :class:`CardError` where it cannot be read."""
+    """The token; raises :class:`CardError` where it cannot be read, or others may read it."""
     try:
+        require_private(folder / TOKEN_FILE, CardError)
         return (folder / TOKEN_FILE).read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise CardError(

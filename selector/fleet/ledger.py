@@ -280,7 +280,7 @@ def _is_fresh(database: sqlite3.Connection, path: Path) -> bool:
     if version > SCHEMA_VERSION:
         raise SchemaVersionError(
             f"{path}: expected schema version {SCHEMA_VERSION} or older, got {version}. "
-            "It was written by a newer zooselect: upgrade with 'pip install -U zooselect'."
+            "It was written by a newer zooselect: upgrade this one, from where you got it."
         )
     return False
 
