@@ -26,6 +26,8 @@ from selector.commands.options import (
 )
 from selector.commands.tables import table
 from zoo.errors import DataError
+from zoo.files import open_file
+from zoo.releases.published import MAX_METADATA_BYTES
 
 if TYPE_CHECKING:
     from selector.device.device import Device
@@ -76,7 +78,8 @@ def init(
     from selector.device.device import Device
 
     try:
-        content = root.read_bytes()
+        with open_file(root) as stream:
+            content = stream.read(MAX_METADATA_BYTES)
     except OSError as error:
         raise DataError(
             f"{root}: expected the publisher's root metadata, got: {error.strerror}. Check --root."

@@ -9,12 +9,13 @@ import msgspec
 from msgspec import Meta
 
 from zoo.errors import CardError
-from zoo.files import atomic_path, read_record
+from zoo.files import atomic_path, open_file, read_record
 from zoo.types import Name, Positive
 
 CONFIG_FILE = "device.json"
 TOKEN_FILE = "service-token"
 SCHEMA_VERSION = 1
+_MAX_TOKEN_BYTES = 4096
 PRICE_PER_MB = 0.001  # gain that each million bytes to fetch must bring; an answer gains up to 2
 
 Mode = Literal["local", "local_then_update", "latest"]
@@ -57,7 +58,8 @@ def write_token(folder: Path, token: str) -> None:
 def read_token(folder: Path) -> str:
     """The token; raises :class:`CardError` where it cannot be read."""
     try:
-        return (folder / TOKEN_FILE).read_text().strip()
+        with open_file(folder / TOKEN_FILE) as stream:
+            return stream.read(_MAX_TOKEN_BYTES).decode().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise CardError(
             f"expected the token of a service in {folder / TOKEN_FILE}, got: {error}. "

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from zoo.architectures.preprocessing import Preprocessing
 from zoo.errors import ModelError
+from zoo.files import open_file
 
 DEPTHS = (20, 32, 44, 56)
 CIFAR10_CLASSES = (
@@ -117,7 +118,7 @@ def load_npz(path: str | Path, depth: int, *, classes: int = 10) -> CifarResNet:
         key: tuple(value.shape) for key, value in state.items() if not key.endswith("num_batches_tracked")
     }
     try:
-        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+        with open_file(path) as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
         raise ModelError(

@@ -8,6 +8,7 @@ import onnx
 from onnx import TensorProto
 
 from zoo.errors import ModelError
+from zoo.files import open_file
 from zoo.types import check_relative
 
 MAX_BYTES = 2**31 - 1  # what one protobuf message can hold
@@ -50,7 +51,7 @@ def read_foreign(model: bytes | str | Path, *, name: str) -> onnx.ModelProto:
 
 def _read(path: Path, name: str) -> bytes:
     try:
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             content = stream.read(MAX_BYTES + 1)
     except OSError as error:
         raise ModelError(
@@ -102,7 +103,7 @@ def _embed(tensor: onnx.TensorProto, folder: Path | None, name: str) -> None:
         ) from error
     try:
         offset, length = int(facts.get("offset", 0)), int(facts.get("length", -1))
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             stream.seek(offset)
             content = stream.read(length if length >= 0 else MAX_BYTES)
     except (OSError, ValueError) as error:

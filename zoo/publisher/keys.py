@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from zoo.errors import KeysError, MissingExtraError
+from zoo.files import open_file
 
 try:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -129,7 +130,7 @@ class Keys:
 
     def _read(self, path: Path) -> CryptoSigner:
         try:
-            with path.open("rb") as stream:
+            with open_file(path) as stream:
                 content = stream.read(MAX_KEY_BYTES)
         except OSError as error:
             raise KeysError(
