@@ -38,6 +38,14 @@ class ModelError(ZooError):
     """A model file that cannot be loaded or does not follow the model contract."""
 
 
+class LimitError(ModelError):
+    """A model or graph that took more time or memory than it may: `part` is its name."""
+
+    def __init__(self, text: str, part: str = "") -> None:
+        super().__init__(text)
+        self.part = part
+
+
 class NotFiniteError(ModelError):
     """Outputs of a model or a graph that are NaN or infinite for an image: nothing can be answered."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -37,6 +37,23 @@ class DeviceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     mode: Mode = "local_then_update"
     service: str | None = None  # that is told what was asked; None: nobody is
     price_per_mb: Annotated[float, Meta(ge=0)] = PRICE_PER_MB
+
+
+def checked_config(*, has_token: bool, **settings: Any) -> DeviceConfig:
+    """The settings of a device.
+
+    Raises
+    ------
+    CardError
+        When one is out of range, or there is a service to report to without the group and its token.
+    """
+    try:
+        config = msgspec.convert({"schema_version": SCHEMA_VERSION, **settings}, DeviceConfig)
+    except msgspec.ValidationError as error:
+        raise CardError(f"the device cannot be set up: {error}. Correct the setting.") from error
+    if config.service is not None and (config.group is None or not has_token):
+        raise CardError("expected the group and its token with the service to report to, got one of them.")
+    return config
 
 
 def read_config(folder: Path) -> DeviceConfig:

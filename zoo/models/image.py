@@ -146,7 +146,9 @@ def _decoded(opened: Image.Image, *, own: bool) -> NDArray[np.uint8]:
     from PIL import Image, ImageOps
 
     cut = loses_low_bits(opened)
-    picture: Image.Image = ImageOps.exif_transpose(opened, in_place=own) or opened
+    if own:
+        ImageOps.exif_transpose(opened, in_place=True)
+    picture: Image.Image = opened if own else ImageOps.exif_transpose(opened)
     if picture.mode.startswith(("I", "F")):
         gray = gray_in_8_bits(np.asarray(picture), opened)
         return np.repeat(gray[:, :, np.newaxis], 3, axis=2)
