@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import queue
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias, TypeVar, cast
@@ -14,6 +16,7 @@ import onnxruntime as ort
 from zoo.errors import ZooError
 
 END_GRACE_S = 0.25  # for a run to end that was told to
+EXIT_GRACE_S = 5.0  # for runs to end that did not, when the process does
 MAX_LOST_RUNS = 1  # runs that do not end, beside which others may begin
 _SHORT_OF_MEMORY = ("Available memory of", "bad_alloc", "bad allocation", "Failed to allocate")
 _REGISTERING = threading.Lock()
@@ -27,8 +30,9 @@ class RunLimits:
     """What a graph may take for one input. Safe to use from several threads.
 
     A run is told to end when its time is up, and ends between two operators. One that is inside a long
-    operator goes on in its thread; when more than :data:`MAX_LOST_RUNS` of these have not ended, further runs
-    are refused until one has.
+    operator goes on in its thread; when more than :data:`MAX_LOST_RUNS` of these have not ended in the whole
+    process, further runs are refused until one has. The end of the process waits a little for them: one that
+    is still at work then aborts it.
 
     Parameters
     ----------
@@ -52,7 +56,6 @@ class RunLimits:
         self.timeout_s = timeout_s
         self.memory_bytes = memory_bytes
         self._idle: list[_Worker] = []
-        self._lost: list[_Worker] = []
         weakref.finalize(self, _end, self._idle).atexit = False
 
     @classmethod
@@ -70,9 +73,9 @@ class RunLimits:
         """
         if self.timeout_s is None:
             return call()
-        self._lost[:] = [worker for worker in self._lost if worker.is_alive()]
-        if len(self._lost) > MAX_LOST_RUNS:
-            raise TimeoutError(f"none, as {len(self._lost)} runs before it do not end")
+        _lost[:] = [worker for worker in _lost if worker.is_alive()]
+        if len(_lost) > MAX_LOST_RUNS:
+            raise TimeoutError(f"none, as {len(_lost)} runs before it do not end")
         worker = self._worker()
         reply = worker.begin(call)
         try:
@@ -80,7 +83,7 @@ class RunLimits:
         except BaseException:
             options.terminate = True
             _end([worker])
-            self._lost.append(worker)
+            _lost.append(worker)
             raise
         self._idle.append(worker)
         if error is not None:
@@ -127,6 +130,16 @@ def limited_memory(options: ort.SessionOptions, memory_bytes: int | None) -> Ite
 def is_short_of_memory(error: Exception) -> bool:
     """Whether ONNX Runtime failed for want of memory."""
     return isinstance(error, MemoryError) or any(words in str(error) for words in _SHORT_OF_MEMORY)
+
+
+_lost: list[_Worker] = []  # whose runs do not end
+
+
+@atexit.register
+def _wait_for_lost_runs() -> None:
+    end = time.monotonic() + EXIT_GRACE_S
+    for worker in _lost:
+        worker.join(max(0.0, end - time.monotonic()))
 
 
 class _Worker(threading.Thread):
