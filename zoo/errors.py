@@ -3,6 +3,8 @@
 Messages say what was expected, what arrived and what to do about it.
 """
 
+from zoo.text import printable
+
 
 class ZooError(Exception):
     """Base class: catch this to catch everything that zooselect raises on purpose.
@@ -16,6 +18,10 @@ class ZooError(Exception):
     ...     print(type(error).__name__)
     ImageError
     """
+
+    def __str__(self) -> str:
+        """One line; what it repeats of names, files and servers is escaped where it could steer."""
+        return printable(str(self.args[0]) if self.args else "")
 
 
 class ImageError(ZooError, ValueError):
@@ -52,9 +58,6 @@ class NotFiniteError(ModelError):
 
 class ModelNotFoundError(ZooError, KeyError):
     """A model name that the zoo or the bundle does not hold."""
-
-    def __str__(self) -> str:  # KeyError would show the repr of the message
-        return str(self.args[0]) if self.args else ""
 
 
 class ClassMismatchError(ZooError, ValueError):

@@ -24,6 +24,7 @@ from selector.commands.options import (
     SkipBadOption,
     ThreadsOption,
 )
+from selector.commands.say import say
 from selector.commands.tables import table
 from zoo.errors import DataError
 from zoo.files import open_file
@@ -223,7 +224,7 @@ def verify(store: StoreArgument) -> None:
             f"{len(bad)} files were damaged and have been taken out of use: {', '.join(bad)}. "
             f"Fetch them again: zooselect device update {store}"
         )
-    typer.echo("All files are as they were published.")
+    say("All files are as they were published.")
 
 
 @commands.command()
@@ -262,23 +263,23 @@ def _show(found: Round) -> None:
     if found.change is not None and not found.change.nothing:
         _tell(found.change, err=True)
     for task in found.unknown:
-        typer.echo(
+        say(
             f"the inputs of {task} have drifted, and look like those of no published variant; "
             "the most accurate model answers, uncertified",
             err=True,
         )
     if found.problem is not None:
-        typer.echo(f"{'stale' if found.freshness.stale else 'problem'}: {found.problem}", err=True)
+        say(f"{'stale' if found.freshness.stale else 'problem'}: {found.problem}", err=True)
 
 
 def _tell(change: Change, *, err: bool = False) -> None:
     if change.nothing:
-        typer.echo("Everything is up to date.", err=err)
+        say("Everything is up to date.", err=err)
         return
     parts = [f"installed {', '.join(change.installed)}"] if change.installed else []
     parts += [f"removed {', '.join(change.removed)}"] if change.removed else []
     parts += [f"evicted {', '.join(change.evicted)}"] if change.evicted else []
-    typer.echo(
+    say(
         f"{'; '.join(parts)}: {change.bytes_on_wire / 1e6:.3f} MB in {change.requests} requests, "
         f"{change.seconds:.2f} s",
         err=err,
@@ -306,13 +307,13 @@ def _status(device: Device, *, as_json: bool = False) -> None:
             "bundles": {item.release.name: item.release.version for item in installed.bundles},
             "answering": {task: device.variant(task).bundle for task in device.tasks},
         }
-        typer.echo(msgspec.json.encode(facts).decode())
+        say(msgspec.json.encode(facts).decode())
         return
     answering = {device.variant(task).bundle for task in device.tasks}
     several = len(answering) < len(installed.bundles)
     for bundle in installed.bundles:
         answers = ", answers now" if several and bundle.release.name in answering else ""
-        typer.echo(f"task {bundle.release.name}, version {bundle.release.version}{answers}")
+        say(f"task {bundle.release.name}, version {bundle.release.version}{answers}")
     models = [
         [
             model.release.name,
@@ -322,9 +323,9 @@ def _status(device: Device, *, as_json: bool = False) -> None:
         ]
         for model in installed.models
     ]
-    typer.echo(table(["model", "version", "MB", ""], models, "lrrl"))
+    say(table(["model", "version", "MB", ""], models, "lrrl"))
     allowed = "" if budget is None else f" of {budget / 1e6:.3f} MB"
-    typer.echo(f"{used / 1e6:.3f} MB{allowed} used; {device.config.url}, mode {device.config.mode}")
+    say(f"{used / 1e6:.3f} MB{allowed} used; {device.config.url}, mode {device.config.mode}")
 
 
 def _bar() -> Progress:

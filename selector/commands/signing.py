@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from selector.commands.options import JsonOption, numbers_in
+from selector.commands.say import say
 from zoo.errors import PublishError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def keys(
     from zoo.publisher.keys import create_keys
 
     create_keys(folder, root_keys=root_keys, passphrase=os.environ.get(PASSPHRASE))
-    typer.echo(where(folder))
+    say(where(folder))
 
 
 def rotate(
@@ -75,7 +76,7 @@ def rotate(
         raise PublishError(f"expected one of {', '.join(ROLES)}, got {role!r}.")
     held = open_keys(keys)
     done = run(repo, held, chosen, lost=lost, expiry=parse_expiry(expires))
-    typer.echo(
+    say(
         f"New {role} keys {_short(done.new)} in {held.folders[0]}; {_short(done.retired)} no longer count "
         "and can be deleted."
     )
@@ -95,9 +96,9 @@ def refresh(
 
     done = run(repo, open_keys(keys), expiry=parse_expiry(expires))
     if as_json:
-        typer.echo(msgspec.json.encode(done).decode())
+        say(msgspec.json.encode(done).decode())
         return
-    typer.echo(f"Signed anew: {', '.join(done.roles)}.")
+    say(f"Signed anew: {', '.join(done.roles)}.")
     warn(done.warnings)
 
 
@@ -116,7 +117,7 @@ def open_keys(folders: list[Path] | None, new: Path | None = None) -> Keys:
     if new is None or (new / "metadata").exists() or any(True for _ in held):
         return held
     made = create_keys(held.folders[0], passphrase=passphrase)
-    typer.echo(where(held.folders[0]), err=True)
+    say(where(held.folders[0]), err=True)
     return made
 
 
@@ -144,7 +145,7 @@ def parse_expiry(text: str) -> Expiry:
 def warn(warnings: Iterable[str]) -> None:
     """Say on standard error what needs attention."""
     for warning in warnings:
-        typer.echo(f"Warning: {warning}", err=True)
+        say(f"Warning: {warning}", err=True)
 
 
 def _short(key_ids: Iterable[str]) -> str:
