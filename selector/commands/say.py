@@ -9,4 +9,4 @@ from zoo.text import printable
 
 def say(text: str = "", *, err: bool = False) -> None:
     """Print lines on standard output, or on standard error; other control characters are shown escaped."""
-    typer.echo(printable(text, keep="\n"), err=err)
+    typer.echo(printable(text, keep="\n"), err=err)  # noqa: TID251

@@ -26,7 +26,8 @@ def read_class_names(path: Path) -> tuple[str, ...]:
         lines = re.split(r"\r\n?|\n", content.decode("utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            f"{path}: expected a text file (UTF-8) with one class name a line, got: {error}."
+            f"{path}: expected a text file (UTF-8) with one class name a line, got: "
+            f"{getattr(error, 'strerror', None) or error}."
         ) from error
     if len(content) > _MAX_BYTES:
         raise DataError(f"{path}: expected at most {_MAX_BYTES:,} bytes of class names, got more.")

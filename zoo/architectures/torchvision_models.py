@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from zoo.architectures.preprocessing import Preprocessing
 from zoo.errors import ModelError
+from zoo.files import open_file
 from zoo.quiet import quiet
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -92,7 +93,8 @@ def load_state(network: nn.Module, path: Path, *, what: str) -> None:
         When the file is not a state dict, or not one of this network.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with open_file(path) as stream:
+            state = torch.load(stream, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise ModelError(
             f"{path}: expected a state dict written by torch.save(model.state_dict(), path), got: "
