@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from selector.commands.answer import answer_images, asked_for, leave
+from selector.commands.last_words import say_last
 from selector.commands.options import (
     DEVICE_PANEL,
     AccuracyOption,
+    AnswerMemoryOption,
+    AnswerTimeoutOption,
     BudgetOption,
     CertifiedOption,
     EnvironmentOption,
@@ -121,6 +124,8 @@ def predict(
     p95_ms: P95Option = None,
     environment: EnvironmentOption = None,
     threads: ThreadsOption = 1,
+    answer_timeout: AnswerTimeoutOption = None,
+    answer_memory: AnswerMemoryOption = None,
     skip_bad: SkipBadOption = False,
     require_certified: CertifiedOption = False,
     as_json: JsonOption = False,
@@ -134,7 +139,10 @@ def predict(
     """
     from selector.device.device import Device
 
-    with Device.open(store, threads=threads) as device:
+    memory = None if answer_memory is None else int(answer_memory * 1e6)
+    with Device.open(
+        store, threads=threads, answer_timeout_s=answer_timeout, answer_memory_bytes=memory
+    ) as device:
         if device.config.mode == "latest":
             _after(device)
         chooser = device.selector(task)
@@ -147,6 +155,8 @@ def predict(
             p95_ms=p95_ms,
         )
         answered = answer_images(chooser, images, asked, as_json=as_json, shuffled=True)
+        for error in device.left_out:
+            say_last(f"left out: {error}")
         if device.config.mode == "local_then_update":
             _after(device)
     leave(answered, skip_bad=skip_bad, require_certified=require_certified)

@@ -155,9 +155,9 @@ class Device:
             Threads of one inference.
         answer_timeout_s, answer_memory_bytes
             Longest time that a model may take for an answer in seconds, and most memory that it may hold for
-            that; None: no limit. A model that takes more is left out until its next version, and another
-            answers: see :attr:`left_out`. Only where no model can answer an input there is an error. A limit
-            of time costs about 20 µs a model.
+            that; None: no limit. A model that takes more is left out until its next version or the next
+            start, and another answers: see :attr:`left_out`. Only where no model can answer an input there is
+            an error. A limit of time costs about 20 µs a model.
 
         Raises
         ------

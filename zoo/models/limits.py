@@ -37,7 +37,7 @@ class RunLimits:
     Parameters
     ----------
     timeout_s
-        Longest time of a run in seconds; None: no limit.
+        Longest time of a run in seconds, for each input in it; None: no limit.
     memory_bytes
         Most memory that a graph may hold in its arena, for what it computes; None: no limit. Its weights, and
         what goes in and comes out, do not count.
@@ -63,8 +63,8 @@ class RunLimits:
         """The limits; None where there is neither."""
         return None if timeout_s is None and memory_bytes is None else cls(timeout_s, memory_bytes)
 
-    def run(self, call: Callable[[], T], options: ort.RunOptions) -> T:
-        """What `call` returns or raises: a run with these `options`.
+    def run(self, call: Callable[[], T], options: ort.RunOptions, inputs: int = 1) -> T:
+        """What `call` returns or raises: a run with these `options`, for that many inputs at once.
 
         Raises
         ------
@@ -73,13 +73,16 @@ class RunLimits:
         """
         if self.timeout_s is None:
             return call()
-        _lost[:] = [worker for worker in _lost if worker.is_alive()]
+        for worker in [*_lost]:
+            if not worker.is_alive():
+                with contextlib.suppress(ValueError):  # another thread has removed it
+                    _lost.remove(worker)
         if len(_lost) > MAX_LOST_RUNS:
             raise TimeoutError(f"none, as {len(_lost)} runs before it do not end")
         worker = self._worker()
         reply = worker.begin(call)
         try:
-            value, error = self._reply(reply, options, self.timeout_s)
+            value, error = self._reply(reply, options, min(self.timeout_s * inputs, threading.TIMEOUT_MAX))
         except BaseException:
             options.terminate = True
             _end([worker])

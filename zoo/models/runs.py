@@ -78,7 +78,7 @@ class Runs:
             options.add_run_config_entry(*_GIVES_BACK)
         try:
             values: list[NDArray[Any]] = limits.run(
-                lambda: self.session.run(outputs, feeds, options), options
+                lambda: self.session.run(outputs, feeds, options), options, max(map(len, feeds.values()))
             )
         except Exception as error:
             if is_short_of_memory(error):

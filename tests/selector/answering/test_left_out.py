@@ -76,6 +76,14 @@ def test_a_batch_is_answered_without_it_too(shelf: Shelf) -> None:
     assert all("tiny" not in one.path for one in found)
 
 
+def test_a_batch_that_takes_too_much_together_is_answered_one_by_one(shelf: Shelf) -> None:
+    shelf.install("tiny", "small", "full")
+    selector = StoreSelector(shelf.store, "colours", limits=RunLimits(memory_bytes=2**16))
+    images = [plain_image("red", (40, 40)) for _ in range(64)]  # 19 kB each in 32-bit numbers
+    assert [one.label for one in selector.predict_batch(images)] == ["red"] * 64
+    assert selector.left_out == ()
+
+
 def test_it_comes_back_with_its_next_version(shelf: Shelf) -> None:
     exchange(shelf.folder, tiny=bomb_onnx("endless"))
     shelf.install("tiny", "small", "full")
