@@ -33,6 +33,7 @@ COMMANDS = ("answer", "bench", "device", "plan", "publish", "serve")  # modules 
 
 _ORDER = (
     "demo",
+    "make",
     "zoo",
     "profile",
     "bench",
@@ -67,7 +68,6 @@ app = typer.Typer(
     name="zooselect",
     cls=_InWorkingOrder,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Pick, for every input, the cheapest neural network that is still precise enough.\n\n"

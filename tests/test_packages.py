@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import re
@@ -45,6 +46,10 @@ def sources() -> list[Path]:
 def test_all_is_sorted_and_exact(name: str) -> None:
     package = importlib.import_module(name)
     stated = list(getattr(package, "__all__", []))
+    if hasattr(package, "__getattr__"):  # names that are loaded when first asked for
+        assert stated == sorted(stated)
+        assert all(callable(getattr(package, one)) for one in stated)
+        return
     public = {
         key
         for key, value in vars(package).items()
@@ -183,3 +188,15 @@ def test_the_search_for_forks_would_find(line: str) -> None:
 @pytest.mark.parametrize("name", PACKAGES)
 def test_ships_its_types(name: str) -> None:
     assert (ROOT / name / "py.typed").is_file()
+
+
+def test_progress_bars_are_drawn_on_terminals_only() -> None:
+    bars = []
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            for call in ast.walk(ast.parse(path.read_text("utf-8"))):
+                if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "tqdm":
+                    options = {item.arg: ast.unparse(item.value) for item in call.keywords}
+                    bars.append((path.name, options.get("disable", "never")))
+    assert len(bars) > 5
+    assert [bar for bar in bars if not bar[1].endswith("None")] == []

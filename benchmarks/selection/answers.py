@@ -15,7 +15,7 @@ from training.evaluation.wallclock import Timed, time_bundle
 from training.fitting.export import export_bundle
 from training.fitting.fit import fit_outcomes
 from training.fitting.fitted import Fitted
-from training.fitting.options import fit_options
+from training.fitting.options import FitOptions
 from training.outcomes.outcomes import Outcomes, pixels_of
 from training.outcomes.parts import read_profile_record
 from zoo.models.latency import LatencyTable
@@ -105,7 +105,7 @@ def answer(
     pixels = partial(pixels_of, prepared.profile)
     done: list[TimedAnswers] = []
     for precision in asked:
-        options = fit_options({"precision": precision, "seed": given.seed})
+        options = FitOptions(precision=precision, seed=given.seed)
         fitted = fit_outcomes(
             outcomes,
             prepared.zoo,

@@ -26,6 +26,7 @@ from training.data.splits import CERTIFY, FIT, TEST, TUNE, Splits, one_environme
 from training.outcomes.outcomes import ALL_SPLITS, Outcomes, load_outcomes, pixels_of
 from training.outcomes.parts import read_profile_record
 from training.policies.base import FittedPolicy, Simulator
+from training.policies.frontier import Point as FrontierPoint
 from training.policies.frontier import Simulated, by_cost
 from training.policies.singles import upper_hull
 from training.search.candidates import Candidate, failure_ms, standing
@@ -208,7 +209,7 @@ class Choices:
         self._built: dict[int, FittedPolicy] = {}
         self._simulators: dict[int, tuple[Outcomes, Simulator]] = {}
 
-    def choice(self, level: float, samples: int = UNLIMITED_SAMPLES) -> tuple[Candidate, Simulated]:
+    def choice(self, level: float, samples: int = UNLIMITED_SAMPLES) -> tuple[Candidate, FrontierPoint]:
         """The best candidate for a precision, to be certified on so many samples, and its best point."""
         constraint = Constraint(kind="precision", level=min(max(level, 0.001), 0.999))
         aim = Aim(constraint, samples, DELTA, self._nothing, self._failure_ms)
@@ -236,7 +237,7 @@ class Choices:
         worth = np.array([point.accuracy - STANDARD_ERRORS_DISCOUNTED * point.doubt for _, point in points])
         return [self._simulated(*points[i], outcomes) for i in upper_hull(times, worth)]
 
-    def _simulated(self, candidate: Candidate, point: Simulated, outcomes: Outcomes) -> Simulated:
+    def _simulated(self, candidate: Candidate, point: FrontierPoint, outcomes: Outcomes) -> Simulated:
         known = self._simulators.get(id(candidate))
         if known is None or known[0] is not outcomes:
             known = outcomes, self.policy(candidate).simulator(outcomes)

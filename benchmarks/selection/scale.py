@@ -19,7 +19,7 @@ from benchmarks.selection.repeated import deal
 from benchmarks.selection.zoos import SUITES, Given, Prepared
 from training.data.splits import CERTIFY, FIT, TUNE
 from training.fitting.fit import fit_outcomes
-from training.fitting.options import fit_options
+from training.fitting.options import FitOptions
 from training.outcomes.outcomes import ALL_SPLITS, Outcomes, load_outcomes, load_pixels
 from training.outcomes.parts import read_profile_record
 from zoo.models.latency import LatencyTable, measure
@@ -74,7 +74,7 @@ def _measure(
         many,
         prepared.zoo,
         latency,
-        fit_options({"precision": 0.82, "seed": given.seed}),
+        FitOptions(precision=0.82, seed=given.seed),
         grid=read_profile_record(profile).grid,
         data_sha256="0" * 64,
         inputs_sha256="0" * 64,

@@ -58,7 +58,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "training.outcomes.profile.profile",
         "selector.answering.bench.measure_folder",
         "training.fitting.fit.fit",
-        "training.fitting.options.Options",
+        "training.fitting.options.FitOptions",
         "training.fitting.fitted.Fitted",
         "training.evaluation.evaluate.evaluate",
         "training.evaluation.records.Evaluation",

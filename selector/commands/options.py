@@ -17,6 +17,15 @@ DEVICE_PANEL = "On the device"
 TRAINING_PANEL = "Making a selector"
 PUBLISHING_PANEL = "Bringing it to devices"
 
+_ENVIRONMENTS = ("clear", "dark", "noise", "blur", "occlusion", "rotation", "jpeg")  # for completion
+
+
+def _complete_environments(incomplete: str) -> list[str]:
+    """Names of environments that a list separated by commas may go on with."""
+    before, comma, last = incomplete.rpartition(",")
+    return [before + comma + name for name in _ENVIRONMENTS if name.startswith(last)]
+
+
 BundleArgument = Annotated[Path, typer.Argument(help="Folder of a bundle, made by 'zooselect export'.")]
 ImagesArgument = Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")]
 PrecisionOption = Annotated[
@@ -34,7 +43,11 @@ P95Option = Annotated[
     float | None, typer.Option("--p95-ms", help="Instead: with 95 of 100 answers within this time.")
 ]
 EnvironmentOption = Annotated[
-    str | None, typer.Option(help="Where the images were taken: use the certificates of that environment.")
+    str | None,
+    typer.Option(
+        help="Where the images were taken: use the certificates of that environment.",
+        autocompletion=_complete_environments,
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for another program instead of text.")]
 ThreadsOption = Annotated[int, typer.Option(min=1, help="Threads of one inference.")]
@@ -83,6 +96,7 @@ EnvironmentsOption = Annotated[
         "--environments",
         help="Show every image under these conditions: 'all', or names such as clear,dark,noise,blur,"
         "occlusion,rotation,jpeg. Default: as it is.",
+        autocompletion=_complete_environments,
     ),
 ]
 LatencyOption = Annotated[

@@ -21,13 +21,16 @@ if TYPE_CHECKING:
 
     from selector.fleet.app import Background
     from selector.fleet.decide import Decision
+    from selector.fleet.schedule import Turns
     from selector.fleet.signatures import Signatures
     from selector.fleet.tally import Tally
+    from selector.fleet.tokens import Token
 
 MY_SERVICE = Path("my-service")
 TOKENS_FILE = "tokens.json"
 FIRST = "start"
 LATELY_DAYS = 7.0
+LEFT_OUT_EVERY_S = 60.0  # between words about lines that were left out of the log
 
 RepoArgument = Annotated[Path, typer.Argument(help="Folder of a publisher, made by 'zooselect publish'.")]
 DataOption = Annotated[
@@ -83,30 +86,40 @@ def start(
     try:
         from selector.fleet.app import Limits, Service, make_app
         from selector.fleet.ledger import Ledger
+        from selector.fleet.rate_limits import LogLimit
         from selector.fleet.server import address_of, bind, serve
         from selector.fleet.tokens import Tokens
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             f"serving needs the package {error.name!r}: pip install 'zooselect[serve]'"
         ) from error
+    from selector.fleet.schedule import Turns
     from selector.fleet.schedule import every as again
+    from zoo.releases.catalogue import index_from_folder
 
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO)
+    handler = logging.StreamHandler()
+    handler.addFilter(limit := LogLimit())
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO, handlers=[handler])
     _check_repo(repo)
     signatures = _signatures(repo, keys)
     path = tokens or data / TOKENS_FILE
     service = None
     closing = contextlib.ExitStack()
-    background: list[Background] = []
+    closing.callback(limit.tell)
+    background: list[Background] = [functools.partial(again, LEFT_OUT_EVERY_S, limit.tell)]
     if path.exists():
         ledger = closing.enter_context(contextlib.closing(Ledger(data)))
-        service = Service(Tokens(path), ledger, Limits(lately_s=lately * 86400))
+        read_index = functools.partial(index_from_folder, repo)
+        limits = Limits(lately_s=lately * 86400)
+        service = Service(Tokens(path), ledger, limits, published=read_index)
         if ledger.damaged:
             say(f"{ledger.damaged} damaged reports in {ledger.path.parent} were left out.", err=True)
     if signatures is not None:
         background.append(functools.partial(again, 60.0, signatures.timestamp))
         if service is not None:
-            decide = _decide(repo, service.ledger.tally, signatures, data, lately)
+            decide = _decide(
+                repo, service.ledger.tally, signatures, data, lately, service.tokens.valid, Turns()
+            )
             background.append(functools.partial(again, every, decide, first_s=1.0))
     with closing, bind(host, port) as listening:
         url = address_of(listening)
@@ -137,7 +150,8 @@ def token(
 ) -> None:
     """Make a token and print it once; only its digest is kept.
 
-    Delete its entry in tokens.json to withdraw it. Example: zooselect serve token --group cameras
+    Delete its entry in tokens.json to withdraw it: reports that came with it do not count any more.
+    Example: zooselect serve token --group cameras
     """
     from selector.fleet.tokens import Tokens
 
@@ -152,6 +166,7 @@ def token(
 def assign(
     repo: RepoArgument,
     keys: KeysOption = None,
+    tokens: TokensOption = None,
     data: DataOption = MY_SERVICE,
     lately: LatelyOption = LATELY_DAYS,
     withdraw: Annotated[
@@ -169,6 +184,7 @@ def assign(
     import msgspec
 
     from selector.fleet.ledger import read_tally
+    from selector.fleet.tokens import Tokens
     from zoo.releases.catalogue import index_from_folder
 
     _check_repo(repo)
@@ -178,7 +194,8 @@ def assign(
         if signatures is None:
             raise KeysError("expected --keys with --withdraw, got none: a withdrawal is signed.")
         _withdraw(withdraw, {*index_from_folder(repo).assignments, *tally.groups}, data)
-    decisions = _decide(repo, tally, signatures, data, lately)()
+    valid = Tokens(tokens or data / TOKENS_FILE).valid
+    decisions = _decide(repo, tally, signatures, data, lately, valid, None)()
     if as_json:
         say(msgspec.json.encode(decisions).decode())
         return
@@ -233,7 +250,13 @@ def _signatures(repo: Path, keys: Path | None) -> Signatures | None:
 
 
 def _decide(
-    repo: Path, tally: Tally, signatures: Signatures | None, data: Path, lately: float
+    repo: Path,
+    tally: Tally,
+    signatures: Signatures | None,
+    data: Path,
+    lately: float,
+    tokens: Callable[[], Collection[Token]],
+    turns: Turns | None,
 ) -> Callable[[], list[Decision]]:
     from selector.fleet.group_tasks import tasks_for
     from selector.fleet.schedule import assign_groups
@@ -246,6 +269,8 @@ def _decide(
         sign=None if signatures is None else signatures.assignments,
         settings=data,
         lately_s=lately * 86400,
+        tokens=tokens,
+        turns=turns,
     )
 
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
@@ -32,6 +33,10 @@ MAX_RETRY_WAIT_S = 60.0
 MIN_RETRY_WAIT_S = 0.5
 
 
+class _IdentityInUseError(UnreachableError):
+    """Another device has reported under the identifier of this one."""
+
+
 class _Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     schema_version: Positive
     device: DeviceId
@@ -50,6 +55,10 @@ class Sent:
 
 class Reporter:
     """Sends what a store holds and what its bundles were asked.
+
+    A store that was copied to another device, or came back from a backup, reports under an identifier that is
+    in use. The service notices by the number of the report; the reporter then draws another identifier and
+    sends the report again, so that both devices count.
 
     Parameters
     ----------
@@ -105,12 +114,17 @@ class Reporter:
         """
         with self._sending:
             report = self._report(demand, drift)
-            return self._post(report, encode_report(report))
+            try:
+                return self._post(report)
+            except _IdentityInUseError:
+                return self._post(self._report(demand, drift, refused=report))
 
-    def _report(self, demand: Sequence[Demand], drift: Sequence[Drift]) -> Report:
+    def _report(
+        self, demand: Sequence[Demand], drift: Sequence[Drift], *, refused: Report | None = None
+    ) -> Report:
         from zoo.store.usage import USAGE_FILE, Usage
 
-        identity = _next_identity(self._store.folder / IDENTITY_FILE)
+        identity = _next_identity(self._store.folder / IDENTITY_FILE, refused=refused)
         installed = self._store.installed
         models = [(item.release.name, item.release.version) for item in installed.models]
         bundles = [(item.release.name, item.release.version) for item in installed.bundles]
@@ -130,9 +144,10 @@ class Reporter:
         )
         return shortened(report)
 
-    def _post(self, report: Report, body: bytes) -> Sent:
+    def _post(self, report: Report) -> Sent:
         from urllib3.exceptions import HTTPError
 
+        body = encode_report(report)
         start = time.monotonic()
         reason = ""
         for attempt in range(1, self._attempts + 1):
@@ -152,6 +167,8 @@ class Reporter:
                     new = _field(said, "new") is not False
                     return Sent(report, new, attempt, time.monotonic() - start)
                 reason = f"status {answer.status}: {said[:300].decode('utf-8', 'replace')}"
+                if answer.status == HTTPStatus.CONFLICT:
+                    raise _IdentityInUseError(f"{self.url} refused a report: {reason}")
                 if answer.status not in (408, 429) and answer.status < 500:
                     break
                 wait = max(wait, min(_seconds(answer.headers.get("retry-after")), MAX_RETRY_WAIT_S))
@@ -175,12 +192,17 @@ def shortened(report: Report) -> Report:
     return msgspec.structs.replace(report, demand=(), drift=())
 
 
-def _next_identity(path: Path) -> _Identity:
-    """Who the device is, with the number of its next report, which is kept first."""
-    try:
-        last = read_record(path, _Identity, schema_version=1)
-    except CardError:  # a device without an identity gets another; nothing depends on it
-        last = _Identity(schema_version=1, device=secrets.token_hex(16), sequence=0)
+def _next_identity(path: Path, *, refused: Report | None = None) -> _Identity:
+    """Who the device is, with the number of its next report, which is kept first.
+
+    A device without an identity gets another, and so does one whose last report was refused. Where another
+    process of the same device has reported since that one, its number was late, and the identity stays.
+    """
+    last = _Identity(schema_version=1, device=secrets.token_hex(16), sequence=0)
+    with contextlib.suppress(CardError):
+        kept = read_record(path, _Identity, schema_version=1)
+        if refused is None or (kept.device, kept.sequence) != (refused.device, refused.sequence):
+            last = kept
     following = msgspec.structs.replace(last, sequence=last.sequence + 1)
     write_atomic(path, encode_record(following))
     return following

@@ -20,9 +20,11 @@ from selector.fleet.ledger import Commit, Ledger
 from selector.fleet.published_files import PublishedFiles
 from selector.fleet.rate_limits import Buckets, Rate
 from selector.fleet.replies import refusal, reply, retry_later
+from selector.fleet.tally import GroupDemand
 from selector.fleet.tokens import Role, Token, Tokens
 from selector.telemetry.report import MAX_REPORT_BYTES, Report, decode_report
 from zoo.errors import ReportError, ZooError
+from zoo.releases.release import Index
 
 Background = Callable[[], Awaitable[None]]
 
@@ -46,13 +48,24 @@ class Service:
         Who may do so.
     ledger
         Where reports are kept.
+    published
+        Reads what is published: of other bundles and models operators are told nothing, but the number of
+        names that were left out. None: every name counts.
     """
 
-    def __init__(self, tokens: Tokens, ledger: Ledger, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        tokens: Tokens,
+        ledger: Ledger,
+        limits: Limits | None = None,
+        *,
+        published: Callable[[], Index] | None = None,
+    ) -> None:
         self.tokens = tokens
         self.ledger = ledger
         self.limits = limits or Limits()
         self.commit = Commit(ledger)
+        self._published = published
         self._devices = Buckets(self.limits.device)
         self._groups = Buckets(self.limits.token)
         self._strangers = Buckets(self.limits.strangers)
@@ -80,7 +93,7 @@ class Service:
             )
         if wait := self._devices.wait_s(f"{report.group} {report.device}", time.monotonic()):
             return retry_later(429, wait, expected="fewer reports from this device", got="too many")
-        return await self._keep(report)
+        return await self._keep(report, token)
 
     async def group(self, request: Request) -> Response:
         """``GET /v1/groups/{group}``: what devices of a group report together, for an operator."""
@@ -92,17 +105,34 @@ class Service:
         if name not in tally.groups:
             known = ", ".join(tally.groups[:20]) or "none yet"
             return refusal(404, expected=f"a group that has reported: {known}", got=name, do="Check the name")
-        since = time.time() - self.limits.lately_s
-        demand = await asyncio.to_thread(tally.demand, name, since=since)
+        try:
+            demand = await asyncio.to_thread(self._demand, name)
+        except (ZooError, OSError) as error:
+            return retry_later(503, 10, expected="a publisher and tokens that can be read", got=str(error))
         return reply(200, msgspec.to_builtins(demand) | {"window": demand.window})
 
-    async def _keep(self, report: Report) -> Response:
+    def _demand(self, group: str) -> GroupDemand:
+        return self.ledger.tally.demand(
+            group,
+            since=time.time() - self.limits.lately_s,
+            published=self._published and self._published(),
+            tokens=self.tokens.valid(),
+        )
+
+    async def _keep(self, report: Report, token: Token) -> Response:
         try:
             # Shielded: what was begun is finished, also for a device that hangs up now.
-            new = await asyncio.shield(self.commit.accept(report))
+            verdict = await asyncio.shield(self.commit.accept(report, token.sha256))
         except ZooError as error:
             return retry_later(503, 10, expected="room for the report", got=str(error))
-        return reply(202, {"accepted": True, "new": new, "sequence": report.sequence})
+        if verdict == "in use":
+            return refusal(
+                409,
+                expected=f"a number above those that {report.device} has sent, or its last report again",
+                got=f"another report with the number {report.sequence}: a second device has this identifier",
+                do="Draw another identifier and send the report again",
+            )
+        return reply(202, {"accepted": True, "new": verdict == "new", "sequence": report.sequence})
 
     def _token(self, request: Request, role: Role) -> Token | Response:
         scheme, _, presented = request.headers.get("authorization", "").partition(" ")

@@ -79,7 +79,10 @@ def decide(demand: GroupDemand, tasks: Sequence[TaskWorth], index: Index, rule: 
     )
     replace = msgspec.structs.replace
     if answers < rule.least_answers:
-        return replace(kept, reason=f"{answers} answers, {rule.least_answers} are needed to decide")
+        reason = f"{answers} answers, {rule.least_answers} are needed to decide"
+        if demand.withdrawn:
+            reason += f"; {demand.withdrawn} devices do not count, their token is no longer valid"
+        return replace(kept, reason=reason)
     if found is None or not found.models:
         return replace(kept, reason="no published model gains anything within the budget")
     models = by_importance(found.models, tasks, demand)

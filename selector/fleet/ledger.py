@@ -19,19 +19,19 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from selector.fleet.tally import MAX_DEVICES, Received, Tally
+from selector.fleet.tally import MAX_DEVICES, Received, Tally, Verdict, judge
 from selector.telemetry.report import MAX_REPORT_BYTES, Report
 from zoo.errors import SchemaVersionError, ServiceError, StoreLockedError
 from zoo.files import decode_record, open_file
 from zoo.lock import FolderLock
 from zoo.types import Name
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3  # 2: reports do not tell which token they came with
 FILE = "reports.sqlite"
 APPLICATION_ID = 0x5A4F4F53  # "ZOOS", in the head of the file
-MAX_RECEIVED_BYTES = MAX_REPORT_BYTES + 256
+MAX_RECEIVED_BYTES = MAX_REPORT_BYTES + 512
 BUSY_TIMEOUT_S = 30.0  # for a transaction of another process
-MAX_WAITING_REPORTS = 10_000
+MAX_WAITING_REPORTS = 4_000
 
 OLD_FILE = "reports.jsonl"
 OLD_SCHEMA_VERSION = 1
@@ -104,6 +104,8 @@ class Ledger:
                 for statement in _TABLES.split(";"):
                     self._database.execute(statement)
                 self._keep(known.newest(), known.counts)
+        else:  # reports of schema 2 lack what may be lacking
+            self._database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         self.tally, self.damaged = _load(self._database, self._most_devices)
         self.damaged += damaged
         (last,) = self._database.execute("SELECT coalesce(max(number), 0) FROM reports").fetchone()
@@ -112,24 +114,24 @@ class Ledger:
         if old.exists():
             old.replace(old.with_name(f"{OLD_FILE}.old"))
 
-    def accept(self, batch: Sequence[Received]) -> list[bool]:
-        """Keep reports; once this returns they are on disk. For each, whether it was new.
+    def accept(self, batch: Sequence[Received]) -> list[Verdict]:
+        """Keep reports that are new; once this returns they are on disk. For each, what it was.
 
         Raises
         ------
         ServiceError
             When they cannot be written; none of them counts.
         """
-        newest: dict[tuple[str, str], int] = {}
-        fresh = []
+        newest: dict[tuple[str, str], Report] = {}
+        verdicts = []
         for received in batch:
             report = received.report
             key = (report.group, report.device)
-            new = self.tally.is_new(report) and report.sequence > newest.get(key, 0)
-            if new:
-                newest[key] = report.sequence
-            fresh.append(new)
-        new_ones = [received for received, new in zip(batch, fresh, strict=True) if new]
+            verdict = judge(report, newest[key]) if key in newest else self.tally.verdict(report)
+            if verdict == "new":
+                newest[key] = report
+            verdicts.append(verdict)
+        new_ones = [received for received, one in zip(batch, verdicts, strict=True) if one == "new"]
         if new_ones:
             try:
                 with _transaction(self._database):
@@ -141,7 +143,7 @@ class Ledger:
             self._last += len(new_ones)
             for received in new_ones:
                 self.tally.add(received)
-        return fresh
+        return verdicts
 
     def close(self) -> None:
         """Let another process write; to be called by the thread that opened it."""
@@ -165,11 +167,16 @@ class Commit:
     def __init__(self, ledger: Ledger, *, most_waiting: int = MAX_WAITING_REPORTS) -> None:
         self._ledger = ledger
         self._most_waiting = most_waiting
-        self._waiting: list[tuple[Received, asyncio.Future[bool]]] = []
+        self._waiting: list[tuple[Received, asyncio.Future[Verdict]]] = []
         self._running: asyncio.Task[None] | None = None
 
-    async def accept(self, report: Report) -> bool:
-        """Return once the report is on disk: whether it was new.
+    async def accept(self, report: Report, token: str | None = None) -> Verdict:
+        """Return once the report is on disk, or known not to be new.
+
+        Parameters
+        ----------
+        token
+            Digest of the token that it came with.
 
         Raises
         ------
@@ -180,8 +187,8 @@ class Commit:
             raise ServiceError(
                 f"expected at most {self._most_waiting:,} reports at a time, got more. Try again later."
             )
-        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiting.append((Received(at=time.time(), report=report), done))
+        done: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        self._waiting.append((Received(at=time.time(), report=report, token=token), done))
         if self._running is None:
             self._running = asyncio.create_task(self._run())
         return await done
@@ -195,16 +202,16 @@ class Commit:
         while self._waiting:
             batch, self._waiting = self._waiting, []
             try:
-                fresh = await asyncio.to_thread(self._ledger.accept, [received for received, _ in batch])
+                verdicts = await asyncio.to_thread(self._ledger.accept, [received for received, _ in batch])
             except Exception as error:
                 refused = error if isinstance(error, ServiceError) else ServiceError(str(error))
                 for _, done in batch:
                     if not done.done():
                         done.set_exception(refused)
             else:
-                for (_, done), new in zip(batch, fresh, strict=True):
+                for (_, done), verdict in zip(batch, verdicts, strict=True):
                     if not done.done():  # a connection that was closed waits no more
-                        done.set_result(new)
+                        done.set_result(verdict)
         self._running = None
 
 

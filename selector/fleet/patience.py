@@ -1,7 +1,7 @@
-"""How long the service waits for a client: a slow or silent one must not keep others out.
+"""How long the service waits for a client, and how much it keeps for one: a slow one must not harm others.
 
 The server has no time limit of its own for a request that does not come whole, nor for an answer that nobody
-reads.
+reads. It keeps up to four times as much of such an answer.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ REQUEST_TIMEOUT_S = 20.0  # for a whole request, from the connection or its firs
 WRITE_TIMEOUT_S = 30.0  # for a full buffer to be read
 MAX_CONNECTIONS = 4096
 EVICTION_CONNECTIONS = MAX_CONNECTIONS - 96  # from here on whoever has been quiet for longest has to go
+MAX_AHEAD_BYTES = 16 * 1024  # that come with further requests, before the first one is answered
 
 _COMING = (h11.IDLE, h11.SEND_BODY)
 
@@ -31,9 +32,11 @@ class PatientProtocol(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for a request."""
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)  # no second part of a file beside one that is not read
         self._arriving: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
-        if len(self.connections) > EVICTION_CONNECTIONS:
+        limit = self.limit_concurrency or MAX_CONNECTIONS  # fewer, where fewer files may be open
+        if len(self.connections) > limit * EVICTION_CONNECTIONS // MAX_CONNECTIONS:
             for one in self.quiet:
                 one.transport.abort()
                 del self.quiet[one]
@@ -46,6 +49,8 @@ class PatientProtocol(H11Protocol):
         super().data_received(data)
         if self.conn.their_state in _COMING:
             self._await_request()
+        elif len(data) > MAX_AHEAD_BYTES and len(self.conn.trailing_data[0]) > MAX_AHEAD_BYTES:
+            self.transport.abort()
         else:
             self._arriving = _stopped(self._arriving)
             self.quiet.pop(self, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 import stat
@@ -13,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from selector.fleet.replies import refusal
+from selector.fleet.replies import refusal, retry_later
 
 IMMUTABLE = "public, max-age=31536000, immutable"
 _BLOB = re.compile(r"blobs/([0-9a-f]{2})/(\1[0-9a-f]{62})")
@@ -31,7 +32,10 @@ class PublishedFiles:
         """What is asked for, a part of it, or why not."""
         path = request.scope["path"][1:]  # a route parameter would lack a line break at its end
         caching = _caching(path)
-        file = None if caching is None else await asyncio.to_thread(self._open, path)
+        try:
+            file = None if caching is None else await asyncio.to_thread(self._open, path)
+        except OSError as error:
+            return retry_later(503, 10, expected="a file that can be opened", got=error.strerror or "")
         if file is None or caching is None:
             return refusal(
                 404,
@@ -52,7 +56,13 @@ class PublishedFiles:
         return response
 
     def _open(self, path: str) -> BinaryIO | None:
-        """The file, unless it or a folder on the way from the root is missing or a link."""
+        """The file, unless it or a folder on the way from the root is missing or a link.
+
+        Raises
+        ------
+        OSError
+            When too many files are open.
+        """
         *folders, name = path.split("/")
         try:
             here = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY)
@@ -64,7 +74,9 @@ class PublishedFiles:
                 handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=here)
             finally:
                 os.close(here)
-        except OSError:
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise
             return None
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             os.close(handle)
@@ -79,7 +91,7 @@ class _Opened(FileResponse):
     meanwhile: the path is that of the handle.
     """
 
-    chunk_size = 256 * 1024
+    chunk_size = 64 * 1024  # a client that does not read holds two of them
     max_ranges = 1  # a request for several gets the whole file
 
     def __init__(self, file: BinaryIO, headers: dict[str, str], kind: str) -> None:

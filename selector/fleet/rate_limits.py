@@ -1,10 +1,15 @@
-"""Limits: how many requests a key may make, as token buckets in a table of bounded size."""
+"""Limits: how many requests a key may make, and how many lines a log takes, as token buckets."""
 
 from __future__ import annotations
 
+import logging
+import threading
+import time
 from collections import OrderedDict
 
 import msgspec
+
+log = logging.getLogger("zooselect.serve")
 
 
 class Rate(msgspec.Struct, frozen=True, kw_only=True):
@@ -12,6 +17,11 @@ class Rate(msgspec.Struct, frozen=True, kw_only=True):
 
     burst: float
     per_s: float
+
+
+MAX_LOG_PLACES = 1000
+MAX_TOLD_CHARACTERS = 300
+LOG_RATE = Rate(burst=20, per_s=0.1)  # lines of one place in the code
 
 
 class Buckets:
@@ -49,3 +59,39 @@ class Buckets:
             if len(self._levels) <= self._most and now - then < full_after:
                 return
             del self._levels[key]
+
+
+class LogLimit(logging.Filter):
+    """Lets warnings and errors of one place in the code through at a rate, whatever clients do.
+
+    How many were left out is said by the next line of the place, or by :meth:`tell`. For a handler, so that
+    every logger is limited. Safe to use from several threads.
+    """
+
+    def __init__(self, rate: Rate = LOG_RATE) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+        self._buckets = Buckets(rate, most=MAX_LOG_PLACES)
+        self._left_out: dict[tuple[str, int], tuple[int, str]] = {}  # place → lines, and the last of them
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is written; called by logging."""
+        if record.levelno < logging.WARNING:
+            return True
+        place = (record.pathname, record.lineno)
+        message = record.getMessage()
+        with self._lock:
+            count, _ = self._left_out.pop(place, (0, ""))
+            if self._buckets.wait_s(f"{place}", time.monotonic()):
+                self._left_out[place] = (count + 1, message)
+                return False
+        if count:
+            record.msg, record.args = f"{message} ({count} such lines before it were left out)", None
+        return True
+
+    def tell(self) -> None:
+        """Say how many lines were left out since the last one that was written."""
+        with self._lock:
+            left_out, self._left_out = self._left_out, {}
+        for count, message in left_out.values():
+            log.info("%d lines were left out, the last one: %s", count, message[:MAX_TOLD_CHARACTERS])

@@ -17,6 +17,8 @@ from zoo.errors import ServiceError
 
 MAX_HEAD_BYTES = 16 * 1024
 START_TIMEOUT_S = 30.0
+FILES_PER_CONNECTION = 3  # the connection, what is sent, and what opened it
+OWN_FILES = 128
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -46,8 +48,7 @@ def address_of(listening: socket.socket) -> str:
 
 def serve(app: Starlette, listening: socket.socket) -> None:
     """Serve until the process is told to stop."""
-    _allow_connections()
-    _server(app).run(sockets=[listening])
+    _server(app, _allowed_connections()).run(sockets=[listening])
 
 
 @contextlib.contextmanager
@@ -72,29 +73,35 @@ def serving(app: Starlette, host: str = "127.0.0.1", port: int = 0) -> Iterator[
         listening.close()
 
 
-def _server(app: Starlette) -> uvicorn.Server:
+def _server(app: Starlette, connections: int = MAX_CONNECTIONS) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
         http=PatientProtocol,
         ws="none",
         lifespan="on",
+        log_config=None,  # its lines go where those of the service go
         log_level="warning",
         access_log=False,
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=10,
-        limit_concurrency=MAX_CONNECTIONS,
+        limit_concurrency=connections,
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         backlog=2048,
     )
     return uvicorn.Server(config)
 
 
-def _allow_connections() -> None:
+def _allowed_connections() -> int:
+    """As many connections as there may be open files for, after asking for enough of them."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 2 * MAX_CONNECTIONS
+    wanted = FILES_PER_CONNECTION * MAX_CONNECTIONS + OWN_FILES
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    return max(1, min(MAX_CONNECTIONS, (soft - OWN_FILES) // FILES_PER_CONNECTION))

@@ -5,20 +5,27 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal, TypeVar
 
 import msgspec
-from msgspec.structs import replace
 
-from selector.telemetry.demand import AskedDemand
+from selector.fleet.tokens import Token
+from selector.telemetry.demand import AskedDemand, Demand
 from selector.telemetry.report import Report
-from zoo.types import Name
+from zoo.releases.release import Index
+from zoo.types import Name, Sha256
 
 MAX_DEVICES = 10_000  # of a group
 # Kinds of question of a group that are told apart; the rarer ones count in the totals.
 MAX_QUESTION_KINDS = 64
-MOST_NAMES, MOST_VERSIONS = 256, 16  # whose versions are told, the most frequent ones
+MOST_NAMES, MOST_VERSIONS = 256, 16  # that are told, the most frequent ones
+MOST_COUNTED = 4096  # keys of one count, half of them after a clean-up
+
+Key = TypeVar("Key", bound=Hashable)
+# A report is new, or one that is known already, or of a second device under the identifier of the first.
+Verdict = Literal["new", "repeated", "in use"]
 
 
 class Received(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -26,6 +33,7 @@ class Received(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     at: float  # seconds since 1970
     report: Report
+    token: Sha256 | None = None  # digest of the token that it came with; ledgers of schema 2 do not tell
 
 
 class BundleDemand(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +59,8 @@ class GroupDemand(msgspec.Struct, frozen=True, kw_only=True):
     held: dict[str, int]  # installed model → devices
     versions: dict[str, dict[str, int]] = {}  # "models/NAME" or "bundles/NAME" → version → devices
     zooselect: dict[str, int] = {}  # version of zooselect → devices
+    withdrawn: int = 0  # devices that do not count, because the token that they reported with does not
+    left_out: int = 0  # names in reports that did not count: not published, or too many different ones
 
     @property
     def window(self) -> int:
@@ -63,10 +73,27 @@ class GroupDemand(msgspec.Struct, frozen=True, kw_only=True):
         return self.budgets[smaller] if smaller < len(self.budgets) else None
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    at: float
+    token: str | None
+    sequence: int
+    packed: bytes  # the report, which takes up to ten times as much memory unpacked
+
+    @classmethod
+    def of(cls, received: Received) -> _Kept:
+        report = received.report
+        return cls(received.at, received.token, report.sequence, msgspec.msgpack.encode(report))
+
+    @property
+    def report(self) -> Report:
+        return msgspec.msgpack.decode(self.packed, type=Report)
+
+
 @dataclass
 class _Group:
     reports: int = 0
-    devices: OrderedDict[str, Received] = field(default_factory=OrderedDict)  # longest unheard first
+    devices: OrderedDict[str, _Kept] = field(default_factory=OrderedDict)  # longest unheard first
 
 
 class Tally:
@@ -93,11 +120,17 @@ class Tally:
         """Group → reports that were accepted."""
         return {name: group.reports for name, group in sorted(self._groups.items())}
 
-    def is_new(self, report: Report) -> bool:
-        """Whether it is newer than all that its device has sent; a repeated one is not."""
+    def verdict(self, report: Report) -> Verdict:
+        """What a report is, beside the last one of its device.
+
+        A device counts its reports and sends one again only as it was. So another report with a number that
+        was there means that two devices have one identifier, such as after a store was copied.
+        """
         group = self._groups.get(report.group)
         last = group.devices.get(report.device) if group else None
-        return last is None or report.sequence > last.report.sequence
+        if last is None or report.sequence > last.sequence:
+            return "new"
+        return judge(report, last.report)
 
     def displaces(self, report: Report) -> bool:
         """Whether another device of its group is forgotten for it."""
@@ -110,11 +143,11 @@ class Tally:
         """Count a report; False, and nothing is counted, when it is not new."""
         report = received.report
         with self._lock:
-            if not self.is_new(report):
+            if self.verdict(report) != "new":
                 return False
             group = self._groups.setdefault(report.group, _Group())
             group.reports += 1
-            group.devices[report.device] = received
+            group.devices[report.device] = _Kept.of(received)
             group.devices.move_to_end(report.device)
             while len(group.devices) > self._most_devices:
                 group.devices.popitem(last=False)
@@ -129,69 +162,174 @@ class Tally:
     def newest(self) -> list[Received]:
         """The newest report of every device, in the order of their arrival within each group."""
         with self._lock:
-            return [one for _, group in sorted(self._groups.items()) for one in group.devices.values()]
+            kept = [one for _, group in sorted(self._groups.items()) for one in group.devices.values()]
+        return [Received(at=one.at, report=one.report, token=one.token) for one in kept]
 
-    def demand(self, group: str, *, since: float) -> GroupDemand:
-        """What the devices of a group that were heard of since then report together."""
+    def demand(
+        self,
+        group: str,
+        *,
+        since: float,
+        published: Index | None = None,
+        tokens: Collection[Token] | None = None,
+    ) -> GroupDemand:
+        """What the devices of a group that were heard of since then report together.
+
+        It takes time in proportion to the reports, and memory that does not depend on them, whatever
+        devices say.
+
+        Parameters
+        ----------
+        since
+            Seconds since 1970.
+        published
+            What else devices name does not count; None: every name does, up to a number.
+        tokens
+            Those that are valid. Reports that came with another one do not count; None: all reports do.
+        """
         with self._lock:
             known = self._groups.get(group, _Group())
-            lately = [received.report for received in known.devices.values() if received.at >= since]
-        names = {held.name for report in lately for held in report.bundles}
-        names |= {demand.bundle for report in lately for demand in report.demand}
+            heard = [one for one in known.devices.values() if one.at >= since]
+        lately = [one for one in heard if tokens is None or _is_valid(one, group, tokens)]
+        sums = _Sums(published)
+        for one in lately:
+            sums.add(one.report)
         return GroupDemand(
             group=group,
             devices=len(lately),
             reports=known.reports,
-            bundles={name: _bundle(name, lately) for name in sorted(names)},
-            budgets=tuple(sorted(r.budget_bytes for r in lately if r.budget_bytes is not None)),
-            held=dict(sorted(Counter(held.name for report in lately for held in report.models).items())),
-            versions=_versions(lately),
-            zooselect=dict(sorted(Counter(report.zooselect for report in lately).items())),
+            bundles={name: sums.bundles[name].demand(sums.alarms[name]) for name in sorted(sums.bundles)},
+            budgets=tuple(sorted(sums.budgets)),
+            held=dict(sorted(sums.held.most_common(MOST_NAMES))),
+            versions=_versions(sums.versions),
+            zooselect=dict(sorted(sums.zooselect.most_common(MOST_VERSIONS))),
+            withdrawn=len(heard) - len(lately),
+            left_out=sums.left_out,
         )
 
 
-def _versions(reports: Iterable[Report]) -> dict[str, dict[str, int]]:
-    counts: dict[str, Counter[int]] = {}
-    for report in reports:
-        for kind, all_held in (("models", report.models), ("bundles", report.bundles)):
-            for held in all_held:
-                counts.setdefault(f"{kind}/{held.name}", Counter())[held.version] += 1
-    common = sorted(counts, key=lambda name: (-counts[name].total(), name))[:MOST_NAMES]
+def judge(report: Report, last: Report) -> Verdict:
+    """What a report is, beside the last one under the same identifier; see :meth:`Tally.verdict`."""
+    if report.sequence > last.sequence:
+        return "new"
+    return "repeated" if report == last else "in use"
+
+
+def _is_valid(kept: _Kept, group: str, tokens: Collection[Token]) -> bool:
+    own = [token for token in tokens if token.group == group]
+    if kept.token is None:  # then a token of the group that is old enough has to do
+        return any(token.made <= kept.at for token in own)
+    return any(token.sha256 == kept.token for token in own)
+
+
+class _Frequent(Counter[Key]):
+    """Counts of the most frequent keys: where there are too many of them, the rarer ones are forgotten."""
+
+    def note(self, key: Key, count: int = 1) -> None:
+        self[key] += count
+        if len(self) > MOST_COUNTED:
+            kept = dict(self.most_common(MOST_COUNTED // 2))
+            self.clear()
+            self.update(kept)
+
+
+@dataclass
+class _BundleSum:
+    devices: int = 0
+    window: int = 0
+    unmet: int = 0
+    uncertified: int = 0
+    models: _Frequent[str] = field(default_factory=_Frequent)
+    answers: _Frequent[AskedDemand] = field(default_factory=_Frequent)  # question → how often it was asked
+    lacking: _Frequent[AskedDemand] = field(default_factory=_Frequent)
+
+    def add(self, demand: Demand) -> None:
+        self.window += demand.window
+        self.unmet += demand.unmet
+        self.uncertified += demand.uncertified
+        for asked in demand.asked:
+            question = AskedDemand(
+                kind=asked.kind, level=asked.level, environment=asked.environment, answers=1, unmet=0
+            )
+            self.answers.note(question, asked.answers)
+            if asked.unmet:
+                self.lacking.note(question, asked.unmet)
+
+    def demand(self, alarms: int) -> BundleDemand:
+        frequent = sorted(self.answers.items(), key=lambda one: (-one[1], str(one[0])))
+        return BundleDemand(
+            devices=self.devices,
+            window=self.window,
+            unmet=self.unmet,
+            uncertified=self.uncertified,
+            models=dict(sorted(self.models.items(), key=lambda item: (-item[1], item[0]))[:MOST_NAMES]),
+            asked=tuple(
+                msgspec.structs.replace(question, answers=count, unmet=min(self.lacking[question], count))
+                for question, count in frequent[:MAX_QUESTION_KINDS]
+            ),
+            alarms=alarms,
+        )
+
+
+class _Sums:
+    """What reports add up to; each is looked at once."""
+
+    def __init__(self, published: Index | None) -> None:
+        self._models: Collection[str] | None = None if published is None else published.models
+        self._bundles: Collection[str] | None = None if published is None else published.bundles
+        self.bundles: dict[str, _BundleSum] = {}
+        self.budgets: list[int] = []  # bytes
+        self.held: _Frequent[str] = _Frequent()
+        self.versions: _Frequent[tuple[str, int]] = _Frequent()  # "models/NAME" or "bundles/NAME", version
+        self.zooselect: _Frequent[str] = _Frequent()
+        self.alarms: _Frequent[str] = _Frequent()  # bundle → devices whose inputs have drifted
+        self.left_out = 0
+
+    def add(self, report: Report) -> None:
+        self.zooselect.note(report.zooselect)
+        if report.budget_bytes is not None:
+            self.budgets.append(report.budget_bytes)
+        for held in report.models:
+            if self._counts(held.name, self._models):
+                self.held.note(held.name)
+                self.versions.note((f"models/{held.name}", held.version))
+        named = {demand.bundle: demand for demand in report.demand}
+        for held in report.bundles:
+            if held.name not in named and (found := self._of(held.name)):
+                found.devices += 1
+            if self._bundles is None or held.name in self._bundles:
+                self.versions.note((f"bundles/{held.name}", held.version))
+        for name, demand in named.items():
+            if found := self._of(name):
+                found.devices += 1
+                found.add(demand)
+                for model, count in demand.models.items():
+                    if self._counts(model, self._models):
+                        found.models.note(model, count)
+        for drift in report.drift:
+            if self._bundles is None or drift.bundle in self._bundles:
+                self.alarms.note(drift.bundle, any(number.alarm for number in drift.numbers))
+
+    def _counts(self, name: str, published: Collection[str] | None) -> bool:
+        counts = published is None or name in published
+        self.left_out += not counts
+        return counts
+
+    def _of(self, name: str) -> _BundleSum | None:
+        if not self._counts(name, self._bundles):
+            return None
+        if name not in self.bundles and len(self.bundles) >= MOST_COUNTED:
+            self.left_out += 1
+            return None
+        return self.bundles.setdefault(name, _BundleSum())
+
+
+def _versions(counts: Mapping[tuple[str, int], int]) -> dict[str, dict[str, int]]:
+    named: dict[str, Counter[int]] = {}
+    for (name, version), count in counts.items():
+        named.setdefault(name, Counter())[version] = count
+    common = sorted(named, key=lambda name: (-named[name].total(), name))[:MOST_NAMES]
     return {
-        name: {str(version): count for version, count in sorted(counts[name].most_common(MOST_VERSIONS))}
+        name: {str(version): count for version, count in sorted(named[name].most_common(MOST_VERSIONS))}
         for name in sorted(common)
     }
-
-
-def _bundle(name: str, reports: Iterable[Report]) -> BundleDemand:
-    window = unmet = uncertified = devices = alarms = 0
-    models: Counter[str] = Counter()
-    answers: Counter[AskedDemand] = Counter()
-    lacking: Counter[AskedDemand] = Counter()
-    for report in reports:
-        demands = [demand for demand in report.demand if demand.bundle == name]
-        devices += bool(demands) or any(held.name == name for held in report.bundles)
-        alarms += any(n.alarm for drift in report.drift if drift.bundle == name for n in drift.numbers)
-        for demand in demands:
-            window += demand.window
-            unmet += demand.unmet
-            uncertified += demand.uncertified
-            models.update(demand.models)
-            for asked in demand.asked:
-                question = replace(asked, answers=1, unmet=0)
-                answers[question] += asked.answers
-                lacking[question] += asked.unmet
-    return BundleDemand(
-        devices=devices,
-        window=window,
-        unmet=unmet,
-        uncertified=uncertified,
-        models=dict(sorted(models.items(), key=lambda item: (-item[1], item[0]))),
-        asked=tuple(
-            replace(question, answers=count, unmet=lacking[question])
-            for question, count in sorted(answers.items(), key=lambda one: (-one[1], str(one[0])))[
-                :MAX_QUESTION_KINDS
-            ]
-        ),
-        alarms=alarms,
-    )

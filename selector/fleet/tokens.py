@@ -60,8 +60,19 @@ class Tokens:
         self._tokens: tuple[Token, ...] = ()
         self._refresh()
 
+    def valid(self) -> tuple[Token, ...]:
+        """Those that the file holds now; raises like :meth:`find`."""
+        self._refresh()
+        return self._tokens
+
     def find(self, token: str) -> Token | None:
-        """The entry of a token that was presented; the time that this takes does not depend on the token."""
+        """The entry of a token that was presented; the time that this takes does not depend on the token.
+
+        Raises
+        ------
+        ServiceError, CardError
+            When others may read or write the file, or it is damaged.
+        """
         self._refresh()
         digest = sha256_bytes(token[:MAX_TOKEN_CHARACTERS].encode("utf-8", "replace"))
         found = None

@@ -36,7 +36,7 @@ def demand(bundle: str = "birds", answers: int = 10, unmet: int = 4, **more: Any
         "unmet": unmet,
         "uncertified": 0,
         "models": {"big": unmet} if unmet else {},
-        "asked": (AskedDemand(kind="precision", level=0.9, answers=answers, unmet=unmet),),
+        "asked": (AskedDemand(kind="precision", level=0.9, answers=answers, unmet=unmet),) if answers else (),
     }
     return Demand(**(facts | more))
 
@@ -98,7 +98,7 @@ class Client:
 
 @contextlib.contextmanager
 def running(folder: Path, limits: Limits | None = None) -> Iterator[tuple[Client, Service]]:
-    """A service over a real socket, with a token for the group ``cameras`` and one for an operator."""
+    """A service over a real socket, with new tokens for the group ``cameras`` and for an operator."""
     tokens = Tokens(folder / "tokens.json")
     client = Client("", tokens.add("device", "cameras"), tokens.add("operator"))
     ledger = Ledger(folder / "data")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 import pytest
 
@@ -32,7 +32,7 @@ from training.features.costs import FeatureCosts
 from training.features.features import NAMES
 from training.fitting.export import export_bundle
 from training.fitting.fitted import Fitted
-from training.fitting.options import Options, PolicyKind, fit_options
+from training.fitting.options import FitOptions, PolicyKind
 from training.outcomes.outcomes import ALL_SPLITS, Outcomes, load_outcomes
 from training.outcomes.profile import profile
 from training.search.candidates import Candidate
@@ -111,7 +111,7 @@ def fit_colours(
     *,
     only: Callable[[Candidate], bool] = lambda _: True,
     watch: bool = False,
-    **options: Unpack[Options],
+    **options: Any,
 ) -> Fitted:
     """A :func:`steady` fit to a profile."""
     with steady(only, watch=watch):
@@ -124,7 +124,7 @@ def fit_in_memory(
     table: LatencyTable,
     *,
     only: Callable[[Candidate], bool] = lambda _: True,
-    **options: Unpack[Options],
+    **options: Any,
 ) -> Fitted:
     """A :func:`steady` fit to outcomes that may have been changed."""
     with steady(only):
@@ -132,7 +132,7 @@ def fit_in_memory(
             outcomes,
             zoo,
             table,
-            fit_options(options),
+            FitOptions(**options),
             grid=32,
             data_sha256="0" * 64,
             inputs_sha256="0" * 64,
@@ -164,9 +164,9 @@ class World:
         """Originals that nothing was fitted on, in no order."""
         return sorted(set(self.outcomes.split(TEST).groups.tolist()))
 
-    def fit(self, kind: Kind, *, watch: bool = False, **options: Unpack[Options]) -> Fitted:
+    def fit(self, kind: Kind, *, watch: bool = False, **options: Any) -> Fitted:
         """A fit in which nothing but one kind of policy is allowed."""
-        asked: Options = {"policy": KIND_OF_POLICY[kind], **options}
+        asked: dict[str, Any] = {"policy": KIND_OF_POLICY[kind], **options}
         return fit_colours(self.profile, self.zoo, self.table, only=CANDIDATES[kind], watch=watch, **asked)
 
     @cached_property

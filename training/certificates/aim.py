@@ -13,7 +13,7 @@ from scipy.stats import binom, norm
 
 from selector.policies.constraint import Constraint
 from training.certificates.certify import P95_SHARE
-from training.policies.frontier import Simulated
+from training.policies.frontier import Point
 from zoo.errors import DataError
 
 # Of hundreds of candidates some look good by luck, with few samples above all. As in the one-standard-error
@@ -57,20 +57,20 @@ class Aim:
     reference: NDArray[np.bool_]
     failure_ms: float
 
-    def slack(self, point: Simulated) -> float:
+    def slack(self, point: Point) -> float:
         """By how much a point exceeds what is asked, in shares of answers or of the budget."""
         level = self.constraint.level
         if self.constraint.kind == "precision":
             return point.accuracy - accuracy_to_certify(level, self.samples, delta=self.delta)
         if self.constraint.kind == "p95_ms":
-            kept = float((point.cost_ms <= level * (1 + 1e-9)).mean())
+            kept = point.share_within(level * (1 + 1e-9))
             return kept - accuracy_to_certify(P95_SHARE, self.samples, delta=self.delta)
         if self.constraint.kind == "max_drop":
-            lead = point.right.astype(np.float64) - self.reference
-            return float(lead.mean()) + level - self._margin(float(lead.std()))
+            lead, spread = point.lead(self.reference)
+            return lead + level - self._margin(spread)
         return (level - point.mean_ms - self._margin(point.spread_ms)) / level
 
-    def best(self, frontier: Sequence[Simulated], shift: float = 0.0) -> Simulated | None:
+    def best(self, frontier: Sequence[Point], shift: float = 0.0) -> Point | None:
         """The cheapest point that meets a bound on accuracy, or the most accurate one within a budget."""
         enough = [point for point in frontier if self.slack(point) >= shift]
         if not enough:
@@ -79,7 +79,7 @@ class Aim:
             return max(enough, key=lambda point: (point.accuracy, -point.mean_ms))
         return min(enough, key=lambda point: (point.mean_ms, -point.accuracy))
 
-    def nearest(self, frontier: Sequence[Simulated]) -> Simulated:
+    def nearest(self, frontier: Sequence[Point]) -> Point:
         """:meth:`best`, or where no point is good enough the cheapest of those that come closest."""
         best = self.best(frontier)
         if best is not None:
@@ -89,7 +89,7 @@ class Aim:
             (point for point in frontier if self.slack(point) >= enough), key=lambda point: point.mean_ms
         )
 
-    def rank(self, frontier: Sequence[Simulated]) -> tuple[float, ...]:
+    def rank(self, frontier: Sequence[Point]) -> tuple[float, ...]:
         """Greater is better. What a frontier gains over single models counts less the more doubtful it is."""
         if self.constraint.on_time:
             enough = [point for point in frontier if self.slack(point) >= 0]
@@ -117,12 +117,12 @@ class Aim:
         expected = np.where(reaching > 0, cheapest[reaching - 1], self.failure_ms).mean()
         return (1.0 if slacks.max() >= 0 else 0.5, -float(np.log(expected)))
 
-    def _spread(self, frontier: Sequence[Simulated]) -> float:
+    def _spread(self, frontier: Sequence[Point]) -> float:
         """Standard deviation of what the certify samples show of the frontier's most accurate point."""
-        lead = max(frontier, key=lambda point: point.accuracy).right.astype(np.float64)
-        if self.constraint.kind == "max_drop":
-            lead -= self.reference
-        return float(lead.std() / np.sqrt(max(1, self.samples)))
+        best = max(frontier, key=lambda point: point.accuracy)
+        counted = self.constraint.kind == "max_drop"
+        _, spread = best.lead(self.reference if counted else np.zeros_like(self.reference))
+        return spread / math.sqrt(max(1, self.samples))
 
     def _margin(self, deviation: float) -> float:
         return self._sureness * deviation / math.sqrt(max(1, self.samples))

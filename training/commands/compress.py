@@ -98,7 +98,7 @@ def compress(
         )
         tell(card, zoo, as_json)
         return
-    from zoo.convert.add import add_int8
+    from zoo.convert.add_int8 import add_int8
 
     part, images_of_it = _calibration_part(
         target, load_data(data, environments=environments, seed=seed), share=share, seed=seed
@@ -163,6 +163,8 @@ def _read(
 
     chosen = np.random.default_rng(seed).permutation(len(data))[: 2 * count]
     measured = max(min(count, MIN_IMAGES, len(chosen)), min(count, len(chosen) - len(chosen) // 4))
-    bar = tqdm(chosen.tolist(), desc="reading", unit="image", delay=2, disable=not progress, leave=False)
+    bar = tqdm(
+        chosen.tolist(), desc="reading", unit="image", delay=2, disable=not progress or None, leave=False
+    )
     pixels = [data.image(index) for index in bar]
     return pixels[:measured], pixels[measured:]

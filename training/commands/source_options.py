@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from zoo.errors import ModelError
+
+TimmOption = Annotated[
+    str | None,
+    typer.Option("--timm", help="A timm classifier, e.g. resnet18.a1_in1k; --pretrained or --weights."),
+]
+HuggingfaceOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--huggingface",
+        help="A local snapshot of the hub: its folder (an ONNX export or weights), or one of its ONNX files.",
+    ),
+]
 
 _PREPROCESSING = {"size", "mean", "std", "crop", "interpolation", "channels"}
 
@@ -14,7 +28,9 @@ _PREPROCESSING = {"size", "mean", "std", "crop", "interpolation", "channels"}
 APPLY: dict[str, set[str]] = {
     "cifar_resnet": {"weights", "classes"},
     "torchvision": {"pretrained", "weights", "classes", *_PREPROCESSING},
+    "timm": {"pretrained", "weights", "classes", *_PREPROCESSING},
     "efficientnet_lite": {"classes", "size"},
+    "huggingface": {"classes", *_PREPROCESSING, "input_name", "output_name", "probabilities"},
     "onnx": {
         "classes",
         *_PREPROCESSING,
@@ -49,6 +65,19 @@ def check_source(context: typer.Context) -> None:
             f"{_dashed(sources[0])}: expected only options that apply to it ({', '.join(allowed)}), "
             f"got {', '.join(wrong)}. Leave {'it' if len(wrong) == 1 else 'them'} out."
         )
+
+
+def check_weights(source: str, pretrained: bool, weights: Path | None) -> Path | str:
+    """The weights that were asked for: exactly one of the published ones and a file.
+
+    Raises
+    ------
+    ModelError
+        When both are given, or neither.
+    """
+    if pretrained == (weights is not None):
+        raise ModelError(f"{source}: expected either --pretrained or --weights FILE.")
+    return weights or "DEFAULT"
 
 
 def _given(context: typer.Context) -> Collection[str]:

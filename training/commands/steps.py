@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -32,20 +32,26 @@ from selector.commands.options import (
     SeedOption,
     SkipBadOption,
     ZooOption,
-    given,
     names_in,
     numbers_in,
 )
 from selector.commands.say import say
 from selector.commands.tables import table
 from training.commands.labelled_images import load_data
+from training.fitting.options import FitOptions, PolicyKind
 from zoo.errors import DataError
 
 if TYPE_CHECKING:
     from training.search.comparisons import CandidateComparison
 
-DELTA = 0.05  # test level
 SPLITS = ("fit", "tune", "certify", "test")
+DEFAULTS = FitOptions()
+
+RequiredOption = Annotated[
+    float | None,
+    typer.Option("--precision", help="Required probability of a right answer, in (0, 1). Default: 0.95."),
+]
+AccuracyOption = Annotated[float | None, typer.Option("--accuracy", help="Another name for --precision.")]
 
 
 def profile(
@@ -121,10 +127,8 @@ def profile(
 
 
 def fit(
-    precision: Annotated[
-        float | None,
-        typer.Option(help="Required probability of a right answer, in (0, 1). Default: 0.95."),
-    ] = None,
+    precision: RequiredOption = None,
+    accuracy: AccuracyOption = None,
     max_drop: MaxDropOption = None,
     mean_ms: MeanOption = None,
     p95_ms: P95Option = None,
@@ -133,58 +137,63 @@ def fit(
     latency: LatencyOption = THIS_MACHINE,
     out: OutOption = MY_FIT,
     policy: Annotated[
-        Literal["auto", "input", "cascade", "probe"],
+        PolicyKind,
         typer.Option(
             help="input: decide from the image alone; cascade: run cheap, escalate; probe: run cheap, "
             "then go on to any other; auto: compare."
         ),
-    ] = "auto",
+    ] = DEFAULTS.policy,
     models: ModelsOption = "",
-    delta: Annotated[float, typer.Option(help="Allowed probability that a certificate is wrong.")] = DELTA,
+    delta: Annotated[
+        float, typer.Option(help="Allowed probability that a certificate is wrong.")
+    ] = DEFAULTS.delta,
     max_bytes: Annotated[
         int | None, typer.Option(help="Choose models of at most so many bytes in all.", min=1)
-    ] = None,
+    ] = DEFAULTS.max_bytes,
     top_k: Annotated[
         int, typer.Option(help="Right is an answer with the label among its k most probable classes.")
-    ] = 1,
+    ] = DEFAULTS.top_k,
     no_labels: Annotated[
         bool,
         typer.Option("--no-labels", help="Right is what the most accurate model says, whatever the label."),
-    ] = False,
+    ] = DEFAULTS.agree_with_reference,
     environment: Annotated[
         str | None,
         typer.Option(
             help="Fit and certify for images of this environment only. Default: all in the profile."
         ),
-    ] = None,
+    ] = DEFAULTS.environment,
     require_certified: CertifiedOption = False,
     replace: Annotated[
         bool,
         typer.Option("--replace", help="Replace a certified selector even by one that is not."),
     ] = False,
-    seed: SeedOption = 0,
+    list_levels: Annotated[
+        bool,
+        typer.Option("--list", help="Write nothing; print which levels could be certified, at what time."),
+    ] = False,
+    seed: SeedOption = DEFAULTS.seed,
     as_json: JsonOption = False,
 ) -> None:
     """Learn which model is enough for which input, and prove the precision on held-out samples.
 
+    A fit for another constraint on the same profile takes a small part of the time of the first.
     Example: zooselect fit --precision 0.95
     """
     import msgspec
 
-    from training.evaluation.findings import alternatives, explain_uncertified
+    from training.evaluation.findings import alternatives, certified_levels, explain_uncertified
     from training.fitting.fit import fit as run
     from training.fitting.fitted import holds_certified, save_fit
     from zoo.models.latency import load_table
     from zoo.models.zoo import Zoo
 
-    asked = given(precision=precision, max_drop=max_drop, mean_ms=mean_ms, p95_ms=p95_ms)
-    chosen = names_in(models)
-    whole = Zoo.open(zoo)
-    fitted = run(
-        profile,
-        whole.only(chosen) if chosen else whole,
-        load_table(latency),
-        progress=not as_json,
+    options = FitOptions(
+        precision=precision,
+        accuracy=accuracy,
+        max_drop=max_drop,
+        mean_ms=mean_ms,
+        p95_ms=p95_ms,
         policy=policy,
         delta=delta,
         max_bytes=max_bytes,
@@ -192,12 +201,24 @@ def fit(
         agree_with_reference=no_labels,
         environment=environment,
         seed=seed,
-        **asked,
     )
+    chosen = names_in(models)
+    whole = Zoo.open(zoo)
+    fitted = run(
+        profile,
+        whole.only(chosen) if chosen else whole,
+        load_table(latency),
+        options,
+        progress=not as_json,
+    )
+    if list_levels:
+        found = fitted.certified(options.constraint.kind)
+        say(msgspec.json.encode(found).decode() if as_json else certified_levels(fitted, options.constraint))
+        return
     certificate = fitted.certificate()
     kept_before = None if replace or certificate is not None else holds_certified(out)
     if kept_before is None:
-        save_fit(fitted, out)
+        save_fit(fitted, out, replace=True)
     if as_json:
         say(msgspec.json.encode(fitted.record).decode())
     else:
@@ -229,7 +250,7 @@ def fit(
             out=None if out == MY_FIT else out,
             policy=None if policy == "auto" else policy,
             models=models,
-            delta=None if delta == DELTA else delta,
+            delta=None if delta == DEFAULTS.delta else delta,
             max_bytes=max_bytes,
             top_k=None if top_k == 1 else top_k,
             no_labels=no_labels,

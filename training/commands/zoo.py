@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,7 +16,7 @@ from training.commands.added_model import ForceOption, tell
 from training.commands.check_option import CheckOption, check_added, check_images
 from training.commands.class_names import read_class_names
 from training.commands.compress import compress
-from training.commands.source_options import check_source
+from training.commands.source_options import HuggingfaceOption, TimmOption, check_source, check_weights
 from training.commands.train import train
 from zoo.errors import CardError, ModelError
 
@@ -30,7 +31,7 @@ ClassesOption = Annotated[
 WeightsOption = Annotated[
     Path | None,
     typer.Option(
-        "--weights", help=".npz of a CIFAR ResNet, or a torch state dict. Nothing in it is executed."
+        "--weights", help="Weights: a torch state dict, .safetensors or .npz. Nothing in it is executed."
     ),
 ]
 SizeOption = Annotated[
@@ -67,15 +68,17 @@ def add(
     torchvision: Annotated[
         str | None, typer.Option(help="A torchvision classifier, e.g. resnet18; --pretrained or --weights.")
     ] = None,
+    timm: TimmOption = None,
     efficientnet_lite: Annotated[
         int | None, typer.Option(help="EfficientNet-Lite 0, 1 or 2 with its ImageNet weights.")
     ] = None,
     onnx: Annotated[
         Path | None,
-        typer.Option(help="Any ONNX classifier with a float image input; needs --classes, --size."),
+        typer.Option(help="Any ONNX classifier of images; needs --classes, --size."),
     ] = None,
+    huggingface: HuggingfaceOption = None,
     pretrained: Annotated[
-        bool, typer.Option("--pretrained", help="torchvision: its published weights (a download).")
+        bool, typer.Option("--pretrained", help="torchvision, timm: the published weights (a download).")
     ] = False,
     weights: WeightsOption = None,
     classes: ClassesOption = None,
@@ -92,15 +95,18 @@ def add(
         Literal["bilinear", "bicubic"] | None, typer.Option(help="Resizing. ONNX: bilinear.")
     ] = None,
     channels: Annotated[
-        Literal["rgb", "bgr", "gray"],
-        typer.Option(help="What the network sees: R,G,B; B,G,R; or one grey channel (luma of ITU-R BT.601)."),
-    ] = "rgb",
+        Literal["rgb", "bgr", "gray"] | None,
+        typer.Option(
+            help="What the network sees: R,G,B (usual); B,G,R; or one grey channel (luma of ITU-R BT.601)."
+        ),
+    ] = None,
     layout: Annotated[
         Literal["nchw", "nhwc"], typer.Option(help="ONNX: axes of the input, channels first or last.")
     ] = "nchw",
     scale: Annotated[
-        Literal["0..1", "0..255"], typer.Option(help="ONNX: range of pixel values before mean and std.")
-    ] = "0..1",
+        Literal["0..1", "0..255"] | None,
+        typer.Option(help="ONNX: range of pixels before mean and std. 0..1; for whole numbers 0..255."),
+    ] = None,
     input_name: Annotated[
         str | None, typer.Option("--input", help="ONNX: the image input, if there are several.")
     ] = None,
@@ -108,13 +114,13 @@ def add(
         str | None, typer.Option("--output", help="ONNX: the class output, if there are several.")
     ] = None,
     probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="ONNX: the network ends in a softmax.")
+        bool, typer.Option("--probabilities", help="ONNX: the network ends in a softmax or sigmoid.")
     ] = False,
     check: CheckOption = "",
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Add a model to the zoo: choose one of --cifar-resnet, --torchvision, --efficientnet-lite, --onnx.
+    """Add a model to the zoo from one source: --onnx, --torchvision, --timm, --huggingface and others.
 
     Resizing, cropping and normalising become part of the stored model, so that every model of the zoo takes
     the same image, of any size. The result is checked against the original before it is added; with --check
@@ -134,7 +140,7 @@ def add(
 
     target = Zoo.open_or_create(zoo)
     card: ModelCard
-    seen: dict[str, Any] = {"channels": channels}
+    seen: dict[str, Any] = {"channels": channels} if channels is not None else {}
     seen |= {"mean": _parse_triple(mean, "--mean")} if mean else {}
     seen |= {"std": _parse_triple(std, "--std")} if std else {}
     seen |= {"crop": crop} if crop is not None else {}
@@ -145,16 +151,42 @@ def add(
         chosen: dict[str, Any] = {"classes": names} if names else {}
         card = building.add_cifar_resnet(target, cifar_resnet, weights, name=name, force=force, **chosen)
     elif torchvision is not None:
-        if pretrained == (weights is not None):
-            raise ModelError("--torchvision: expected either --pretrained or --weights FILE.")
         card = building.add_torchvision(
             target,
             torchvision,
-            weights=weights or "DEFAULT",
+            weights=check_weights("--torchvision", pretrained, weights),
             classes=names,
             resolution=_parse_size(size) if size else None,
             name=name,
             force=force,
+            **seen,
+        )
+    elif timm is not None:
+        card = building.add_timm(
+            target,
+            timm,
+            weights=check_weights("--timm", pretrained, weights),
+            classes=names,
+            resolution=_parse_size(size) if size else None,
+            name=name,
+            force=force,
+            say=partial(say, err=True),
+            **seen,
+        )
+    elif huggingface is not None:
+        from zoo.convert.huggingface import add_huggingface
+
+        card = add_huggingface(
+            target,
+            huggingface,
+            classes=names,
+            resolution=_parse_size(size) if size else None,
+            name=name,
+            force=force,
+            say=partial(say, err=True),
+            input=input_name,
+            output=output_name,
+            output_kind="probabilities" if probabilities else "logits",
             **seen,
         )
     elif efficientnet_lite is not None:

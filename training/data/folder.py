@@ -55,7 +55,7 @@ class FolderImages(LabelledImages):
     def _digest(self) -> str:
         digest = digest_of("folder", *self.classes, *self.groups)
         paths = (self.root / name for name in self.ids)
-        progress = tqdm(self.ids, desc="fingerprint of the images", unit="file", delay=2)
+        progress = tqdm(self.ids, desc="fingerprint of the images", unit="file", delay=2, disable=None)
         with ThreadPoolExecutor() as pool, progress:
             for name, content in zip(progress, _ordered(pool, _file_digest, paths), strict=True):
                 digest.update(digest_of(name, content).digest())
@@ -208,7 +208,7 @@ def _readable(root: Path, ids: list[str], progress: bool) -> NDArray[np.bool_]:
     """Which images can be decoded ``[n]``."""
     with ThreadPoolExecutor() as pool:
         checked = _ordered(pool, _is_readable, (root / name for name in ids))
-        bar = tqdm(checked, "checking images", len(ids), unit="img", delay=2, disable=not progress)
+        bar = tqdm(checked, "checking images", len(ids), unit="img", delay=2, disable=not progress or None)
         return np.fromiter(bar, np.bool_, len(ids))
 
 

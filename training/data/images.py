@@ -136,7 +136,9 @@ class LabelledImages(ABC):
         """
         height, width = size or self.image(0).shape[:2]
         stacked = np.empty((len(self), height, width, 3), dtype=np.uint8)
-        for i in tqdm(range(len(self)), desc="reading images", unit="img", delay=2, disable=not progress):
+        for i in tqdm(
+            range(len(self)), desc="reading images", unit="img", delay=2, disable=not progress or None
+        ):
             stacked[i] = _resized(self.image(i), height, width)
         return stacked
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from selector.bundle.certificate import Certificate
 from selector.commands.tables import table
 from selector.policies.constraint import Constraint
 from training.certificates.aim import accuracy_to_certify
@@ -137,11 +138,36 @@ def alternatives(fitted: Fitted, asked: Constraint, *, again: str = "zooselect f
     found = fitted.alternatives(asked)
     if not found:
         return ""
+    nearest = f"{_option(asked)} {found[0].constraint.level:g}"
+    return (
+        _certificates_table(fitted, found, "certified instead")
+        + f"\nTo have the nearest: {again} {nearest}."
+        + "\nThat looks for what suits this level best, and tests it anew: it is certified when it passes."
+    )
+
+
+def certified_levels(fitted: Fitted, asked: Constraint) -> str:
+    """Every level of the kind of a constraint that could be certified, with its time, as a table."""
+    found = fitted.certified(asked.kind)
+    if not found:
+        return explain_uncertified(fitted, asked)
+    return (
+        _certificates_table(fitted, found, "could be certified")
+        + f"\nThese are the policies that suit {asked}; 'zooselect fit {_option(asked)} LEVEL' may find a "
+        f"faster one for its level. A line has confidence {1 - fitted.record.delta:.0%} for whoever decided "
+        "on it before looking; a line that was picked from the table has less."
+    )
+
+
+def _option(asked: Constraint) -> str:
+    return f"--{asked.kind.replace('_', '-')}"
+
+
+def _certificates_table(fitted: Fitted, found: Sequence[Certificate], heading: str) -> str:
     bundle = fitted.record.bundle
-    option = f"--{asked.kind.replace('_', '-')}"
     rows = [
         [
-            f"{option} {c.constraint.level:g}",
+            f"{_option(c.constraint)} {c.constraint.level:g}",
             f"{c.accuracy:.1%}",
             f"{c.mean_ms:.3f}",
             " → ".join(bundle.policies[c.policy].models),
@@ -150,10 +176,7 @@ def alternatives(fitted: Fitted, asked: Constraint, *, again: str = "zooselect f
     ]
     reference = bundle.costs_ms().models[bundle.reference]
     rows.append(["(not certified)", "", f"{reference:.3f}", bundle.reference])
-    return (
-        table(["certified instead", "right", "mean ms", "models"], rows, align="lrrl")
-        + f"\nTo have the nearest: {again} {option} {found[0].constraint.level:g}."
-    )
+    return table([heading, "right", "mean ms", "models"], rows, align="lrrl")
 
 
 def explain_uncertified(fitted: Fitted, asked: Constraint) -> str:

@@ -82,7 +82,9 @@ def run_wall_clock(
         **{name: partial(_answer, model) for name, model in singles.items()},
     }
     answers: dict[str, list[tuple[str, str, bool | None]]] = {name: [] for name in calls}
-    for name, call in tqdm(calls.items(), desc="answering", unit="method", disable=not progress, delay=2):
+    for name, call in tqdm(
+        calls.items(), desc="answering", unit="method", disable=not progress or None, delay=2
+    ):
         for image in images:
             result = call(image)
             if isinstance(result, Prediction):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Unpack
+from typing import Any
 
 import msgspec
 from tqdm import tqdm
@@ -18,7 +19,7 @@ from training.data.splits import CERTIFY, FIT, TUNE
 from training.features.features import POOL_VERSION
 from training.fitting.drift_reference import drift_fit
 from training.fitting.fitted import SCHEMA_VERSION, Fitted
-from training.fitting.options import FitOptions, Options, fit_options
+from training.fitting.options import FitOptions
 from training.fitting.record import FitInputs, Found, Proven, assemble
 from training.outcomes.outcomes import Outcomes, has_pixels, load_outcomes, pixels_of
 from training.outcomes.parts import read_profile_record
@@ -30,14 +31,17 @@ from zoo.files import sha256_bytes
 from zoo.models.latency import LatencyTable
 from zoo.models.zoo import Zoo
 
+SEARCHES_FOLDER = "searches"  # in a profile: what earlier fits found
+
 
 def fit(
     profile_folder: str | Path,
     zoo: Zoo,
     table: LatencyTable,
+    options: FitOptions | None = None,
     *,
     progress: bool = False,
-    **options: Unpack[Options],
+    **changed: Any,
 ) -> Fitted:
     """Fit policies to outcomes, certify them, and build their graphs. The test split is not read.
 
@@ -50,10 +54,12 @@ def fit(
         A finished profile of the models of `zoo`.
     table
         Latency of every model on the device that the selector is for.
+    options
+        What to ask for and to choose among; by default precision 0.95.
     progress
         Show which step is under way.
-    **options
-        See :class:`Options`.
+    **changed
+        Fields of :class:`.FitOptions`, such as ``precision=0.9``, in place of those of `options`.
 
     Raises
     ------
@@ -71,17 +77,18 @@ def fit(
     >>> fitted.certificate().constraint.level >= 0.9
     True
     """
-    checked = fit_options(options)
+    options = replace(options or FitOptions(), **changed)
     record = read_profile_record(profile_folder)
     return fit_outcomes(
         load_outcomes(profile_folder, zoo=zoo),
         zoo,
         table,
-        checked,
+        options,
         grid=record.grid,
         data_sha256=record.data_sha256,
-        inputs_sha256=fit_inputs_sha256(profile_folder, zoo, table, **options),
+        inputs_sha256=fit_inputs_sha256(profile_folder, zoo, table, options),
         pixels=partial(pixels_of, profile_folder) if has_pixels(profile_folder) else None,
+        searches=Path(profile_folder) / SEARCHES_FOLDER,
         progress=progress,
     )
 
@@ -96,6 +103,7 @@ def fit_outcomes(
     data_sha256: str,
     inputs_sha256: str,
     pixels: PixelsOf | None = None,
+    searches: Path | None = None,
     progress: bool = False,
 ) -> Fitted:
     """:func:`fit` on outcomes in memory, in three steps: search, prove, assemble.
@@ -109,25 +117,31 @@ def fit_outcomes(
       their thresholds are tested. Nothing is chosen after it.
     - *Assemble* sees no sample, only how many there are.
 
-    No step sees test samples.
+    No step sees test samples. What the search trains, measures and simulates does not depend on the
+    constraint: it is kept in the folder `searches`, and a fit for another constraint only chooses and proves.
     """
     for name in (FIT, TUNE, CERTIFY):
         outcomes.split(name).check_finite()
     given = FitInputs(zoo, table, chosen, grid, data_sha256, inputs_sha256)
-    with tqdm(total=4, unit="step", disable=not progress, leave=False) as bar:
+    with tqdm(total=4, unit="step", disable=not progress or None, leave=False) as bar:
 
         def step(name: str) -> None:
             bar.set_description(name)
             bar.update()
 
-        found = search(outcomes, given, pixels=pixels, step=step)
+        found = search(outcomes, given, pixels=pixels, step=step, searches=searches)
         step("certifying")
         proven = prove(found, given)
     return assemble(given, found, proven)
 
 
 def search(
-    outcomes: Outcomes, given: FitInputs, *, pixels: PixelsOf | None, step: Callable[[str], None]
+    outcomes: Outcomes,
+    given: FitInputs,
+    *,
+    pixels: PixelsOf | None,
+    step: Callable[[str], None],
+    searches: Path | None = None,
 ) -> Found:
     """Policies for the constraint and for devices with fewer models, chosen on the fit and tune samples.
 
@@ -145,7 +159,16 @@ def search(
     outcomes = outcomes.judged(top_k=options.top_k, agree_with=agree_with).split(FIT, TUNE, CERTIFY)
     kinds = ("cascade", "probe", "input") if options.policy == "auto" else (options.policy,)
     considered = consider(
-        outcomes, zoo, given.table, kinds, grid=given.grid, pixels=pixels, seed=options.seed, step=step
+        outcomes,
+        zoo,
+        given.table,
+        kinds,
+        grid=given.grid,
+        pixels=pixels,
+        seed=options.seed,
+        step=step,
+        reference=by_accuracy[0],
+        folder=searches,
     )
     compared = considered.situation.outcomes
     aim = Aim(
@@ -189,7 +212,11 @@ def prove(found: Found, given: FitInputs) -> Proven:
 
 
 def fit_inputs_sha256(
-    profile_folder: str | Path, zoo: Zoo, table: LatencyTable, **options: Unpack[Options]
+    profile_folder: str | Path,
+    zoo: Zoo,
+    table: LatencyTable,
+    options: FitOptions | None = None,
+    **changed: Any,
 ) -> str:
     """Digest of all that :func:`fit` depends on: where it is equal, fitting again gives the same."""
     models = {card.name: card.sha256 for card in zoo.cards}
@@ -198,7 +225,7 @@ def fit_inputs_sha256(
         read_profile_record(profile_folder),
         table,
         models,
-        fit_options(options),
+        replace(options or FitOptions(), **changed).named,
         POOL_VERSION,
         SCHEMA_VERSION,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from training.policies.staged import FittedStaged
 from training.search.comparisons import CandidateComparison, StorageRow
 from training.search.input_fit import PixelsOf
 from training.search.plans import GRAPHS_FOLDER
-from zoo.errors import DataError, ZooError
+from zoo.errors import DataError, PrecisionError, ZooError
 from zoo.files import encode_record, read_record, read_verified, write_atomic
 from zoo.types import Positive, Sha256
 
@@ -154,18 +155,41 @@ class Fitted:
         wanted = self.record.bundle.default if asked is None else asked
         same = [
             c
-            for c in self.record.bundle.certificates
-            if c.constraint.kind == wanted.kind and c.environment is None
+            for c in self._certified(wanted.kind)
+            if (c.constraint.level < wanted.level) is (wanted.kind == "precision")
+            and c.constraint.level != wanted.level
         ]
-        if wanted.kind == "precision":
-            same = [c for c in same if c.constraint.level < wanted.level]
-        else:
-            same = [c for c in same if c.constraint.level > wanted.level]
-        found: list[Certificate] = []
-        for c in sorted(same, key=lambda c: (abs(c.constraint.level - wanted.level), c.mean_ms)):
-            if not found or wanted.on_time or c.mean_ms < found[-1].mean_ms:
-                found.append(c)
-        return tuple(found[:most])
+        near = sorted(same, key=lambda c: (abs(c.constraint.level - wanted.level), c.mean_ms))
+        return tuple(near if wanted.on_time else _ever_cheaper(near))[:most]
+
+    def certified(self, kind: ConstraintKind) -> tuple[Certificate, ...]:
+        """All levels of one kind that are certified by some policy, strictest first.
+
+        Bounds on accuracy: each in less time than the one before. Budgets of time: the most accurate
+        certificate of each.
+        """
+        same = self._certified(kind)
+        if kind in ("mean_ms", "p95_ms"):
+            best: dict[float, Certificate] = {}
+            for c in sorted(same, key=lambda c: (c.constraint.level, -c.accuracy)):
+                best.setdefault(c.constraint.level, c)
+            return tuple(best.values())
+        strictness = -1 if kind == "precision" else 1
+        return tuple(_ever_cheaper(sorted(same, key=lambda c: (strictness * c.constraint.level, c.mean_ms))))
+
+    def _certified(self, kind: ConstraintKind) -> list[Certificate]:
+        return [
+            c for c in self.record.bundle.certificates if c.constraint.kind == kind and c.environment is None
+        ]
+
+
+def _ever_cheaper(certificates: Sequence[Certificate]) -> list[Certificate]:
+    """Those that take less time than all before them."""
+    found: list[Certificate] = []
+    for c in certificates:
+        if not found or c.mean_ms < found[-1].mean_ms:
+            found.append(c)
+    return found
 
 
 def holds_certified(folder: str | Path) -> Constraint | None:
@@ -177,9 +201,27 @@ def holds_certified(folder: str | Path) -> Constraint | None:
     return None if before.certificate() is None else before.record.bundle.default
 
 
-def save_fit(fitted: Fitted, folder: str | Path) -> None:
-    """Write a fitted selector; ``fit.json`` is written last and names the other files by their digests."""
+def save_fit(fitted: Fitted, folder: str | Path, *, replace: bool = False) -> None:
+    """Write a fitted selector; ``fit.json`` is written last and names the other files by their digests.
+
+    Parameters
+    ----------
+    replace
+        Replace a certified selector even by one that is not.
+
+    Raises
+    ------
+    PrecisionError
+        When `folder` holds a certified selector, this one is not certified, and `replace` is False.
+    """
     target = Path(folder)
+    kept = None if replace or fitted.certificate() is not None else holds_certified(target)
+    if kept is not None:
+        raise PrecisionError(
+            f"expected a certified selector to replace the one in {folder}, which is certified for {kept}; "
+            f"got one that is not certified for {fitted.record.bundle.default}. "
+            "Write to another folder, or pass replace=True."
+        )
     record = fitted.record
     for graph, content in (
         (record.bundle.selector, fitted.graph),

@@ -1,64 +1,71 @@
-"""Options of a fit, as they are given and as they are once checked."""
+"""Options of a fit: one record with its defaults in view, for Python and the command line."""
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
-
-import msgspec
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from selector.policies.constraint import Constraint, constraint
 from zoo.errors import PrecisionError
 
 PolicyKind = Literal["auto", "input", "cascade", "probe"]
+DEFAULT_PRECISION = 0.95  # where no constraint is given
 
 
-class Options(TypedDict, total=False):
-    """How to fit; at most one of the four constraints, by default precision 0.95."""
+@dataclass(frozen=True, kw_only=True)
+class FitOptions:
+    """How to fit: at most one of the four constraints, and what to choose among.
 
-    precision: float  # required probability of a right answer
-    max_drop: float  # or: by how much accuracy may lie below the reference model's
-    mean_ms: float  # or: the most accurate answers within this mean time
-    p95_ms: float  # or: with 95 of 100 answers within this time
-    policy: PolicyKind  # auto: what cross-validation finds best
-    delta: float  # 1 - confidence of each certificate; 0.05
-    max_bytes: int | None  # use models of at most so many bytes in all
-    top_k: int  # an answer is right when the label is among its k most probable classes
-    agree_with_reference: bool  # without labels: right is what the most accurate model says
-    environment: str | None  # fit and certify on samples of this environment only
-    seed: int
+    Raises
+    ------
+    PrecisionError
+        When more than one constraint is given, or a level or `delta` is out of range.
 
+    Examples
+    --------
+    >>> from training import FitOptions
+    >>> str(FitOptions().constraint)
+    'precision 0.95'
+    >>> FitOptions(accuracy=0.9).constraint == FitOptions(precision=0.9).constraint
+    True
+    """
 
-class FitOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """:class:`Options`, complete and checked."""
+    precision: float | None = None  # required probability of a right answer; 0.95 without any constraint
+    accuracy: float | None = None  # another name for precision
+    max_drop: float | None = None  # or: by how much accuracy may lie below the reference model's
+    mean_ms: float | None = None  # or: the most accurate answers within this mean time
+    p95_ms: float | None = None  # or: with 95 of 100 answers within this time
+    policy: PolicyKind = "auto"  # auto: what cross-validation finds best
+    delta: float = 0.05  # 1 - confidence of each certificate
+    max_bytes: int | None = None  # use models of at most so many bytes in all
+    top_k: int = 1  # an answer is right when the label is among its k most probable classes
+    agree_with_reference: bool = False  # without labels: right is what the most accurate model says
+    environment: str | None = None  # fit and certify on samples of this environment only
+    seed: int = 0
 
-    constraint: Constraint
-    policy: PolicyKind
-    delta: float
-    max_bytes: int | None
-    top_k: int
-    agree_with_reference: bool
-    environment: str | None
-    seed: int
+    def __post_init__(self) -> None:
+        if not 0 < self.delta < 1:
+            raise PrecisionError(
+                f"expected delta strictly between 0 and 1, such as 0.05, got {self.delta!r}."
+            )
+        _ = self.constraint
 
+    @property
+    def constraint(self) -> Constraint:
+        """The one constraint that is asked for, checked."""
+        precision = self.precision
+        if self.accuracy is not None:
+            if precision is not None:
+                raise PrecisionError(
+                    "expected one constraint, got precision and accuracy, which mean the same. "
+                    "Give only one of them."
+                )
+            precision = self.accuracy
+        asked = constraint(precision, max_drop=self.max_drop, mean_ms=self.mean_ms, p95_ms=self.p95_ms)
+        return asked or Constraint(kind="precision", level=DEFAULT_PRECISION)
 
-def fit_options(options: Options) -> FitOptions:
-    """Checked options with their defaults."""
-    given = {
-        kind: options[kind]
-        for kind in ("precision", "max_drop", "mean_ms", "p95_ms")
-        if options.get(kind) is not None
-    }
-    asked = constraint(**given) or Constraint(kind="precision", level=0.95)
-    delta = options.get("delta", 0.05)
-    if not 0 < delta < 1:
-        raise PrecisionError(f"expected delta strictly between 0 and 1, such as 0.05, got {delta!r}.")
-    return FitOptions(
-        constraint=asked,
-        policy=options.get("policy", "auto"),
-        delta=delta,
-        max_bytes=options.get("max_bytes"),
-        top_k=options.get("top_k", 1),
-        agree_with_reference=options.get("agree_with_reference", False),
-        environment=options.get("environment"),
-        seed=options.get("seed", 0),
-    )
+    @property
+    def named(self) -> tuple[Any, ...]:
+        """The constraint and all other options: equal where two options ask for the same."""
+        others = replace(self, precision=None, accuracy=None, max_drop=None, mean_ms=None, p95_ms=None)
+        return self.constraint, others

@@ -233,7 +233,13 @@ def logits_of(
     columns = match_classes(tuple(classes), model.card.classes, model=model.card.name)
     logits = np.empty((len(data), len(columns)), dtype=np.float32)
     batch: list[NDArray[np.uint8]] = []
-    bar = tqdm(range(len(data)), desc=f"asking {model.card.name}", unit="img", delay=2, disable=not progress)
+    bar = tqdm(
+        range(len(data)),
+        desc=f"asking {model.card.name}",
+        unit="img",
+        delay=2,
+        disable=not progress or None,
+    )
     for i in bar:
         batch.append(data.image(i))
         last = i + 1 == len(data)

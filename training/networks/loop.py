@@ -171,7 +171,9 @@ def _run(
     total = recipe.epochs * steps
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _one_cycle(step, total))
     amp = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    with tqdm(total=total, desc=f"training {name}", unit="step", delay=2, disable=not progress) as bar:
+    with tqdm(
+        total=total, desc=f"training {name}", unit="step", delay=2, disable=not progress or None
+    ) as bar:
         for epoch in range(recipe.epochs):
             loss_sum = torch.zeros((), device=device)
             right = torch.zeros((), device=device)

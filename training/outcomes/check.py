@@ -218,7 +218,9 @@ def _some(zoo: Zoo, data: LabelledImages, images: int) -> NDArray[np.intp]:
 
 
 def _logits(model: Model, images: list[NDArray[np.uint8]], what: str, *, progress: bool) -> Logits:
-    bar = tqdm(images, desc=f"checking {what}", unit="image", delay=2, disable=not progress, leave=False)
+    bar = tqdm(
+        images, desc=f"checking {what}", unit="image", delay=2, disable=not progress or None, leave=False
+    )
     return np.concatenate([model.logits(np.ascontiguousarray(image[np.newaxis])) for image in bar])
 
 

@@ -244,7 +244,7 @@ def _run_missing(
     of_images: dict[str, Call] = {FEATURES: measure, PIXELS: read}
 
     total = sum(min(PART_ROWS, len(rows) - part * PART_ROWS) for part, names in missing.items() if names)
-    with tqdm(total=total, desc="profiling", unit="img", disable=not progress, delay=1) as bar:
+    with tqdm(total=total, desc="profiling", unit="img", disable=not progress or None, delay=1) as bar:
         for part, names in missing.items():
             if not names:
                 continue

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,27 @@ from selector.policies.rules import Indices as Indices
 from zoo.errors import DataError
 
 UNREACHABLE_THRESHOLD = 2.0  # a threshold above every probability: the most conservative choice
+
+
+class Point(Protocol):
+    """What is asked of a point of a frontier, whether its samples are kept or only counted."""
+
+    @property
+    def threshold(self) -> float: ...
+    @property
+    def doubt(self) -> float: ...
+    @property
+    def accuracy(self) -> float: ...
+    @property
+    def mean_ms(self) -> float: ...
+    @property
+    def spread_ms(self) -> float: ...
+
+    def share_within(self, budget_ms: float) -> float:
+        """Share of the samples that cost no more."""
+
+    def lead(self, reference: NDArray[np.bool_]) -> tuple[float, float]:
+        """Mean and standard deviation of being right more often than `reference` ``[n]``."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +63,73 @@ class Simulated:
     def spread_ms(self) -> float:
         """Standard deviation of the cost."""
         return float(self.cost_ms.std(dtype=np.float64))
+
+    def share_within(self, budget_ms: float) -> float:
+        """Share of the samples that cost no more."""
+        return float((self.cost_ms <= budget_ms).mean())
+
+    def lead(self, reference: NDArray[np.bool_]) -> tuple[float, float]:
+        """Mean and standard deviation of being right more often than `reference` ``[n]``."""
+        lead = self.right.astype(np.float64) - reference
+        return float(lead.mean()), float(lead.std())
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A simulated point of which only counts are kept: a few numbers, whatever the number of samples."""
+
+    threshold: float
+    doubt: float  # as of Simulated
+    costs_ms: Floats  # [K], of the ways to end that occur
+    counts: Indices  # [K], samples that ended so
+    right: int  # samples with a right answer
+    better: int  # of these, samples on which the reference model is wrong
+    worse: int  # samples on which only the reference model is right
+
+    @classmethod
+    def of(cls, point: Simulated, reference: NDArray[np.bool_], doubt: float) -> Outline:
+        """What is kept of a point, beside a reference model that is right on `reference` ``[n]``."""
+        costs, counts = np.unique(point.cost_ms, return_counts=True)
+        better, worse = int((point.right & ~reference).sum()), int((~point.right & reference).sum())
+        return cls(point.threshold, doubt, costs, counts, int(point.right.sum()), better, worse)
+
+    @cached_property
+    def samples(self) -> int:
+        """How many were simulated."""
+        return int(self.counts.sum())
+
+    @cached_property
+    def accuracy(self) -> float:
+        """Share of right answers over all samples."""
+        return self.right / self.samples
+
+    @cached_property
+    def mean_ms(self) -> float:
+        """Mean cost."""
+        return float(self.counts @ self.costs_ms) / self.samples
+
+    @cached_property
+    def spread_ms(self) -> float:
+        """Standard deviation of the cost."""
+        return math.sqrt(float(self.counts @ (self.costs_ms - self.mean_ms) ** 2) / self.samples)
+
+    def share_within(self, budget_ms: float) -> float:
+        """Share of the samples that cost no more."""
+        return int(self.counts[self.costs_ms <= budget_ms].sum()) / self.samples
+
+    def lead(self, reference: NDArray[np.bool_]) -> tuple[float, float]:
+        """Mean and standard deviation of being right more often than a reference model.
+
+        Parameters
+        ----------
+        reference
+            That of :meth:`of`, whose samples are counted already; or right on none, for the accuracy itself.
+        """
+        if not reference.any():
+            return self.accuracy, math.sqrt(self.accuracy * (1 - self.accuracy))
+        mean = (self.better - self.worse) / self.samples
+        square = (self.better + self.worse) / self.samples
+        return mean, math.sqrt(max(0.0, square - mean**2))
 
 
 def threshold_grid(probabilities: Floats, *, count: int = 200) -> Floats:
@@ -94,7 +184,7 @@ def pareto_places(mean_ms: Sequence[float] | Floats, accuracy: Sequence[float] |
     return kept[::-1]
 
 
-def frontier_quality(frontier: Sequence[Simulated], low_ms: float, high_ms: float) -> float:
+def frontier_quality(frontier: Sequence[Point], low_ms: float, high_ms: float) -> float:
     """Mean, over 16 time budgets from `low_ms` to `high_ms`, of the best accuracy within the budget.
 
     The budgets are spaced evenly in log time. Budgets that nothing meets count as the least accuracy.

@@ -51,7 +51,7 @@ def fit_of(work: Path, zoo: Zoo, table: LatencyTable, *, progress: bool, **asked
         if before.record.inputs_sha256 == wanted:
             return before, False
     fitted = fit(work / "profile", zoo, table, progress=progress, **asked)
-    save_fit(fitted, work / "fit")
+    save_fit(fitted, work / "fit", replace=True)
     return fitted, True
 
 

@@ -16,7 +16,7 @@ from training.networks.adapt import adapt
 from training.outcomes.outcomes import load_outcomes
 from training.outcomes.profile import held_out_images, profile
 from training.scenarios.reused import DEVICE, Say, fit_of, has_int8, latency_of, timed
-from zoo.convert.add import add_int8
+from zoo.convert.add_int8 import add_int8
 from zoo.errors import DataError
 from zoo.models.zoo import Zoo
 from zoo.publisher.keys import Keys, create_keys

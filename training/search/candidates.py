@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import combinations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from selector.policies.cascade import CascadePolicy, Stage, right_probability
 from selector.policies.input import InputPolicy
@@ -19,6 +20,8 @@ from training.policies.base import FittedPolicy
 from training.policies.cascade import FittedCascade, fit_platt
 from training.policies.frontier import (
     Floats,
+    Outline,
+    Point,
     Simulated,
     by_cost,
     cascade_thresholds,
@@ -50,7 +53,7 @@ class Candidate:
     kind: str  # input, cascade or probe
     label: str  # what it is, in words
     models: tuple[str, ...]
-    frontier: list[Simulated]  # cross-validated; see Situation.outline
+    frontier: Sequence[Point]  # cross-validated; see Situation.outline
     build: Callable[[], FittedPolicy]
 
 
@@ -64,6 +67,9 @@ class Situation:
     costs: Mapping[str, float]
     stage_ms: float  # of the graph that decides after a model ran
     confidence_ms: float  # of looking at a model's raw confidence instead
+    reference: str | None = None  # the model that a drop is counted from; by default the most accurate
+    # of candidates that were simulated before, here or by a fit for another constraint: see outline
+    known: dict[str, list[Outline]] = field(default_factory=dict)
 
     @cached_property
     def stages(self) -> dict[str, Stage]:
@@ -80,17 +86,28 @@ class Situation:
         """What can be had without a selector."""
         return SingleModelHull(self.outcomes, self.costs)
 
-    def outline(self, frontier: Sequence[Simulated]) -> list[Simulated]:
-        """The points that no other beats, with their doubt; in few bytes, as candidates are many."""
-        return [
-            replace(
-                point,
-                answered_by=point.answered_by.astype(np.int8),
-                cost_ms=point.cost_ms.astype(np.float32),
-                doubt=self.singles.doubt(point),
-            )
-            for point in pareto(frontier)
-        ]
+    def outline(self, name: str, simulate: Callable[[], Sequence[Simulated]]) -> list[Outline]:
+        """The points that no other beats, with their doubt; in few bytes, as candidates are many.
+
+        Parameters
+        ----------
+        name
+            Tells the candidate from all others. What is known by it is not simulated again: nothing in it
+            depends on the constraint.
+        """
+        if name not in self.known:
+            self.known[name] = [
+                Outline.of(point, self._reference_right, self.singles.doubt(point))
+                for point in pareto(simulate())
+            ]
+        return self.known[name]
+
+    @cached_property
+    def _reference_right(self) -> NDArray[np.bool_]:
+        accuracy = self.outcomes.accuracy()
+        name = self.reference or max(accuracy, key=lambda one: (accuracy[one], -self.costs[one]))
+        right: NDArray[np.bool_] = self.outcomes.right[:, self.outcomes.models.index(name)]
+        return right
 
 
 def all_candidates(at: Situation, kinds: Sequence[str], input_fit: InputFit | None = None) -> list[Candidate]:
@@ -162,11 +179,17 @@ def input_candidates(at: Situation, input_fit: InputFit) -> list[Candidate]:
             InputPolicy(order=order, among=among),
             InputPolicy(order=order, among=among, rule="price", costs_ms=costs),
         ):
-            frontier = input_frontier(
-                input_fit.folded[:, columns], right, np.array(costs) + input_fit.cost_ms, policy, count=100
+            simulate = partial(
+                input_frontier,
+                input_fit.folded[:, columns],
+                right,
+                np.array(costs) + input_fit.cost_ms,
+                policy,
+                count=100,
             )
+            frontier = at.outline(f"input {policy.rule} {' '.join(some)}", simulate)
             build = partial(input_fit.policy, policy, at.costs)
-            found.append(Candidate("input", "input features alone", some, at.outline(frontier), build))
+            found.append(Candidate("input", "input features alone", some, frontier, build))
     return found
 
 
@@ -217,33 +240,35 @@ def worth_keeping(candidates: Sequence[Candidate], aim: Aim, most: int = MAX_POL
 
 
 def _raw(at: Situation, chain: tuple[str, ...]) -> Candidate:
-    stages = [at.stages[name] for name in chain]
-    columns = [at.outcomes.models.index(name) for name in chain]
-    odds, right = at.outcomes.log_odds[:, columns], at.outcomes.right[:, columns]
-    probabilities = np.stack([right_probability(stage, odds[:, i]) for i, stage in enumerate(stages)], axis=1)
-    stage_ms = at.confidence_ms if len(chain) > 1 else 0.0
-    stop_costs = np.cumsum([at.costs[name] + stage_ms for name in chain])
-    frontier = chain_frontier(probabilities, right, stop_costs)
-    label = "one model" if len(chain) == 1 else "cascade on raw confidence"
+    def simulate() -> list[Simulated]:
+        columns = [at.outcomes.models.index(name) for name in chain]
+        odds, right = at.outcomes.log_odds[:, columns], at.outcomes.right[:, columns]
+        known = [right_probability(at.stages[name], odds[:, i]) for i, name in enumerate(chain)]
+        stage_ms = at.confidence_ms if len(chain) > 1 else 0.0
+        stop_costs = np.cumsum([at.costs[name] + stage_ms for name in chain])
+        return chain_frontier(np.stack(known, axis=1), right, stop_costs)
 
     def build() -> FittedPolicy:
         policy = CascadePolicy(stages=tuple(fit_platt(at.everything, name) for name in chain))
         return FittedCascade(policy, at.costs, stage_ms=at.confidence_ms)
 
-    return Candidate("cascade", label, chain, at.outline(frontier), build)
+    label = "one model" if len(chain) == 1 else "cascade on raw confidence"
+    return Candidate("cascade", label, chain, at.outline(f"raw {' '.join(chain)}", simulate), build)
 
 
 def _lookahead(at: Situation, chain: tuple[str, ...]) -> Candidate:
     def fitted(lookahead: Lookahead) -> FittedLookahead:
         return FittedLookahead(lookahead.policy(chain), at.costs, stage_ms=at.confidence_ms)
 
-    known = fitted(at.lookahead)
-    frontier = known.frontier(at.outcomes, known.thresholds(at.outcomes, count=SEARCH_THRESHOLDS))
+    def simulate() -> list[Simulated]:
+        known = fitted(at.lookahead)
+        return known.frontier(at.outcomes, known.thresholds(at.outcomes, count=SEARCH_THRESHOLDS))
+
     return Candidate(
         "cascade",
         "cascade on raw confidence, look-ahead",
         chain,
-        at.outline(frontier),
+        at.outline(f"lookahead {' '.join(chain)}", simulate),
         lambda: fitted(Lookahead(at.everything, at.costs, at.confidence_ms)),
     )
 
@@ -263,7 +288,9 @@ def chain_frontier(
 def _staged(
     at: Situation, plan: StagedPlan, folded: FoldedScores, *, overhead_ms: float = 0.0
 ) -> tuple[StagedPlan, Candidate]:
-    frontier = folded_frontier(plan, folded, at.costs, overhead_ms=overhead_ms, stage_ms=at.stage_ms)
+    def simulate() -> list[Simulated]:
+        return folded_frontier(plan, folded, at.costs, overhead_ms=overhead_ms, stage_ms=at.stage_ms)
+
     label = "probe" if plan.probe else "learned cascade"
     label += ", committee" if plan.committee and len(plan.chain) > 1 else ""
     label += ", input features" if plan.features else ""
@@ -272,4 +299,5 @@ def _staged(
         return fit_plan(plan, at.everything, at.costs, overhead_ms=overhead_ms, stage_ms=at.stage_ms)
 
     kind = "probe" if plan.probe else "cascade"
-    return plan, Candidate(kind, label, plan.chain, at.outline(frontier), build)
+    frontier = at.outline(f"{label}, {plan.rule} {' '.join(plan.chain)}", simulate)
+    return plan, Candidate(kind, label, plan.chain, frontier, build)

@@ -13,7 +13,7 @@ from training.data.splits import FIT, TUNE
 from training.features.costs import measure_costs
 from training.features.scout import Scout, out_of_fold
 from training.outcomes.folds import Folds
-from training.outcomes.outcomes import Outcomes, with_features
+from training.outcomes.outcomes import Outcomes
 from training.policies.estimators import CorrectnessEstimator
 from training.policies.frontier import Floats, by_cost
 from training.policies.input import FittedInputPolicy
@@ -49,10 +49,10 @@ class InputFit:
         return FittedInputPolicy(policy, self.scores, self.features, costs, overhead_ms=self.cost_ms)
 
 
-def with_scout(
+def scout_log_odds(
     outcomes: Outcomes, compared: Outcomes, pixels: PixelsOf, *, seed: int
-) -> tuple[Outcomes, Scout]:
-    """A scout that learned from the compared samples, and all outcomes with its log-odds as features.
+) -> tuple[NDArray[np.float32], Scout]:
+    """A scout that learned from the compared samples, and its log-odds ``[n, M]`` of all outcomes.
 
     For the compared samples they come from scouts that did not see the sample.
     """
@@ -67,7 +67,7 @@ def with_scout(
     for i, name in enumerate(outcomes.ids.tolist()):
         if name in place:
             values[i] = known[place[name]]
-    return with_features(outcomes, scout.names, values), scout
+    return values, scout
 
 
 def fit_input(
@@ -91,7 +91,7 @@ def fit_input(
     compared, folds
         These or a part of them, and how to score them out of fold.
     scout
-        Whose log-odds are among the features of the outcomes; see :func:`with_scout`.
+        Whose log-odds are among the features of the outcomes; see :func:`scout_log_odds`.
 
     Raises
     ------

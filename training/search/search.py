@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
 
 from training.data.splits import FIT, TUNE
 from training.outcomes.folds import grouped_folds
-from training.outcomes.outcomes import Outcomes
+from training.outcomes.outcomes import Outcomes, with_features
 from training.policies.state_scores import decision_costs_ms
 from training.search.candidates import Candidate, Situation, all_candidates
-from training.search.input_fit import InputFit, PixelsOf, fit_input, with_scout
-from training.search.plans import part_to_compare, part_to_fit
+from training.search.input_fit import InputFit, PixelsOf, fit_input, scout_log_odds
+from training.search.plans import SEARCH_ROWS, part_to_compare, part_to_fit
+from training.search.searched import Searched, load_searched, save_searched, search_key
+from zoo.errors import DataError
 from zoo.models.latency import LatencyTable
 from zoo.models.zoo import Zoo
 
@@ -36,6 +44,8 @@ def consider(
     pixels: PixelsOf | None,
     seed: int,
     step: Callable[[str], None] = lambda name: None,
+    reference: str | None = None,
+    folder: Path | None = None,
 ) -> Considered:
     """Fit features and compare policies, on the fit and tune samples of `outcomes` alone.
 
@@ -47,26 +57,73 @@ def consider(
         What features read, for a scout; without, there is none.
     step
         Called with the name of each step.
+    reference
+        The model that a drop is counted from; by default the most accurate one.
+    folder
+        Where searches are kept: one on the same outcomes, costs and options is not made again.
     """
     costs = table.costs_ms(zoo)
+    informed = "input" in kinds or "probe" in kinds
+    looking = pixels if informed else None
+    key, known = "", None
+    if folder is not None:
+        key = search_key(
+            outcomes,
+            zoo,
+            table,
+            kinds=kinds,
+            grid=grid,
+            scout=looking is not None,
+            seed=seed,
+            reference=reference,
+        )
+        known = _known(folder, key, outcomes, seed)
+    found = known or _train(outcomes, zoo, table, grid=grid, pixels=looking, seed=seed, step=step)
+    if found.scout is not None:
+        outcomes = with_features(outcomes, found.scout.names, found.scout_log_odds)
     development = part_to_fit(outcomes.split(FIT, TUNE), seed)
     compared = part_to_compare(development, seed)
-    informed = "input" in kinds or "probe" in kinds
-    scout = None
-    if pixels is not None and informed:
-        step("training a scout")
-        outcomes, scout = with_scout(outcomes, compared, pixels, seed=seed)
-        development = part_to_fit(outcomes.split(FIT, TUNE), seed)
-        compared = part_to_compare(development, seed)
     folds = grouped_folds(compared.groups)
-    situation = Situation(
-        development, compared, folds, costs, *decision_costs_ms(zoo, table, len(outcomes.classes))
-    )
-    input_fit = None
-    if informed:
+    decision_ms = found.stage_ms, found.confidence_ms
+    situation = Situation(development, compared, folds, costs, *decision_ms, reference, found.frontiers)
+    input_fit = found.input_fit
+    if informed and input_fit is None:
         step("choosing features")
         input_fit = fit_input(
-            development, compared, folds, costs, zoo, table, grid=grid, scout=scout, seed=seed
+            development, compared, folds, costs, zoo, table, grid=grid, scout=found.scout, seed=seed
         )
     step("comparing policies")
-    return Considered(outcomes, situation, input_fit, all_candidates(situation, kinds, input_fit))
+    simulated = len(situation.known)
+    candidates = all_candidates(situation, kinds, input_fit)
+    if folder is not None and (known is None or len(situation.known) > simulated):
+        with contextlib.suppress(OSError):  # a profile may lie where nothing can be written
+            save_searched(folder, key, replace(found, input_fit=input_fit))
+    return Considered(outcomes, situation, input_fit, candidates)
+
+
+def _train(
+    outcomes: Outcomes,
+    zoo: Zoo,
+    table: LatencyTable,
+    *,
+    grid: int,
+    pixels: PixelsOf | None,
+    seed: int,
+    step: Callable[[str], None],
+) -> Searched:
+    """A scout where there are pixels, and what decisions cost."""
+    scout, log_odds = None, np.empty((len(outcomes), 0), np.float32)
+    if pixels is not None:
+        step("training a scout")
+        compared = part_to_compare(part_to_fit(outcomes.split(FIT, TUNE), seed), seed)
+        log_odds, scout = scout_log_odds(outcomes, compared, pixels, seed=seed)
+    return Searched(scout, log_odds, *decision_costs_ms(zoo, table, len(outcomes.classes)), None)
+
+
+def _known(folder: Path, key: str, outcomes: Outcomes, seed: int) -> Searched | None:
+    compared = min(SEARCH_ROWS, int(np.isin(outcomes.splits, (FIT, TUNE)).sum()))
+    try:
+        return load_searched(folder, key, outcomes=outcomes, compared=compared)
+    except DataError as error:
+        tqdm.write(f"{error} It is searched again.", file=sys.stderr)
+        return None

@@ -9,6 +9,7 @@ from zoo.architectures.cifar_resnet import (
 )
 from zoo.architectures.convnet import CONVNETS, ConvNet, convnet
 from zoo.architectures.efficientnet_lite import efficientnet_lite
+from zoo.architectures.timm_models import timm_model
 from zoo.architectures.torchvision_models import torchvision_model
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "convnet",
     "efficientnet_lite",
     "load_npz",
+    "timm_model",
     "torchvision_model",
 ]

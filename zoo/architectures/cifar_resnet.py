@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
-import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.architectures.checkpoints import load_state
 from zoo.architectures.preprocessing import Preprocessing
 from zoo.errors import ModelError
-from zoo.files import open_file
 
 DEPTHS = (20, 32, 44, 56)
 CIFAR10_CLASSES = (
@@ -113,37 +110,5 @@ def load_npz(path: str | Path, depth: int, *, classes: int = 10) -> CifarResNet:
         When the file cannot be read, or an array is missing, unknown, of the wrong shape or not finite.
     """
     network = CifarResNet(depth, classes)
-    state = network.state_dict()
-    wanted = {
-        key: tuple(value.shape) for key, value in state.items() if not key.endswith("num_batches_tracked")
-    }
-    try:
-        with open_file(path) as stream, np.load(stream, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-        raise ModelError(
-            f"{path}: expected an .npz file with the weights of a CIFAR ResNet-{depth}, got: {error}."
-        ) from error
-    arrays = {key: value for key, value in arrays.items() if not key.endswith("num_batches_tracked")}
-    missing, unknown = sorted(wanted.keys() - arrays.keys()), sorted(arrays.keys() - wanted.keys())
-    if missing or unknown:
-        raise ModelError(
-            f"{path}: expected the {len(wanted)} arrays of a CIFAR ResNet-{depth}; missing: "
-            f"{_some(missing)}; unknown: {_some(unknown)}. Give the depth that the weights belong to."
-        )
-    for key, value in arrays.items():
-        if value.shape != wanted[key] or value.dtype.kind != "f":
-            raise ModelError(
-                f"{path}: {key}: expected float {list(wanted[key])}, got {value.dtype} {list(value.shape)}. "
-                "Give the depth and the number of classes that the weights belong to."
-            )
-        if not np.isfinite(value).all():
-            raise ModelError(f"{path}: {key}: expected finite weights, got NaN or infinite ones.")
-        state[key] = torch.from_numpy(value.astype(np.float32))
-    network.load_state_dict(state)
+    load_state(network, path, what=f"a CIFAR ResNet-{depth} with {classes} classes")
     return network.eval()
-
-
-def _some(names: list[str], most: int = 4) -> str:
-    shown = ", ".join(names[:most])
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown or "none"

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
 
 from torch import nn
 
+from zoo.architectures.checkpoints import load_state
 from zoo.architectures.preprocessing import Preprocessing
-from zoo.architectures.torchvision_models import load_state
 from zoo.errors import MissingExtraError, ModelError
 from zoo.quiet import quiet
 
@@ -63,7 +62,7 @@ def efficientnet_lite(version: int, *, resolution: int | None = None) -> tuple[n
             f"efficientnet-lite{version}", local_pooling=False
         )
     weights = getattr(package, f"EfficientnetLite{version}ModelFile").get_model_file_path()
-    load_state(network, Path(weights), what=f"EfficientNet-Lite {version}")
+    load_state(network, weights, what=f"EfficientNet-Lite {version}")
     preprocessing = Preprocessing(
         (side, side),
         mean=(127 / 255,) * 3,

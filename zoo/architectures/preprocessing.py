@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -106,12 +107,12 @@ class Preprocessing:
     @property
     def scale(self) -> tuple[float, float, float]:
         """Factor per channel from pixel values 0..255 to the network's input."""
-        return _triple([1 / (255 * std) for std in self.std])
+        return triple([1 / (255 * std) for std in self.std])
 
     @property
     def offset(self) -> tuple[float, float, float]:
         """Term per channel that is added after :attr:`scale`."""
-        return _triple([-mean / std for mean, std in zip(self.mean, self.std, strict=True)])
+        return triple([-mean / std for mean, std in zip(self.mean, self.std, strict=True)])
 
     def box(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Top, left, height and width of the part of an image that is kept, in whole pixels."""
@@ -161,6 +162,12 @@ class Preprocess(nn.Module):
         return normalised
 
 
-def _triple(values: list[float]) -> tuple[float, float, float]:
-    red, green, blue = values
-    return red, green, blue
+def triple(values: Sequence[float]) -> tuple[float, float, float]:
+    """A number per channel, or one for all of them, as three floats."""
+    red, green, blue = values if len(values) != 1 else (values[0],) * 3
+    return float(red), float(green), float(blue)
+
+
+def nearest_interpolation(name: str) -> Interpolation:
+    """Our way to resize that is nearest to one of Pillow's."""
+    return "bicubic" if name in ("bicubic", "lanczos") else "bilinear"

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import torch
 import torchvision
-from torch import Tensor, nn
+from torch import nn
 
+from zoo.architectures.checkpoints import load_state
 from zoo.architectures.preprocessing import Preprocessing
 from zoo.errors import ModelError
-from zoo.files import open_file
 from zoo.quiet import quiet
 
+# These classify at two inner layers as well, while they learn; answers come from the last one alone.
+_AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -33,7 +33,7 @@ def torchvision_model(
         Such as ``resnet18`` or ``mobilenet_v3_small``.
     weights
         ``None`` for random weights, ``"DEFAULT"`` for the published ones (downloaded on first use), or the
-        path of a state dict that ``torch.save`` wrote; it is read without executing anything.
+        path of a file that :func:`zoo.architectures.checkpoints.read_state` reads.
     classes
         Number of classes; 1000 with the published weights.
     resolution
@@ -53,6 +53,12 @@ def torchvision_model(
     ------
     ModelError
         When there is no such classifier, or the weights cannot be had or do not fit.
+
+    Notes
+    -----
+    GoogLeNet and Inception come without their auxiliary classifiers, whether the weights have them or not.
+    Their published weights see mean and std 0.5, whatever their transforms say: the network changes its
+    input. Weights that were trained on from them do so as well, which no state dict says: give 0.5 for both.
     """
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
@@ -72,47 +78,19 @@ def torchvision_model(
         )
     try:
         with quiet():
-            arguments = {} if wanted else {"num_classes": classes}
+            arguments: dict[str, Any] = {} if wanted else {"num_classes": classes}
+            if name in _AUXILIARY:
+                arguments |= {"aux_logits": False, "init_weights": weights is None}
             network: nn.Module = torchvision.models.get_model(name, weights=wanted, **arguments)
     except Exception as error:  # the download may fail in many ways
         raise ModelError(
             f"{name}: cannot be made: {error}. Without a network connection, give a state dict."
         ) from error
     if weights is not None and wanted is None:
-        load_state(network, Path(weights), what=f"{name} with {classes} classes")
+        what = f"{name} with {classes} classes"
+        load_state(network, weights, what=what, unused=_AUXILIARY.get(name, ()))
     names = tuple(wanted.meta["categories"]) if wanted else ()
-    return network.eval(), _preprocessing(default, resolution), _distinct(names)
-
-
-def load_state(network: nn.Module, path: Path, *, what: str) -> None:
-    """Load the state dict in `path` into `network`, without executing anything in the file.
-
-    Raises
-    ------
-    ModelError
-        When the file is not a state dict, or not one of this network.
-    """
-    try:
-        with open_file(path) as stream:
-            state = torch.load(stream, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise ModelError(
-            f"{path}: expected a state dict written by torch.save(model.state_dict(), path), got: "
-            f"{(str(error).strip() or type(error).__name__).splitlines()[0]}."
-        ) from error
-    for key in ("state_dict", "model"):  # checkpoints of common training scripts hold more than the weights
-        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
-            state = state[key]
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ModelError(f"{path}: expected a state dict (name → tensor), got {type(state).__name__}.")
-    try:
-        network.load_state_dict(dict(state))
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise ModelError(
-            f"{path}: expected the weights of {what}, got others: {' '.join(lines[1:3])[:300]} "
-            "Check the name of the network and the number of classes."
-        ) from error
+    return network.eval(), _preprocessing(default, resolution), distinct(names)
 
 
 def _preprocessing(default: object, resolution: int | tuple[int, int] | None) -> Preprocessing:
@@ -133,6 +111,6 @@ def _sides(resolution: int | tuple[int, int]) -> tuple[int, int]:
     return (resolution, resolution) if isinstance(resolution, int) else resolution
 
 
-def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+def distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     """ImageNet has two kinds of crane and of maillot; the second of a name gets its class index."""
     return tuple(f"{name} ({index})" if name in names[:index] else name for index, name in enumerate(names))

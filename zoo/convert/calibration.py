@@ -168,6 +168,8 @@ def _classes(
 ) -> NDArray[np.int64]:
     """The class that a model gives to every image; one at a time, as their sizes may differ."""
     session: InferenceSession = open_session(content, name=name, threads=allowed_cores())
-    bar = tqdm(images, desc=f"asking {name}", unit="image", delay=2, disable=not progress, leave=False)
+    bar = tqdm(
+        images, desc=f"asking {name}", unit="image", delay=2, disable=not progress or None, leave=False
+    )
     said = [int(session.run(["logits"], {"image": image})[0].argmax()) for image in bar]
     return np.array(said, dtype=np.int64)

@@ -15,6 +15,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from tqdm import tqdm
 
+from zoo.convert.foreign.import_graph import all_nodes, answers_alone
 from zoo.convert.preprocessing_graph import PREFIX
 from zoo.cores import allowed_cores
 from zoo.errors import DataError, ModelError
@@ -96,14 +97,26 @@ def quantize_int8(
         )
     checked = [check_image(image) for image in images]
     batches = tqdm(
-        checked, desc=f"calibrating {name}", unit="image", delay=2, disable=not progress, leave=False
+        checked,
+        desc=f"calibrating {name}",
+        unit="image",
+        delay=2,
+        disable=not progress or None,
+        leave=False,
     )
     try:
         model = onnx.load_model_from_string(content)
     except Exception as error:  # protobuf's own classes, which are not onnx's to promise
         raise ModelError(f"model {name!r}: expected the bytes of an ONNX model, got: {error}.") from error
-    if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node):
+    quantisers = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
+    if any(node.op_type in quantisers for node in all_nodes(model.graph)):
         raise ModelError(f"model {name!r}: expected a float model, got one that is quantised already.")
+    if answers_alone(model):
+        raise ModelError(
+            f"model {name!r}: expected a model that answers a batch at once, got one that answers each image "
+            "alone, in a loop that is not quantised. Export the network with a free (dynamic) batch axis and "
+            "add it again."
+        )
     try:
         with tempfile.TemporaryDirectory(prefix="zooselect-") as folder, quiet():
             source, fused, quantised = (Path(folder) / f"{step}.onnx" for step in ("float", "fused", "int8"))

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, shape_inference
 
+from zoo.convert.foreign.import_graph import all_graphs, all_nodes, for_one_image
 from zoo.convert.preprocessing_graph import PREFIX
 from zoo.errors import ModelError
+from zoo.models.card import ModelCard
 from zoo.models.model import open_session
+from zoo.models.zoo import Zoo
 
 # Operator → positions of the weights, or of the two factors, among its inputs.
-_CONVOLUTIONS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3}
+_CONVOLUTIONS = {"Conv": 1, "ConvInteger": 1, "FusedConv": 1, "QLinearConv": 3}
 _PRODUCTS = {
+    "FusedGemm": (0, 1),
+    "FusedMatMul": (0, 1),
     "Gemm": (0, 1),
     "QGemm": (0, 3),
     "MatMul": (0, 1),
@@ -64,21 +71,22 @@ def count_facts(content: bytes, resolution: tuple[int, int], *, name: str) -> Fa
     ModelError
         When the shapes inside the graph cannot be found out.
     """
-    model = onnx.load_model_from_string(content)
+    model = for_one_image(onnx.load_model_from_string(content))
     return Facts(parameters=_parameters(model.graph), macs=_macs(model, resolution, name))
 
 
 def _parameters(graph: onnx.GraphProto) -> int:
     sizes = {
         tensor.name: (tensor.data_type, math.prod(tensor.dims), len(tensor.dims))
-        for tensor in graph.initializer
+        for part in all_graphs(graph)
+        for tensor in part.initializer
     }
-    for node in graph.node:
+    for node in all_nodes(graph):
         if node.op_type == "Constant" and node.attribute[0].name == "value":
             tensor = node.attribute[0].t
             sizes[node.output[0]] = (tensor.data_type, math.prod(tensor.dims), len(tensor.dims))
     learned: set[str] = set()
-    for node in graph.node:
+    for node in all_nodes(graph):
         if node.name.startswith(PREFIX):
             continue
         positions = _LEARNED.get(node.op_type, range(len(node.input)))
@@ -160,3 +168,24 @@ def _observe(
             f"{str(error).strip().splitlines()[0][:200]}. Check the resolution."
         ) from error
     return {value: tuple(int(size) for size in shape) for value, shape in zip(values, found, strict=True)}
+
+
+def add_counted(
+    zoo: Zoo,
+    name: str,
+    content: bytes,
+    classes: Sequence[str],
+    resolution: tuple[int, int],
+    **facts: Any,
+) -> ModelCard:
+    """Count what a model costs, and add it to the zoo, which checks it."""
+    counted = count_facts(content, resolution, name=name)
+    return zoo.add(
+        name,
+        content,
+        classes=tuple(classes),
+        resolution=resolution,
+        parameters=counted.parameters,
+        macs=counted.macs,
+        **facts,
+    )

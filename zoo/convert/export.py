@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnx_ir.passes import common as passes
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from zoo.architectures.preprocessing import Preprocess, Preprocessing
 from zoo.convert.parity import TOLERANCE, disagreement
 from zoo.convert.preprocessing_graph import OPSET, attach_front, front_model
 from zoo.errors import ClassMismatchError, ModelError, ParityError
 from zoo.quiet import quiet
+
+_SUM_OF_PROBABILITIES = 1e-3  # how far from 1 the sum of an answer may be that is taken for probabilities
 
 
 def export_module(
@@ -33,8 +36,9 @@ def export_module(
     Parameters
     ----------
     module
-        float32 ``[N, 3, h, w]`` at the preprocessing's resolution → logits float32 ``[N, C]``. Exported as in
-        ``eval()``; the module itself is not changed.
+        float32 ``[N, 3, h, w]`` at the preprocessing's resolution → logits float32 ``[N, C]``. Exported in
+        float32 as in ``eval()``, without what ``torch.compile`` or data parallelism put around it; the module
+        itself is not changed.
     name
         Name of the graph.
     classes
@@ -54,7 +58,7 @@ def export_module(
     ParityError
         When ONNX Runtime and torch disagree by more than 1e-4 of the largest logit.
     """
-    network = copy.deepcopy(module).cpu().float().eval()
+    network = _alone(module, name)
     width = _answer_width(network, preprocessing, name)
     if width != len(classes):
         raise ClassMismatchError(
@@ -105,10 +109,38 @@ def check_parity(content: bytes, module: nn.Module, preprocessing: Preprocessing
     return worst
 
 
+def _alone(module: nn.Module, name: str) -> nn.Module:
+    """A copy of a network on the CPU, in float32 and ``eval()``, without wrappers."""
+    while (inner := getattr(module, "_orig_mod", None)) is not None or isinstance(
+        module, (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
+    ):
+        module = module.module if inner is None else inner  # type: ignore[assignment]
+    if not isinstance(module, nn.Module) or isinstance(module, torch.jit.ScriptModule):
+        kind = f"the class {module.__name__}" if isinstance(module, type) else f"a {type(module).__name__}"
+        raise ModelError(
+            f"model {name!r}: expected a network (torch.nn.Module), got {kind}. Make the network, load its "
+            "weights into it, and give it itself."
+        )
+    try:
+        return copy.deepcopy(module).cpu().float().eval()
+    except Exception as error:  # networks may hold what cannot be copied, or no content
+        raise ModelError(
+            f"model {name!r}: expected a network that can be copied to the CPU, got: {error}. "
+            "Load its weights, and take locks, files and the like out of it."
+        ) from error
+
+
 def _answer_width(network: nn.Module, preprocessing: Preprocessing, name: str) -> int:
     try:
         with torch.inference_mode():
-            answer = network(torch.zeros(3, preprocessing.planes, *preprocessing.resolution))
+            answer = network(
+                torch.rand(
+                    3,
+                    preprocessing.planes,
+                    *preprocessing.resolution,
+                    generator=torch.Generator().manual_seed(0),
+                )
+            )
     except Exception as error:  # a network may raise anything
         raise ModelError(
             f"model {name!r}: expected a network that takes float32 [N, {preprocessing.planes}, "
@@ -118,7 +150,13 @@ def _answer_width(network: nn.Module, preprocessing: Preprocessing, name: str) -
     if not isinstance(answer, torch.Tensor) or answer.ndim != 2 or len(answer) != 3:
         got = list(answer.shape) if isinstance(answer, torch.Tensor) else type(answer).__name__
         raise ModelError(
-            f"model {name!r}: expected the network to return logits [N, C], got {got} for N = 3."
+            f"model {name!r}: expected the network to return logits [N, C], got {got} for N = 3. "
+            "Give a torch.nn.Module whose forward calls it and returns the logits alone."
+        )
+    if answer.min() >= 0 and (answer.sum(dim=1) - 1).abs().max() < _SUM_OF_PROBABILITIES:
+        raise ModelError(
+            f"model {name!r}: expected logits, got outputs between 0 and 1 that sum to 1. They are probably "
+            "probabilities; take the softmax out of the network."
         )
     return int(answer.shape[1])
 
@@ -139,7 +177,10 @@ def _trace(network: nn.Module, preprocessing: Preprocessing, name: str) -> onnx.
             )
             proto: onnx.ModelProto = program.model_proto  # type: ignore[union-attr]
     except Exception as error:  # the exporter raises a family of unrelated classes
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        cause: BaseException = error  # the exporter's own message says only at which step it failed
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        reason = (str(cause).strip() or type(cause).__name__).splitlines()[0].rstrip(".")
         raise ModelError(
             f"model {name!r}: expected a network that torch can export with a free batch, got: {reason}. "
             "Avoid branches and shapes that depend on the values or on the batch."

@@ -56,7 +56,7 @@ def front_model(
     *,
     layout: Layout = "nchw",
     pixel_scale: float = 1.0,
-    half: bool = False,
+    kind: int = TensorProto.FLOAT,
     opset: int = OPSET,
 ) -> onnx.ModelProto:
     """``image`` uint8 ``[N, H, W, 3]`` → the input of a network, as a model of its own.
@@ -68,8 +68,8 @@ def front_model(
         in gray.
     pixel_scale
         The result is multiplied by this: 255 for a network that takes pixels 0..255.
-    half
-        Whether the result is float16 instead of float32.
+    kind
+        Type of the result, an ``onnx.TensorProto.DataType``. Whole numbers are rounded and kept in range.
     """
     height, width = preprocessing.resolution
     build = GraphBuilder(PREFIX)
@@ -109,11 +109,18 @@ def front_model(
     if layout == "nhwc":
         last = build.op("Transpose", "channels_last", last, perm=[0, 2, 3, 1])
         shape = ["N", height, width, preprocessing.planes]
-    if half:
-        last = build.op("Cast", "half", last, to=TensorProto.FLOAT16)
+    dtype = helper.tensor_dtype_to_np_dtype(kind)
+    if dtype.kind in "ui":
+        last = build.op("Round", "rounded", last)
+    if dtype.kind in "ui" and dtype.itemsize < 4:  # pixels are far from the limits of larger types
+        limits = np.iinfo(dtype)
+        ends = build.constant("least", limits.min, np.float32), build.constant("most", limits.max, np.float32)
+        last = build.op("Clip", "clipped", last, *ends)
+    if kind != TensorProto.FLOAT:
+        last = build.op("Cast", "cast", last, to=kind)
     return build.model(
         helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", "H", "W", 3]),
-        helper.make_tensor_value_info(last, TensorProto.FLOAT16 if half else TensorProto.FLOAT, shape),
+        helper.make_tensor_value_info(last, kind, shape),
         opset=opset,
     )
 
@@ -150,7 +157,7 @@ def attach_front(
         joined = compose.merge_models(
             front, core, io_map=[(pixels.name, core.graph.input[0].name)], name=name
         )
-    except ValueError as error:
+    except (ValueError, onnx.checker.ValidationError) as error:
         raise ModelError(
             f"model {name!r}: the preprocessing cannot be put in front of the graph: {error}. "
             "Check its input and the opset it was exported with."

@@ -6,8 +6,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from onnx import numpy_helper
 from torch import Tensor
 
 Attributes = Mapping[str, Any]
@@ -120,6 +122,30 @@ def _layer_normalization(at: Attributes, x: Values) -> Tensor:
     normal = (data - mean) * torch.rsqrt(spread + float(at.get("epsilon", 1e-5))) * scale
     offset = x[2] if len(x) > 2 else None
     return normal if offset is None else normal + offset
+
+
+def _attention(at: Attributes, x: Values) -> Tensor:
+    if any(value is not None for value in x[4:]) or int(at.get("outputs", 1)) > 1 or at.get("softcap"):
+        raise UnsupportedError("a cache, several outputs or a soft cap")
+    folded = _all(x[:3])
+    heads = [int(at.get(key, 1)) for key in ("q_num_heads", "kv_num_heads", "kv_num_heads")]
+    query, key, value = (
+        v.reshape(*v.shape[:2], count, -1).transpose(1, 2) if v.ndim == 3 else v
+        for v, count in zip(folded, heads, strict=True)
+    )
+    mask, causal = (x[3] if len(x) > 3 else None), bool(at.get("is_causal", 0))
+    if causal and (mask is not None or query.shape[2] != key.shape[2]):
+        raise UnsupportedError("a causal mask beside another one, or of unequal sides")
+    grouped = query.shape[1] != key.shape[1]
+    answer = F.scaled_dot_product_attention(
+        query, key, value, mask, is_causal=causal, scale=at.get("scale"), enable_gqa=grouped
+    )
+    return answer.transpose(1, 2).flatten(2) if folded[0].ndim == 3 else answer
+
+
+def _constant_of_shape(at: Attributes, x: Values) -> Tensor:
+    value = numpy_helper.to_array(at["value"]) if "value" in at else np.zeros(1, np.float32)
+    return torch.from_numpy(value.copy()).expand(_all(x)[0].tolist())
 
 
 def _instance_normalization(at: Attributes, x: Values) -> Tensor:
@@ -284,25 +310,31 @@ def _plain(function: Callable[..., Tensor]) -> Operator:
 OPERATORS: dict[str, Operator] = {
     "Abs": _plain(torch.abs),
     "Add": _plain(torch.add),
+    "And": _plain(torch.logical_and),
+    "Attention": _attention,
     "AveragePool": _average_pool,
     "Cast": lambda at, x: _all(x)[0].to(_known(_TYPES, int(at["to"]))),
     "CastLike": lambda at, x: _all(x)[0].to(_all(x)[1].dtype),
     "Clip": _clip,
     "Concat": lambda at, x: torch.cat(_all(x), int(at["axis"])),
+    "ConstantOfShape": _constant_of_shape,
     "Conv": _conv,
     "Div": _divide,
     "Dropout": lambda at, x: _all(x[:1])[0],
+    "Einsum": lambda at, x: torch.einsum(str(at["equation"]), *_all(x)),
     "Elu": lambda at, x: F.elu(_all(x)[0], float(at.get("alpha", 1.0))),
     "Equal": _plain(torch.eq),
     "Erf": _plain(torch.erf),
     "Exp": _plain(torch.exp),
     "Expand": lambda at, x: _all(x)[0] * _all(x)[0].new_ones(_all(x)[1].tolist()),
     "Flatten": _flatten,
+    "Floor": _plain(torch.floor),
     "Gather": _gather,
     "Gelu": _gelu,
     "Gemm": _gemm,
     "GlobalAveragePool": lambda at, x: _all(x)[0].mean(list(range(2, _all(x)[0].ndim)), keepdim=True),
     "GlobalMaxPool": lambda at, x: _all(x)[0].amax(list(range(2, _all(x)[0].ndim)), keepdim=True),
+    "Greater": _plain(torch.gt),
     "GroupNormalization": _group_normalization,
     "HardSigmoid": lambda at, x: (
         _all(x)[0] * float(at.get("alpha", 0.2)) + float(at.get("beta", 0.5))
@@ -312,6 +344,7 @@ OPERATORS: dict[str, Operator] = {
     "InstanceNormalization": _instance_normalization,
     "LayerNormalization": _layer_normalization,
     "LeakyRelu": lambda at, x: F.leaky_relu(_all(x)[0], float(at.get("alpha", 0.01))),
+    "Less": _plain(torch.lt),
     "Log": _plain(torch.log),
     "LogSoftmax": lambda at, x: F.log_softmax(_all(x)[0], int(at.get("axis", -1))),
     "MatMul": _plain(torch.matmul),
@@ -320,6 +353,7 @@ OPERATORS: dict[str, Operator] = {
     "Min": _fold(torch.minimum),
     "Mul": _plain(torch.mul),
     "Neg": _plain(torch.neg),
+    "Not": _plain(torch.logical_not),
     "PRelu": lambda at, x: torch.where(_all(x)[0] < 0, _all(x)[0] * _all(x)[1], _all(x)[0]),
     "Pad": _pad,
     "Pow": _plain(torch.pow),
@@ -343,6 +377,7 @@ OPERATORS: dict[str, Operator] = {
     "Sub": _plain(torch.sub),
     "Sum": _fold(torch.add),
     "Tanh": _plain(torch.tanh),
+    "Tile": lambda at, x: _all(x)[0].repeat(_all(x)[1].tolist()),
     "Transpose": lambda at, x: _all(x)[0].permute(_ints(at, "perm", list(range(_all(x)[0].ndim))[::-1])),
     "Unsqueeze": _unsqueeze,
     "Where": _plain(torch.where),

@@ -201,7 +201,7 @@ def time_interleaved(
     times = {name: np.empty(runs) for name in names}
     clock = time.perf_counter
     rounds = range(-warm_up, runs, burst)
-    for first in tqdm(rounds, desc="timing", unit="round", disable=not progress, leave=False):
+    for first in tqdm(rounds, desc="timing", unit="round", disable=not progress or None, leave=False):
         for k in rng.permutation(len(names)):
             call = calls[names[k]]
             if burst > 1:

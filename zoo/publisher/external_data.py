@@ -14,7 +14,7 @@ from typing import NamedTuple
 import onnx
 from onnx import TensorProto, helper, inliner, numpy_helper
 
-from zoo.convert.import_file import read_foreign
+from zoo.convert.foreign.import_file import read_foreign
 from zoo.errors import ModelError
 from zoo.releases.release import slot
 

@@ -69,7 +69,9 @@ def test_any_iterable_is_a_batch(chooser: Selector, files: list[Path]) -> None:
     ]
 
 
-@pytest.mark.parametrize("empty", [[], (), iter(()), np.zeros((0, 8, 8, 3), np.uint8)], ids=str)
+@pytest.mark.parametrize(
+    "empty", [[], (), iter(()), np.zeros((0, 8, 8, 3), np.uint8)], ids=["list", "tuple", "iterator", "array"]
+)
 def test_nothing_is_answered_with_nothing(chooser: Selector, empty: Any) -> None:
     assert chooser.predict_batch(empty) == chooser.select_batch(empty) == []
     with pytest.raises(PrecisionError):
@@ -112,7 +114,7 @@ def test_an_iterable_is_read_a_portion_at_a_time(chooser: Selector, monkeypatch:
         (plain_image("red"), "One image has 3 axes"),
         ([np.stack([plain_image("red")] * 2)], "image 0: .*One image has 3 axes"),
     ],
-    ids=str,
+    ids=["text", "path", "picture", "bytes", "none", "image", "batch"],
 )
 def test_what_is_not_several_images_is_refused(chooser: Selector, images: Any, message: str) -> None:
     for call in (chooser.predict_batch, chooser.select_batch):

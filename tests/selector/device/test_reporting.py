@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import sys
 import threading
@@ -15,10 +16,10 @@ from typing import Any
 import pytest
 
 import selector.device.reporter
-from selector.device.reporter import IDENTITY_FILE, Reporter, shortened
+from selector.device.reporter import IDENTITY_FILE, Reporter, Sent, shortened
 from selector.fleet.ledger import read_tally
 from selector.telemetry.demand import AskedDemand
-from selector.telemetry.report import MAX_REPORT_BYTES, encode_report
+from selector.telemetry.report import MAX_REPORT_BYTES, Report, decode_report, encode_report
 from tests.support.small_releases import bundle_release, model_release
 from tests.support.small_service import demand, report, running
 from zoo.errors import MissingExtraError, UnreachableError, ZooError
@@ -95,6 +96,55 @@ def test_a_device_keeps_its_identity_and_counts_on(tmp_path: Path, store: Store)
         assert reporter(store, client.url, client.token).send().report.device != sent[0].device
     counts = read_tally(tmp_path / "data").counts
     assert counts == {"cameras": 4}
+
+
+def test_both_devices_count_after_a_store_was_copied(tmp_path: Path, store: Store) -> None:
+    with running(tmp_path) as (client, service):
+        first = reporter(store, client.url, client.token)
+        before = first.send().report.device
+        copy = tmp_path / "copy"
+        shutil.copytree(store.folder, copy)
+        second = reporter(Store.open(copy, budget_bytes=7000), client.url, client.token)
+        for _ in range(3):
+            assert first.send([demand()]).new
+            assert second.send([demand(answers=20)]).new
+        found = service.ledger.tally.demand("cameras", since=0)
+        assert (found.devices, found.window, found.budgets) == (2, 30, (5000, 7000))
+        assert first.send().report.device == before != second.send().report.device
+
+
+def test_a_store_from_a_backup_counts_again(tmp_path: Path, store: Store) -> None:
+    with running(tmp_path) as (client, service):
+        sender = reporter(store, client.url, client.token)
+        sender.send()
+        backup = (store.folder / IDENTITY_FILE).read_bytes()
+        sender.send()
+        sender.send()
+        (store.folder / IDENTITY_FILE).write_bytes(backup)
+        assert sender.send([demand()]).new
+        assert service.ledger.tally.demand("cameras", since=0).window == 10
+
+
+def test_a_late_report_of_another_process_keeps_the_identity(tmp_path: Path, store: Store) -> None:
+    with running(tmp_path) as (client, service):
+        late, other = (reporter(store, client.url, client.token) for _ in range(2))
+        post = late._post
+
+        def overtaken(one: Report) -> Sent:
+            late._post = post  # type: ignore[method-assign]
+            other.send()
+            return post(one)
+
+        late._post = overtaken  # type: ignore[method-assign]
+        assert late.send().new
+        assert service.ledger.tally.demand("cameras", since=0).devices == 1
+
+
+def test_a_service_that_refuses_every_identity_is_told(store: Store) -> None:
+    with answering((409, {}, b"")) as (url, seen), pytest.raises(UnreachableError, match="status 409"):
+        reporter(store, url).send()
+    devices = {decode_report(one).device for one in seen}
+    assert len(seen) == len(devices) == 2
 
 
 def test_an_attempt_whose_answer_was_lost_counts_once(store: Store) -> None:

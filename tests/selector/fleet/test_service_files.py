@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
+import resource
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +16,10 @@ from urllib.parse import urlsplit
 import pytest
 from starlette.requests import Request
 
+import selector.fleet.published_files
 from selector.fleet.app import make_app
 from selector.fleet.published_files import PublishedFiles
-from selector.fleet.server import serving
+from selector.fleet.server import _allowed_connections, serving
 from tests.support.small_service import HANG_S, Client, put_blob
 
 CONTENT = os.urandom(700_000)
@@ -221,3 +224,30 @@ def test_two_lengths_in_one_request_are_refused(files: Client) -> None:
         f"GET {STAMP} HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello".encode()
     )
     assert raw(files, smuggled).startswith(b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize(("error", "status"), [(errno.EMFILE, 503), (errno.ENFILE, 503), (errno.EIO, 404)])
+def test_a_file_that_cannot_be_opened_now_is_not_called_missing(
+    files: Client, blob: str, monkeypatch: pytest.MonkeyPatch, error: int, status: int
+) -> None:
+    def refuse(*_: Any, **__: Any) -> int:
+        raise OSError(error, os.strerror(error))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(selector.fleet.published_files.os, "open", refuse)
+        assert files.ask("GET", blob).status == status
+    assert files.ask("GET", blob).status == 200
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "asked", "connections"),
+    [(1024, 2**20, 12416, 4096), (1024, 4096, 4096, 1322), (2**20, 2**20, None, 4096), (64, 64, None, 1)],
+)
+def test_there_are_as_many_connections_as_files_for_them(
+    monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, asked: int | None, connections: int
+) -> None:
+    limits = {"now": (soft, hard)}
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits["now"])
+    monkeypatch.setattr(resource, "setrlimit", lambda _, wanted: limits.update(now=wanted))
+    assert _allowed_connections() == connections
+    assert limits["now"] == (asked or soft, hard)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 from typer.testing import CliRunner
@@ -86,6 +88,14 @@ def tally_of(answers: int, budget: int | None, asked: float = 0.9) -> Tally:
     return tally
 
 
+def flood(url: str) -> None:
+    """A request that is none."""
+    parts = urlsplit(url)
+    with socket.create_connection((parts.hostname, parts.port), timeout=HANG_S) as stream:
+        stream.sendall(b"NONSENSE\r\n\r\n")
+        assert stream.recv(99).startswith(b"HTTP/1.1 400")
+
+
 def run(*arguments: str | Path) -> str:
     result = CliRunner().invoke(app, ["serve", *map(str, arguments)])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
@@ -155,6 +165,7 @@ def test_a_fleet_follows_what_it_asked_for(copied: Path, tmp_path: Path) -> None
 
 def test_a_withdrawn_assignment_leaves_devices_with_what_they_have(copied: Path, tmp_path: Path) -> None:
     root, data = copied / "published", tmp_path / "service"
+    Tokens(data / "tokens.json").add("device", "cameras")
     ledger = Ledger(data)
     ledger.accept(tally_of(1000, None).newest())
     ledger.close()
@@ -251,6 +262,7 @@ def test_assign_says_what_it_would_do_and_signs_with_keys(copied: Path, tmp_path
     data = tmp_path / "service"
     root = copied / "published"
     assert "No group has reported" in run("assign", root, "--data", data)
+    Tokens(data / "tokens.json").add("device", "cameras")
     ledger = Ledger(data)
     ledger.accept(tally_of(1000, None).newest())
     ledger.close()
@@ -263,6 +275,8 @@ def test_assign_says_what_it_would_do_and_signs_with_keys(copied: Path, tmp_path
     assert found["cameras"].bundles == ("colours",)
     decided = json.loads(run("assign", root, "--data", data, "--json"))
     assert [one["changed"] for one in decided] == [False, False]
+    (data / "tokens.json").unlink()
+    assert "4 devices do not count, their token is no longer valid" in run("assign", root, "--data", data)
     with pytest.raises(CardError, match="publish --help"):
         run("assign", tmp_path / "nothing", "--data", data)
 
@@ -286,12 +300,16 @@ def test_one_command_serves_files_and_takes_reports(copied: Path, tmp_path: Path
             own = demand("colours", 4000, 0, asked=asked)
             assert web.post(report(demand=(own,), budget_bytes=None)).status == 202
             assert web.ask("GET", "/metadata/1.root.json").status == 200
+            for _ in range(40):
+                flood(url)
             until(lambda: "cameras" in index_from_folder(copied / "published").assignments)
         finally:
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate(timeout=HANG_S)
     assert "Keep them offline" in errors
     assert "Traceback" not in errors
+    assert errors.count("Invalid HTTP request received") == 21
+    assert "20 lines were left out" in errors
 
 
 def test_a_rule_that_makes_no_sense_stops_no_other_group(copied: Path, tmp_path: Path) -> None:

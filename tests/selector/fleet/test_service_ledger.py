@@ -66,6 +66,18 @@ def test_a_repeated_or_older_report_counts_once() -> None:
     assert tally.counts == {"cameras": 2}
 
 
+def test_another_report_with_a_number_that_was_there_is_of_a_second_device(tmp_path: Path) -> None:
+    first, second = report(1, 5), report(1, 5, stored_bytes=7)
+    tally = Tally()
+    tally.add(got(first))
+    verdicts = [tally.verdict(one) for one in (first, second, report(1, 4), report(1, 6))]
+    assert verdicts == ["repeated", "in use", "in use", "new"]
+    ledger = Ledger(tmp_path)
+    assert ledger.accept([got(first), got(second), got(first)]) == ["new", "in use", "repeated"]
+    assert ledger.tally.newest() == [got(first)]
+    ledger.close()
+
+
 def test_devices_that_fell_silent_do_not_count() -> None:
     tally = Tally()
     tally.add(got(report(1), at=10))
@@ -110,12 +122,12 @@ def test_drifted_devices_are_counted() -> None:
 def test_a_restart_loses_nothing(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     batch = [got(report(1, 1)), got(report(1, 1)), got(report(2, 1)), got(report(1, 2))]
-    assert ledger.accept(batch) == [True, False, True, True]
+    assert ledger.accept(batch) == ["new", "repeated", "new", "new"]
     ledger.close()
     again = Ledger(tmp_path)
     assert again.tally.counts == {"cameras": 3}
     assert again.tally.newest() == ledger.tally.newest()
-    assert again.accept(batch) == [False] * 4
+    assert again.accept(batch) == ["in use", "in use", "repeated", "repeated"]
     again.close()
 
 
@@ -159,7 +171,7 @@ def test_a_full_disk_refuses_the_whole_batch_and_keeps_the_others(tmp_path: Path
     with full_disk(ledger), pytest.raises(ServiceError, match="Free some space"):
         ledger.accept(batch)
     assert ledger.tally.counts == read_tally(tmp_path).counts == {"cameras": 1}
-    assert ledger.accept(batch) == [True, True]
+    assert ledger.accept(batch) == ["new", "new"]
     ledger.close()
     assert read_tally(tmp_path).counts == {"cameras": 3}
 
@@ -219,6 +231,20 @@ def test_a_ledger_of_a_newer_zooselect_is_left_alone(tmp_path: Path) -> None:
             opened(tmp_path)
 
 
+def test_a_ledger_that_tells_no_tokens_is_taken_over(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.accept([got(report(1))])
+    content = msgspec.json.encode({"at": 1000.0, "report": report(1)})
+    ledger._database.execute("UPDATE reports SET received = ?", (content,))
+    ledger._database.execute("PRAGMA user_version = 2")
+    ledger.close()
+    assert read_tally(tmp_path).newest() == [got(report(1))]
+    ledger = Ledger(tmp_path)
+    assert (ledger.damaged, ledger.tally.newest()) == (0, [got(report(1))])
+    assert ledger._database.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+    ledger.close()
+
+
 def old_ledger(*reports: Report, **counts: int) -> bytes:
     """The file that zooselect 0.1 wrote: a head, then one report a line, each with its checksum."""
     head = {"schema_version": 1, "counts": counts}
@@ -234,7 +260,7 @@ def test_an_old_ledger_is_taken_over_once(tmp_path: Path) -> None:
         ledger = Ledger(tmp_path)
         assert ledger.tally.counts == before.counts == {"cameras": 43, "phones": 2}
         assert ledger.tally.newest() == before.newest() == [got(report(2, 7)), got(report(1, 2))]
-        assert ledger.accept([got(report(2, 7))]) == [False]
+        assert ledger.accept([got(report(2, 7))]) == ["repeated"]
         ledger.close()
     assert not (tmp_path / OLD_FILE).exists()
     assert (tmp_path / "reports.jsonl.old").read_bytes() == old

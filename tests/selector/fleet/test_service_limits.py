@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selector.fleet.rate_limits import Buckets, Rate
+import selector.fleet.rate_limits
+from selector.fleet.rate_limits import Buckets, LogLimit, Rate
 from selector.fleet.tokens import Tokens
 from zoo.errors import CardError, ServiceError
 
@@ -101,3 +103,36 @@ def test_no_more_pass_than_burst_and_rate_allow(times: list[float]) -> None:
     buckets = Buckets(Rate(burst=5, per_s=0.7))
     passed = sum(not buckets.wait_s("a", when) for when in sorted(times))
     assert passed <= 5 + 0.7 * (max(times, default=0.0) - min(times, default=0.0)) + 1e-6
+
+
+def test_a_flood_of_warnings_is_a_few_lines_and_their_count(caplog: pytest.LogCaptureFixture) -> None:
+    limit = LogLimit(Rate(burst=3, per_s=1e-6))
+    flooded = logging.getLogger("flooded")
+    caplog.handler.addFilter(limit)
+    try:
+        with caplog.at_level(logging.INFO):
+            for i in range(50):
+                flooded.warning("request %d is invalid", i)
+            flooded.warning("something else")
+            flooded.info("a new assignment")
+            limit.tell()
+            limit.tell()
+    finally:
+        caplog.handler.removeFilter(limit)
+    assert caplog.messages == [
+        *(f"request {i} is invalid" for i in range(3)),
+        "something else",
+        "a new assignment",
+        "47 lines were left out, the last one: request 49 is invalid",
+    ]
+
+
+def test_the_line_after_a_flood_says_how_many_were_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(selector.fleet.rate_limits.time, "monotonic", lambda: now)
+    limit = LogLimit(Rate(burst=1, per_s=0.1))
+    record = logging.LogRecord("x", logging.ERROR, "file", 7, "no %s", ("room",), None)
+    assert [limit.filter(record) for _ in range(5)] == [True, False, False, False, False]
+    now = 10.0
+    assert limit.filter(record)
+    assert record.getMessage() == "no room (4 such lines before it were left out)"

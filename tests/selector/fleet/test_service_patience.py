@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import select
 import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 from selector.fleet import patience
-from tests.support.small_service import HANG_S, Client, running, until
+from tests.support.small_service import HANG_S, Client, put_blob, running, until
 
 HALF = b"GET /v1/health HTTP/1.1\r\nHost: here\r\nX-Slow: "
 
@@ -108,6 +110,59 @@ def test_an_answer_that_nobody_reads_is_given_up(
             while chunk := stream.recv(2**20):
                 got += len(chunk)
     assert got < 2**25
+
+
+@pytest.fixture
+def server_ends(monkeypatch: pytest.MonkeyPatch) -> list[patience.PatientProtocol]:
+    """The server's ends of all connections."""
+    found: list[patience.PatientProtocol] = []
+    begin = patience.PatientProtocol.connection_made
+
+    def noted(self: patience.PatientProtocol, transport: Any) -> None:
+        begin(self, transport)
+        found.append(self)
+
+    monkeypatch.setattr(patience.PatientProtocol, "connection_made", noted)
+    return found
+
+
+def resident_bytes() -> int:
+    """Memory of this process, where the system says it; else 0."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    except OSError:
+        return 0
+
+
+def test_slow_readers_hold_a_part_of_a_file_each(
+    client: Client, tmp_path: Path, server_ends: list[patience.PatientProtocol]
+) -> None:
+    path = put_blob(tmp_path / "published", bytes(2**25))
+    with connections(client.url, 40) as streams:
+        before = resident_bytes()
+        for stream in streams:
+            stream.sendall(f"GET {path} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
+        until(lambda: len(server_ends) == 40 and all(one.flow.write_paused for one in server_ends))
+        held = [one.transport.get_write_buffer_size() for one in server_ends]
+        grown = resident_bytes() - before
+    assert 0 < max(held) <= 64 * 1024
+    assert grown < 40 * 400_000  # with all that belongs to a connection
+
+
+def test_requests_that_come_ahead_in_number_end_the_connection(
+    client: Client, tmp_path: Path, server_ends: list[patience.PatientProtocol]
+) -> None:
+    path = put_blob(tmp_path / "published", bytes(2**25))
+    with connections(client.url, 2) as (greedy, modest):
+        for stream, count in ((greedy, 4000), (modest, 2)):
+            stream.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                stream.sendall(f"GET {path} HTTP/1.1\r\nHost: here\r\n\r\n".encode() * count)
+        until(lambda: len(server_ends) == 2 and all(one.flow.write_paused for one in server_ends[1:]))
+        greedy.setblocking(True)
+        greedy.settimeout(HANG_S)
+        assert ended(greedy)
+        assert not server_ends[1].transport.is_closing()
 
 
 def test_silent_connections_make_room_for_those_that_ask(

@@ -156,7 +156,7 @@ def test_answers_of_many_threads_are_all_counted(world: World) -> None:
 def test_the_record_is_small_and_holds_counts_alone(world: World) -> None:
     selector = Selector.load(world.bundles["cascade"], models=["tiny", "small"])
     for i in range(100):
-        selector.predict(world.data.image(i), 0.5 + i / 400, environment=f"place {i % 3}")
+        selector.predict(world.data.image(i), 0.5 + i / 400, environment=("clear", "dark", "noise")[i % 3])
     demand = recent_demand(selector)
     content = msgspec.json.encode(demand)
     assert len(demand.asked) == MAX_QUESTION_KINDS

@@ -116,6 +116,13 @@ def test_prints_the_card_as_json(folder: Path) -> None:
         (["add", "--cifar-resnet", "20", "--torchvision", "resnet18"], "got --cifar-resnet, --torchvision"),
         (["add", "--cifar-resnet", "20"], "--weights"),
         (["add", "--torchvision", "resnet18"], "either --pretrained or --weights"),
+        (
+            ["add", "--timm", "resnet18", "--pretrained", "--weights", "w.pth"],
+            "either --pretrained or --weights",
+        ),
+        (["add", "--timm", "resnet18", "--weights", "w.pth", "--scale", "0..1"], "got --scale. Leave it"),
+        (["add", "--huggingface", "net", "--weights", "w.pth"], "got --weights. Leave it"),
+        (["add", "--huggingface", "net"], "expected the folder of a snapshot, got net"),
         (["add", "--efficientnet-lite", "0"], "--classes"),
         (["add", "--onnx", "net.onnx"], "--classes"),
         (["add", "--onnx", "net.onnx", "--classes", "none.txt"], "one class name a line"),
@@ -151,6 +158,36 @@ def test_a_torchvision_network_sees_what_the_options_say(folder: Path) -> None:
         expected = torch.nn.Sequential(Preprocess(seen), network)(torch.from_numpy(images)).numpy()
     got = Zoo.open(folder / "zoo").model("squeezenet1-1").logits(images)
     np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_snapshot_sees_what_its_files_and_the_options_say(folder: Path) -> None:
+    snapshot = folder / "snapshot"
+    snapshot.mkdir()
+    (folder / "net.onnx").rename(snapshot / "model.onnx")
+    labels = {"id2label": {"0": "cat", "1": "dog", "2": "emu"}}
+    (snapshot / "config.json").write_text(json.dumps(labels), encoding="utf-8")
+    facts = {"size": {"height": 8, "width": 10}, "resample": 1}
+    (snapshot / "preprocessor_config.json").write_text(json.dumps(facts), encoding="utf-8")
+    command = ("add", "--huggingface", snapshot, "--zoo", folder / "zoo", "--output", "y")
+    added = run(*command)
+    assert "bicubic here; the snapshot says lanczos" in added.stderr
+    assert "snapshot: 183 parameters" in added.stdout
+    assert "lanczos" not in run(*command, "--interpolation", "bilinear", "--name", "other").stderr
+
+
+def test_a_timm_network_takes_its_classes_from_the_options(folder: Path) -> None:
+    timm = pytest.importorskip("timm", reason="needs zooselect[timm]")
+    torch.manual_seed(0)
+    network = timm.create_model("test_byobnet", num_classes=3).eval()
+    torch.save(network.state_dict(), folder / "w.pth")
+    command = ("add", "--timm", "test_byobnet", "--weights", folder / "w.pth", "--zoo", folder / "zoo")
+    with pytest.raises(ZooError, match="expected the names of its 3 classes"):
+        run(*command)
+    result = run(*command, "--classes", folder / "names.txt", "--size", 32)
+    assert result.exit_code == 0, result.output
+    card = Zoo.open(folder / "zoo").card("test-byobnet")
+    assert (card.classes, card.resolution) == (("cat", "dog", "emu"), (32, 32))
+    assert card.source == "timm test_byobnet, w.pth"
 
 
 def test_refuses_numbers_that_are_none(folder: Path) -> None:

@@ -46,6 +46,7 @@ def test_the_whole_chain_in_words(zooselect: CommandLine, pictures: Path) -> Non
         "cost",
         "ms",
         "certified",
+        "reason",
     ]
     rows = done["predict"].out.splitlines()
     assert len(rows) == 202

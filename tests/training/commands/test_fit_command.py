@@ -36,6 +36,27 @@ def test_a_fit_that_certifies_nothing_says_what_can_be(
     assert re.search(rf"To have the nearest: zooselect fit .* --precision {levels[0]:g}\.", done.err)
 
 
+def test_what_could_be_certified_is_listed_and_nothing_is_written(
+    zooselect: CommandLine, world: World, tmp_path: Path
+) -> None:
+    save_table(world.table, tmp_path / "table.json")
+    arguments = ("fit", "--zoo", world.zoo.folder, "--profile", world.profile, "--latency", "table.json")
+    options = ("--policy", "cascade", "--accuracy", 0.8, "--list")
+    done = zooselect(*arguments, *options)
+    assert not Path("my-selector").exists()
+    rows = [line.split() for line in done.out.splitlines() if line.startswith("--precision")]
+    levels, times = ([float(row[column]) for row in rows] for column in (1, 3))
+    assert levels == sorted(set(levels), reverse=True)
+    assert times == sorted(set(times), reverse=True)
+    assert levels[0] > 0.8 > levels[-1]
+    assert "a line that was picked from the table has less" in done.out
+    found = zooselect(*arguments, *options, "--json").json()
+    assert [item["constraint"]["level"] for item in found] == levels
+    budgets = zooselect(*arguments, "--policy", "cascade", "--mean-ms", 0.3, "--list", "--json").json()
+    limits = [item["constraint"]["level"] for item in budgets]
+    assert limits == sorted(set(limits))
+
+
 def test_a_certified_selector_is_not_replaced_in_silence(
     zooselect: CommandLine, world: World, tmp_path: Path
 ) -> None:

@@ -207,5 +207,5 @@ def test_the_command_trains_the_asked_sizes_and_says_what_comes_next(tmp_path: P
     words = f"zoo train --data digits --environments dark --sizes tiny --epochs 1 --zoo {tmp_path}"
     result = CliRunner().invoke(app, words.split())
     assert result.exit_code == 0, result.output
-    assert f"zooselect profile --data digits --environments dark --zoo {tmp_path}" in result.stdout
+    assert f"zooselect profile --data digits --zoo {tmp_path} --environments dark" in result.stdout
     assert Zoo.open(tmp_path).names == ("tiny",)

@@ -52,7 +52,7 @@ def test_weights_survive_the_way_through_a_file(tmp_path: Path) -> None:
 
 def test_refuses_weights_of_another_depth_or_class_count(tmp_path: Path) -> None:
     path = save_npz(tmp_path / "w.npz", CifarResNet(8))
-    with pytest.raises(ModelError, match=r"ResNet-14; missing: layer1\.1"):
+    with pytest.raises(ModelError, match=r"ResNet-14 with 10 classes; missing: layer1\.1"):
         load_npz(path, 14)
     with pytest.raises(ModelError, match=r"linear\.(weight|bias): expected float \[7"):
         load_npz(path, 8, classes=7)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,15 +14,16 @@ import torch
 from tests.support.foreign_models import CLASSES, PLAIN, foreign
 from zoo import Zoo, load_image
 from zoo.architectures.convnet import ConvNet, convnet
+from zoo.architectures.preprocessing import Preprocessing
 from zoo.architectures.torchvision_models import torchvision_model
 from zoo.convert.add import (
     add_cifar_resnet,
     add_efficientnet_lite,
     add_foreign,
-    add_int8,
     add_module,
     add_torchvision,
 )
+from zoo.convert.add_int8 import add_int8
 from zoo.errors import ClassMismatchError, DigestError, ModelError, ModelNotFoundError
 from zoo.models.card import TrainedOn
 
@@ -45,6 +48,50 @@ def test_a_module_becomes_a_model_that_answers(zoo: Zoo) -> None:
     assert card.resolution == (16, 16)
     assert card.parameters == 3 * 8 * 9 + 16 + 8 * 16 * 9 + 32 + 16 * 3 + 3
     assert zoo.model("net").logits(np.stack(some_images(2))).shape == (2, 3)
+
+
+class Answering(torch.nn.Module):
+    """A network whose answer is what `how` makes of the logits."""
+
+    def __init__(self, how: Callable[[torch.Tensor], Any]) -> None:
+        super().__init__()
+        self.how, self.head = how, torch.nn.Linear(3, 3)
+
+    def forward(self, pixels: torch.Tensor) -> Any:
+        return self.how(self.head(pixels.mean((2, 3))))
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (Answering(lambda y: (y, y)), "got tuple for N = 3. Give a torch.nn.Module whose forward"),
+        (Answering(lambda y: {"logits": y}), "got dict for N = 3"),
+        (Answering(lambda y: y.softmax(1)), "probably probabilities; take the softmax out"),
+        (Answering(lambda y: y[:, :2]), r"one logit per class \(3 classes\), got 2"),
+        (Answering(lambda y: y).to("meta"), "that can be copied to the CPU"),
+        (Answering, "got the class Answering"),
+        ({"head.weight": torch.zeros(3)}, "got a dict. Make the network"),
+    ],
+)
+def test_a_module_that_is_no_classifier_is_told_what_to_change(
+    module: Any, message: str, tmp_path: Path
+) -> None:
+    zoo = Zoo.create(tmp_path / "zoo")
+    with pytest.raises((ModelError, ClassMismatchError), match=message):
+        add_module(zoo, "other", module, Preprocessing((8, 8)), CLASSES, source="random")
+
+
+def test_a_module_is_added_as_in_eval_without_wrappers_and_stays_as_it_is(tmp_path: Path) -> None:
+    zoo = Zoo.create(tmp_path / "zoo")
+    torch.manual_seed(0)
+    inner = torch.nn.Sequential(Answering(torch.nn.Dropout(0.5))).double().train()
+    module = torch.nn.DataParallel(torch.compile(inner))  # type: ignore[arg-type]
+    add_module(zoo, "wrapped", module, Preprocessing((8, 8)), CLASSES, source="random")
+    assert inner.training
+    assert inner[0].head.weight.dtype == torch.float64
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
+    expected = inner.eval()(torch.from_numpy(images.transpose(0, 3, 1, 2) / 255)).detach().numpy()
+    np.testing.assert_allclose(zoo.model("wrapped").logits(images), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_compressed_model_names_its_parent_and_its_training_data(zoo: Zoo) -> None:

@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 
 from tests.support.foreign_models import CLASSES, PLAIN, foreign
 from zoo.architectures.preprocessing import Preprocessing
-from zoo.convert.import_onnx import wrap_foreign
+from zoo.convert.foreign.import_onnx import wrap_foreign
 from zoo.errors import ClassMismatchError, ModelError
 from zoo.models.model import open_session
 
@@ -93,8 +93,9 @@ def test_frees_a_fixed_batch_size(batch: int) -> None:
     np.testing.assert_allclose(answers(content, images(7)), by_hand(foreign(), images(7)), atol=1e-5)
 
 
-def test_refuses_a_batch_size_that_cannot_be_freed() -> None:
-    model = foreign(batch=1)
+def mixed(batch: int) -> onnx.ModelProto:
+    """The foreign model with a batch size that decides about the answers."""
+    model = foreign(batch=batch)
     model.graph.node[-1].input[0] = "widened"
     model.graph.node.insert(len(model.graph.node) - 1, helper.make_node("Expand", ["first"], ["widened"]))
     model.graph.node[-2].input.append("one by three")
@@ -104,8 +105,17 @@ def test_refuses_a_batch_size_that_cannot_be_freed() -> None:
     )
     model.graph.initializer.append(numpy_helper.from_array(np.array([1, 3], np.int64), "one by three"))
     model.opset_import[0].version = 17
-    with pytest.raises(ModelError, match="free"):
-        wrap(model)
+    return model
+
+
+def test_answers_one_by_one_where_a_batch_of_one_is_built_in() -> None:
+    alone = [by_hand(mixed(1), images(5)[i : i + 1]) for i in range(5)]
+    np.testing.assert_allclose(answers(wrap(mixed(1)), images(5)), np.concatenate(alone), atol=1e-5)
+
+
+def test_refuses_another_batch_size_that_cannot_be_freed() -> None:
+    with pytest.raises(ModelError, match="batch size of 4 is built into the graph and cannot be made free"):
+        wrap(mixed(4))
 
 
 def test_takes_float16_networks() -> None:

@@ -71,6 +71,19 @@ VARIANTS: list[tuple[str, list[Any], dict[str, Any]]] = [
     ("Where", [X > 0, X, normal(7)], {}),
     ("Shape", [X], {"start": 1, "end": 3}),
     ("Cast", [X], {"to": TensorProto.INT32}),
+    ("Attention", [normal(2, 3, 5, 4), normal(2, 3, 6, 4), normal(2, 3, 6, 4)], {}),
+    ("Attention", [normal(2, 5, 8), normal(2, 5, 4), normal(2, 5, 4)], {"q_num_heads": 2, "kv_num_heads": 1}),
+    ("Attention", [normal(1, 2, 5, 4)] * 3, {"is_causal": 1, "scale": 0.3}),
+    ("Attention", [normal(1, 2, 5, 4)] * 3 + [normal(5, 5)], {}),
+    ("ConstantOfShape", [ints(2, 3)], {}),
+    ("ConstantOfShape", [ints(2)], {"value": numpy_helper.from_array(ints(7))}),
+    ("Einsum", [normal(2, 3, 4), normal(2, 4, 5)], {"equation": "bij,bjk->bik"}),
+    ("Floor", [X], {}),
+    ("Greater", [X, normal(7)], {}),
+    ("Less", [X, normal(7)], {}),
+    ("Not", [X > 0], {}),
+    ("And", [X > 0, X < 1], {}),
+    ("Tile", [normal(2, 3), ints(2, 1)], {}),
 ]  # fmt: skip
 
 
@@ -84,7 +97,9 @@ def test_gives_what_onnx_runtime_gives(kind: str, inputs: list[Any], attributes:
     stored = [numpy_helper.from_array(v, n) for n, v in zip(names, values, strict=True) if v is not None]
     node = helper.make_node(kind, names, ["y"], **attributes)
     graph = helper.make_graph([node], "g", [], [helper.make_empty_tensor_value_info("y")], stored)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 23 if kind == "Attention" else 18)], ir_version=10
+    )
     (expected,) = open_session(model.SerializeToString(), name=kind).run(None, {})
     given = [None if value is None else torch.from_numpy(value) for value in values]
     got = OPERATORS[kind](attributes, given)
@@ -116,6 +131,7 @@ def test_batch_normalization_takes_a_tenth_of_each_batch_whatever_the_graph_says
         ("Slice", [torch.zeros(3), *(torch.tensor([n]) for n in (-1, -9, 0, -1))], {}),
         ("AveragePool", [torch.zeros(1, 1, 4, 4)], {"kernel_shape": [2, 2], "pads": [0, 0, 1, 1]}),
         ("Pad", [torch.zeros(3), torch.tensor([1, 1])], {"mode": "wrap"}),
+        ("Attention", [torch.zeros(1, 1, 2, 2)] * 3, {"softcap": 1.0}),
     ],
 )
 def test_refuses_what_torch_computes_otherwise(

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from tests.support.small_models import COLOURS
 from zoo.architectures.preprocessing import Preprocessing
-from zoo.convert.add import add_int8, add_module
+from zoo.convert.add import add_module
+from zoo.convert.add_int8 import add_int8
 from zoo.convert.calibration import GOOD_AGREEMENT, Quantised, quantize_best
 from zoo.errors import ModelError
 from zoo.models.card import TrainedOn

@@ -361,7 +361,7 @@ def typed_liar() -> bytes:
     ("content", "words"),
     [
         (elsewhere("w.bin"), "inside the ONNX bytes"),
-        (elsewhere_in_a_function(), "Embed the weights|valid ONNX"),
+        (elsewhere_in_a_function(), "Embed the weights|inside the ONNX bytes|valid ONNX"),
         (with_dims(2**40, 3), "expected"),
         (with_dims(64, -3), "expected"),
         (with_dims(64, 4), "expected"),

@@ -1,0 +1,225 @@
+"""What a search found, for the next constraint: nothing in it depends on the constraint, so it is kept.
+
+The file is an ``.npz`` without pickle beside the profile, named by the digest of all that the search depends
+on. It holds the scout and its log-odds, what was measured, the chosen features with their graphs, and for
+every candidate the counts of its frontier. A file that is broken, or is of another search, is not used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import io
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from training.features.features import POOL_VERSION
+from training.features.scout import Scout
+from training.outcomes.outcomes import Outcomes
+from training.policies.frontier import Outline
+from training.search.input_fit import InputFit
+from training.search.tuning import Tuned
+from zoo.errors import DataError
+from zoo.files import write_atomic
+from zoo.models.latency import LatencyTable
+from zoo.models.zoo import Zoo
+
+SEARCH_VERSION = 1  # of what a search does; another one finds other things
+MAX_FILES = 8  # searches that are kept beside a profile, the latest ones
+MAX_BYTES = 2**31  # of the contents of a file
+_ARRAYS = {
+    "scout": np.uint8,
+    "scout_log_odds": np.float32,
+    "graph": np.uint8,
+    "scores": np.uint8,
+    "folded": np.float64,
+    "places": np.float64,
+    "right": np.int64,
+    "ways": np.int64,
+    "costs_ms": np.float64,
+    "counts": np.int64,
+}
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What was trained, measured and simulated."""
+
+    scout: Scout | None
+    scout_log_odds: NDArray[np.float32]  # [n, M] of all outcomes; without a scout [n, 0]
+    stage_ms: float
+    confidence_ms: float
+    input_fit: InputFit | None
+    frontiers: dict[str, list[Outline]] = field(default_factory=dict)  # see Situation.outline
+
+
+class _Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    key: str
+    stage_ms: float
+    confidence_ms: float
+    order: tuple[str, ...]
+    tuned: Tuned | None
+    cost_ms: float
+    frontiers: dict[str, int]  # candidate → number of points
+
+
+def search_key(
+    outcomes: Outcomes,
+    zoo: Zoo,
+    table: LatencyTable,
+    *,
+    kinds: Sequence[str],
+    grid: int,
+    scout: bool,
+    seed: int,
+    reference: str | None,
+) -> str:
+    """SHA-256 of all that a search depends on: outcomes, latency table, options, and what searches do."""
+    digest = hashlib.sha256()
+    models = {card.name: card.sha256 for card in zoo.cards}
+    version = importlib.metadata.version("zooselect")
+    parts = (SEARCH_VERSION, version, POOL_VERSION, models, table, kinds, grid, scout, seed, reference)
+    digest.update(msgspec.json.encode(parts, order="deterministic"))
+    for item in fields(outcomes):
+        value = getattr(outcomes, item.name)
+        if isinstance(value, np.ndarray):
+            digest.update(f"{item.name} {value.dtype.str} {value.shape}".encode())
+            digest.update(np.ascontiguousarray(value).view(np.uint8).data)
+        else:
+            digest.update(msgspec.json.encode((item.name, value)))
+    return digest.hexdigest()
+
+
+def save_searched(folder: Path, key: str, found: Searched) -> None:
+    """Write what a search found, and remove the oldest searches of a folder with too many."""
+    fit = found.input_fit
+    points = [point for frontier in found.frontiers.values() for point in frontier]
+    facts = _Facts(
+        key,
+        found.stage_ms,
+        found.confidence_ms,
+        () if fit is None else fit.order,
+        None if fit is None else fit.tuned,
+        0.0 if fit is None else fit.cost_ms,
+        {name: len(frontier) for name, frontier in found.frontiers.items()},
+    )
+    arrays: dict[str, Any] = {
+        "facts": _as_array(msgspec.msgpack.encode(facts)),
+        "scout": _as_array(b"" if found.scout is None else found.scout.to_onnx()),
+        "scout_log_odds": found.scout_log_odds,
+        "graph": _as_array(b"" if fit is None else fit.graph),
+        "scores": _as_array(b"" if fit is None else fit.scores),
+        "folded": np.empty((0, 0)) if fit is None else fit.folded,
+        "places": np.array([(p.threshold, p.doubt) for p in points], np.float64).reshape(-1, 2),
+        "right": np.array([(p.right, p.better, p.worse) for p in points], np.int64).reshape(-1, 3),
+        "ways": np.array([len(p.counts) for p in points], np.int64),
+        "costs_ms": np.concatenate([np.empty(0), *(p.costs_ms for p in points)]).astype(np.float64),
+        "counts": np.concatenate([np.empty(0, np.int64), *(p.counts for p in points)]).astype(np.int64),
+    }
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    write_atomic(_path(folder, key), content.getvalue())
+    latest = sorted(folder.glob("*.npz"), key=lambda path: path.stat().st_mtime_ns)
+    for path in latest[:-MAX_FILES]:
+        path.unlink(missing_ok=True)
+
+
+def load_searched(folder: Path, key: str, *, outcomes: Outcomes, compared: int) -> Searched | None:
+    """What a search with this key found, or None where there is none.
+
+    Parameters
+    ----------
+    outcomes
+        What the search was given.
+    compared
+        Number of samples that candidates were compared on.
+
+    Raises
+    ------
+    DataError
+        When the file is broken or is of another search.
+    """
+    path = _path(folder, key)
+    if not path.is_file():
+        return None
+    try:
+        with zipfile.ZipFile(path) as packed:
+            if sum(item.file_size for item in packed.infolist()) > MAX_BYTES:
+                raise ValueError(f"more than {MAX_BYTES:,} bytes")
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in (*_ARRAYS, "facts")}
+        facts = msgspec.msgpack.decode(arrays["facts"].tobytes(), type=_Facts)
+        return _checked(facts, arrays, key, outcomes, compared)
+    except Exception as error:  # zip, numpy, msgspec and onnx have errors of their own
+        raise DataError(f"{path}: expected what an earlier search found, got: {str(error)[:200]}.") from error
+
+
+def _checked(
+    facts: _Facts, arrays: dict[str, NDArray[Any]], key: str, outcomes: Outcomes, compared: int
+) -> Searched:
+    scout = Scout.from_onnx(arrays["scout"].tobytes()) if arrays["scout"].size else None
+    columns = 0 if scout is None else len(scout.names)
+    points, ways = len(arrays["places"]), arrays["ways"]
+    tuned = facts.tuned
+    known = {*outcomes.feature_names, *(() if scout is None else scout.names)}
+    wanted = {
+        "the same search": facts.key == key,
+        "types": all(arrays[name].dtype == kind for name, kind in _ARRAYS.items()),
+        "log-odds of all samples": arrays["scout_log_odds"].shape == (len(outcomes), columns),
+        "finite numbers": all(
+            bool(np.isfinite(arrays[name]).all()) for name, kind in _ARRAYS.items() if kind != np.uint8
+        ),
+        "costs that are not negative": min(facts.stage_ms, facts.confidence_ms, facts.cost_ms) >= 0,
+        "models": tuned is None or sorted(facts.order) == sorted(outcomes.models),
+        "features": tuned is None or set(tuned.features) <= known,
+        "scores": tuned is None or arrays["folded"].shape == (compared, len(facts.order)),
+        "points": sum(facts.frontiers.values()) == points == len(ways) == len(arrays["right"])
+        and arrays["places"].ndim == arrays["right"].ndim == 2
+        and min(facts.frontiers.values(), default=1) >= 1,
+        "ways to end": bool((ways >= 1).all())
+        and int(ways.sum()) == len(arrays["costs_ms"]) == len(arrays["counts"]),
+    }
+    for what, holds in wanted.items():
+        if not holds:
+            raise ValueError(f"other {what}")
+    ends = np.cumsum(ways)[:-1]
+    costs, counts = np.split(arrays["costs_ms"], ends), np.split(arrays["counts"], ends)
+    outlines = [
+        Outline(threshold, doubt, costs[i], counts[i], *(int(n) for n in arrays["right"][i]))
+        for i, (threshold, doubt) in enumerate(arrays["places"].tolist())
+    ]
+    if any(one.samples != compared or not 0 <= one.right <= compared for one in outlines):
+        raise ValueError("other samples")
+    rest = iter(outlines)
+    return Searched(
+        scout,
+        arrays["scout_log_odds"],
+        facts.stage_ms,
+        facts.confidence_ms,
+        _input_fit(facts, arrays, scout),
+        {name: [next(rest) for _ in range(count)] for name, count in facts.frontiers.items()},
+    )
+
+
+def _input_fit(facts: _Facts, arrays: dict[str, NDArray[Any]], scout: Scout | None) -> InputFit | None:
+    if facts.tuned is None:
+        return None
+    used = scout is not None and bool(set(scout.names) & set(facts.tuned.features))
+    graph, scores = arrays["graph"].tobytes(), arrays["scores"].tobytes()
+    scout, folded = scout if used else None, arrays["folded"]
+    return InputFit(facts.order, facts.tuned, graph, scores, facts.cost_ms, scout, folded)
+
+
+def _path(folder: Path, key: str) -> Path:
+    return folder / f"{key[:12]}.npz"
+
+
+def _as_array(content: bytes) -> NDArray[np.uint8]:
+    return np.frombuffer(content, np.uint8)

@@ -1,0 +1,124 @@
+"""Compressed models enter a zoo: quantised, compared with their parent, then recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.convert.calibration import MIN_AGREEMENT, Quantised, quantize_best
+from zoo.convert.count import add_counted
+from zoo.convert.exchange import difference
+from zoo.errors import ModelError
+from zoo.files import read_verified
+from zoo.models.card import ModelCard, TrainedOn
+from zoo.models.zoo import Zoo
+
+
+def add_int8(
+    zoo: Zoo,
+    parent: str,
+    images: Sequence[NDArray[np.uint8]],
+    *,
+    held_out: Sequence[NDArray[np.uint8]] = (),
+    calibrated_on: TrainedOn | None = None,
+    name: str | None = None,
+    like: str | None = None,
+    force: bool = False,
+    tell: Callable[[Quantised], None] = lambda _: None,
+    progress: bool = False,
+) -> ModelCard:
+    """Quantise a model of `zoo` to 8-bit integers and add the result as ``<parent>-int8``.
+
+    The card's source says how ranges were measured and how often the two agree. It ends with the first 12
+    digits of the parent's digest, so that a result whose parent has been replaced since can be told.
+
+    Parameters
+    ----------
+    images
+        Calibration images, uint8 ``[H, W, 3]`` each; see :func:`zoo.convert.calibration.quantize_best`.
+    held_out
+        Images on which the result is compared with its parent; by default every fourth of `images`.
+    calibrated_on
+        The part of the data that holds all these images, so that they do not judge the result. A model that
+        was trained on a known part keeps that one.
+    like
+        For an adapted model: the 8-bit version of its parent, by default ``<its parent>-int8`` where the zoo
+        holds it. What the two share then stays the same, byte by byte.
+    force
+        Replace a different model of the same name, and add the result even where it differs too much.
+    tell
+        Is called with what was tried, before anything is added or refused.
+    progress
+        Show a bar when it takes longer than two seconds.
+
+    Raises
+    ------
+    ModelError
+        When no calibration keeps the answers: the best one gives the parent's class to less than
+        :data:`zoo.convert.calibration.MIN_AGREEMENT` of the held-out images.
+    ZooError
+        What :func:`zoo.convert.compress.quantize_int8` and :meth:`zoo.Zoo.add` raise.
+    """
+    card = zoo.card(parent)
+    name = name or f"{parent}-int8"
+    if name == parent:
+        raise ModelError(
+            f"expected a name of its own for the compressed model, got that of its parent {parent!r}."
+        )
+    original = read_verified(zoo.folder / card.file, card.sha256, card.size_bytes)
+    kin = _kin(zoo, card, like)
+    other = None if kin is None else read_verified(zoo.folder / kin.file, kin.sha256, kin.size_bytes)
+    quantised = quantize_best(original, images, name=name, held_out=held_out, like=other, progress=progress)
+    tell(quantised)
+    if quantised.too_different and not force:
+        raise ModelError(_too_different(quantised, parent))
+    content = quantised.content
+    adapted = card.adapted
+    if adapted is not None and kin is not None and other is not None:
+        adapted = msgspec.structs.replace(
+            adapted,
+            parent=kin.name,
+            parent_sha256=kin.sha256,
+            changed_bytes=max(1, difference(other, content).changed_bytes),
+        )
+    return add_counted(
+        zoo,
+        name,
+        content,
+        card.classes,
+        card.resolution,
+        source=(
+            f"static quantisation on {quantised.images} images, {quantised.describe()}, "
+            f"of {parent} {card.sha256[:12]}"
+        ),
+        parent=parent,
+        compression="int8",
+        trained_on=card.trained_on or calibrated_on,
+        adapted=adapted,
+        force=force,
+    )
+
+
+def _too_different(quantised: Quantised, parent: str) -> str:
+    return (
+        f"expected an 8-bit version that gives the class of {parent!r} to at least {MIN_AGREEMENT:.0%} of "
+        f"the held-out images, got {quantised.best.agreement:.1%} of {quantised.held_out} with the best of "
+        f"{len(quantised.trials)} calibrations ({quantised.best.calibration}). Calibrate on more images like "
+        "those of the device, distil a smaller model instead (--method distill), or keep the float one. "
+        "To add it all the same: --force (in Python: force=True)."
+    )
+
+
+def _kin(zoo: Zoo, card: ModelCard, like: str | None) -> ModelCard | None:
+    """The 8-bit model that the one of an adapted model shares its codes with."""
+    if like is None and card.adapted is not None and f"{card.adapted.parent}-int8" in zoo.names:
+        like = f"{card.adapted.parent}-int8"
+    if like is None:
+        return None
+    kin = zoo.card(like)
+    if kin.compression != "int8":
+        raise ModelError(f"expected an 8-bit model to share codes with, got {like!r}. Name another.")
+    return kin
