@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from selector.commands.options import JsonOption, names_in, numbers_in
+from selector.commands.say import say
 from zoo.errors import KeysError, PublishError
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def keys(
         root_keys=root_keys,
         passphrase=_new_passphrase(no_passphrase),
     )
-    typer.echo(_where(made))
+    say(_where(made))
 
 
 def rotate(
@@ -102,7 +103,7 @@ def rotate(
     held = open_keys(keys)
     done = run(repo, held, chosen, lost=lost, expiry=parse_expiry(expires))
     locked = "encrypted" if held.are_encrypted(done.new) else "not encrypted"
-    typer.echo(
+    say(
         f"New {role} keys {_short(done.new)} in {held.folders[0]}, {locked}; {_short(done.retired)} "
         "no longer count and can be deleted."
     )
@@ -122,9 +123,9 @@ def refresh(
 
     done = run(repo, open_keys(keys), expiry=parse_expiry(expires))
     if as_json:
-        typer.echo(msgspec.json.encode(done).decode())
+        say(msgspec.json.encode(done).decode())
         return
-    typer.echo(f"Signed anew: {', '.join(done.roles)}.")
+    say(f"Signed anew: {', '.join(done.roles)}.")
     warn(done.warnings)
 
 
@@ -145,7 +146,7 @@ def open_keys(folders: list[Path] | None, new: Path | None = None, *, no_passphr
         if not begins or any(True for _ in held):
             return held
     made = create_keys(places[0], passphrase=_new_passphrase(no_passphrase))
-    typer.echo(_where(made), err=True)
+    say(_where(made), err=True)
     return made
 
 
@@ -202,7 +203,7 @@ def parse_expiry(text: str) -> Expiry:
 def warn(warnings: Iterable[str]) -> None:
     """Say on standard error what needs attention."""
     for warning in warnings:
-        typer.echo(f"Warning: {warning}", err=True)
+        say(f"Warning: {warning}", err=True)
 
 
 def _short(key_ids: Iterable[str]) -> str:

@@ -25,7 +25,7 @@ from selector.worth.missed import demand_of
 from selector.worth.value import task_worth
 from zoo.client.client import Change, Client, Freshness, Progress
 from zoo.client.wire import TIMEOUT_S
-from zoo.errors import BudgetError, ZooError
+from zoo.errors import BudgetError, LimitError, ZooError
 from zoo.releases.release import BundleRelease, Index
 from zoo.store.store import Store
 
@@ -49,6 +49,7 @@ class Round:
     freshness: Freshness
     problem: ZooError | None  # why something failed; the device goes on answering
     unknown: tuple[str, ...] = ()  # tasks whose inputs have drifted and look like no published variant
+    left_out: tuple[LimitError, ...] = ()  # why models or graphs do not answer: they took more than they may
 
 
 class Reconciler:

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 import msgspec
 
 from zoo.errors import KeysError, MissingExtraError
-from zoo.files import atomic_path, encode_record, read_record, sync_folder, write_atomic
+from zoo.files import atomic_path, encode_record, open_file, read_record, sync_folder, write_atomic
 from zoo.lock import FolderLock
 from zoo.private_files import make_private_folder, require_private, require_private_folder
 from zoo.types import Positive
@@ -157,7 +157,7 @@ class Keys:
 
     def _read(self, path: Path) -> CryptoSigner:
         try:
-            with path.open("rb") as stream:
+            with open_file(path) as stream:
                 require_private(path, KeysError, handle=stream.fileno())
                 content = stream.read(MAX_KEY_BYTES)
         except OSError as error:

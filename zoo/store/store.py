@@ -34,6 +34,7 @@ from zoo.errors import (
 )
 from zoo.files import atomic_path, encode_record, read_record
 from zoo.lock import FolderLock
+from zoo.models.limits import RunLimits
 from zoo.models.model import Model
 from zoo.releases.release import ModelRelease, fill
 from zoo.store.blobs import Blobs, writing
@@ -244,7 +245,7 @@ class Store(Blobs):
             self._checked.add(key)
         return graph
 
-    def model(self, name: str, *, threads: int = 1) -> Model:
+    def model(self, name: str, *, threads: int = 1, limits: RunLimits | None = None) -> Model:
         """Open an installed model.
 
         Raises
@@ -259,7 +260,8 @@ class Store(Blobs):
             release = self._release(name)
             try:
                 # Answers wait while a graph is looked through: that was done before it was committed.
-                model = Model(release.card, self._filled(release), threads=threads, weights=self.blobs)
+                content = self._filled(release)
+                model = Model(release.card, content, threads=threads, weights=self.blobs, limits=limits)
             except ZooError:
                 if self._state() == state:  # nobody evicted it meanwhile, and perhaps installed it again
                     raise

@@ -49,7 +49,8 @@ def test_from_an_empty_folder_to_the_models_that_pay(
     assert "task colours, version 1" in init(device, publisher, server)
     before = json.loads(run("status", device, "--json"))
     assert len(before["models"]) == 1
-    output = run("predict", device, images, "--json")
+    limits = ("--answer-timeout", 60, "--answer-memory", 100)
+    output = run("predict", device, images, "--json", *limits)
     assert '"label":"green"' in output.replace(" ", "")
     after = json.loads(run("status", device, "--json"))
     assert set(after["models"]) > set(before["models"]) or after["models"] != before["models"]

@@ -19,7 +19,7 @@ from tests.support.small_device import ask, until
 from tests.support.small_models import plain_image
 from tests.support.small_publisher import Publisher
 from tests.support.small_service import running
-from zoo.errors import BundleError, CardError, TokenError, TrustError, UnreachableError
+from zoo.errors import BundleError, CardError, LimitError, TokenError, TrustError, UnreachableError, ZooError
 
 
 def test_a_device_answers_after_one_installation(device: Device) -> None:
@@ -46,6 +46,21 @@ def test_a_device_and_a_client_close_at_the_end_of_a_with_statement(device: Devi
         assert updater is not None
     assert not thread.is_alive()
     assert (opened._updater, opened._reconciler._client) == (None, None)
+
+
+def test_a_device_with_limits_leaves_out_what_takes_more_and_tells_so(device: Device) -> None:
+    device.install("colours")
+    ask(device)
+    assert device.update().installed
+    large = plain_image("red", (2000, 2000))
+    with Device.open(device.folder, answer_timeout_s=60.0, answer_memory_bytes=2**20) as limited:
+        assert limited.predict(plain_image("red")).certified
+        with pytest.raises(LimitError, match="more memory than 1,048,576 bytes"):  # none can: the image is
+            limited.predict(large)  # to blame
+        assert limited.look().left_out == limited.left_out == ()
+    for limit in ({"answer_timeout_s": 0.0}, {"answer_memory_bytes": -1}):
+        with pytest.raises(ZooError, match="expected a limit of"):
+            Device.open(device.folder, **limit)  # type: ignore[arg-type]
 
 
 def test_a_folder_without_a_device_is_told_so(tmp_path: Path) -> None:
