@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from selector.commands.say import say
 from zoo.errors import ZooError
 
 app = typer.Typer(
@@ -184,7 +185,7 @@ def _named(what: str, text: str, known: Collection[str]) -> list[str]:
     chosen = [part.strip() for part in text.split(",") if part.strip()]
     unknown = sorted(set(chosen) - set(known))
     if unknown:
-        typer.echo(f"error: expected {what} among {', '.join(known)}, got {', '.join(unknown)}.", err=True)
+        say(f"error: expected {what} among {', '.join(known)}, got {', '.join(unknown)}.", err=True)
         raise typer.Exit(1)
     return chosen
 
@@ -195,7 +196,7 @@ def _cores(text: str) -> list[int]:
     there = os.sched_getaffinity(0)
     cores = [int(part) if part.strip().isdecimal() else -1 for part in text.split(",")]
     if len(cores) < 2 or len(set(cores)) < len(cores) or not set(cores) <= there:
-        typer.echo(
+        say(
             f"error: expected at least two of the cores {', '.join(map(str, sorted(there)))}, separated by "
             f"commas, got {text!r}.",
             err=True,
@@ -208,5 +209,5 @@ if __name__ == "__main__":
     try:
         app()
     except ZooError as error:
-        typer.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
         sys.exit(1)

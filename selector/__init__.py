@@ -1,7 +1,31 @@
 """The device side: pick a model for every input and answer with it."""
 
-from selector.answering.selector import Prediction, Selection, Selector
-from selector.bundle.bundle import Bundle, read_bundle
-from selector.bundle.certificate import Certificate
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from selector.answering.selector import Prediction as Prediction
+    from selector.answering.selector import Selection as Selection
+    from selector.answering.selector import Selector as Selector
+    from selector.bundle.bundle import Bundle as Bundle
+    from selector.bundle.bundle import read_bundle as read_bundle
+    from selector.bundle.certificate import Certificate as Certificate
 
 __all__ = ["Bundle", "Certificate", "Prediction", "Selection", "Selector", "read_bundle"]
+
+_HOMES = {
+    "Bundle": "selector.bundle.bundle",
+    "Certificate": "selector.bundle.certificate",
+    "Prediction": "selector.answering.selector",
+    "Selection": "selector.answering.selector",
+    "Selector": "selector.answering.selector",
+    "read_bundle": "selector.bundle.bundle",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)  # on first use: commands begin without

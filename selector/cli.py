@@ -7,20 +7,27 @@ asked precision is not certified where that was required, 130 interrupted.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
+import io
 import os
 import sys
+import warnings
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from selector.commands.last_words import say_last_words
+from selector.commands.say import say
 from zoo.errors import ZooError
+from zoo.text import printable
 
 INTERRUPTED = 130
+STOPPED = "interrupted; finished work is kept, the same command continues."
 GROUP = "zooselect.commands"
 COMMANDS = ("answer", "bench", "device", "plan", "publish", "serve")  # modules of selector.commands
 
@@ -53,7 +60,7 @@ class _InWorkingOrder(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:  # here, because Typer would end without a word
-            typer.echo("interrupted; finished work is kept, the same command continues.", err=True)
+            say(STOPPED, err=True)
             raise typer.Exit(INTERRUPTED) from None
 
 
@@ -72,7 +79,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"zooselect {importlib.metadata.version('zooselect')}")
+        say(f"zooselect {importlib.metadata.version('zooselect')}")
         raise typer.Exit
 
 
@@ -97,16 +104,42 @@ def main() -> None:
     """Run the command line; every error of ours becomes one line and an exit code."""
     # OpenMP threads that spin while they wait slow training down manyfold beside other busy processes
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    add_commands()
+    warnings.filterwarnings("ignore", "Image size .* could be decompression bomb")  # refused in our words
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal's character set lacks is no error
+            stream.reconfigure(errors="backslashreplace")
     try:
-        app(prog_name="zooselect")
-    except ZooError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(1)
-    except ModuleNotFoundError as error:
-        typer.echo(
-            f"error: this command needs the package {error.name!r}: pip install 'zooselect[train]'", err=True
-        )
-        sys.exit(1)
-    finally:
-        say_last_words()
+        try:
+            add_commands()
+            app(prog_name="zooselect")
+        except KeyboardInterrupt:
+            say(STOPPED, err=True)
+            sys.exit(INTERRUPTED)
+        except ZooError as error:
+            say(f"error: {error}", err=True)
+            sys.exit(1)
+        except ModuleNotFoundError as error:
+            say(
+                f"error: this command needs the package {error.name!r}: pip install 'zooselect[train]'",
+                err=True,
+            )
+            sys.exit(1)
+        finally:
+            say_last_words()
+    except OSError as error:
+        sys.exit(_no_file(error))
+
+
+def _no_file(error: OSError) -> int:
+    """Say what the system refused; nothing where whoever read the output has gone."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # or Python would try again, and complain
+            with contextlib.suppress(OSError), Path(os.devnull).open("wb") as nowhere:
+                os.dup2(nowhere.fileno(), stream.fileno())
+    if not isinstance(error, BrokenPipeError):
+        what = "the output" if error.filename is None else os.fsdecode(error.filename)
+        with contextlib.suppress(OSError):
+            say(f"error: {printable(what)}: {error.strerror or error}. Check the path or the disk.", err=True)
+    return 1

@@ -115,6 +115,35 @@ def test_the_newest_version_of_the_changelog_is_that_of_the_package() -> None:
     assert newest[1] == version
 
 
+def test_every_bound_of_a_package_has_its_reason_and_the_tested_versions_keep_it() -> None:
+    """``SECURITY.md`` says why a bound is where it is; ``constraints.txt`` holds what is tested."""
+    settings = tomllib.loads(text_of(ROOT / "pyproject.toml"))
+    project = settings["project"]
+    asked = [*settings["build-system"]["requires"], *project["dependencies"]]
+    for extra in ("train", "fetch", "publish", "serve"):
+        asked += project["optional-dependencies"][extra]
+    asked += [one for one in project["optional-dependencies"]["test"] if one.startswith("pytest>=")]
+    bounds = {re.split(r"[\[>]", one)[0]: one.partition(">=")[2] for one in asked}
+    reasons = dict(re.findall(r"^\| `([\w-]+)` \| (\S+) \| \S", text_of(ROOT / "SECURITY.md"), re.MULTILINE))
+    assert reasons == bounds
+    tested = dict(line.lower().split("==") for line in text_of(ROOT / "constraints.txt").split())
+    for name in bounds.keys() - {"setuptools"}:
+        assert [int(part) for part in tested[name].split(".")] >= [
+            int(part) for part in bounds[name].split(".")
+        ]
+
+
+def test_packages_with_weights_of_others_are_pinned() -> None:
+    extras = tomllib.loads(text_of(ROOT / "pyproject.toml"))["project"]["optional-dependencies"]
+    tested = text_of(ROOT / "constraints.txt").split()
+    assert all(one in tested for one in extras["efficientnet-lite"])
+
+
+@every_current_page
+def test_no_page_installs_this_project_by_a_name_that_others_may_hold(page: Path) -> None:
+    assert not re.search(r"pip install [^`\n&]*\bzooselect\b", text_of(page))
+
+
 def test_the_readme_names_every_folder() -> None:
     readme = text_of(ROOT / "README.md")
     folders = {

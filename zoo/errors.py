@@ -3,6 +3,8 @@
 Messages say what was expected, what arrived and what to do about it.
 """
 
+from zoo.text import printable
+
 
 class ZooError(Exception):
     """Base class: catch this to catch everything that zooselect raises on purpose.
@@ -16,6 +18,10 @@ class ZooError(Exception):
     ...     print(type(error).__name__)
     ImageError
     """
+
+    def __str__(self) -> str:
+        """One line; what it repeats of names, files and servers is escaped where it could steer."""
+        return printable(str(self.args[0]) if self.args else "")
 
 
 class ImageError(ZooError, ValueError):
@@ -38,15 +44,20 @@ class ModelError(ZooError):
     """A model file that cannot be loaded or does not follow the model contract."""
 
 
+class LimitError(ModelError):
+    """A model or graph that took more time or memory than it may: `part` is its name."""
+
+    def __init__(self, text: str, part: str = "") -> None:
+        super().__init__(text)
+        self.part = part
+
+
 class NotFiniteError(ModelError):
     """Outputs of a model or a graph that are NaN or infinite for an image: nothing can be answered."""
 
 
 class ModelNotFoundError(ZooError, KeyError):
     """A model name that the zoo or the bundle does not hold."""
-
-    def __str__(self) -> str:  # KeyError would show the repr of the message
-        return str(self.args[0]) if self.args else ""
 
 
 class ClassMismatchError(ZooError, ValueError):
@@ -83,6 +94,10 @@ class TrustError(ZooError):
 
 class UnreachableError(ZooError):
     """A publisher or a server that cannot be reached, or that answers with something else."""
+
+
+class TokenError(UnreachableError):
+    """A token that a service does not accept for the group of a device."""
 
 
 class BudgetError(ZooError):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import io
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,14 +21,56 @@ MAX_JSON_BYTES = 64 * 2**20
 
 T = TypeVar("T")
 
+_KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+}
+
+
+def open_file(path: str | os.PathLike[str]) -> io.BufferedReader:
+    """Open a file for reading bytes; never waits, as for the other end of a pipe.
+
+    Raises
+    ------
+    OSError
+        When there is none, it may not be read, or it is a pipe, a socket, a device or a folder.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except ValueError as error:  # a character that no path may have
+        raise OSError(errno.EINVAL, str(error), path) from error
+    try:
+        check_regular(os.fstat(handle).st_mode, path)
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def check_regular(mode: int, path: str | os.PathLike[str]) -> None:
+    """Raise :class:`OSError` unless `mode` is that of a regular file."""
+    if not stat.S_ISREG(mode):
+        kind = _KINDS.get(stat.S_IFMT(mode), "something else")
+        raise OSError(errno.EINVAL, f"{kind}, not a file", os.fspath(path))
+
 
 @contextlib.contextmanager
 def atomic_path(path: Path, *, private: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced and moved over `path`, else removed.
 
     Readers see the old content or the new content, never a part of it; only the owner does if `private`.
+
+    Raises
+    ------
+    OSError
+        When it cannot be written, or when `path` is a folder, a device or a pipe.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        check_regular(path.stat().st_mode, path)  # a device would be replaced by a file
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
@@ -79,7 +124,7 @@ def sha256_bytes(content: bytes) -> str:
 
 def sha256_file(path: Path) -> str:
     """SHA-256 of a file as 64 lower-case hexadecimal digits."""
-    with path.open("rb") as stream:
+    with open_file(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -92,7 +137,7 @@ def read_verified(path: Path, sha256: str, size_bytes: int) -> bytes:
         When the file is missing, or is not the `size_bytes` bytes with the digest `sha256`.
     """
     try:
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             held = os.fstat(stream.fileno()).st_size  # first, so that no record makes us read gigabytes
             content = stream.read(size_bytes) if held == size_bytes else b""
     except OSError as error:
@@ -129,7 +174,7 @@ def decode_record(content: bytes, kind: type[T], *, name: str, schema_version: i
         if version > schema_version:
             raise SchemaVersionError(
                 f"{name}: expected schema version {schema_version} or older, got {version}. "
-                "It was written by a newer zooselect: upgrade with 'pip install -U zooselect'."
+                "It was written by a newer zooselect: upgrade this one, from where you got it."
             )
         if version < oldest:
             raise SchemaVersionError(
@@ -152,7 +197,7 @@ def read_json(path: Path, *, what: str) -> bytes:
         When the file is missing or larger than 64 MiB.
     """
     try:
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             content = stream.read(MAX_JSON_BYTES + 1)
     except OSError as error:
         raise CardError(f"{path}: expected {what}, got: {error.strerror}. Check the path.") from error

@@ -10,7 +10,7 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.errors import ImageError, NotFiniteError
+from zoo.errors import ImageError, LimitError, NotFiniteError
 from zoo.models.image import ImageLike, check_batch, check_image, is_picture
 from zoo.models.image_advice import no_image
 
@@ -80,6 +80,11 @@ def run_pieces(run: Callable[[NDArray[np.uint8]], Sequence[T]], portion: Portion
             batch = np.concatenate([images[i] for i in rows])
         try:
             found.update(zip(rows, run(batch), strict=True))
+        except LimitError:
+            if len(rows) == 1:
+                raise
+            alone = (run(image[np.newaxis])[0] for image in batch)  # they may be too many, and none too much
+            found.update(zip(rows, alone, strict=True))
         except NotFiniteError:
             for row, image in zip(rows, batch, strict=True):
                 try:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Mapping
 
+from selector.answering.batches import Batch
 from selector.answering.follower import Follower, breathe
 from selector.answering.recent import Recalled
+from selector.answering.runners import Outcome
 from selector.answering.selector import Selector, check_threads
-from selector.answering.view import View
+from selector.answering.view import Asked, Course, View
+from selector.bundle.bundle import Bundle
 from selector.bundle.source import StoreSource, state_of
-from zoo.errors import ZooError
+from zoo.errors import LimitError, ZooError
+from zoo.models.limits import RunLimits
 from zoo.store.store import Store
 
 STORE_CHECK_INTERVAL_S = 1.0  # how often answers have the store looked at
@@ -32,6 +37,9 @@ class StoreSelector(Selector):
         Name of the installed bundle.
     threads, costs_of, watch
         As for :meth:`.Selector.load`.
+    limits
+        What a model or a graph may take for one input; None: anything. One that takes more is left out as
+        soon as another has answered that input: where none can, the input is to blame.
 
     Raises
     ------
@@ -42,13 +50,22 @@ class StoreSelector(Selector):
     """
 
     def __init__(
-        self, store: Store, task: str, *, threads: int = 1, costs_of: str | None = None, watch: bool = True
+        self,
+        store: Store,
+        task: str,
+        *,
+        threads: int = 1,
+        costs_of: str | None = None,
+        watch: bool = True,
+        limits: RunLimits | None = None,
     ) -> None:
         check_threads(threads)
         self.store = store
         self.task_name = task
         self._costs_of = costs_of
         self._watch = watch
+        self._limits = limits
+        self._failed: dict[str, LimitError] = {}  # digest of a model, or of a bundle whose graph it was → why
         self._seen = state_of(store)  # the store's state that the view was made from
         super().__init__(self._view_of_store(threads), store.folder, threads=threads)
         self._look_at = time.perf_counter() + STORE_CHECK_INTERVAL_S
@@ -59,18 +76,35 @@ class StoreSelector(Selector):
 
     def _view_of_store(self, threads: int, before: View | None = None) -> View:
         """The view of what the store holds now; raises :class:`ZooError` where that cannot answer."""
-        source = StoreSource.of(self.store, self.task_name)
+        source = StoreSource.of(self.store, self.task_name, self._limits)
         breathe()
         bundle = source.bundle()
         breathe()
+        return self._view_without(self._failed, bundle, source, threads=threads, before=before)
+
+    def _view_without(
+        self,
+        failed: Mapping[str, LimitError],
+        bundle: Bundle,
+        source: StoreSource,
+        *,
+        threads: int,
+        before: View | None,
+    ) -> View:
+        """The view of a bundle without what took too much; with all of it where no model would be left."""
+        held = source.held(bundle)
+        usable = tuple(name for name in held if bundle.card(name).sha256 not in failed)
+        record = source.release.record.sha256
+        graphs = {error.part for digest, error in failed.items() if digest == record}
         return View(
             bundle,
             source,
-            source.held(bundle),
+            usable or held,
             threads=threads,
             costs_of=self._costs_of,
             watch=self._watch,
             before=before,
+            left_out={*held} - {*usable} | graphs if usable else (),
         )
 
     @property
@@ -108,12 +142,48 @@ class StoreSelector(Selector):
             self._problem = None
             return True
 
+    @property
+    def left_out(self) -> tuple[LimitError, ...]:
+        """Why models or graphs of this bundle are left out; one comes back with its next version."""
+        source = _source_of(self._view)
+        known = {source.release.record.sha256, *(card.sha256 for card in self.bundle.models)}
+        return tuple(error for digest, error in self._failed.items() if digest in known)
+
     def recalled(self) -> Recalled:
         """The latest answers, for another process to work out what they ask for."""
         view = self._view
-        source = view.engine.source
-        assert isinstance(source, StoreSource)
-        return view.recent.recalled(self.task_name, source.release.record.sha256, self.drift)
+        return view.recent.recalled(self.task_name, _source_of(view).release.record.sha256, self.drift)
+
+    def _run(
+        self, images: Batch, precision: float | None, asked: Asked, *, answer: bool
+    ) -> tuple[View, Course, list[Outcome]]:
+        """Outcomes of images; where a model takes more than it may, from a view without it."""
+        view, failed = self._view, dict[str, LimitError]()
+        while True:
+            try:
+                found = self._run_in(view, images, precision, asked, answer=answer)
+            except LimitError as error:
+                source = _source_of(view)
+                cards = {card.name: card.sha256 for card in view.bundle.models}
+                digest = cards.get(error.part, source.release.record.sha256)
+                if digest in failed or {*view.installed} == {error.part}:
+                    raise
+                failed[digest] = error
+                without = self._failed | failed
+                view = self._view_without(without, view.bundle, source, threads=self.threads, before=view)
+            else:
+                if failed:
+                    self._leave_out(failed, view)
+                return found
+
+    def _leave_out(self, failed: Mapping[str, LimitError], view: View) -> None:
+        """Go on without what took too much, now that `view` has answered the input."""
+        with self._switching:
+            self._failed |= failed
+            if self._view.bundle == view.bundle and {*view.installed} <= {*self._view.installed}:
+                self._left.append(self._view)
+                self._view = view
+                self._follower.wake()
 
     def _look(self, now: float) -> None:
         """Have the store looked at in the background, if that is due."""
@@ -140,3 +210,9 @@ class StoreSelector(Selector):
             while self._left:
                 self._left.pop()
                 breathe()
+
+
+def _source_of(view: View) -> StoreSource:
+    source = view.engine.source
+    assert isinstance(source, StoreSource)
+    return source

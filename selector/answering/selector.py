@@ -369,7 +369,12 @@ class Selector:
         self, images: Batch, precision: float | None, asked: Asked, *, answer: bool
     ) -> tuple[View, Course, list[Outcome]]:
         """Outcomes of images, all from the same view."""
-        view = self._view
+        return self._run_in(self._view, images, precision, asked, answer=answer)
+
+    def _run_in(
+        self, view: View, images: Batch, precision: float | None, asked: Asked, *, answer: bool
+    ) -> tuple[View, Course, list[Outcome]]:
+        """Outcomes of images from a view, or from a newer one where its models are lost."""
         while True:
             course = view.course(precision, asked)
             try:

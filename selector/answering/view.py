@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, TypedDict
@@ -24,8 +24,9 @@ _MAX_COURSES = 1000  # a caller that varies the constraint must not grow memory 
 
 
 # Why an answer is not certified: the inputs have changed; nothing was proven for what was asked; it was, for
-# models that are not all installed; or for a model that has been exchanged since.
-Reason = Literal["drift", "not proven", "models missing", "models changed"]
+# models that are not all installed; for a model that has been exchanged since; or for one that took more time
+# or memory than it may, and is left out.
+Reason = Literal["drift", "not proven", "models missing", "models changed", "models left out"]
 
 
 class Asked(TypedDict, total=False):
@@ -63,6 +64,9 @@ class View:
     refuse_unknown
         Raise an error for environments that the bundle does not know. A device goes on answering instead: it
         may change to a variant that knows others.
+    left_out
+        Names of models, which are not among the installed, and of graphs that took more than they may.
+        Without a graph no policy is followed, and nothing is watched.
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class View:
         watch: bool = False,
         before: View | None = None,
         refuse_unknown: bool = False,
+        left_out: Collection[str] = (),
     ) -> None:
         if not installed:
             names = ", ".join(card.name for card in bundle.models)
@@ -86,7 +91,10 @@ class View:
         self.installed = tuple(installed)
         self._refuse_unknown = refuse_unknown
         self.costs = bundle.costs_ms(costs_of)
-        index = bundle.policy_for(self.installed)
+        self._left_out = frozenset(left_out)
+        no_graphs = not self._left_out <= {card.name for card in bundle.models}
+        watch = watch and not no_graphs
+        index = None if no_graphs else bundle.policy_for(self.installed)
         fallback = next(name for name in bundle.by_accuracy if name in self.installed)
         self.index = index
         self.engine = Engine(
@@ -105,7 +113,7 @@ class View:
             self.engine.inherit(before.engine, self.installed)
             if before.bundle == bundle:  # scores of another bundle would say nothing here
                 self.recent = before.recent
-                monitor = None if before.watch is None else before.watch.monitor
+                monitor = before.watch.monitor if watch and before.watch is not None else None
         self.watch: Watch | None = None if monitor is None else Watch(self.engine, monitor)
 
     @property
@@ -204,6 +212,9 @@ class View:
                 continue
             if i == self.index:
                 return "models changed"  # or the certificate would count
-            if not set(policy.models) <= set(self.installed):
+            lacking = set(policy.models) - set(self.installed)
+            if self._left_out and lacking <= self._left_out:
+                return "models left out"
+            if lacking:
                 reason = "models missing"
         return reason

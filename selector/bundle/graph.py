@@ -10,8 +10,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from selector.bundle.source import Source
-from zoo.errors import ModelError
+from zoo.errors import LimitError, ModelError
 from zoo.models.model import open_session
+from zoo.models.runs import Runs
 
 
 class File(Protocol):
@@ -53,19 +54,19 @@ class Graph:
         self._inputs = dict(inputs)
         self._outputs = dict(outputs)
         self._lock = threading.Lock()
-        self._session: ort.InferenceSession | None = None
+        self._runs: Runs | None = None
 
     @property
     def opened(self) -> bool:
         """Whether it has been opened."""
-        return self._session is not None
+        return self._runs is not None
 
     def is_like(self, other: Graph) -> bool:
         """Whether both are the same file with the same inputs and outputs."""
         mine, its = self._record, other._record
         return (mine.sha256, self._inputs, self._outputs) == (its.sha256, other._inputs, other._outputs)
 
-    def open(self) -> ort.InferenceSession:
+    def open(self) -> Runs:
         """Open it, unless it is open.
 
         Raises
@@ -76,13 +77,14 @@ class Graph:
             When it does not load, or has other inputs or outputs.
         """
         with self._lock:
-            if self._session is None:
-                record = self._record
+            if self._runs is None:
+                record, limits = self._record, self._source.limits
                 content = self._source.read(record.file, record.sha256, record.size_bytes)
-                session = open_session(content, name=self._name, threads=1)
+                memory = None if limits is None else limits.memory_bytes
+                session = open_session(content, name=self._name, threads=1, memory_bytes=memory)
                 self._check(session)
-                self._session = session
-            return self._session
+                self._runs = Runs(session, limits=limits)
+            return self._runs
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """Values of `outputs`.
@@ -91,16 +93,23 @@ class Graph:
         ------
         ModelError
             When it fails; also what :meth:`open` raises.
+        LimitError
+            When it takes more than the source's limits allow.
         """
-        session = self._session or self.open()
+        runs = self._runs or self.open()
         try:
-            values: list[NDArray[Any]] = session.run(outputs, feeds)
+            return runs.run(outputs, feeds, sum(value.nbytes for value in feeds.values()))
+        except (TimeoutError, MemoryError) as error:
+            raise LimitError(
+                f"{self._name}: expected its answer, got {error}. "
+                "Give smaller images, or raise the limit if this machine can.",
+                self._name,
+            ) from error
         except Exception as error:
             shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in feeds.items())
             raise ModelError(
                 f"{self._name} failed on {shapes}: {str(error)[:300]}. Export the bundle again."
             ) from error
-        return values
 
     def _check(self, session: ort.InferenceSession) -> None:
         inputs = {item.name: item.type for item in session.get_inputs()}

@@ -9,6 +9,7 @@ from selector.bundle.bundle import Bundle, decode_bundle
 from zoo.errors import BundleError, DigestError
 from zoo.files import read_verified
 from zoo.models.card import ModelCard
+from zoo.models.limits import RunLimits
 from zoo.models.model import Model
 from zoo.releases.release import BundleRelease
 from zoo.store.installed import INSTALLED_FILE
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 class Source(Protocol):
     """Finds what a bundle names. Everything is verified before it is handed out."""
+
+    limits: RunLimits | None  # of what is opened
 
     def held(self, bundle: Bundle) -> tuple[str, ...]:
         """Names of the bundle's models that are there, in the bundle's order."""
@@ -35,6 +38,8 @@ class Source(Protocol):
 
 class FolderSource:
     """A bundle's folder, as ``zooselect export`` writes it."""
+
+    limits: RunLimits | None = None
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -55,12 +60,13 @@ class FolderSource:
 class StoreSource:
     """One installed bundle of a device's store, and the models that are installed beside it."""
 
-    def __init__(self, store: Store, release: BundleRelease) -> None:
+    def __init__(self, store: Store, release: BundleRelease, limits: RunLimits | None = None) -> None:
         self.store = store
         self.release = release
+        self.limits = limits
 
     @classmethod
-    def of(cls, store: Store, task: str) -> StoreSource:
+    def of(cls, store: Store, task: str, limits: RunLimits | None = None) -> StoreSource:
         """The source of the installed bundle `task`; raises :class:`BundleError` when there is none."""
         releases = {item.release.name: item.release for item in store.installed.bundles}
         if task not in releases:
@@ -68,7 +74,7 @@ class StoreSource:
                 f"expected the bundle {task!r} in the store {store.folder}, got: "
                 f"{', '.join(sorted(releases)) or 'no bundle'}. Install it, or name one of these."
             )
-        return cls(store, releases[task])
+        return cls(store, releases[task], limits)
 
     def bundle(self) -> Bundle:
         """The bundle's record.
@@ -100,7 +106,7 @@ class StoreSource:
         DigestError
             When another version of it is installed by now.
         """
-        model = self.store.model(card.name, threads=threads)
+        model = self.store.model(card.name, threads=threads, limits=self.limits)
         if model.card.sha256 != card.sha256:
             raise DigestError(
                 f"model {card.name!r}: expected the version {card.sha256[:16]}…, got "

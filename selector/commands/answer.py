@@ -30,6 +30,7 @@ from selector.commands.options import (
     given,
 )
 from selector.commands.rows import Rows
+from selector.commands.say import say
 
 
 def select(
@@ -184,7 +185,7 @@ def answer_images(
         answered.certified &= found.certified
     status = chooser.drift
     if status is not None and status.alarm:
-        typer.echo(
+        say(
             f"drift: these images are unlike those that the certificates were made on; "
             f"{', '.join(status.moved[:3])} changed. From then on the reference model {chooser.reference} "
             "answered, uncertified. Fit again on images like these.",
@@ -209,7 +210,7 @@ def _announce(chooser: Any, asked: dict[str, Any]) -> None:
     levels = chooser.certified_levels(wanted.kind, environment)
     nearest = (levels[-1] if wanted.kind == "precision" else levels[0]) if levels else None
     where = f" in the environment {environment!r}" if environment else ""
-    typer.echo(
+    say(
         f"{wanted} is not certified with the models {', '.join(chooser.models)}{where}; "
         f"{'none is' if nearest is None else f'{nearest:g} is the nearest that is'}. "
         f"The reference model {chooser.reference} answers.",

@@ -12,6 +12,7 @@ import typer
 from selector.commands.images import image_files, read_images, tell_unread
 from selector.commands.last_words import command
 from selector.commands.options import DEVICE_PANEL, JsonOption, SeedOption, ThreadsOption
+from selector.commands.say import say
 from selector.commands.tables import table
 from zoo.errors import DataError
 
@@ -58,11 +59,9 @@ def bench(
     if target is not None:
         save_table(measured, target)
     if as_json:
-        typer.echo(msgspec.json.encode(measured).decode())
+        say(msgspec.json.encode(measured).decode())
         return
-    typer.echo(
-        f"{measured.machine.processor}, {threads} thread(s), images {measured.image[0]}x{measured.image[1]}"
-    )
+    say(f"{measured.machine.processor}, {threads} thread(s), images {measured.image[0]}x{measured.image[1]}")
     rows = {name: row.latency for name, row in measured.models.items()}
     if measured.selector is not None:
         rows["(features + scores)"] = measured.selector.latency
@@ -76,12 +75,12 @@ def bench(
         ]
         for name, row in sorted(rows.items(), key=lambda item: item[1].mean_ms)
     ]
-    typer.echo(table(["model", "p50 ms", "95 % interval", "p95 ms", "mean ms"], cells))
+    say(table(["model", "p50 ms", "95 % interval", "p95 ms", "mean ms"], cells))
     if target is not None:
         beside = target.parent.parent  # a table lies in the folder latency of a profile
         profile = beside if (beside / "profile.json").is_file() else None
         following = command("fit", zoo=path if is_zoo else None, profile=profile, latency=target)
-        typer.echo(f"Written to {target}. Next: {following}")
+        say(f"Written to {target}. Next: {following}")
 
 
 def register(app: typer.Typer) -> None:

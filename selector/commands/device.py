@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from selector.commands.answer import answer_images, asked_for, leave
+from selector.commands.last_words import say_last
 from selector.commands.options import (
     DEVICE_PANEL,
     AccuracyOption,
+    AnswerMemoryOption,
+    AnswerTimeoutOption,
     BudgetOption,
     CertifiedOption,
     EnvironmentOption,
@@ -24,8 +27,11 @@ from selector.commands.options import (
     SkipBadOption,
     ThreadsOption,
 )
+from selector.commands.say import say
 from selector.commands.tables import table
 from zoo.errors import DataError
+from zoo.files import open_file
+from zoo.releases.published import MAX_METADATA_BYTES
 
 if TYPE_CHECKING:
     from selector.device.device import Device
@@ -33,6 +39,7 @@ if TYPE_CHECKING:
     from zoo.client.client import Change, Progress
 
 StoreArgument = Annotated[Path, typer.Argument(help="Folder of the device's store.")]
+TOKEN = "ZOOSELECT_TOKEN"
 TaskOption = Annotated[str | None, typer.Option(help="Which installed task. Default: the only one.")]
 NamesArgument = Annotated[list[str], typer.Argument(help="Names of models or tasks.")]
 
@@ -66,7 +73,10 @@ def init(
         str | None, typer.Option(help="Address of the service to tell what was asked: counts, never images.")
     ] = None,
     token: Annotated[
-        str | None, typer.Option(envvar="ZOOSELECT_TOKEN", help="The group's token for the service.")
+        str | None,
+        typer.Option(
+            envvar=TOKEN, help="The group's token for the service. Others on this machine see an option."
+        ),
     ] = None,
 ) -> None:
     """Set a device up and install its tasks with a model to start with.
@@ -76,11 +86,13 @@ def init(
     from selector.device.device import Device
 
     try:
-        content = root.read_bytes()
+        with open_file(root) as stream:
+            content = stream.read(MAX_METADATA_BYTES)
     except OSError as error:
         raise DataError(
             f"{root}: expected the publisher's root metadata, got: {error.strerror}. Check --root."
         ) from error
+    _check_reporting(service, group, token)
     device = Device.set_up(
         store,
         url,
@@ -91,18 +103,48 @@ def init(
         service=service,
         token=token,
     )
+    if device.last is not None:
+        say(f"Warning: {device.last.problem}", err=True)
     if group is not None and not task:
         _tell(device.update(progress=_bar()))
         if not device.tasks:
             raise DataError(
                 f"expected an assignment for the group {group!r}, got none yet: a server signs one when "
-                "devices of it report. The device is set up; give it something to start with: --task NAME."
+                f"devices of it report{_no_reports(service)}. The device is set up; give it something to "
+                "start with: --task NAME."
             )
     else:
         published = device.client.refresh().index.bundles.values()
         for name in task or sorted(one.name for one in published if one.name == one.task):
             _tell(device.install(name, progress=_bar()))
     _status(device)
+    if group is not None and service is None:
+        say(
+            f"Devices of the group report{_no_reports(service)}; it follows assignments all the same.",
+            err=True,
+        )
+
+
+def _check_reporting(service: str | None, group: str | None, token: str | None) -> None:
+    """What :func:`.check_reporting` checks, in the words of the command line."""
+    if service is None and token is not None:
+        raise DataError(
+            "expected --service with a token, got the token alone. Give the address of the service to report "
+            f"to, or unset the environment variable {TOKEN}."
+        )
+    if service is not None and group is None:
+        raise DataError(
+            "--service: expected --group NAME with it, the group that the token is for, got none."
+        )
+    if service is not None and not token:
+        raise DataError(
+            f"--service: expected the token of the group in the environment variable {TOKEN}, got none. "
+            f"Make one where the service runs: zooselect serve token --group {group}"
+        )
+
+
+def _no_reports(service: str | None) -> str:
+    return "" if service else f", for which this one lacks --service and the group's token in {TOKEN}"
 
 
 @commands.command()
@@ -117,6 +159,8 @@ def predict(
     p95_ms: P95Option = None,
     environment: EnvironmentOption = None,
     threads: ThreadsOption = 1,
+    answer_timeout: AnswerTimeoutOption = None,
+    answer_memory: AnswerMemoryOption = None,
     skip_bad: SkipBadOption = False,
     require_certified: CertifiedOption = False,
     as_json: JsonOption = False,
@@ -128,11 +172,14 @@ def predict(
 
     Example: zooselect device predict my-device photos/ --precision 0.95
     """
-    from selector.device.device import Device
+    from selector.device.device import FIRST_LOOK_TIMEOUT_S, Device
 
-    with Device.open(store, threads=threads) as device:
+    memory = None if answer_memory is None else int(answer_memory * 1e6)
+    with Device.open(
+        store, threads=threads, answer_timeout_s=answer_timeout, answer_memory_bytes=memory
+    ) as device:
         if device.config.mode == "latest":
-            _after(device)
+            _after(device, timeout_s=FIRST_LOOK_TIMEOUT_S)
         chooser = device.selector(task)
         asked = asked_for(
             environment,
@@ -143,6 +190,8 @@ def predict(
             p95_ms=p95_ms,
         )
         answered = answer_images(chooser, images, asked, as_json=as_json, shuffled=True)
+        for error in device.left_out:
+            say_last(f"left out: {error}")
         if device.config.mode == "local_then_update":
             _after(device)
     leave(answered, skip_bad=skip_bad, require_certified=require_certified)
@@ -220,7 +269,7 @@ def verify(store: StoreArgument) -> None:
             f"{len(bad)} files were damaged and have been taken out of use: {', '.join(bad)}. "
             f"Fetch them again: zooselect device update {store}"
         )
-    typer.echo("All files are as they were published.")
+    say("All files are as they were published.")
 
 
 @commands.command()
@@ -250,32 +299,32 @@ def pin(
         _status(device)
 
 
-def _after(device: Device) -> None:
+def _after(device: Device, *, timeout_s: float | None = None) -> None:
     """One round after or before answers; a problem is told, not raised."""
-    _show(device.look())
+    _show(device.look(timeout_s=timeout_s))
 
 
 def _show(found: Round) -> None:
     if found.change is not None and not found.change.nothing:
         _tell(found.change, err=True)
     for task in found.unknown:
-        typer.echo(
+        say(
             f"the inputs of {task} have drifted, and look like those of no published variant; "
             "the most accurate model answers, uncertified",
             err=True,
         )
     if found.problem is not None:
-        typer.echo(f"{'stale' if found.freshness.stale else 'problem'}: {found.problem}", err=True)
+        say(f"{'stale' if found.freshness.stale else 'problem'}: {found.problem}", err=True)
 
 
 def _tell(change: Change, *, err: bool = False) -> None:
     if change.nothing:
-        typer.echo("Everything is up to date.", err=err)
+        say("Everything is up to date.", err=err)
         return
     parts = [f"installed {', '.join(change.installed)}"] if change.installed else []
     parts += [f"removed {', '.join(change.removed)}"] if change.removed else []
     parts += [f"evicted {', '.join(change.evicted)}"] if change.evicted else []
-    typer.echo(
+    say(
         f"{'; '.join(parts)}: {change.bytes_on_wire / 1e6:.3f} MB in {change.requests} requests, "
         f"{change.seconds:.2f} s",
         err=err,
@@ -303,13 +352,13 @@ def _status(device: Device, *, as_json: bool = False) -> None:
             "bundles": {item.release.name: item.release.version for item in installed.bundles},
             "answering": {task: device.variant(task).bundle for task in device.tasks},
         }
-        typer.echo(msgspec.json.encode(facts).decode())
+        say(msgspec.json.encode(facts).decode())
         return
     answering = {device.variant(task).bundle for task in device.tasks}
     several = len(answering) < len(installed.bundles)
     for bundle in installed.bundles:
         answers = ", answers now" if several and bundle.release.name in answering else ""
-        typer.echo(f"task {bundle.release.name}, version {bundle.release.version}{answers}")
+        say(f"task {bundle.release.name}, version {bundle.release.version}{answers}")
     models = [
         [
             model.release.name,
@@ -319,9 +368,9 @@ def _status(device: Device, *, as_json: bool = False) -> None:
         ]
         for model in installed.models
     ]
-    typer.echo(table(["model", "version", "MB", ""], models, "lrrl"))
+    say(table(["model", "version", "MB", ""], models, "lrrl"))
     allowed = "" if budget is None else f" of {budget / 1e6:.3f} MB"
-    typer.echo(f"{used / 1e6:.3f} MB{allowed} used; {device.config.url}, mode {device.config.mode}")
+    say(f"{used / 1e6:.3f} MB{allowed} used; {device.config.url}, mode {device.config.mode}")
 
 
 def _bar() -> Progress:

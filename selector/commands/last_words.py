@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-import typer
+from selector.commands.say import say
 
 _words: list[str] = []
 
@@ -17,7 +17,7 @@ def say_last(words: str) -> None:
 def say_last_words() -> None:
     """Print the lines, and forget them."""
     for words in _words:
-        typer.echo(words, err=True)
+        say(words, err=True)
     _words.clear()
 
 

@@ -51,6 +51,18 @@ EnvironmentOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for another program instead of text.")]
 ThreadsOption = Annotated[int, typer.Option(min=1, help="Threads of one inference.")]
+AnswerTimeoutOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Longest time in seconds that a model may take for an answer; one that takes longer is left out."
+    ),
+]
+AnswerMemoryOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Most memory in MB that a model may hold for an answer; one that takes more is left out"
+    ),
+]
 SkipBadOption = Annotated[bool, typer.Option(help="Leave unreadable images out and count them.")]
 WatchOption = Annotated[
     bool,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from selector.commands.options import DEVICE_PANEL, BudgetOption, JsonOption
+from selector.commands.say import say
 from selector.commands.tables import table
 from zoo.errors import CardError, DataError
 
@@ -83,7 +84,7 @@ def plan(
             "rates": msgspec.to_builtins(rates),
             "worth": None if best is None else msgspec.to_builtins(best) | {"gain_per_mb": best.gain_per_mb},
         }
-        typer.echo(msgspec.json.encode(facts).decode())
+        say(msgspec.json.encode(facts).decode())
         return
     _show_plan(found)
     _show_rates(rates, limits)
@@ -135,35 +136,33 @@ def _show_plan(found: Plan) -> None:
         ]
         for item in found.items
     ]
-    typer.echo(table(["wanted", "kind", "version", "MB", "missing MB", ""], rows, "llrrrl"))
+    say(table(["wanted", "kind", "version", "MB", "missing MB", ""], rows, "llrrrl"))
     shared = f"; {_mb(found.shared_bytes)} MB less than one by one" if found.shared_bytes else ""
-    typer.echo(f"To fetch: {_mb(found.missing_bytes)} MB in {len(found.missing)} pieces{shared}.")
+    say(f"To fetch: {_mb(found.missing_bytes)} MB in {len(found.missing)} pieces{shared}.")
     if found.seconds is not None:
         late = {None: "", True: ", in time", False: f", too late for {found.deadline_s:g} s"}[found.in_time]
-        typer.echo(f"At this rate: {found.seconds:.3g} s{late}.")
+        say(f"At this rate: {found.seconds:.3g} s{late}.")
     if found.needed_bits_per_s is not None:
-        typer.echo(f"Within {found.deadline_s:g} s: at least {rate_text(found.needed_bits_per_s)}.")
+        say(f"Within {found.deadline_s:g} s: at least {rate_text(found.needed_bits_per_s)}.")
     if found.evict:
-        typer.echo(f"To evict: {', '.join(found.evict)}, which frees {_mb(found.freed_bytes)} MB.")
+        say(f"To evict: {', '.join(found.evict)}, which frees {_mb(found.freed_bytes)} MB.")
     if not found.fits:
         assert found.budget_bytes is not None
-        typer.echo(
-            f"It does not fit: {_mb(found.peak_bytes)} MB are needed, {_mb(found.budget_bytes)} MB allowed."
-        )
+        say(f"It does not fit: {_mb(found.peak_bytes)} MB are needed, {_mb(found.budget_bytes)} MB allowed.")
 
 
 def _show_rates(rates: Sequence[RateRow], limits: Sequence[float]) -> None:
-    typer.echo("\nMbit/s for a model to arrive in time, whole | to a device that holds all other models:")
+    say("\nMbit/s for a model to arrive in time, whole | to a device that holds all other models:")
     rows = [
         [row.name, _mb(row.size_bytes), _mb(row.own_bytes)]
         + [f"{a:.3g} | {b:.3g}" for a, b in zip(row.mbit_per_s, row.own_mbit_per_s, strict=True)]
         for row in rates
     ]
-    typer.echo(table(["model", "MB", "not shared", *(f"in {limit:g} s" for limit in limits)], rows))
+    say(table(["model", "MB", "not shared", *(f"in {limit:g} s" for limit in limits)], rows))
 
 
 def _show_worth(best: Worth) -> None:
-    typer.echo(
+    say(
         f"\nWorth their bytes: {', '.join(best.models) or 'nothing'} for "
         f"{', '.join(best.bundles) or 'no bundle'}; {_mb(best.size_bytes)} MB, "
         f"{_mb(best.missing_bytes)} MB of it to fetch; gain {best.gain:.3g}"

@@ -11,9 +11,11 @@ import typer
 from typer.core import TyperGroup
 
 from selector.commands.options import MY_ZOO, PUBLISHING_PANEL, JsonOption, ModelsOption, ZooOption, names_in
+from selector.commands.say import say
 from selector.commands.signing import (
     ExpiresOption,
     KeysOption,
+    NoPassphraseOption,
     RepoArgument,
     keys,
     open_keys,
@@ -88,6 +90,7 @@ def add(
         int,
         typer.Option("--root-threshold", min=1, help="The first time: how many root keys have to sign."),
     ] = 1,
+    no_passphrase: NoPassphraseOption = False,
     expires: ExpiresOption = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -110,21 +113,21 @@ def add(
     result = publish(
         repo,
         chosen,
-        keys=open_keys(keys, repo),
+        keys=open_keys(keys, repo, no_passphrase=no_passphrase),
         bundles=folders,
         accuracy=accuracy,
         latency_ms=latency_ms,
         expiry=parse_expiry(expires),
         root_threshold=root_threshold,
         anew=anew,
-        progress=lambda name: typer.echo(f"checking and measuring {name} …", err=True),
+        progress=lambda name: say(f"checking and measuring {name} …", err=True),
     )
     if as_json:
-        typer.echo(msgspec.json.encode(result).decode())
+        say(msgspec.json.encode(result).decode())
         return
-    typer.echo(_table(result))
+    say(_table(result))
     warn(result.warnings)
-    typer.echo(
+    say(
         f"Version {result.targets_version} in {repo}, {result.new_bytes / 1e6:.2f} MB new. Devices start "
         f"with {repo / 'metadata' / '1.root.json'}."
         if result.changed
@@ -140,7 +143,7 @@ def show(repo: RepoArgument, as_json: JsonOption = False) -> None:
 
     index = published(repo)
     if as_json:
-        typer.echo(msgspec.json.encode(index).decode())
+        say(msgspec.json.encode(index).decode())
         return
     offered: list[tuple[str, ModelRelease | BundleRelease]] = []
     offered += [("model", item) for item in index.models.values()]
@@ -152,7 +155,7 @@ def show(repo: RepoArgument, as_json: JsonOption = False) -> None:
         ["group", one.group, str(one.version), "", ", ".join((*one.bundles, *one.models))]
         for one in index.assignments.values()
     ]
-    typer.echo(table(["kind", "name", "version", "MB", "assigned"], rows, "llrrl"))
+    say(table(["kind", "name", "version", "MB", "assigned"], rows, "llrrl"))
 
 
 def remove(
@@ -177,9 +180,7 @@ def remove(
         bundles=names_in(bundles),
         expiry=parse_expiry(expires),
     )
-    typer.echo(
-        f"Left: models {', '.join(left.models) or 'none'}; bundles {', '.join(left.bundles) or 'none'}."
-    )
+    say(f"Left: models {', '.join(left.models) or 'none'}; bundles {', '.join(left.bundles) or 'none'}.")
 
 
 def clean(
@@ -193,7 +194,7 @@ def clean(
     from zoo.publisher.cleaning import clean as run
 
     done = run(repo, grace_days=grace_days, dry_run=dry_run)
-    typer.echo(f"{'Would remove' if dry_run else 'Removed'} {done.files} files, {done.bytes / 1e6:.2f} MB.")
+    say(f"{'Would remove' if dry_run else 'Removed'} {done.files} files, {done.bytes / 1e6:.2f} MB.")
 
 
 def _bundles(items: Iterable[str]) -> dict[str, BundleFiles]:

@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import typer
-
+from selector.commands.say import say
 from selector.commands.tables import table
+from zoo.text import printable
 
 
 class Rows:
@@ -28,15 +28,15 @@ class Rows:
     def add(self, row: Mapping[str, Any]) -> None:
         """Print one row; its keys are those of `widest`."""
         if self._as_json:
-            typer.echo(json.dumps(row))
+            say(json.dumps(row))
             return
         heads = [name.replace("_", " ") for name in row]
         cells = [[_text(line[name]) for name in row] for line in (self._widest, row)]
         head, rule, _, shown = table(heads, cells, "l" * len(heads)).split("\n", 3)
         if not self._begun:
-            typer.echo(f"{head}\n{rule}")
+            say(f"{head}\n{rule}")
             self._begun = True
-        typer.echo(shown)
+        say(shown)
 
 
 def _text(value: Any) -> str:
@@ -45,5 +45,5 @@ def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3f}"
     if isinstance(value, list):
-        return " → ".join(value)
-    return "–" if value is None else str(value)
+        return printable(" → ".join(value))
+    return "–" if value is None else printable(str(value))

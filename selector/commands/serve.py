@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from selector.commands.options import PUBLISHING_PANEL, JsonOption
+from selector.commands.say import say
 from zoo.errors import CardError, DataError, KeysError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def start(
         limits = Limits(lately_s=lately * 86400)
         service = Service(Tokens(path), ledger, limits, published=read_index)
         if ledger.damaged:
-            typer.echo(f"{ledger.damaged} damaged reports in {ledger.path.parent} were left out.", err=True)
+            say(f"{ledger.damaged} damaged reports in {ledger.path.parent} were left out.", err=True)
     if signatures is not None:
         background.append(functools.partial(again, 60.0, signatures.timestamp))
         if service is not None:
@@ -122,21 +122,19 @@ def start(
             background.append(functools.partial(again, every, decide, first_s=1.0))
     with closing, bind(host, port) as listening:
         url = address_of(listening)
-        typer.echo(f"Files of {repo} at {url}/ (devices are given {url} and {repo}/metadata/1.root.json)")
-        typer.echo(
+        say(f"Files of {repo} at {url}/ (devices are given {url} and {repo}/metadata/1.root.json)")
+        say(
             f"Reports of devices at {url}/v1/reports, kept in {data}"
             if service is not None
             else f"No reports are taken: no tokens in {path}. Make one: zooselect serve token --group NAME"
         )
-        typer.echo(
+        say(
             ("Assignments and timestamp are" if service is not None else "The timestamp is") + " signed here."
             if signatures is not None
             else "Nothing is signed here; the timestamp expires unless 'zooselect publish refresh' runs."
         )
         if host not in ("127.0.0.1", "::1", "localhost"):
-            typer.echo(
-                "Put a proxy with TLS in front, see docs/nginx.conf: tokens travel in the clear.", err=True
-            )
+            say("Put a proxy with TLS in front, see docs/nginx.conf: tokens travel in the clear.", err=True)
         serve(make_app(repo, service, background=tuple(background)), listening)
 
 
@@ -159,8 +157,8 @@ def token(
     if (group is None) != operator:
         raise DataError("expected either --group NAME or --operator, got both or none of them.")
     path = tokens or data / TOKENS_FILE
-    typer.echo(Tokens(path).add("operator" if operator else "device", group))
-    typer.echo(f"Its digest is in {path}; the token itself is shown only now.", err=True)
+    say(Tokens(path).add("operator" if operator else "device", group))
+    say(f"Its digest is in {path}; the token itself is shown only now.", err=True)
 
 
 @commands.command()
@@ -198,14 +196,14 @@ def assign(
     valid = Tokens(tokens or data / TOKENS_FILE).valid
     decisions = _decide(repo, tally, signatures, data, lately, valid, None)()
     if as_json:
-        typer.echo(msgspec.json.encode(decisions).decode())
+        say(msgspec.json.encode(decisions).decode())
         return
     for one in decisions:
         models = ", ".join(one.assignment.models) if one.assignment else "nothing assigned"
         done = ("signed" if signatures else "would be signed") if one.changed else "unchanged"
-        typer.echo(f"{one.group}: {models} ({one.size_bytes / 1e6:.3f} MB), {done}: {one.reason}")
+        say(f"{one.group}: {models} ({one.size_bytes / 1e6:.3f} MB), {done}: {one.reason}")
     if not decisions:
-        typer.echo(f"No group has reported yet, and none is fixed in {data / 'groups.json'}.")
+        say(f"No group has reported yet, and none is fixed in {data / 'groups.json'}.")
 
 
 def _withdraw(groups: Sequence[str], known: Collection[str], data: Path) -> None:
@@ -220,7 +218,7 @@ def _withdraw(groups: Sequence[str], known: Collection[str], data: Path) -> None
         )
     for group in groups:
         withdraw(data, group)
-    typer.echo(
+    say(
         f"{data / 'groups.json'} says now that {', '.join(groups)} is assigned nothing; take "
         '"assigned": false out of it to have the service decide again.',
         err=True,
@@ -238,11 +236,12 @@ def _check_repo(repo: Path) -> None:
 def _signatures(repo: Path, keys: Path | None) -> Signatures | None:
     if keys is None:
         return None
+    from selector.commands.signing import passphrase
     from selector.fleet.signatures import Signatures
 
-    signatures = Signatures(repo, keys, passphrase=os.environ.get("ZOOSELECT_PASSPHRASE"))
+    signatures = Signatures(repo, keys, passphrase=passphrase())
     if signatures.offline_here:
-        typer.echo(
+        say(
             f"{keys} also holds the keys of {' and '.join(signatures.offline_here)}: whoever takes over this "
             "machine can publish. Keep them offline.",
             err=True,

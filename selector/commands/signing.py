@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selector.commands.options import JsonOption, numbers_in
-from zoo.errors import PublishError
+from selector.commands.options import JsonOption, names_in, numbers_in
+from selector.commands.say import say
+from zoo.errors import KeysError, PublishError
 
 if TYPE_CHECKING:
-    from zoo.publisher.keys import Keys
+    from zoo.publisher.keys import Keys, Passphrase
     from zoo.publisher.signing import Expiry
 
 MY_KEYS = Path("my-keys")
@@ -25,7 +27,13 @@ KeysOption = Annotated[
     typer.Option(
         "--keys",
         help=f"Folder of private keys; repeat it where they lie in several. Default: {MY_KEYS}. Encrypted "
-        f"ones are opened with the environment variable {PASSPHRASE}.",
+        f"ones are opened with the environment variable {PASSPHRASE}; on a terminal it is asked for.",
+    ),
+]
+NoPassphraseOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-passphrase", help="Do not encrypt new keys, for programs that open them without anybody there."
     ),
 ]
 ExpiresOption = Annotated[
@@ -43,16 +51,34 @@ def keys(
     root_keys: Annotated[
         int, typer.Option("--root-keys", min=1, help="How many keys of the root, for several people.")
     ] = 1,
+    roles: Annotated[
+        str, typer.Option("--roles", help="Only keys of these roles, separated by commas. Default: all five.")
+    ] = "",
+    no_passphrase: NoPassphraseOption = False,
 ) -> None:
-    """Make private keys, one file a role. They are encrypted if ZOOSELECT_PASSPHRASE is set.
+    """Make private keys, one file a role. What was interrupted is continued.
+
+    They are encrypted: with the environment variable ZOOSELECT_PASSPHRASE, else on a terminal a passphrase is
+    asked for twice. A program without the variable gets keys that are not encrypted.
 
     Keep root-*.pem and targets-*.pem away from the network: they say what devices run. The server needs
     snapshot-*.pem and timestamp-*.pem for 'refresh', and assignments-*.pem if it assigns models to groups.
-    """
-    from zoo.publisher.keys import create_keys
 
-    create_keys(folder, root_keys=root_keys, passphrase=os.environ.get(PASSPHRASE))
-    typer.echo(where(folder))
+    Example: zooselect publish keys /media/offline --roles root,targets
+    """
+    from zoo.publisher.keys import ROLES, create_keys
+
+    chosen = names_in(roles) or list(ROLES)
+    unknown = [name for name in chosen if name not in ROLES]
+    if unknown:
+        raise PublishError(f"--roles: expected some of {', '.join(ROLES)}, got {', '.join(unknown)}.")
+    made = create_keys(
+        folder,
+        roles=[role for role in ROLES if role in chosen],
+        root_keys=root_keys,
+        passphrase=_new_passphrase(no_passphrase),
+    )
+    say(_where(made))
 
 
 def rotate(
@@ -64,7 +90,8 @@ def rotate(
 ) -> None:
     """Replace the keys of a role by new ones, made in the first --keys folder. Devices notice nothing.
 
-    The root key has to be at hand, for assignments the targets key.
+    The root key has to be at hand, for assignments the targets key. New keys are encrypted where the old
+    ones are.
     Example: zooselect publish rotate my-repo timestamp --keys my-keys
     """
     from zoo.publisher.keys import ROLES
@@ -75,9 +102,10 @@ def rotate(
         raise PublishError(f"expected one of {', '.join(ROLES)}, got {role!r}.")
     held = open_keys(keys)
     done = run(repo, held, chosen, lost=lost, expiry=parse_expiry(expires))
-    typer.echo(
-        f"New {role} keys {_short(done.new)} in {held.folders[0]}; {_short(done.retired)} no longer count "
-        "and can be deleted."
+    locked = "encrypted" if held.are_encrypted(done.new) else "not encrypted"
+    say(
+        f"New {role} keys {_short(done.new)} in {held.folders[0]}, {locked}; {_short(done.retired)} "
+        "no longer count and can be deleted."
     )
 
 
@@ -95,38 +123,69 @@ def refresh(
 
     done = run(repo, open_keys(keys), expiry=parse_expiry(expires))
     if as_json:
-        typer.echo(msgspec.json.encode(done).decode())
+        say(msgspec.json.encode(done).decode())
         return
-    typer.echo(f"Signed anew: {', '.join(done.roles)}.")
+    say(f"Signed anew: {', '.join(done.roles)}.")
     warn(done.warnings)
 
 
-def open_keys(folders: list[Path] | None, new: Path | None = None) -> Keys:
-    """The keys in some folders; where a publisher `new` begins and there are none, fresh ones.
+def open_keys(folders: list[Path] | None, new: Path | None = None, *, no_passphrase: bool = False) -> Keys:
+    """The keys in some folders; where a publisher `new` begins and there are none, or not all, fresh ones.
 
     Raises
     ------
     KeysError
         When a key cannot be read.
     """
-    from zoo.publisher.keys import Keys, create_keys
+    from zoo.publisher.keys import Keys, create_keys, unfinished
 
-    passphrase = os.environ.get(PASSPHRASE)
-    held = Keys.open(*(folders or [MY_KEYS]), passphrase=passphrase)
-    if new is None or (new / "metadata").exists() or any(True for _ in held):
-        return held
-    made = create_keys(held.folders[0], passphrase=passphrase)
-    typer.echo(where(held.folders[0]), err=True)
+    places = folders or [MY_KEYS]
+    begins = new is not None and not (new / "metadata").exists()
+    if not (begins and unfinished(places[0])):
+        held = Keys.open(*places, passphrase=passphrase())
+        if not begins or any(True for _ in held):
+            return held
+    made = create_keys(places[0], passphrase=_new_passphrase(no_passphrase))
+    say(_where(made), err=True)
     return made
 
 
-def where(folder: Path) -> str:
+def passphrase() -> Passphrase | None:
+    """What opens encrypted keys: the environment variable, or whoever sits at the terminal."""
+    return os.environ.get(PASSPHRASE) or (_ask if sys.stdin.isatty() else None)
+
+
+def _new_passphrase(none: bool) -> Passphrase | None:
+    given = os.environ.get(PASSPHRASE)
+    if none:
+        return None
+    if given == "":
+        raise KeysError(
+            f"{PASSPHRASE}: expected a passphrase, got an empty one. Unset it, or give --no-passphrase."
+        )
+    return given or (_ask_twice if sys.stdin.isatty() else None)
+
+
+def _ask() -> str:
+    return str(typer.prompt("Passphrase of the keys", hide_input=True, err=True))
+
+
+def _ask_twice() -> str:
+    question = "Passphrase for the new keys (with --no-passphrase there is none)"
+    return str(typer.prompt(question, hide_input=True, confirmation_prompt=True, err=True))
+
+
+def _where(made: Keys) -> str:
     """What to do with new keys."""
-    locked = "encrypted" if os.environ.get(PASSPHRASE) else f"not encrypted (set {PASSPHRASE} for that)"
-    return (
-        f"New private keys in {folder}, {locked}. Move root-*.pem and targets-*.pem to a place offline, and "
-        "keep a copy: without the root key devices can never be given new keys."
+    locked = "encrypted" if made.are_encrypted() else f"not encrypted (set {PASSPHRASE} for that)"
+    there = {role for role, _ in made}
+    advice = (
+        " Move root-*.pem and targets-*.pem to a place offline, and keep a copy: without the root key "
+        "devices can never be given new keys."
+        if "root" in there
+        else ""
     )
+    return f"New private keys in {made.folders[0]}, {locked}.{advice}"
 
 
 def parse_expiry(text: str) -> Expiry:
@@ -144,7 +203,7 @@ def parse_expiry(text: str) -> Expiry:
 def warn(warnings: Iterable[str]) -> None:
     """Say on standard error what needs attention."""
     for warning in warnings:
-        typer.echo(f"Warning: {warning}", err=True)
+        say(f"Warning: {warning}", err=True)
 
 
 def _short(key_ids: Iterable[str]) -> str:

@@ -2,41 +2,40 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
-import msgspec
-
-from selector.answering.follower import Follower
 from selector.answering.following import StoreSelector
 from selector.answering.recent import Recalled
 from selector.answering.selector import Prediction
 from selector.answering.view import Asked
 from selector.device.background import Updater
+from selector.device.introduction import check_reporting, introduce
 from selector.device.reconciler import Reconciler, Round
 from selector.device.settings import (
     CONFIG_FILE,
     PRICE_PER_MB,
-    SCHEMA_VERSION,
     DeviceConfig,
     Mode,
+    checked_config,
     read_config,
     write_token,
 )
+from selector.device.turns import Turns
 from selector.device.variants import Variant, Variants
 from selector.drift.monitor import DriftStatus
-from selector.drift.recognition import MIN_INPUTS_AFTER_ALARM
 from zoo.client.client import Change, Client, Progress
 from zoo.client.trust import Trust
-from zoo.errors import BundleError, CardError, DigestError, ModelNotFoundError, ZooError
+from zoo.errors import BundleError, DigestError, LimitError, ModelNotFoundError, ZooError
 from zoo.files import encode_record, write_atomic
 from zoo.models.image import ImageLike
+from zoo.models.limits import RunLimits
 from zoo.store.store import Store
 
 UPDATE_INTERVAL_S = 60.0
+FIRST_LOOK_TIMEOUT_S = 30.0  # what answers wait for the publisher in the mode ``latest``
 
 
 class Device:
@@ -64,20 +63,19 @@ class Device:
     'red'
     """
 
-    def __init__(self, folder: Path, config: DeviceConfig, *, threads: int = 1) -> None:
+    def __init__(
+        self, folder: Path, config: DeviceConfig, *, threads: int = 1, limits: RunLimits | None = None
+    ) -> None:
         self.folder = folder
         self.config = config
         self.threads = threads
         self.store = Store.open(folder, budget_bytes=config.budget_bytes)
         self._reconciler = Reconciler(self.store, config)
-        self._variants = Variants(self.store, threads=threads)
-        self._due: dict[
-            str, tuple[StoreSelector, int, int]
-        ] = {}  # task → after which inputs to look, then how many
-        self._noticer = Follower(self._recognise)
+        self._variants = Variants(self.store, threads=threads, limits=limits)
         self._working = threading.Lock()
         self._stop = threading.Event()
         self._wake = threading.Event()  # the next round need not wait any longer
+        self._turns = Turns(self._variants, self._wake)
         self._thread: threading.Thread | None = None
         self._updater: Updater | None = None
         self.last: Round | None = None
@@ -110,14 +108,17 @@ class Device:
         budget_bytes
             Storage for models and bundles.
         service, token
-            Whom to tell what was asked, counts only, and the token of the group for it.
+            Whom to tell what was asked, counts only, and the token of the group for it. Where they are new,
+            the device reports at once; if the service cannot be reached, :attr:`last` has the problem.
 
         Raises
         ------
+        TokenError
+            When the service refuses the token for the group; the settings stay as they were.
         TrustError
             When `root` is not a root, or the device trusts another one.
         CardError
-            When a setting is out of range.
+            When a setting is out of range, or a service, its group and its token are not given together.
 
         Examples
         --------
@@ -127,35 +128,60 @@ class Device:
         True
         """
         path = Path(folder)
-        try:
-            config = msgspec.convert(
-                {
-                    "schema_version": SCHEMA_VERSION,
-                    "url": url,
-                    "group": group,
-                    "budget_bytes": budget_bytes,
-                    "mode": mode,
-                    "service": service,
-                    "price_per_mb": price_per_mb,
-                },
-                DeviceConfig,
-            )
-        except msgspec.ValidationError as error:
-            raise CardError(f"the device cannot be set up: {error}. Correct the setting.") from error
-        if service is not None and (token is None or group is None):
-            raise CardError(
-                "expected the group and its token with the service to report to, got one of them."
-            )
+        config = checked_config(
+            url=url,
+            group=group,
+            budget_bytes=budget_bytes,
+            mode=mode,
+            service=service,
+            price_per_mb=price_per_mb,
+        )
+        check_reporting(service, group, token)
+        introduced = introduce(Store.open(path, budget_bytes=budget_bytes), config, token)
         Trust.pin(path / "tuf", root)
         if token is not None:
             write_token(path, token)
         write_atomic(path / CONFIG_FILE, encode_record(config))
-        return cls(path, config, threads=threads)
+        made = cls(path, config, threads=threads)
+        made.last = introduced
+        return made
 
     @classmethod
-    def open(cls, folder: str | Path, *, threads: int = 1) -> Device:
-        """Open a device that was set up; raises :class:`CardError` where there is none."""
-        return cls(Path(folder), read_config(Path(folder)), threads=threads)
+    def open(
+        cls,
+        folder: str | Path,
+        *,
+        threads: int = 1,
+        answer_timeout_s: float | None = None,
+        answer_memory_bytes: int | None = None,
+    ) -> Device:
+        """Open a device that was set up.
+
+        Parameters
+        ----------
+        threads
+            Threads of one inference.
+        answer_timeout_s, answer_memory_bytes
+            Longest time that a model may take for an answer in seconds, and most memory that it may hold for
+            that; None: no limit. A model that takes more is left out until its next version or the next
+            start, and another answers: see :attr:`left_out`. Only where no model can answer an input there is
+            an error. A limit of time costs about 20 µs a model.
+
+        Raises
+        ------
+        CardError
+            Where no device was set up.
+        ZooError
+            When a limit is not above 0.
+
+        Examples
+        --------
+        >>> with Device.open("my-device", answer_timeout_s=2.0) as device:
+        ...     device.predict(image).label, device.left_out
+        ('red', ())
+        """
+        limits = RunLimits.of(answer_timeout_s, answer_memory_bytes)
+        return cls(Path(folder), read_config(Path(folder)), threads=threads, limits=limits)
 
     @property
     def client(self) -> Client:
@@ -204,8 +230,13 @@ class Device:
                 raise
             return other.predict(image, precision, **asked)
         if selector.drifted:
-            self._notice(name, selector)
+            self._turns.notice(name, selector)
         return answer
+
+    @property
+    def left_out(self) -> tuple[LimitError, ...]:
+        """Why models or graphs do not answer any more: each took more time or memory than it may."""
+        return self._variants.left_out
 
     def variant(self, task: str | None = None) -> Variant:
         """Which bundle answers for a task now; raises like :meth:`selector`."""
@@ -276,20 +307,26 @@ class Device:
         self._follow()
         return change
 
-    def start(self, every_s: float = UPDATE_INTERVAL_S) -> None:
-        """Keep the store up to date in the background until :meth:`stop`; failures are in :attr:`last`."""
+    def start(
+        self, every_s: float = UPDATE_INTERVAL_S, *, first_timeout_s: float = FIRST_LOOK_TIMEOUT_S
+    ) -> None:
+        """Keep the store up to date in the background until :meth:`stop`; failures are in :attr:`last`.
+
+        In the mode ``latest``, this returns after the first look at the publisher. Where that takes longer
+        than `first_timeout_s` seconds, it goes on beside answers from what is installed.
+        """
         if self._thread is not None or self.config.mode == "local":
             return
         self._stop.clear()
         self._wake.clear()
         updater = self._updater = Updater(self.folder)
-        latest = self.config.mode == "latest"
-        if latest:
-            self._round(updater)
+        looked = threading.Event()
         self._thread = threading.Thread(
-            target=self._run, args=(updater, every_s, latest), name="zooselect device", daemon=True
+            target=self._run, args=(updater, every_s, looked), name="zooselect device", daemon=True
         )
         self._thread.start()
+        if self.config.mode == "latest":
+            looked.wait(first_timeout_s)
 
     def stop(self) -> None:
         """End the work in the background; a download under way is kept for the next time."""
@@ -302,11 +339,21 @@ class Device:
             self._thread.join()
             self._thread = None
 
-    def look(self) -> Round:
-        """:meth:`update`, then :meth:`report`, here and now; errors are in the result, not raised."""
-        lately = self._lately()
-        with self._working:
-            found = self._reconciler.look(lately)
+    def look(self, *, timeout_s: float | None = None) -> Round:
+        """:meth:`update`, then :meth:`report`, here and now; errors are in the result, not raised.
+
+        What is not done after `timeout_s` seconds is given up; a download is gone on with the next time.
+        """
+        lately, cancel = self._lately(), threading.Event()
+        timer = None if timeout_s is None else threading.Timer(timeout_s, cancel.set)
+        try:
+            if timer is not None:
+                timer.start()
+            with self._working:
+                found = self._reconciler.look(lately, cancel=cancel)
+        finally:
+            if timer is not None:
+                timer.cancel()
         return self._finish(found, lately)
 
     def report(self) -> None:
@@ -324,12 +371,13 @@ class Device:
         self.stop()
         self._reconciler.close()
 
-    def _run(self, updater: Updater, every_s: float, wait: bool) -> None:
-        if wait:
-            self._wake.wait(every_s)
+    def _run(self, updater: Updater, every_s: float, looked: threading.Event) -> None:
         while not self._stop.is_set():
             self._wake.clear()
-            self._round(updater)
+            try:
+                self._round(updater)
+            finally:
+                looked.set()
             self._wake.wait(every_s)
 
     def _round(self, updater: Updater) -> None:
@@ -352,6 +400,7 @@ class Device:
             self._follow()
         except ZooError as error:
             found = replace(found, problem=found.problem or error)
+        found = replace(found, left_out=self.left_out)
         self.last = found
         return found
 
@@ -363,28 +412,4 @@ class Device:
         try:
             self._variants.follow()
         finally:
-            self._go_on()
-
-    def _notice(self, task: str, selector: StoreSelector) -> None:
-        """After an alarm, look what inputs look like, once that can be told, then less and less often."""
-        seen = selector.inputs_seen
-        watched, due, wait = self._due.get(task, (None, 0, 0))
-        if watched is not selector:
-            due, wait = seen + MIN_INPUTS_AFTER_ALARM, MIN_INPUTS_AFTER_ALARM
-            self._due[task] = (selector, due, wait)
-        if seen >= due:
-            self._due[task] = (selector, seen + wait, 2 * wait)
-            self._noticer.wake()
-
-    def _recognise(self) -> None:
-        """Go on with installed variants that fit, and in any case have a round begin now."""
-        with contextlib.suppress(ZooError):  # the next round tries again, and keeps what is wrong
-            self._go_on()
-        self._wake.set()
-
-    def _go_on(self) -> None:
-        """Have tasks whose inputs have drifted go on with the installed variant that they look like."""
-        for task, selector in self._variants.selectors.items():
-            if selector.drifted and self._variants.recognise(task) is not None:
-                self._due.pop(task, None)
-                self._wake.set()  # for what there was no room for beside the variant before
+            self._turns.go_on()

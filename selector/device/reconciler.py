@@ -24,7 +24,8 @@ from selector.worth.best_set import TaskWorth, worth
 from selector.worth.missed import demand_of
 from selector.worth.value import task_worth
 from zoo.client.client import Change, Client, Freshness, Progress
-from zoo.errors import BudgetError, ZooError
+from zoo.client.wire import TIMEOUT_S
+from zoo.errors import BudgetError, LimitError, ZooError
 from zoo.releases.release import BundleRelease, Index
 from zoo.store.store import Store
 
@@ -48,14 +49,22 @@ class Round:
     freshness: Freshness
     problem: ZooError | None  # why something failed; the device goes on answering
     unknown: tuple[str, ...] = ()  # tasks whose inputs have drifted and look like no published variant
+    left_out: tuple[LimitError, ...] = ()  # why models or graphs do not answer: they took more than they may
 
 
 class Reconciler:
-    """The client and the reporter of one store, opened when first needed."""
+    """The client and the reporter of one store, opened when first needed.
 
-    def __init__(self, store: Store, config: DeviceConfig) -> None:
+    Parameters
+    ----------
+    timeout_s
+        Of every request; see :class:`zoo.client.wire.Wire`.
+    """
+
+    def __init__(self, store: Store, config: DeviceConfig, *, timeout_s: float = TIMEOUT_S) -> None:
         self.store = store
         self.config = config
+        self._timeout_s = timeout_s
         self._client: Client | None = None
         self._reporter: Reporter | None = None
         self._opening = threading.Lock()
@@ -75,7 +84,8 @@ class Reconciler:
         """The client of the store."""
         with self._opening:
             if self._client is None:
-                self._client = Client(self.store, self.config.url, group=self.config.group)
+                config, timeout_s = self.config, self._timeout_s
+                self._client = Client(self.store, config.url, group=config.group, timeout_s=timeout_s)
             return self._client
 
     def look(self, lately: Sequence[Recalled], *, cancel: threading.Event | None = None) -> Round:
@@ -90,7 +100,7 @@ class Reconciler:
             alarms = {item.task for item in lately if item.drift is not None and item.drift.alarm}
             due = time.monotonic() >= self._report_at or not alarms <= self._alarms
             if due and (cancel is None or not cancel.is_set()):
-                self.report(lately)
+                self.report(lately, cancel=cancel)
                 self._report_at = time.monotonic() + REPORT_INTERVAL_S
                 self._alarms = alarms
         except ZooError as error:
@@ -206,7 +216,7 @@ class Reconciler:
                 choices += [(name,) for name in bundle.by_accuracy if name in index.models]
         return choices
 
-    def report(self, lately: Sequence[Recalled]) -> None:
+    def report(self, lately: Sequence[Recalled], *, cancel: threading.Event | None = None) -> None:
         """Tell the service what was asked lately; does nothing without one. Counts only, never an input.
 
         Raises
@@ -221,13 +231,16 @@ class Reconciler:
             return
         if self._reporter is None:
             token = read_token(self.store.folder)
-            self._reporter = Reporter(self.store, config.service, token, group=config.group)
+            self._reporter = Reporter(
+                self.store, config.service, token, group=config.group, timeout_s=self._timeout_s
+            )
         self._reporter.send(
             [
                 demand_of(item.answers, bundle, source.held(bundle), name=item.task, since=item.since)
                 for item, source, bundle in self._current(lately)
             ],
             [self._drift(item) for item in lately if item.drift is not None],
+            cancel=cancel,
         )
 
     def _drift(self, item: Recalled) -> Drift:
@@ -260,6 +273,9 @@ class Reconciler:
             if self._client is not None:
                 self._client.close()
                 self._client = None
+            if self._reporter is not None:
+                self._reporter.close()
+                self._reporter = None
 
     def _current(self, lately: Sequence[Recalled]) -> list[tuple[Recalled, StoreSource, Bundle]]:
         """The answers that came from bundles as they are installed now; those of others say nothing here."""

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from zoo.errors import CardError
-from zoo.files import atomic_path, read_record
+from zoo.files import atomic_path, open_file, read_record
+from zoo.private_files import require_private
 from zoo.types import Name, Positive
 
 CONFIG_FILE = "device.json"
 TOKEN_FILE = "service-token"
 SCHEMA_VERSION = 1
+_MAX_TOKEN_BYTES = 4096
 PRICE_PER_MB = 0.001  # gain that each million bytes to fetch must bring; an answer gains up to 2
 
 Mode = Literal["local", "local_then_update", "latest"]
@@ -38,6 +40,20 @@ class DeviceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     price_per_mb: Annotated[float, Meta(ge=0)] = PRICE_PER_MB
 
 
+def checked_config(**settings: Any) -> DeviceConfig:
+    """The settings of a device.
+
+    Raises
+    ------
+    CardError
+        When one is out of range.
+    """
+    try:
+        return msgspec.convert({"schema_version": SCHEMA_VERSION, **settings}, DeviceConfig)
+    except msgspec.ValidationError as error:
+        raise CardError(f"the device cannot be set up: {error}. Correct the setting.") from error
+
+
 def read_config(folder: Path) -> DeviceConfig:
     """The settings of the device in `folder`; raises :class:`CardError` where there are none."""
     if not (folder / CONFIG_FILE).is_file():
@@ -55,9 +71,11 @@ def write_token(folder: Path, token: str) -> None:
 
 
 def read_token(folder: Path) -> str:
-    """The token; raises :class:`CardError` where it cannot be read."""
+    """The token; raises :class:`CardError` where it cannot be read, or others may read it."""
     try:
-        return (folder / TOKEN_FILE).read_text().strip()
+        with open_file(folder / TOKEN_FILE) as stream:
+            require_private(folder / TOKEN_FILE, CardError, handle=stream.fileno())
+            return stream.read(_MAX_TOKEN_BYTES).decode().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise CardError(
             f"expected the token of a service in {folder / TOKEN_FILE}, got: {error}. "

@@ -13,8 +13,9 @@ from selector.answering.following import StoreSelector
 from selector.answering.recent import Recalled
 from selector.drift.recognition import recognised
 from zoo.client.plan import served
-from zoo.errors import BundleError, CardError, ZooError
+from zoo.errors import BundleError, CardError, LimitError, ZooError
 from zoo.files import encode_record, read_record, write_atomic
+from zoo.models.limits import RunLimits
 from zoo.releases.release import BundleRelease
 from zoo.store.store import Store
 from zoo.types import Name, Positive
@@ -50,9 +51,10 @@ class Variants:
     begins with the bundle of its own name; an alarm leads on from there.
     """
 
-    def __init__(self, store: Store, *, threads: int) -> None:
+    def __init__(self, store: Store, *, threads: int, limits: RunLimits | None = None) -> None:
         self.store = store
         self.threads = threads
+        self._limits = limits
         self._path = store.folder / ACTIVE_FILE
         self._active = dict(_read(self._path).tasks)
         self._selectors: dict[str, StoreSelector] = {}
@@ -173,12 +175,18 @@ class Variants:
                     del self._left[one.task]
 
     @property
+    def left_out(self) -> tuple[LimitError, ...]:
+        """Why models or graphs of the tasks are left out."""
+        found = (error for selector in self.selectors.values() for error in selector.left_out)
+        return tuple(dict.fromkeys(found))
+
+    @property
     def selectors(self) -> dict[str, StoreSelector]:
         """Task → its Selector, of those that have answered."""
         return dict(self._selectors)
 
     def _over(self, release: BundleRelease) -> StoreSelector:
-        return StoreSelector(self.store, release.name, threads=self.threads)
+        return StoreSelector(self.store, release.name, threads=self.threads, limits=self._limits)
 
     def _switch(self, task: str, release: BundleRelease) -> None:
         """Open everything of the new variant first: answers go on with the old one meanwhile."""

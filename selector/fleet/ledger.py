@@ -22,7 +22,7 @@ from msgspec import Meta
 from selector.fleet.tally import MAX_DEVICES, Received, Tally, Verdict, judge
 from selector.telemetry.report import MAX_REPORT_BYTES, Report
 from zoo.errors import SchemaVersionError, ServiceError, StoreLockedError
-from zoo.files import decode_record
+from zoo.files import decode_record, open_file
 from zoo.lock import FolderLock
 from zoo.types import Name
 
@@ -280,7 +280,7 @@ def _is_fresh(database: sqlite3.Connection, path: Path) -> bool:
     if version > SCHEMA_VERSION:
         raise SchemaVersionError(
             f"{path}: expected schema version {SCHEMA_VERSION} or older, got {version}. "
-            "It was written by a newer zooselect: upgrade with 'pip install -U zooselect'."
+            "It was written by a newer zooselect: upgrade this one, from where you got it."
         )
     return False
 
@@ -311,7 +311,7 @@ def _read_old(path: Path, most_devices: int) -> tuple[Tally, int]:
     A last line that is torn was not accepted.
     """
     tally, damaged = Tally(most_devices=most_devices), 0
-    with path.open("rb") as stream:
+    with open_file(path) as stream:
         head = _old_content(stream.readline(MAX_OLD_HEAD_BYTES))
         if head is None:
             raise _foreign(path, "another file")

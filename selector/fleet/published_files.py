@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import stat
+import sys
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,7 +16,9 @@ from starlette.responses import FileResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from selector.fleet.replies import refusal, retry_later
+from zoo.errors import ServiceError
 
+_OPENS_WITHOUT_LINKS = hasattr(os, "O_NOFOLLOW") and os.open in os.supports_dir_fd
 IMMUTABLE = "public, max-age=31536000, immutable"
 _BLOB = re.compile(r"blobs/([0-9a-f]{2})/(\1[0-9a-f]{62})")
 _TARGET = re.compile(r"targets/(?:models|bundles|assignments)/[0-9a-f]{64}\.[a-z0-9][a-z0-9._-]{0,63}\.json")
@@ -23,9 +26,20 @@ _METADATA = re.compile(r"metadata/(?:[0-9]{1,12}\.(?:root|snapshot|targets|assig
 
 
 class PublishedFiles:
-    """Answers GET and HEAD for what is published under a folder."""
+    """Answers GET and HEAD for what is published under a folder.
+
+    Raises
+    ------
+    ServiceError
+        Where the system cannot open files without following links, as on Windows.
+    """
 
     def __init__(self, root: str | Path) -> None:
+        if not _OPENS_WITHOUT_LINKS:
+            raise ServiceError(
+                f"expected Linux or macOS to serve files on, got {sys.platform}, where nothing keeps links "
+                f"from leading out of {root}. Serve the folder with a web server, without links."
+            )
         self._root = Path(root)
 
     async def get(self, request: Request) -> Response:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import resource
 import socket
 import threading
 import time
@@ -95,6 +94,8 @@ def _server(app: Starlette, connections: int = MAX_CONNECTIONS) -> uvicorn.Serve
 
 def _allowed_connections() -> int:
     """As many connections as there may be open files for, after asking for enough of them."""
+    import resource
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = FILES_PER_CONNECTION * MAX_CONNECTIONS + OWN_FILES
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -12,7 +12,7 @@ from zoo.errors import KeysError, MissingExtraError
 from zoo.releases.release import Assignment
 
 if TYPE_CHECKING:
-    from zoo.publisher.keys import RoleName
+    from zoo.publisher.keys import Passphrase, RoleName
 
 ONLINE: tuple[RoleName, ...] = ("snapshot", "timestamp", "assignments")
 OFFLINE: tuple[RoleName, ...] = ("root", "targets")
@@ -40,7 +40,7 @@ class Signatures:
         When ``tuf`` or ``cryptography`` is not installed.
     """
 
-    def __init__(self, root: str | Path, folder: str | Path, *, passphrase: str | None = None) -> None:
+    def __init__(self, root: str | Path, folder: str | Path, *, passphrase: Passphrase | None = None) -> None:
         try:
             from zoo.publisher.keys import Keys
             from zoo.publisher.signing import Expiry, Signing

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import secrets
-import stat
 import time
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,6 +14,7 @@ from msgspec import Meta
 from zoo.errors import CardError, ServiceError
 from zoo.files import atomic_path, encode_record, read_record, sha256_bytes
 from zoo.lock import FolderLock
+from zoo.private_files import require_private
 from zoo.types import Name, Positive, Sha256
 
 SCHEMA_VERSION = 1
@@ -118,10 +118,6 @@ class Tokens:
         seen = (status.st_mtime_ns, status.st_size, status.st_ino)
         if seen == self._seen:
             return
-        if stat.S_IMODE(status.st_mode) & 0o077:
-            raise ServiceError(
-                f"{self.path}: expected a file that only its owner may read, got mode "
-                f"{stat.S_IMODE(status.st_mode):04o}. Run: chmod 600 {self.path}"
-            )
+        require_private(self.path, ServiceError)
         self._tokens = read_record(self.path, TokenFile, schema_version=SCHEMA_VERSION).tokens
         self._seen = seen

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-FLOAT, UINT8, INT64 = 1, 2, 7  # as ONNX numbers its types
+FLOAT, UINT8, INT64, BOOL = 1, 2, 7, 9  # as ONNX numbers its types
 _TYPES = {np.dtype(np.float32): FLOAT, np.dtype(np.int64): INT64}
-_INT_ATTRIBUTE = 2
+_INT_ATTRIBUTE, _GRAPH_ATTRIBUTE = 2, 5
 
 
 def _varint(value: int) -> bytes:
@@ -31,12 +31,13 @@ def _field(number: int, value: int | str | bytes) -> bytes:
     return _varint(number << 3 | 2) + _varint(len(content)) + content
 
 
-def node(operator: str, inputs: Sequence[str], outputs: Sequence[str], **integers: int) -> bytes:
-    """A node; attributes are integers."""
+def node(operator: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: int | bytes) -> bytes:
+    """A node; attributes are integers, or graphs."""
     out = b"".join([_field(1, name) for name in inputs] + [_field(2, name) for name in outputs])
     out += _field(4, operator)
-    for name, value in sorted(integers.items()):
-        out += _field(5, _field(1, name) + _field(3, value) + _field(20, _INT_ATTRIBUTE))
+    for name, value in sorted(attributes.items()):
+        number, kind = (6, _GRAPH_ATTRIBUTE) if isinstance(value, bytes) else (3, _INT_ATTRIBUTE)
+        out += _field(5, _field(1, name) + _field(number, value) + _field(20, kind))
     return out
 
 
@@ -63,7 +64,18 @@ def model(
     ir_version: int = 10,
 ) -> bytes:
     """A whole file."""
-    graph = b"".join(_field(1, one) for one in nodes) + _field(2, name)
-    graph += b"".join(_field(5, tensor(key, value)) for key, value in constants.items())
-    graph += b"".join(_field(11, one) for one in inputs) + b"".join(_field(12, one) for one in outputs)
-    return _field(1, ir_version) + _field(7, graph) + _field(8, _field(1, "") + _field(2, opset))
+    content = graph(name, nodes, inputs, outputs, constants)
+    return _field(1, ir_version) + _field(7, content) + _field(8, _field(1, "") + _field(2, opset))
+
+
+def graph(
+    name: str,
+    nodes: Sequence[bytes],
+    inputs: Sequence[bytes],
+    outputs: Sequence[bytes],
+    constants: Mapping[str, np.ndarray],
+) -> bytes:
+    """The graph of a file, or of an attribute."""
+    content = b"".join(_field(1, one) for one in nodes) + _field(2, name)
+    content += b"".join(_field(5, tensor(key, value)) for key, value in constants.items())
+    return content + b"".join([*(_field(11, one) for one in inputs), *(_field(12, one) for one in outputs)])

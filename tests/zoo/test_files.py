@@ -141,7 +141,7 @@ def test_reads_nothing_for_a_record_that_claims_an_absurd_size(tmp_path: Path, s
 def test_says_why_a_file_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(DigestError, match="got: No such file"):
         read_verified(tmp_path / "missing.onnx", "0" * 64, 4)
-    with pytest.raises(DigestError, match="got: Is a directory"):
+    with pytest.raises(DigestError, match="got: a folder, not a file"):
         read_verified(tmp_path, "0" * 64, 4)
     with pytest.raises(CardError, match="expected a Note record, got: No such file"):
         read_record(tmp_path / "missing.json", Note, schema_version=1)
@@ -171,3 +171,14 @@ def test_any_schema_version_is_read_or_refused_by_name(version: int, oldest: int
     message = "version 3 or older" if version > 3 else f"version {oldest} or newer, got .* make it again"
     with pytest.raises(SchemaVersionError, match=message):
         decode_record(content, Note, name="note.json", schema_version=3, oldest=oldest)
+
+
+def test_nothing_but_a_file_is_opened_or_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(CardError, match="expected a Note record, got: a pipe, not a file"):
+        read_record(tmp_path / "pipe", Note, schema_version=1)
+    for path, kind in ((tmp_path / "pipe", "a pipe"), (tmp_path, "a folder")):
+        with pytest.raises(ZooError, match=rf"cannot write .*: {kind}, not a file\. Nothing was changed"):
+            write_atomic(path, b"new")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]

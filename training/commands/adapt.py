@@ -20,6 +20,7 @@ from selector.commands.options import (
     ZooOption,
     names_in,
 )
+from selector.commands.say import say
 from training.commands.added_model import ForceOption
 from training.commands.labelled_images import load_data, tell_left_out
 from zoo.errors import DataError
@@ -127,7 +128,7 @@ def adapt(
     small = _add_int8(target, made, given, force=force, progress=not as_json) if int8 and made.kept else None
     if as_json:
         figures = {"difference": made.difference._asdict(), "p_value": made.p_value, "int8": small}
-        typer.echo(msgspec.json.encode({**msgspec.to_builtins(made), **figures}).decode())
+        say(msgspec.json.encode({**msgspec.to_builtins(made), **figures}).decode())
     else:
         _tell(made, small, zoo)
 
@@ -163,30 +164,28 @@ def _tell(made: Adaptation, small: ModelCard | None, zoo: Path) -> None:
     assert card.adapted is not None
     changed = " and ".join(card.adapted.changed)
     right = "agrees with the labelling model" if card.adapted.labels != "given" else "is right"
-    typer.echo(
+    say(
         f"{card.name}: {right} on {made.after:.1%} of {made.held_out:,} held-out images, its parent on "
         f"{made.before:.1%}; alone right {made.better} and {made.worse} times (p = {made.p_value:.2g})."
     )
-    typer.echo(
+    say(
         f"Changed: {changed}, {card.adapted.changed_bytes:,} bytes, "
         f"{made.difference.share:.2%} of the weights."
     )
     if made.missing:
-        typer.echo(
+        say(
             f"Without an image: {', '.join(made.missing[:8])}{' …' if made.missing[8:] else ''}; "
             "nothing was learned about them."
         )
     if "biases" in card.adapted.changed:
-        typer.echo("The parent's normalisation is folded into its convolutions; their biases took its place.")
+        say("The parent's normalisation is folded into its convolutions; their biases took its place.")
     if small is not None:
         assert small.adapted is not None
-        typer.echo(
-            f"{small.name}: differs from {small.adapted.parent} in {small.adapted.changed_bytes:,} bytes."
-        )
+        say(f"{small.name}: differs from {small.adapted.parent} in {small.adapted.changed_bytes:,} bytes.")
     if made.kept:
-        typer.echo(f"Next: {command('zoo', 'list', zoo=zoo)}")
+        say(f"Next: {command('zoo', 'list', zoo=zoo)}")
     else:
-        typer.echo(
+        say(
             "Not added: on these images it is not better than its parent by more than chance explains. "
             "Give more images or --epochs, or add it all the same with --keep."
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from selector.commands.last_words import command
+from selector.commands.say import say
 
 if TYPE_CHECKING:
     from zoo.models.card import ModelCard
@@ -22,10 +23,10 @@ def tell(card: ModelCard, zoo: Path, as_json: bool, *, check: dict[str, object] 
         import msgspec
 
         facts = card if check is None else {**msgspec.to_builtins(card), "check": check}
-        typer.echo(msgspec.json.encode(facts).decode())
+        say(msgspec.json.encode(facts).decode())
         return
-    typer.echo(
+    say(
         f"{card.name}: {card.parameters:,} parameters, {card.macs / 1e6:.2f} million multiply-accumulates, "
         f"{card.size_bytes / 1e6:.2f} MB, {len(card.classes)} classes."
     )
-    typer.echo(f"Next: {command('zoo', 'list', zoo=zoo)}")
+    say(f"Next: {command('zoo', 'list', zoo=zoo)}")

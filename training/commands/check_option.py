@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from selector.commands.say import say
 from selector.commands.tables import table
 from training.commands.labelled_images import load_data
 
@@ -50,25 +51,23 @@ def check_added(
 
 
 def _show(found: ModelCheck) -> None:
-    typer.echo(
+    say(
         f"{found.model}: right on {found.accuracy:.1%} ({found.low:.1%} to {found.high:.1%}) of "
         f"{found.images} images of the split 'fit'; the answer {found.commonest!r} alone on "
         f"{found.chance:.1%}."
     )
     if found.better:
         rows = [[one.what, f"{one.accuracy:.1%}", f"{one.p_value:.2g}"] for one in found.better[:_SHOWN]]
-        typer.echo(table(["instead", "right", "p-value"], rows, align="lrr"))
-        typer.echo(f"on the {found.images // 2} images that decided nothing")
+        say(table(["instead", "right", "p-value"], rows, align="lrr"))
+        say(f"on the {found.images // 2} images that decided nothing")
         best = found.better[0]
         how = f"with {best.options}" if best.options else f"with other --classes: {best.what}"
         if best.classes:
             more = ", …" if best.classes[_SHOWN_CLASSES:] else ""
             how += f" ({', '.join(best.classes[:_SHOWN_CLASSES])}{more})"
-        typer.echo(
-            f"warning: {found.model} may have been added wrongly. Add it again {how} and --force.", err=True
-        )
+        say(f"warning: {found.model} may have been added wrongly. Add it again {how} and --force.", err=True)
     elif found.near_chance:
-        typer.echo(
+        say(
             f"warning: {found.model} is no better than always answering {found.commonest!r}, and no usual "
             "alternative is. Check its weights, its class names and what its images have to look like.",
             err=True,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from zoo.errors import DataError
+from zoo.files import open_file
 
+_MAX_BYTES = 2**24
 _NAMED = 3  # names whose lines are told
 
 
@@ -18,11 +21,16 @@ def read_class_names(path: Path) -> tuple[str, ...]:
         When the file cannot be read, holds fewer than two names, or one of them twice.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        with open_file(path) as stream:
+            content = stream.read(_MAX_BYTES + 1)
+        lines = re.split(r"\r\n?|\n", content.decode("utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            f"{path}: expected a text file (UTF-8) with one class name a line, got: {error}."
+            f"{path}: expected a text file (UTF-8) with one class name a line, got: "
+            f"{getattr(error, 'strerror', None) or error}."
         ) from error
+    if len(content) > _MAX_BYTES:
+        raise DataError(f"{path}: expected at most {_MAX_BYTES:,} bytes of class names, got more.")
     places: dict[str, list[int]] = {}
     for number, line in enumerate(lines, start=1):
         if line.strip():

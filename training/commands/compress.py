@@ -15,6 +15,7 @@ from selector.commands.options import (
     SeedOption,
     ZooOption,
 )
+from selector.commands.say import say
 from selector.commands.tables import table
 from training.commands.added_model import ForceOption, tell
 from training.commands.labelled_images import load_data
@@ -103,7 +104,7 @@ def compress(
         target, load_data(data, environments=environments, seed=seed), share=share, seed=seed
     )
     ranges, held_out = _read(images_of_it, images, seed=part.seed, progress=not as_json)
-    typer.echo(f"Quantising {model} on {len(ranges)} images.", err=True)
+    say(f"Quantising {model} on {len(ranges)} images.", err=True)
     card = add_int8(
         target,
         model,
@@ -116,7 +117,7 @@ def compress(
         progress=not as_json,
     )
     if part not in card.learned_from:
-        typer.echo(
+        say(
             f"note: {card.name} remembers the images that {model} was trained on, and not these ones: "
             "profile it on other images.",
             err=True,
@@ -127,9 +128,9 @@ def compress(
 def _show_trials(found: Quantised) -> None:
     """What was tried and what came of it, on standard error: it is told before a refusal, too."""
     rows = [[str(trial.calibration), f"{trial.agreement:.1%}"] for trial in found.trials]
-    typer.echo(table(["calibration", "parent's class"], rows), err=True)
+    say(table(["calibration", "parent's class"], rows), err=True)
     which = "other images" if found.apart else "of the same images: there are too few to hold some out"
-    typer.echo(f"on {found.held_out} {which}", err=True)
+    say(f"on {found.held_out} {which}", err=True)
 
 
 def _calibration_part(

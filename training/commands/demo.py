@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from selector.commands.options import START_PANEL, JsonOption, OutOption, SeedOption
+from selector.commands.say import say
 
 
 def demo(
@@ -37,19 +38,19 @@ def demo(
         seed=seed,
         fresh=fresh,
         progress=not as_json,
-        say=lambda line: typer.echo(line, err=True),
+        say=lambda line: say(line, err=True),
     )
     if as_json:
-        typer.echo(msgspec.json.encode(result.evaluation).decode())
+        say(msgspec.json.encode(result.evaluation).decode())
         return
-    typer.echo()
-    typer.echo(table(result.evaluation))
-    typer.echo()
+    say()
+    say(table(result.evaluation))
+    say()
     for note in result.evaluation.notes:
-        typer.echo(note)
-    typer.echo(f"\nTotal {sum(result.seconds.values()):.0f} s. Report: {result.report}\n\nTry next:")
+        say(note)
+    say(f"\nTotal {sum(result.seconds.values()):.0f} s. Report: {result.report}\n\nTry next:")
     for command in result.evaluation.next_commands:
-        typer.echo(f"  {command}")
+        say(f"  {command}")
 
 
 def register(app: typer.Typer) -> None:

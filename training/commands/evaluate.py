@@ -25,6 +25,7 @@ from selector.commands.options import (
     SeedOption,
     given,
 )
+from selector.commands.say import say
 from training.commands.labelled_images import load_data
 from zoo.errors import DataError
 
@@ -104,12 +105,12 @@ def evaluate(
     evaluation = judge(fitted, profile, asked=asked, timed=timed, title=title)
     render(evaluation, report)
     if as_json:
-        typer.echo(msgspec.json.encode(evaluation).decode())
+        say(msgspec.json.encode(evaluation).decode())
         return
-    typer.echo(table(evaluation))
+    say(table(evaluation))
     for note in evaluation.notes:
-        typer.echo(note)
-    typer.echo(f"Report: {report}. Next: {command('export', fit=None if fit == MY_FIT else fit)}")
+        say(note)
+    say(f"Report: {report}. Next: {command('export', fit=None if fit == MY_FIT else fit)}")
 
 
 def _images(
@@ -138,7 +139,7 @@ def _images(
 
 def report() -> None:
     """Say which command does now what this one did."""
-    typer.echo(
+    say(
         "error: 'zooselect report' is now 'zooselect evaluate', with the same options and --report FILE for "
         "--out FILE.",
         err=True,

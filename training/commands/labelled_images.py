@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import typer
-
 from selector.commands.last_words import say_last
 from selector.commands.options import names_in
+from selector.commands.say import say
 from zoo.models.image_files import left_out_words
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ def load_data(spec: str, *, environments: str = "", skip_bad: bool = False, seed
 def tell_left_out(data: LabelledImages) -> LabelledImages:
     """The same images, after a word about those that cannot be read and about files that are no images."""
     if data.skipped:
-        typer.echo(
+        say(
             f"{len(data.skipped)} images could not be read and were left out: "
             f"{', '.join(data.skipped[:3])}{' …' if len(data.skipped) > 3 else ''}",
             err=True,

@@ -28,6 +28,7 @@ from selector.commands.options import (
     SkipBadOption,
     ZooOption,
 )
+from selector.commands.say import say
 from training.commands.class_names import read_class_names
 from training.commands.evaluate import MY_REPORT
 from training.commands.labelled_images import load_data
@@ -140,19 +141,19 @@ def make(
     _say("evaluate", f"on test images that nothing was chosen on, in {report}", done=True)
 
     _say("export", f"{bundle}", done=_export(fitted, chosen, bundle))
-    typer.echo()
-    typer.echo(table(evaluation))
+    say()
+    say(table(evaluation))
     for note in evaluation.notes:
-        typer.echo(note)
+        say(note)
     command = shlex.join(["zooselect", "predict", str(bundle), str(_picture(data, images))])
-    typer.echo(f"Report: {report}. Next: {command}")
+    say(f"Report: {report}. Next: {command}")
     if certificate is None and require_certified:
         raise typer.Exit(UNCERTIFIED)
 
 
 def _say(step: str, what: str, *, done: bool) -> None:
     number = _STEPS.index(step) + 1
-    typer.echo(f"{number}/{len(_STEPS)} {step:<8} {'done' if done else 'kept'}: {what}")
+    say(f"{number}/{len(_STEPS)} {step:<8} {'done' if done else 'kept'}: {what}")
 
 
 @dataclass(frozen=True)
@@ -222,11 +223,11 @@ def _add_file(zoo: Zoo, path: Path, folders: Sequence[str], how: _How) -> bool:
     if name in zoo.names and zoo.card(name).source.endswith(mark):
         return False
     if not how.classes:
-        typer.echo(
+        say(
             f"{name}: the classes are the folder names in this order: {', '.join(classes[:5])}"
             f"{', …' if len(classes) > 5 else ''}. If the network has another order, give --classes FILE."
         )
-    typer.echo(
+    say(
         f"{name}: images of {resolution[0]}x{resolution[1]} pixels, {seen.channels}, {how.scale}, "
         f"mean {how.mean or 0}, std {how.std or 1}."
     )
@@ -329,7 +330,7 @@ def _tell_uncertified(fitted: Fitted) -> None:
     asked = fitted.record.bundle.default
     for words in (explain_uncertified(fitted, asked), alternatives(fitted, asked)):
         if words:
-            typer.echo(words, err=True)
+            say(words, err=True)
 
 
 def _export(fitted: Fitted, zoo: Zoo, folder: Path) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from selector.commands.options import START_PANEL, JsonOption, OutOption, SeedOption, names_in
+from selector.commands.say import say
 
 UNKNOWN_ENVIRONMENT = "rotation"
 
@@ -61,9 +63,7 @@ def scenario(
     from training.scenarios.specialists import make_specialists
     from zoo.errors import DataError
 
-    def say(line: str) -> None:
-        typer.echo(line, err=True)
-
+    tell = partial(say, err=True)
     names = tuple(names_in(environments))
     if unknown in names:
         raise DataError(
@@ -78,7 +78,7 @@ def scenario(
         zoo, material = cifar10(out, data, weights, seed=seed)
     asked = material.precision if precision is None else precision
     published = make_specialists(
-        out, zoo, material, known, precision=asked, seed=seed, progress=not as_json, say=say
+        out, zoo, material, known, precision=asked, seed=seed, progress=not as_json, say=tell
     )
     settings = Settings(
         environments=(*names, *((unknown,) if unknown else ())),
@@ -89,15 +89,15 @@ def scenario(
         server=server,
         seed=seed,
     )
-    timeline = run_scenario(out, published, settings, say=say)
+    timeline = run_scenario(out, published, settings, say=tell)
     page = out / ("scenario-server.html" if server else "scenario.html")
     render_timeline(timeline, page)
     if as_json:
-        typer.echo(msgspec.json.encode(timeline).decode())
+        say(msgspec.json.encode(timeline).decode())
         return
-    typer.echo()
-    typer.echo(timeline_table(timeline))
-    typer.echo(
+    say()
+    say(timeline_table(timeline))
+    say(
         f"\n{len(timeline.answers):,} answers, none failed, the longest took {timeline.longest_ms:.0f} ms. "
         f"The service was told of drift: {', '.join(timeline.reported) or 'never'}.\nTime line: {page}"
     )

@@ -35,6 +35,7 @@ from selector.commands.options import (
     names_in,
     numbers_in,
 )
+from selector.commands.say import say
 from selector.commands.tables import table
 from training.commands.labelled_images import load_data
 from training.fitting.options import FitOptions, PolicyKind
@@ -102,22 +103,22 @@ def profile(
         progress=not as_json,
     )
     if as_json:
-        typer.echo(msgspec.json.encode(record).decode())
+        say(msgspec.json.encode(record).decode())
         return
     table_path = out / "latency" / THIS_MACHINE.name
     found = profiled_accuracy(out, record)
     if found is not None:
         rows = [[name, f"{share:.1%}"] for name, share in found.models.items()]
-        typer.echo(table(["model", "right"], rows))
-        typer.echo(f"of {found.samples:,} samples; the test samples are left out")
+        say(table(["model", "right"], rows))
+        say(f"of {found.samples:,} samples; the test samples are left out")
         if found.near_chance:
-            typer.echo(
+            say(
                 f"warning: no better than always answering {found.commonest!r} ({found.chance:.1%} right): "
                 f"{', '.join(found.near_chance)}. Check the order of their classes and their preprocessing, "
                 "or remove them from the zoo.",
                 err=True,
             )
-    typer.echo(
+    say(
         f"{record.samples:,} samples × {len(record.models)} models in {out}"
         + (f" ({record.skipped} unreadable images left out)" if record.skipped else "")
         + f". Next: {command('bench', zoo, out=None if out == MY_PROFILE else table_path)}, then "
@@ -212,28 +213,26 @@ def fit(
     )
     if list_levels:
         found = fitted.certified(options.constraint.kind)
-        typer.echo(
-            msgspec.json.encode(found).decode() if as_json else certified_levels(fitted, options.constraint)
-        )
+        say(msgspec.json.encode(found).decode() if as_json else certified_levels(fitted, options.constraint))
         return
     certificate = fitted.certificate()
     kept_before = None if replace or certificate is not None else holds_certified(out)
     if kept_before is None:
         save_fit(fitted, out, replace=True)
     if as_json:
-        typer.echo(msgspec.json.encode(fitted.record).decode())
+        say(msgspec.json.encode(fitted.record).decode())
     else:
-        typer.echo(f"policy: {fitted.policy.kind}, {' → '.join(fitted.policy.models)}")
+        say(f"policy: {fitted.policy.kind}, {' → '.join(fitted.policy.models)}")
         for item in _best_first(fitted.record.comparisons, on_time=fitted.record.bundle.default.on_time):
-            typer.echo(
+            say(
                 f"  {item.accuracy:.1%} at {item.mean_ms:.3f} ms in cross-validation: {item.label}, "
                 f"{' → '.join(item.models)}" + (" (chosen)" if item.chosen else "")
             )
         kept = [item.name for item in fitted.record.features if item.kept]
         if kept:
-            typer.echo(f"features kept: {len(kept)} of {len(fitted.record.features)}: {', '.join(kept)}")
+            say(f"features kept: {len(kept)} of {len(fitted.record.features)}: {', '.join(kept)}")
         if certificate is not None:
-            typer.echo(
+            say(
                 f"certified: {certificate.constraint} at {certificate.confidence:.0%} confidence "
                 f"({certificate.accuracy:.1%} of {certificate.samples} certify samples right, "
                 f"{certificate.mean_ms:.3f} ms)"
@@ -241,10 +240,10 @@ def fit(
         if kept_before is None:
             judged = command("evaluate", **_unless_usual(fit=out, profile=profile))
             exported = command("export", **_unless_usual(fit=out, zoo=zoo))
-            typer.echo(f"Written to {out}. Next: {judged}, then {exported}")
+            say(f"Written to {out}. Next: {judged}, then {exported}")
     if certificate is None:
         asked_for = fitted.record.bundle.default
-        typer.echo(explain_uncertified(fitted, asked_for), err=True)
+        say(explain_uncertified(fitted, asked_for), err=True)
         again = command(
             "fit",
             **_unless_usual(zoo=zoo, profile=profile, latency=latency),
@@ -260,9 +259,9 @@ def fit(
         )
         instead = alternatives(fitted, asked_for, again=again)
         if instead:
-            typer.echo(instead, err=True)
+            say(instead, err=True)
         if kept_before is not None:
-            typer.echo(
+            say(
                 f"Nothing was written: {out} keeps the selector that is certified for {kept_before}. "
                 "To replace it by this one, add --replace; or name another folder with --out.",
                 err=True,
@@ -316,10 +315,10 @@ def export(
             "certified_precisions": list(loaded.certified_precisions),
             "size_bytes": size,
         }
-        typer.echo(json.dumps(facts))
+        say(json.dumps(facts))
         return
     can = loaded.certified_precisions
-    typer.echo(
+    say(
         f"{out}: {len(loaded.models)} models, {size / 1e6:.1f} MB, certified precisions "
         f"{f'{can[0]:g} to {can[-1]:g}' if can else 'none with these models'}. "
         f"Next: {command('predict', out, 'IMAGE')}"

@@ -19,6 +19,7 @@ from selector.commands.options import (
     ZooOption,
     names_in,
 )
+from selector.commands.say import say
 from training.commands.labelled_images import load_data
 
 
@@ -71,12 +72,12 @@ def train(
         progress=not as_json,
     )
     if as_json:
-        typer.echo(msgspec.json.encode(cards).decode())
+        say(msgspec.json.encode(cards).decode())
         return
     for card in cards:
-        typer.echo(f"{card.name}: {card.macs / 1e6:.2f} million multiply-accumulates, {card.source}")
+        say(f"{card.name}: {card.macs / 1e6:.2f} million multiply-accumulates, {card.source}")
     if share == 1:
-        typer.echo(
+        say(
             "The models were trained on all of these images: profile them on others. "
             f"Next: {command('zoo', 'list', zoo=zoo)}"
         )
@@ -84,4 +85,4 @@ def train(
     following = command(
         "profile", data=data, zoo=zoo, environments=environments, skip_bad=skip_bad, seed=seed or None
     )
-    typer.echo(f"Next: {following}")
+    say(f"Next: {following}")

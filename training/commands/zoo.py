@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from selector.commands.options import MY_ZOO, TRAINING_PANEL, JsonOption, NameOption, ZooOption
+from selector.commands.say import say
 from selector.commands.tables import table
 from training.commands.adapt import adapt
 from training.commands.added_model import ForceOption, tell
@@ -131,7 +132,7 @@ def add(
     check_source(context)
     names = read_class_names(classes) if classes else ()
     shown = check_images(check)
-    typer.echo("Loading, exporting and checking; this takes some seconds.", err=True)
+    say("Loading, exporting and checking; this takes some seconds.", err=True)
 
     from zoo.architectures.preprocessing import Preprocessing
     from zoo.convert import add as building
@@ -169,7 +170,7 @@ def add(
             resolution=_parse_size(size) if size else None,
             name=name,
             force=force,
-            say=partial(typer.echo, err=True),
+            say=partial(say, err=True),
             **seen,
         )
     elif huggingface is not None:
@@ -182,7 +183,7 @@ def add(
             resolution=_parse_size(size) if size else None,
             name=name,
             force=force,
-            say=partial(typer.echo, err=True),
+            say=partial(say, err=True),
             input=input_name,
             output=output_name,
             output_kind="probabilities" if probabilities else "logits",
@@ -236,7 +237,7 @@ def list_models(zoo: ZooOption = MY_ZOO, as_json: JsonOption = False) -> None:
 
     cards = Zoo.open(zoo).cards
     if as_json:
-        typer.echo(msgspec.json.encode(cards).decode())
+        say(msgspec.json.encode(cards).decode())
         return
     rows = [
         [
@@ -251,7 +252,7 @@ def list_models(zoo: ZooOption = MY_ZOO, as_json: JsonOption = False) -> None:
         for card in cards
     ]
     heads = ["model", "input", "million MACs", "parameters", "MB", "classes", "made from"]
-    typer.echo(table(heads, rows, "lrrrrrl"))
+    say(table(heads, rows, "lrrrrrl"))
 
 
 def rename(
@@ -271,9 +272,9 @@ def rename(
 
     card = Zoo.open(zoo).rename(old, new)
     if as_json:
-        typer.echo(msgspec.json.encode(card).decode())
+        say(msgspec.json.encode(card).decode())
         return
-    typer.echo(f"{old} is called {new} now. Make profiles and selectors that name it again.")
+    say(f"{old} is called {new} now. Make profiles and selectors that name it again.")
 
 
 def remove(
@@ -294,11 +295,11 @@ def remove(
     opened.remove(name)
     children = opened.children(name)
     if as_json:
-        typer.echo(msgspec.json.encode({"removed": name, "children": children}).decode())
+        say(msgspec.json.encode({"removed": name, "children": children}).decode())
         return
-    typer.echo(f"{name} is removed. Make profiles and selectors that name it again.")
+    say(f"{name} is removed. Make profiles and selectors that name it again.")
     if children:
-        typer.echo(f"Made from it, and still in the zoo: {', '.join(children)}.")
+        say(f"Made from it, and still in the zoo: {', '.join(children)}.")
 
 
 def _made(card: ModelCard) -> str:

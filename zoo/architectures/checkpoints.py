@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import MissingExtraError, ModelError
+from zoo.files import open_file
 from zoo.quiet import quiet
 
 # Keys under which training scripts keep the weights beside an optimizer and an epoch, the likeliest first.
@@ -43,8 +44,8 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     if path.suffix.lower() == ".safetensors":
         return _read_safetensors(path)
     try:
-        with quiet():
-            found = torch.load(path, map_location="cpu", weights_only=True)
+        with quiet(), open_file(path) as stream:
+            found = torch.load(stream, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a family of unrelated classes for a bad file
         raise ModelError(_why_not(path, error)) from error
     held, where = found, ""
@@ -148,7 +149,7 @@ def _describe(held: object, where: str) -> str:
 
 def _read_npz(path: Path) -> dict[str, Tensor]:
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+        with open_file(path) as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
         return {key: torch.from_numpy(value) for key, value in arrays.items()}
     except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, AttributeError) as error:
@@ -166,6 +167,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
             "Install it with: pip install 'zooselect[timm]'"
         ) from error
     try:
+        open_file(path).close()  # or a pipe would be waited for
         return dict(load_file(path))
     except (
         Exception

@@ -1,8 +1,9 @@
 """The client of a device: what is published, what it takes to have it, and having it.
 
 An installation goes in this order, so that at any time the device answers with a complete, verified set:
-lock, refresh, plan, make room, fetch what is missing, test the new models, replace the installed record (the
-only commit point), clean up.
+refresh, plan, make room, fetch what is missing, test the new models, replace the installed record (the only
+commit point), clean up. Others may remove or pin something while the network is waited for; then it is
+decided anew.
 """
 
 from __future__ import annotations
@@ -12,22 +13,41 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from threading import Event
 
-import msgspec
-
-from zoo.client.changes import unserved, with_pin, with_releases, without
-from zoo.client.fetch import Fetched, Fetcher
+from zoo.client.fetch import Fetcher
 from zoo.client.plan import Plan, plan
 from zoo.client.rejected import REJECTED_FILE, Rejected
 from zoo.client.selftest import self_test
 from zoo.client.trial import Trials
 from zoo.client.trust import Refreshed, Trust
-from zoo.client.wanted import Wanted, bootstrap, to_follow, to_install, to_update
-from zoo.errors import BudgetError, ModelError, ModelNotFoundError, SelfTestError, ZooError
+from zoo.client.wanted import (
+    Wanted,
+    bootstrap,
+    to_follow,
+    to_install,
+    to_update,
+    unserved,
+    with_pins,
+    with_releases,
+    without,
+)
+from zoo.errors import (
+    BudgetError,
+    ModelError,
+    ModelNotFoundError,
+    SelfTestError,
+    StoreLockedError,
+    ZooError,
+)
 from zoo.releases.release import Index, ModelRelease
 from zoo.store.installed import Installed
 from zoo.store.store import Store
 
+MAX_DECISIONS = 5  # of one installation, while others change what is installed
 Progress = Callable[[int, int], None]  # bytes there, bytes in all
+
+
+class _ChangedError(Exception):
+    """Somebody else has changed what is installed."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +106,8 @@ class Client:
     workers
         Blobs that are fetched at a time.
     timeout_s
-        Longest wait for a connection or for the next bytes.
+        Longest wait for a connection, then for the headers of an answer, then for the next bytes; see
+        :class:`zoo.client.wire.Wire`.
 
     Raises
     ------
@@ -120,11 +141,14 @@ class Client:
         """Whether there was an assignment for the group when the publisher was looked at last."""
         return self.index is not None and self.group in self.index.assignments
 
-    def refresh(self) -> Refreshed:
-        """Look at what is published. Raises TrustError or UnreachableError; the last index is kept then."""
+    def refresh(self, *, cancel: Event | None = None) -> Refreshed:
+        """Look at what is published, until `cancel` is set.
+
+        Raises TrustError or UnreachableError; the last index is kept then.
+        """
         try:
-            with self.store.lock():
-                refreshed = self._trust.refresh(self.group)
+            with self.store.fetching():
+                refreshed = self._trust.refresh(self.group, cancel=cancel)
         except ZooError as error:
             self.freshness = replace(self.freshness, stale=True, reason=str(error))
             raise
@@ -206,7 +230,7 @@ class Client:
             there = {release.name for release in installed.releases}
             gone = tuple(name for name in names if name in there)
             self.store.commit(without(installed, gone))
-            self.store.collect()
+            self.store.collect(known=installed.blobs)
         return Change((), gone, (), 0, 0, time.perf_counter() - start)
 
     def pin(self, names: Collection[str], *, pinned: bool = True) -> None:
@@ -226,13 +250,7 @@ class Client:
                     f"not installed: {', '.join(missing)}. "
                     f"Installed: {', '.join(sorted(there)) or 'nothing'}."
                 )
-            self.store.commit(
-                msgspec.structs.replace(
-                    installed,
-                    models=tuple(with_pin(item, names, pinned) for item in installed.models),
-                    bundles=tuple(with_pin(item, names, pinned) for item in installed.bundles),
-                )
-            )
+            self.store.commit(with_pins(installed, names, pinned=pinned))
 
     def __enter__(self) -> Client:
         return self
@@ -266,26 +284,34 @@ class Client:
         """Install what is decided; `news`: most likely a new model will have to be tested."""
         start = time.perf_counter()
         evicted: list[str] = []
-        with self.store.lock(), Trials(self.store.folder) as trials:
+        with self.store.fetching(), Trials(self.store.folder) as trials:
             if news:
                 trials.prepare()  # loads ONNX Runtime while the publisher is asked
-            refreshed = self.refresh()
+            refreshed = self.refresh(cancel=cancel)
             index = refreshed.index
-            wanted = decide(index)
             before = self.store.installed
-            wire, requests = refreshed.bytes_on_wire, refreshed.requests
-            for step in self._steps(wanted, index):
-                gone, fetched = self._step(step, index, trials, progress, cancel)
-                evicted += gone
-                wire, requests = wire + fetched.bytes_on_wire, requests + fetched.requests
+            wire = self.fetcher.wire
+            wire_before, requests_before = wire.bytes_on_wire, wire.requests
+            for left in reversed(range(MAX_DECISIONS)):
+                wanted = decide(index)
+                try:
+                    for step in self._steps(wanted, index):
+                        self._step(step, index, trials, evicted, progress, cancel)
+                    break
+                except _ChangedError as error:
+                    if not left:
+                        raise StoreLockedError(
+                            f"expected to install into {self.store.folder}, got: others changed what is "
+                            f"installed {MAX_DECISIONS} times meanwhile. Try again when they have finished."
+                        ) from error
             after = self.store.installed
         versions = {release.name: release for release in before.releases}
         return Change(
             installed=tuple(one.name for one in after.releases if versions.get(one.name) != one),
             removed=tuple(name for name in wanted.dropped if name in versions),
             evicted=tuple(dict.fromkeys(evicted)),
-            bytes_on_wire=wire,
-            requests=requests,
+            bytes_on_wire=refreshed.bytes_on_wire + wire.bytes_on_wire - wire_before,
+            requests=refreshed.requests + wire.requests - requests_before,
             seconds=time.perf_counter() - start,
         )
 
@@ -322,28 +348,42 @@ class Client:
         wanted: Wanted,
         index: Index,
         trials: Trials,
+        evicted: list[str],
         progress: Progress | None,
         cancel: Event | None,
-    ) -> tuple[tuple[str, ...], Fetched]:
-        """Make room, fetch, test and commit; returns what was evicted and what was fetched."""
-        needed, first = self._room(wanted, index)
-        before = self.store.installed
-        new = self._new_models(wanted, index, before)
-        if first:
-            self.store.commit(without(before, first))
-        self.store.collect(keep=needed.missing)  # also what an installation that was given up has left
-        after = without(with_releases(self.store.installed, wanted, index), wanted.dropped)
+    ) -> None:
+        """Make room, fetch, test and commit; notes what was `evicted`.
+
+        Raises :class:`_ChangedError` when it is to be decided anew.
+        """
+        with self.store.lock():
+            needed, first = self._room(wanted, index)
+            before = self.store.installed
+            new = self._new_models(wanted, index, before)
+            if first:
+                self.store.commit(without(before, first))
+            evicted += needed.evict
+            self.store.collect(keep=needed.missing)  # also what an installation that was given up has left
+            now = self.store.installed
+        after = without(with_releases(now, wanted, index), wanted.dropped)
         missing = self.store.missing(after.blobs)  # also what was lost or damaged since it was installed
         self.store.check_room(missing)
         if new:
             trials.prepare()
-        fetched = self.fetcher.fetch(missing, self.store, whole=new, progress=progress, cancel=cancel)
-        for release in new:
-            self._test(release, trials)
-        if after != self.store.installed:
-            self.store.commit(after)
-        self.store.collect()
-        return needed.evict, fetched
+        self.fetcher.fetch(missing, self.store, whole=new, progress=progress, cancel=cancel)
+        try:
+            for release in new:
+                self._test(release, trials)
+        except ZooError as error:
+            if self.store.installed != now:  # a blob that the model needs may have been removed
+                raise _ChangedError from error
+            raise
+        with self.store.lock():
+            if self.store.installed != now:
+                raise _ChangedError
+            if after != now:
+                self.store.commit(after)
+            self.store.collect()
 
     def _room(self, wanted: Wanted, index: Index) -> tuple[Plan, tuple[str, ...]]:
         """The plan, and the models that have to go before anything can come."""
@@ -376,6 +416,8 @@ class Client:
         try:
             self_test(self.store, release, trials=trials)
         except (ModelError, SelfTestError) as error:
-            self._rejected.add(release, str(error))
-            self.store.collect()
+            with self.store.lock():
+                if not self.store.missing(release.blobs):
+                    self._rejected.add(release, str(error))
+                self.store.collect()
             raise

@@ -14,7 +14,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from zoo.files import encode_record, sha256_bytes, write_atomic
+from zoo.files import encode_record, open_file, sha256_bytes, write_atomic
 from zoo.releases.release import ModelRelease
 from zoo.types import Name, Positive, Sha256
 
@@ -74,7 +74,7 @@ class Rejected:
 
     def _read(self) -> tuple[Rejection, ...]:
         try:
-            with self.path.open("rb") as stream:
+            with open_file(self.path) as stream:
                 return msgspec.json.decode(stream.read(MAX_BYTES), type=_RejectedRecord).rejections
         except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return ()

@@ -6,7 +6,9 @@ compares its answer with the publisher's. A file that is made to crash or to fil
 
 from __future__ import annotations
 
+import functools
 import json
+import logging
 import math
 import os
 import time
@@ -90,6 +92,8 @@ def self_test(
     except OSError as error:
         raise _failed(release, f"no process to test it in: {error.strerror}") from error
     said = _said(release, done, memory)
+    if not said["limited"]:
+        _say_unlimited()
     expected = np.array(release.selftest.logits)
     got = np.array(said["logits"], dtype=np.float64)
     if got.shape != expected.shape or not np.isfinite(got).all():
@@ -136,6 +140,14 @@ def _said(release: ModelRelease, ended: Ended, memory: int) -> dict[str, Any]:
         short_of_memory = any(word in said["error"] for word in _MEMORY)
         raise _failed(release, too_much if short_of_memory else said["error"])
     return said
+
+
+@functools.cache
+def _say_unlimited() -> None:
+    logging.getLogger("zooselect").warning(
+        "On this system nothing limits the memory and the processor time of a model that is tested; only how "
+        "long it takes is limited. Take models from publishers that you trust."
+    )
 
 
 def _memory(release: ModelRelease) -> int:

@@ -20,6 +20,7 @@ from zoo.architectures.timm_models import timm_preprocessing
 from zoo.architectures.torchvision_models import distinct
 from zoo.convert.add import add_foreign, add_module, add_timm
 from zoo.errors import ClassMismatchError, MissingExtraError, ModelError
+from zoo.files import open_file
 from zoo.models.card import ModelCard
 from zoo.models.zoo import Zoo
 from zoo.quiet import quiet
@@ -228,7 +229,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             content = stream.read(_MAX_JSON_BYTES + 1)
         if len(content) > _MAX_JSON_BYTES:
             raise ValueError(f"more than {_MAX_JSON_BYTES:,} bytes")

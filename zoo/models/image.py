@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zoo.errors import ImageError
+from zoo.files import open_file
 from zoo.models.image_advice import no_image
 from zoo.models.image_files import FORMATS
 from zoo.models.pixel_range import check_high_bytes, gray_in_8_bits, loses_low_bits
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 
 # uint8 [H, W, 3] in RGB order, a PIL image, or the path of an image file.
 ImageLike: TypeAlias = "NDArray[np.uint8] | Image.Image | str | os.PathLike[str]"
+
+MAX_PIXELS = 64_000_000  # of an image that is decoded: 8,000 × 8,000
+_TOO_LARGE = "expected an image of at most {:,} pixels"
+_ADVICE = "Make it smaller; in Python, load_image(path, max_pixels=…) reads larger ones."
 
 
 def check_image(image: Any) -> NDArray[np.uint8]:
@@ -66,7 +72,7 @@ def check_batch(images: Any) -> NDArray[np.uint8]:
     raise no_image(images, "[N, H, W, 3]")
 
 
-def load_image(path: str | Path) -> NDArray[np.uint8]:
+def load_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """Decode an image file to uint8 ``[H, W, 3]`` RGB.
 
     Grayscale becomes three equal channels, transparency is laid over white, and the orientation tag of a
@@ -78,11 +84,17 @@ def load_image(path: str | Path) -> NDArray[np.uint8]:
 
     Values that fit two of these are refused: 16 bits that stay below 4096, for instance, may be 12 bits.
 
+    Parameters
+    ----------
+    max_pixels
+        The largest width times height. It is checked before decoding, which takes up to 22 bytes a pixel: a
+        file of a few bytes may hold a canvas of gigabytes.
+
     Raises
     ------
     ImageError
-        When the file is missing, truncated, not an image, larger than Pillow's limit (about 179 million
-        pixels) or of an unclear range of values; the file is named.
+        When the file is missing, truncated, not an image, larger than `max_pixels` or of an unclear range of
+        values; the file is named.
 
     Examples
     --------
@@ -91,35 +103,52 @@ def load_image(path: str | Path) -> NDArray[np.uint8]:
     (12, 12, 3)
     """
     try:
-        with _opened(path) as opened:
-            return _decoded(opened)
+        with open_file(path) as stream, _opened(stream, max_pixels) as opened:
+            return _decoded(opened, own=True)
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from error
     except Exception as error:  # every decoder has error classes of its own
-        raise ImageError(f"{path}: cannot be read as an image: {error}.") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(f"{path}: cannot be read as an image: {reason}.") from error
 
 
 def _pixels_of(picture: Image.Image) -> NDArray[np.uint8]:
     try:
-        return _decoded(picture)
+        _check_pixels(picture.size, MAX_PIXELS)
+        return _decoded(picture, own=False)
     except ImageError as error:
         raise ImageError(f"PIL image: {error}") from error
     except Exception as error:  # it may be a file that is decoded only now
         raise ImageError(f"PIL image: cannot be read: {error}.") from error
 
 
-def _opened(path: str | Path) -> Image.Image:
-    from PIL import Image  # here, so that importing the package stays fast
+def _opened(stream: IO[bytes], max_pixels: int) -> Image.Image:
+    from PIL import Image, UnidentifiedImageError  # here, so that importing the package stays fast
 
     Image.init()
-    return Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
+    try:
+        opened = Image.open(stream, formats=[name for name in FORMATS if name in Image.OPEN])
+    except UnidentifiedImageError as error:
+        raise ValueError(f"it is in none of the formats {', '.join(FORMATS)}") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(f"{_TOO_LARGE.format(max_pixels)}, got more: {error} {_ADVICE}") from error
+    _check_pixels(opened.size, max_pixels)
+    return opened
 
 
-def _decoded(opened: Image.Image) -> NDArray[np.uint8]:
+def _check_pixels(size: tuple[int, int], most: int) -> None:
+    if math.prod(size) > most:
+        raise ImageError(f"{_TOO_LARGE.format(most)}, got {size[0]:,} × {size[1]:,}. {_ADVICE}")
+
+
+def _decoded(opened: Image.Image, *, own: bool) -> NDArray[np.uint8]:
+    """The pixels of an opened image, which is changed where it is our `own`: that spares a copy."""
     from PIL import Image, ImageOps
 
     cut = loses_low_bits(opened)
-    picture: Image.Image = ImageOps.exif_transpose(opened)
+    if own:
+        ImageOps.exif_transpose(opened, in_place=True)
+    picture: Image.Image = opened if own else ImageOps.exif_transpose(opened)
     if picture.mode.startswith(("I", "F")):
         gray = gray_in_8_bits(np.asarray(picture), opened)
         return np.repeat(gray[:, :, np.newaxis], 3, axis=2)
@@ -129,4 +158,4 @@ def _decoded(opened: Image.Image) -> NDArray[np.uint8]:
         layer = picture.convert("RGBA")
         picture = Image.new("RGBA", layer.size, "white")
         picture.alpha_composite(layer)
-    return np.array(picture.convert("RGB"), dtype=np.uint8)
+    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"), dtype=np.uint8)

@@ -11,16 +11,24 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from zoo.errors import ModelError, NotFiniteError
+from zoo.errors import LimitError, ModelError, NotFiniteError
 from zoo.files import read_verified
 from zoo.models.card import ModelCard
 from zoo.models.image import check_batch
+from zoo.models.limits import RunLimits, limited_memory
+from zoo.models.runs import Runs
 
 _TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 
 
 def open_session(
-    content: bytes, *, name: str, threads: int = 1, weights: Path | None = None, arena: bool = True
+    content: bytes,
+    *,
+    name: str,
+    threads: int = 1,
+    weights: Path | None = None,
+    arena: bool = True,
+    memory_bytes: int | None = None,
 ) -> ort.InferenceSession:
     """Open an ONNX graph on the CPU with `threads` threads.
 
@@ -30,6 +38,8 @@ def open_session(
         Folder of verified files in which the graph keeps its weights; None: all weights are in the graph.
     arena
         Keep the memory of a run for the next one, which is faster; without, it is given back.
+    memory_bytes
+        Most memory of the arena; None: no limit.
 
     Raises
     ------
@@ -45,7 +55,8 @@ def open_session(
     folder = f"{os.devnull}/weights belong into the graph" if weights is None else str(weights.absolute())
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
     try:
-        return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        with limited_memory(options, memory_bytes):
+            return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises a family of unrelated classes
         advice = (
             "Embed the weights in the ONNX file, then add it."
@@ -73,6 +84,8 @@ class Model:
         Folder of verified files in which the graph keeps its weights; None: all weights are in the graph.
     arena
         Keep the memory of a run for the next one, which is faster; without, it is given back.
+    limits
+        What a run may take; None: anything.
 
     Raises
     ------
@@ -95,11 +108,20 @@ class Model:
         threads: int = 1,
         weights: Path | None = None,
         arena: bool = True,
+        limits: RunLimits | None = None,
     ) -> None:
         self.card = card
         self.threads = threads
-        self._session = open_session(content, name=card.name, threads=threads, weights=weights, arena=arena)
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        session = open_session(
+            content,
+            name=card.name,
+            threads=threads,
+            weights=weights,
+            arena=arena,
+            memory_bytes=None if limits is None else limits.memory_bytes,
+        )
+        self._runs = Runs(session, arena=arena, limits=limits)
+        inputs, outputs = session.get_inputs(), session.get_outputs()
         _expect(card.name, "inputs", inputs, "image", "tensor(uint8)", [None, None, None, 3])
         _expect(card.name, "outputs", outputs, "logits", "tensor(float)", [None, len(card.classes)])
 
@@ -131,6 +153,8 @@ class Model:
             When `images` is not such an array.
         ModelError
             When the graph fails on it, or returns another shape or logits that are not finite.
+        LimitError
+            When it takes more than its limits allow.
 
         Examples
         --------
@@ -154,7 +178,13 @@ class Model:
     def run_unchecked(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Like :meth:`run`, but the logits may be NaN or infinite."""
         try:
-            logits: NDArray[np.float32] = self._session.run(["logits"], {"image": images})[0]
+            logits: NDArray[np.float32] = self._runs.run(["logits"], {"image": images}, images.nbytes)[0]
+        except (TimeoutError, MemoryError) as error:
+            raise LimitError(
+                f"model {self.card.name!r}: expected an answer to images {list(images.shape)}, got {error}. "
+                "Give smaller images, or raise the limit if this machine can.",
+                self.card.name,
+            ) from error
         except Exception as error:
             raise ModelError(
                 f"model {self.card.name!r} failed on images {list(images.shape)}: {_first_line(error)}. "

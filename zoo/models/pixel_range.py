@@ -74,9 +74,12 @@ def _from_whole(values: NDArray[Any], white: int | None, *, wide: bool) -> NDArr
             white = MAX_8_BIT
         elif high < MIN_16_BIT:
             raise _unclear_16_bits(f"to {high}")
-    # A table spares a copy of the picture in real numbers.
+    # A table spares a copy of the picture in real numbers; row by row, one of indices as well.
     levels = np.rint(np.arange(MAX_16_BIT + 1) / ((white or MAX_16_BIT) / MAX_8_BIT))
-    scaled: NDArray[np.uint8] = np.minimum(levels, MAX_8_BIT).astype(np.uint8)[values]
+    table = np.minimum(levels, MAX_8_BIT).astype(np.uint8)
+    scaled = np.empty(values.shape, np.uint8)
+    for row, gray in zip(values, scaled, strict=True):
+        gray[:] = table[row]
     return scaled
 
 

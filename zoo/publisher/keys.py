@@ -6,12 +6,17 @@ Keys of the roles ``root`` and ``targets`` say what is published and are best ke
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Literal, get_args
 
+import msgspec
+
 from zoo.errors import KeysError, MissingExtraError
+from zoo.files import atomic_path, encode_record, open_file, read_record, sync_folder, write_atomic
+from zoo.lock import FolderLock
+from zoo.private_files import make_private_folder, require_private, require_private_folder
+from zoo.types import Positive
 
 try:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -30,6 +35,11 @@ RoleName = Literal["root", "targets", "snapshot", "timestamp", "assignments"]
 ROLES: tuple[RoleName, ...] = get_args(RoleName)
 OFFLINE: tuple[RoleName, ...] = ("root", "targets")
 MAX_KEY_BYTES = 16384
+UNFINISHED_FILE = ".unfinished.json"  # in a folder of keys, until all that were asked for are there
+LOCK_FILE = ".lock"
+LOCK_TIMEOUT_S = 30.0
+
+Passphrase = str | Callable[[], str]  # a function is called once, when the passphrase is needed
 
 
 class Keys:
@@ -46,57 +56,75 @@ class Keys:
         Of all encrypted files, and of new ones. None: new ones are not encrypted.
     """
 
-    def __init__(self, *folders: str | Path, passphrase: str | None = None) -> None:
+    def __init__(self, *folders: str | Path, passphrase: Passphrase | None = None) -> None:
         if not folders:
             raise KeysError("expected a folder for keys, got none. Name one.")
         self.folders = tuple(Path(folder) for folder in folders)
-        self._passphrase = passphrase.encode() if passphrase else None
+        self._passphrase = passphrase
         self._signers: dict[RoleName, dict[str, CryptoSigner]] = {role: {} for role in ROLES}
+        self._encrypted: set[str] = set()  # ids of keys whose files are
 
     @classmethod
-    def open(cls, *folders: str | Path, passphrase: str | None = None) -> Keys:
+    def open(cls, *folders: str | Path, passphrase: Passphrase | None = None) -> Keys:
         """All keys in `folders`; a folder that does not exist holds none.
 
         Raises
         ------
         KeysError
-            When a key file cannot be read, is no ed25519 key, or the passphrase is not right.
+            When a key file cannot be read, is no ed25519 key, or the passphrase is not right; when others may
+            read a key or put files into a folder of keys.
         """
         keys = cls(*folders, passphrase=passphrase)
         for folder in keys.folders:
-            for role in ROLES:
-                for path in sorted(folder.glob(f"{role}-*.pem")):
-                    signer = keys._read(path)
-                    keys._signers[role][signer.public_key.keyid] = signer
+            paths = [(role, path) for role in ROLES for path in sorted(folder.glob(f"{role}-*.pem"))]
+            if paths:
+                require_private_folder(folder, KeysError)
+            for role, path in paths:
+                signer = keys._read(path)
+                keys._signers[role][signer.public_key.keyid] = signer
         return keys
 
-    def create(self, role: RoleName) -> SSlibKey:
+    def create(self, role: RoleName, *, encrypted: bool | None = None) -> SSlibKey:
         """Make a key for a role, in a file that only its owner can read, and return its public half.
+
+        Parameters
+        ----------
+        encrypted
+            None: where a passphrase was given, or asked for already.
 
         Raises
         ------
         KeysError
-            When the file cannot be written.
+            When the file cannot be written, or others may read it or put files into its folder.
         """
+        if encrypted is None:
+            encrypted = isinstance(self._passphrase, str)
         private = Ed25519PrivateKey.generate()
         signer = CryptoSigner(private, SSlibKey.from_crypto(private.public_key()))
-        secret = BestAvailableEncryption(self._passphrase) if self._passphrase else NoEncryption()
+        secret = BestAvailableEncryption(self._secret()) if encrypted else NoEncryption()
         content = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, secret)
         path = self.folders[0] / f"{role}-{signer.public_key.keyid[:16]}.pem"
         try:
-            if not path.parent.is_dir():
-                path.parent.mkdir(parents=True, mode=0o700)
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
+            make_private_folder(path.parent, KeysError)
+            with atomic_path(path, private=True) as temporary:
+                require_private(temporary, KeysError)  # before the secret is in it: some disks have no modes
+                temporary.write_bytes(content)
         except OSError as error:
             raise KeysError(
                 f"cannot write the key {path}: {error.strerror or error}. Choose another folder for keys."
             ) from error
         self._signers[role][signer.public_key.keyid] = signer
+        if encrypted:
+            self._encrypted.add(signer.public_key.keyid)
         return signer.public_key
+
+    def are_encrypted(self, key_ids: Iterable[str] | None = None) -> bool:
+        """Whether one of these keys, or any at all, is here in an encrypted file."""
+        return bool(self._encrypted.intersection(self._encrypted if key_ids is None else key_ids))
+
+    def ask(self) -> None:
+        """Ask for the passphrase, if that is still to be done; raises :class:`KeysError` without one."""
+        self._secret()
 
     def public(self, role: RoleName) -> list[SSlibKey]:
         """Public halves of the keys of a role."""
@@ -129,7 +157,8 @@ class Keys:
 
     def _read(self, path: Path) -> CryptoSigner:
         try:
-            with path.open("rb") as stream:
+            with open_file(path) as stream:
+                require_private(path, KeysError, handle=stream.fileno())
                 content = stream.read(MAX_KEY_BYTES)
         except OSError as error:
             raise KeysError(
@@ -139,10 +168,10 @@ class Keys:
         if encrypted and self._passphrase is None:
             raise KeysError(
                 f"expected the passphrase of {path}, got none. Put it into the environment variable "
-                "ZOOSELECT_PASSPHRASE."
+                "ZOOSELECT_PASSPHRASE; in Python, give passphrase=."
             )
         try:
-            private = load_pem_private_key(content, self._passphrase if encrypted else None)
+            private = load_pem_private_key(content, self._secret() if encrypted else None)
         except (ValueError, TypeError) as error:
             reason = "another passphrase or a damaged file" if encrypted else "something else"
             raise KeysError(
@@ -154,7 +183,30 @@ class Keys:
                 f"expected an ed25519 key in {path}, got another kind. "
                 "Make keys with 'zooselect publish keys'."
             )
-        return CryptoSigner(private, SSlibKey.from_crypto(private.public_key()))
+        signer = CryptoSigner(private, SSlibKey.from_crypto(private.public_key()))
+        if encrypted:
+            self._encrypted.add(signer.public_key.keyid)
+        return signer
+
+    def _secret(self) -> bytes:
+        if self._passphrase is not None and not isinstance(self._passphrase, str):
+            self._passphrase = self._passphrase()
+        if not self._passphrase:
+            raise KeysError("expected a passphrase, got an empty one. Give one, or none at all.")
+        return self._passphrase.encode()
+
+
+class _Unfinished(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What an interrupted call of :func:`create_keys` was asked for."""
+
+    schema_version: Positive
+    keys: dict[RoleName, Positive]  # role → how many
+    encrypted: bool
+
+
+def unfinished(folder: str | Path) -> bool:
+    """Whether making keys in `folder` was interrupted, so that some are still missing."""
+    return (Path(folder) / UNFINISHED_FILE).exists()
 
 
 def create_keys(
@@ -162,23 +214,69 @@ def create_keys(
     *,
     roles: Collection[RoleName] = ROLES,
     root_keys: int = 1,
-    passphrase: str | None = None,
+    passphrase: Passphrase | None = None,
 ) -> Keys:
-    """A first set of keys: one a role, and `root_keys` for the root.
+    """A first set of keys: one a role, and `root_keys` for the root. What was interrupted is continued.
 
     Raises
     ------
     KeysError
-        When there are keys in `folder` already.
+        When there are keys of these roles in `folder` already, or keys were being made there for something
+        else; when they cannot be written, or others may put files into the folder.
+    StoreLockedError
+        When another process is still making keys there.
+
+    Examples
+    --------
+    >>> keys = create_keys("keys", roles=("snapshot", "timestamp"))
+    >>> sorted(role for role, _ in keys)
+    ['snapshot', 'timestamp']
     """
-    keys = Keys.open(folder, passphrase=passphrase)
-    if any(True for _ in keys):
+    place = Path(folder)
+    asked: dict[RoleName, int] = {role: root_keys if role == "root" else 1 for role in ROLES if role in roles}
+    wanted = _Unfinished(schema_version=1, keys=asked, encrypted=passphrase is not None)
+    try:
+        make_private_folder(place, KeysError)
+        with FolderLock(place / LOCK_FILE).hold(LOCK_TIMEOUT_S):
+            return _create_missing(place, wanted, passphrase)
+    except OSError as error:
         raise KeysError(
-            f"expected no keys in {folder} yet, got some. Replace single ones with "
-            "'zooselect publish rotate', or name another folder."
-        )
-    for role in ROLES:
-        if role in roles:
-            for _ in range(root_keys if role == "root" else 1):
-                keys.create(role)
+            f"cannot write keys in {place}: {error.strerror or error}. Choose another folder for keys."
+        ) from error
+
+
+def _create_missing(folder: Path, wanted: _Unfinished, passphrase: Passphrase | None) -> Keys:
+    begun = folder / UNFINISHED_FILE
+    keys = Keys.open(folder, passphrase=passphrase)
+    if begun.exists():
+        before = read_record(begun, _Unfinished, schema_version=1)
+        if before != wanted:
+            raise KeysError(
+                f"expected to go on with what was interrupted in {folder} ({_in_words(before)}), got "
+                f"{_in_words(wanted)}. Ask for the same, or delete the folder if no key of it is in use."
+            )
+    else:
+        there = [role for role in wanted.keys if keys.public(role)]
+        if there:
+            raise KeysError(
+                f"expected no keys of {', '.join(there)} in {folder} yet, got some. Replace single ones with "
+                "'zooselect publish rotate', make those of other roles alone with 'zooselect publish keys "
+                "--roles', or name another folder."
+            )
+        if wanted.encrypted:
+            keys.ask()
+        write_atomic(begun, encode_record(wanted))
+    for kind in (f".{UNFINISHED_FILE}.*.tmp", ".*.pem.*.tmp"):  # rests of what was being written
+        for rest in folder.glob(kind):
+            rest.unlink()
+    for role, count in wanted.keys.items():
+        for _ in range(count - len(keys.public(role))):
+            keys.create(role)
+    begun.unlink()
+    sync_folder(folder)
     return keys
+
+
+def _in_words(wanted: _Unfinished) -> str:
+    counts = ", ".join(f"{count} of {role}" for role, count in wanted.keys.items())
+    return f"{counts}, {'encrypted' if wanted.encrypted else 'not encrypted'}"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 from typing import IO, NamedTuple
 
 import msgspec
 
-from zoo.errors import ModelError
+from zoo.errors import ModelError, PublishError
 from zoo.process import Process
 
 TIMEOUT_S = 600.0
@@ -33,7 +34,14 @@ def measure_peak(graph: bytes, weights: Path, image: tuple[int, int], *, name: s
     ------
     ModelError
         When the process fails or takes ten minutes.
+    PublishError
+        Where the system does not say what a process takes, as on Windows.
     """
+    if importlib.util.find_spec("resource") is None:
+        raise PublishError(
+            f"expected Linux or macOS to publish models on, got {sys.platform}, where nothing says how much "
+            "memory a model takes. Publish on another machine."
+        )
     task = msgspec.json.encode(_Task(str(weights.absolute()), image))
     process = Process("zoo.publisher.peak_memory:answer")
     try:

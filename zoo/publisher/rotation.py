@@ -25,7 +25,8 @@ def rotate(
     """Replace all keys of a role by as many new ones, made in the first folder of `keys`.
 
     What the role has signed is signed by the old and the new keys first; then the keys are replaced where
-    they are named: in a new root, for assignments in new targets. A new root is signed by old and new root
+    they are named: in a new root, for assignments in new targets. New files are encrypted where the old ones
+    are; if those are gone, where there is a passphrase. A new root is signed by old and new root
     keys. So a device accepts what it sees before, between and after.
 
     Parameters
@@ -50,7 +51,10 @@ def rotate(
         old = signing.key_ids(role)
         _check_keys(signing, role, lost)
         held = keys.signers(role, old, threshold=0)
-        public = [keys.create(role) for _ in old]
+        encrypted = (
+            keys.are_encrypted(old) if held else None
+        )  # what opens the old ones may have to open these
+        public = [keys.create(role, encrypted=encrypted) for _ in old]
         new = keys.signers(role, [key.keyid for key in public])
         if role == "assignments":
             signing.delegate(public)

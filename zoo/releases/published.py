@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from zoo.errors import CardError, TrustError
-from zoo.files import decode_record, read_verified
+from zoo.files import decode_record, open_file, read_verified
 from zoo.releases.release import SCHEMA_VERSION, Assignment, BundleRelease, Index, ModelRelease
 from zoo.types import Positive, Sha256
 
@@ -66,7 +66,7 @@ class _Envelope(msgspec.Struct, frozen=True):
 def read_metadata(path: Path) -> bytes:
     """Content of a file of metadata; raises :class:`CardError` when it is missing or too large."""
     try:
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             content = stream.read(MAX_METADATA_BYTES + 1)
     except OSError as error:
         raise CardError(

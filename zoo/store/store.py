@@ -7,7 +7,8 @@
     corrupt/          what a check found damaged, until the next clean-up
     installed.json    the only commit point
     usage.json        last use of every model, last rate of the network; may be lost
-    lock              who changes anything holds this; readers need not
+    lock              who changes what is installed holds this for a moment; readers need not
+    fetch-lock        who asks the publisher or brings blobs holds this, as long as the network takes
 
 Nothing that is installed is ever overwritten: a change is a new record, then the removal of the blobs that no
 record names any more. POSIX systems keep a removed file as long as a session has it mapped.
@@ -33,6 +34,7 @@ from zoo.errors import (
 )
 from zoo.files import atomic_path, encode_record, read_record
 from zoo.lock import FolderLock
+from zoo.models.limits import RunLimits
 from zoo.models.model import Model
 from zoo.releases.release import ModelRelease, fill
 from zoo.store.blobs import Blobs, writing
@@ -66,6 +68,7 @@ class Store(Blobs):
         super().__init__(folder)
         self.budget_bytes = budget_bytes
         self._lock = FolderLock(folder / "lock")
+        self._fetch_lock = FolderLock(folder / "fetch-lock")
         self._usage = Usage(folder / USAGE_FILE)
         self._read: tuple[_State | None, Installed] | None = None
         self._checked: set[tuple[str, ...]] = set()  # graphs with their weights that read nothing else
@@ -102,7 +105,9 @@ class Store(Blobs):
         return held[1]
 
     def lock(self, timeout_s: float = LOCK_TIMEOUT_S) -> AbstractContextManager[None]:
-        """The right to change the store, for a ``with``; the same thread may take it again inside.
+        """The right to change what is installed, for a ``with``; the same thread may take it again inside.
+
+        Nobody holds it while the network or a new model is waited for.
 
         Raises
         ------
@@ -117,6 +122,14 @@ class Store(Blobs):
         True
         """
         return self._lock.hold(timeout_s)
+
+    def fetching(self, timeout_s: float = LOCK_TIMEOUT_S) -> AbstractContextManager[None]:
+        """The right to ask the publisher and to bring blobs, for a ``with``; otherwise as :meth:`lock`.
+
+        It is held as long as the network takes; others may remove and pin meanwhile. Whoever needs both
+        rights takes this one first.
+        """
+        return self._fetch_lock.hold(timeout_s)
 
     def lost(self) -> dict[str, int]:
         """Blobs (digest → bytes) that are installed but no longer there; fetching them mends the store."""
@@ -161,17 +174,26 @@ class Store(Blobs):
             self._read = (self._state(), installed)
             self._usage.flush()
 
-    def collect(self, keep: Collection[str] = ()) -> int:
+    def collect(self, keep: Collection[str] = (), *, known: Collection[str] = ()) -> int:
         """Remove what no installed model or bundle needs, and return the bytes freed; takes the lock.
+
+        While another thread or process fetches, only those of the `known` blobs go: it needs the others, and
+        removes in the end what is left.
 
         Parameters
         ----------
         keep
             Digests of blobs that are about to be installed; they and their downloads stay.
+        known
+            Digests of blobs that were installed until now.
         """
         with self.lock(), writing(self.folder):
-            self._sweep()
-            return self.remove_others({*self.installed.blobs, *keep}, {*self.lost(), *keep})
+            try:
+                with self.fetching(timeout_s=0):
+                    self._sweep()
+                    return self.remove_others({*self.installed.blobs, *keep}, {*self.lost(), *keep})
+            except StoreLockedError:
+                return self.remove({*known} - {*self.installed.blobs, *keep})
 
     def verify(self) -> tuple[str, ...]:
         """Read all blobs again, move the damaged ones away and return their digests; takes the lock.
@@ -223,7 +245,7 @@ class Store(Blobs):
             self._checked.add(key)
         return graph
 
-    def model(self, name: str, *, threads: int = 1) -> Model:
+    def model(self, name: str, *, threads: int = 1, limits: RunLimits | None = None) -> Model:
         """Open an installed model.
 
         Raises
@@ -238,7 +260,8 @@ class Store(Blobs):
             release = self._release(name)
             try:
                 # Answers wait while a graph is looked through: that was done before it was committed.
-                model = Model(release.card, self._filled(release), threads=threads, weights=self.blobs)
+                content = self._filled(release)
+                model = Model(release.card, content, threads=threads, weights=self.blobs, limits=limits)
             except ZooError:
                 if self._state() == state:  # nobody evicted it meanwhile, and perhaps installed it again
                     raise

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from zoo.files import open_file
 from zoo.types import Name, Positive
 
 USAGE_FILE = "usage.json"
@@ -80,7 +81,7 @@ class Usage:
 
     def _read(self) -> _UsageRecord:
         try:
-            with self.path.open("rb") as stream:
+            with open_file(self.path) as stream:
                 return msgspec.json.decode(stream.read(MAX_BYTES), type=_UsageRecord)
         except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return _UsageRecord()

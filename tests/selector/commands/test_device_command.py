@@ -15,7 +15,8 @@ from selector.commands.device import commands
 from selector.device.reconciler import MIN_ANSWERS_TO_FETCH
 from tests.support.small_models import plain_image
 from tests.support.small_publisher import Publisher
-from zoo.errors import DataError, ModelNotFoundError, ZooError
+from tests.support.small_service import running as service_running
+from zoo.errors import DataError, ModelNotFoundError, TokenError, ZooError
 
 
 @pytest.fixture
@@ -48,7 +49,8 @@ def test_from_an_empty_folder_to_the_models_that_pay(
     assert "task colours, version 1" in init(device, publisher, server)
     before = json.loads(run("status", device, "--json"))
     assert len(before["models"]) == 1
-    output = run("predict", device, images, "--json")
+    limits = ("--answer-timeout", 60, "--answer-memory", 100)
+    output = run("predict", device, images, "--json", *limits)
     assert '"label":"green"' in output.replace(" ", "")
     after = json.loads(run("status", device, "--json"))
     assert set(after["models"]) > set(before["models"]) or after["models"] != before["models"]
@@ -92,6 +94,43 @@ def test_a_group_without_an_assignment_is_told_what_to_do(
         init(tmp_path / "device", publisher, server, "--group", "park")
     output = init(tmp_path / "device", publisher, server, "--group", "park", "--task", "colours")
     assert "task colours" in output
+    assert "this one lacks --service and the group's token in ZOOSELECT_TOKEN" in output
+
+
+@pytest.mark.parametrize(
+    ("options", "variable", "words"),
+    [
+        (["--service", "http://127.0.0.1:1", "--group", "park"], "", "variable ZOOSELECT_TOKEN, got none"),
+        (["--service", "http://127.0.0.1:1"], "zd_1", "expected --group NAME"),
+        (["--group", "park"], "zd_1", "unset the environment variable ZOOSELECT_TOKEN"),
+    ],
+)
+def test_service_group_and_token_belong_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], variable: str, words: str
+) -> None:
+    monkeypatch.delenv("ZOOSELECT_TOKEN", raising=False)
+    if variable:
+        monkeypatch.setenv("ZOOSELECT_TOKEN", variable)
+    (tmp_path / "root.json").touch()
+    device = tmp_path / "device"
+    with pytest.raises(DataError, match=words):
+        run("init", device, "--url", "http://127.0.0.1:1", "--root", tmp_path / "root.json", *options)
+    assert not device.exists()
+
+
+def test_a_token_is_checked_when_a_device_is_set_up(
+    tmp_path: Path, publisher: Publisher, server: SlowServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = tmp_path / "device"
+    with service_running(tmp_path / "service") as (client, _):
+        to_service = ("--group", "cameras", "--task", "colours", "--service", client.url)
+        monkeypatch.setenv("ZOOSELECT_TOKEN", "zd_wrong")
+        with pytest.raises(TokenError, match="environment variable ZOOSELECT_TOKEN"):
+            init(device, publisher, server, *to_service)
+        monkeypatch.setenv("ZOOSELECT_TOKEN", client.token)
+        assert "Warning" not in init(device, publisher, server, *to_service)
+    monkeypatch.setenv("ZOOSELECT_TOKEN", client.token + "2")
+    assert "Warning: expected the service at" in init(device, publisher, server, *to_service)
 
 
 def test_a_root_that_is_not_there_is_named(tmp_path: Path, server: SlowServer) -> None:

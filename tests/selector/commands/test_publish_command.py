@@ -11,11 +11,13 @@ import typer
 from typer.testing import CliRunner, Result
 
 from selector.commands.publish import register
+from tests.support.moments import moments_of
 from tests.support.small_models import add_colours, build_onnx
 from tests.support.standard_client import StandardClient, served
 from zoo import Zoo
 from zoo.errors import BundleError, KeysError, PublishError, ZooError
 from zoo.models.latency import save_table
+from zoo.publisher.keys import create_keys
 from zoo.publisher.publish import published
 
 if TYPE_CHECKING:
@@ -60,6 +62,17 @@ def test_a_newcomer_publishes_with_one_command(here: Path, small_zoo: Zoo) -> No
         assert StandardClient(here / "device", root, url).model("tiny")
 
 
+def test_a_first_publication_that_was_interrupted_among_its_keys_goes_on(here: Path, small_zoo: Zoo) -> None:
+    copies = moments_of(lambda: create_keys(here / "made"), here / "made", here / "copies")
+    copies[len(copies) // 2].rename(here / "my-keys")
+    before = {path.name for path in (here / "my-keys").glob("*.pem")}
+    done = run("repo", "--zoo", small_zoo.folder, "--models", "tiny")
+    assert "New private keys in my-keys" in done.stderr
+    assert 0 < len(before) < 5
+    assert before < {path.name for path in (here / "my-keys").glob("*.pem")}
+    assert set(published(here / "repo").models) == {"tiny"}
+
+
 def test_the_second_time_there_is_nothing_to_publish(here: Path, small_zoo: Zoo) -> None:
     run("add", "repo", "--zoo", small_zoo.folder)
     done = run("--zoo", small_zoo.folder, "repo")
@@ -97,7 +110,7 @@ def test_remove_then_clean(here: Path, small_zoo: Zoo) -> None:
 
 def test_keys_are_made_rotated_and_used_from_several_folders(here: Path, small_zoo: Zoo) -> None:
     assert "New private keys in offline" in run("keys", "offline", "--root-keys", 2).stdout
-    (here / "online").mkdir()
+    (here / "online").mkdir(mode=0o700)
     for role in ("snapshot", "timestamp"):
         path = next((here / "offline").glob(f"{role}-*.pem"))
         path.rename(here / "online" / path.name)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import stat
+import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks.distribution.network import SlowServer, serving
 from selector.device.device import Device
 from selector.device.reconciler import MIN_ANSWERS_TO_FETCH
-from selector.device.settings import CONFIG_FILE, TOKEN_FILE
+from selector.device.settings import CONFIG_FILE, TOKEN_FILE, read_token, write_token
 from tests.support.small_device import ask, until
 from tests.support.small_models import plain_image
 from tests.support.small_publisher import Publisher
-from zoo.errors import BundleError, CardError, TrustError
+from tests.support.small_service import running
+from zoo.errors import BundleError, CardError, LimitError, TokenError, TrustError, UnreachableError, ZooError
 
 
 def test_a_device_answers_after_one_installation(device: Device) -> None:
@@ -43,6 +46,21 @@ def test_a_device_and_a_client_close_at_the_end_of_a_with_statement(device: Devi
         assert updater is not None
     assert not thread.is_alive()
     assert (opened._updater, opened._reconciler._client) == (None, None)
+
+
+def test_a_device_with_limits_leaves_out_what_takes_more_and_tells_so(device: Device) -> None:
+    device.install("colours")
+    ask(device)
+    assert device.update().installed
+    large = plain_image("red", (2000, 2000))
+    with Device.open(device.folder, answer_timeout_s=60.0, answer_memory_bytes=2**20) as limited:
+        assert limited.predict(plain_image("red")).certified
+        with pytest.raises(LimitError, match="more memory than 1,048,576 bytes"):  # none can: the image is
+            limited.predict(large)  # to blame
+        assert limited.look().left_out == limited.left_out == ()
+    for limit in ({"answer_timeout_s": 0.0}, {"answer_memory_bytes": -1}):
+        with pytest.raises(ZooError, match="expected a limit of"):
+            Device.open(device.folder, **limit)  # type: ignore[arg-type]
 
 
 def test_a_folder_without_a_device_is_told_so(tmp_path: Path) -> None:
@@ -80,6 +98,62 @@ def test_the_token_is_for_its_owner_only(tmp_path: Path, publisher: Publisher) -
     assert path.read_text() == "secret"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert "secret" not in (tmp_path / "x" / CONFIG_FILE).read_text()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs modes of files")
+def test_a_token_that_others_may_read_is_not_used(tmp_path: Path) -> None:
+    write_token(tmp_path, "secret")
+    (tmp_path / TOKEN_FILE).chmod(0o644)
+    with pytest.raises(CardError, match=f"chmod 600 {tmp_path / TOKEN_FILE}"):
+        read_token(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ({"service": "http://127.0.0.1:1", "group": "park"}, "no token="),
+        ({"service": "http://127.0.0.1:1", "token": "t"}, "no group="),
+        ({"group": "park", "token": "t"}, "got the token alone"),
+    ],
+)
+def test_service_group_and_token_belong_together(
+    tmp_path: Path, publisher: Publisher, setting: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(CardError, match=words):
+        Device.set_up(tmp_path / "x", "http://127.0.0.1:1", publisher.root, **setting)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_wrong_token_shows_at_once_and_the_right_one_stays(tmp_path: Path, publisher: Publisher) -> None:
+    def set_up(token: str, group: str = "cameras") -> Device:
+        return Device.set_up(
+            tmp_path / "x", "http://127.0.0.1:1", publisher.root, group=group, service=client.url, token=token
+        )
+
+    with running(tmp_path / "service") as (client, service):
+        with pytest.raises(TokenError, match=r"status 401.*ZOOSELECT_TOKEN.*serve token --group cameras"):
+            set_up("zd_wrong")
+        assert not (tmp_path / "x" / CONFIG_FILE).exists()
+        assert set_up(client.token).last is None
+        for token, group in (("zd_wrong", "cameras"), (client.operator, "cameras"), (client.token, "phones")):
+            with pytest.raises(TokenError, match=r"status 40[13]"):
+                set_up(token, group)
+        assert read_token(tmp_path / "x") == client.token
+        assert Device.open(tmp_path / "x").config.group == "cameras"
+        set_up(client.token)  # nothing new: nothing to ask
+        assert service.ledger.tally.counts == {"cameras": 1}
+    unreachable = set_up(client.token + "x")
+    assert unreachable.last is not None
+    assert isinstance(unreachable.last.problem, UnreachableError)
+
+
+def test_a_token_is_sent_over_https_alone(tmp_path: Path, publisher: Publisher) -> None:
+    with pytest.raises(UnreachableError, match="expected an https address"):
+        Device.set_up(
+            tmp_path / "x", "http://127.0.0.1:1", publisher.root,
+            group="park", service="http://models.example.org", token="t",
+        )  # fmt: skip
+    assert not (tmp_path / "x" / TOKEN_FILE).exists()
 
 
 def test_a_task_must_be_named_where_it_is_not_clear(device: Device) -> None:

@@ -21,6 +21,7 @@ from selector.fleet.app import make_app
 from selector.fleet.published_files import PublishedFiles
 from selector.fleet.server import _allowed_connections, serving
 from tests.support.small_service import HANG_S, Client, put_blob
+from zoo.errors import ServiceError
 
 CONTENT = os.urandom(700_000)
 STAMP = "/metadata/timestamp.json"
@@ -145,6 +146,14 @@ def test_a_file_that_is_replaced_is_sent_as_it_was_opened(tmp_path: Path) -> Non
     asyncio.run(ask())
     assert (b"content-length", b"3") in sent[0]["headers"]
     assert b"".join(message["body"] for message in sent[1:]) == b"old"
+
+
+def test_where_links_cannot_be_told_apart_nothing_is_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("selector.fleet.published_files._OPENS_WITHOUT_LINKS", False)
+    with pytest.raises(ServiceError, match=r"Linux or macOS.*Serve the folder with a web server"):
+        PublishedFiles(tmp_path)
 
 
 def test_an_empty_file_is_served(files: Client, root: Path) -> None:

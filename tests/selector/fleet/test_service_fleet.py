@@ -67,7 +67,7 @@ def copied(publisher: Path, tmp_path: Path) -> Path:
     import shutil
 
     shutil.copytree(publisher, tmp_path, dirs_exist_ok=True)
-    (tmp_path / "online").mkdir()
+    (tmp_path / "online").mkdir(mode=0o700)
     for key in (tmp_path / "keys").iterdir():
         if key.name.startswith(("snapshot", "timestamp", "assignments")):
             shutil.copy2(key, tmp_path / "online")

@@ -20,7 +20,9 @@ import zoo.process
 from tests.support.small_blobs import Made, blob_of, make_release, put, wide_onnx
 from tests.support.small_models import build_onnx
 from zoo.client.selftest import self_test
+from zoo.client.trial import Trials
 from zoo.errors import DigestError, ModelError, SelfTestError
+from zoo.process import Ended
 from zoo.releases.reference_image import reference_image
 from zoo.releases.release import ModelRelease, SelfTest
 from zoo.store.store import Store
@@ -116,6 +118,17 @@ def test_the_image_is_the_same_everywhere() -> None:
     assert image[2, 3].tolist() == reference_image(5, 7)[2, 3].tolist()
     assert len(np.unique(reference_image(64, 64))) > 200
     assert reference_image(1, 1).shape == (1, 1, 3)
+
+
+def test_where_nothing_limits_a_model_that_is_said_once(
+    store: Store, good: Made, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = json.dumps({"limited": False, "logits": list(good[0].selftest.logits)}).encode()
+    monkeypatch.setattr(Trials, "run", lambda *_, **__: Ended(0, said, ""))  # as a system without limits does
+    assert [self_test(store, good[0]).limited for _ in range(2)] == [False, False]
+    assert [record.message[:53] for record in caplog.records] == [
+        "On this system nothing limits the memory and the proc"
+    ]
 
 
 def test_a_good_model_passes_before_it_is_installed(store: Store, good: Made) -> None:

@@ -317,3 +317,11 @@ def test_published_anew_nothing_that_is_there_is_believed(tmp_path: Path, small_
     publish(root, small_zoo, keys=keys, anew=True)
     assert published(root).models["tiny"].selftest == honest.selftest
     assert published(root).models["tiny"].version == 3
+
+
+def test_where_nothing_says_what_a_model_takes_it_is_not_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(PublishError, match="expected Linux or macOS to publish models on"):
+        measure_peak(b"", tmp_path, (8, 8), name="tiny")

@@ -10,6 +10,7 @@ from onnx import TensorProto, helper
 
 from zoo.convert.foreign.import_graph import all_nodes, reads, subgraphs
 from zoo.errors import ModelError
+from zoo.files import open_file
 from zoo.types import check_relative
 
 MICROSOFT = "com.microsoft"  # the domain of operators that come with ONNX Runtime
@@ -118,7 +119,7 @@ def _folders(path: Path) -> list[Path]:
 
 def _read(path: Path, name: str) -> bytes:
     try:
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             content = stream.read(MAX_BYTES + 1)
     except OSError as error:
         raise ModelError(
@@ -183,7 +184,7 @@ def _embed(tensor: onnx.TensorProto, folders: list[Path], most_bytes: int, name:
         offset, length = int(facts.get("offset", 0)), int(facts.get("length", -1))
         if path.exists() and not path.is_file():
             raise ValueError("no file")
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             stream.seek(offset)
             content = stream.read(min(length if length >= 0 else MAX_BYTES, most_bytes + 1))
     except (OSError, ValueError) as error:
