@@ -103,7 +103,7 @@ def run_soak(
         stack.callback(_kill, workers)
         for i, task in enumerate(tasks):
             workers.append(SoakProcess(f"process-{i}", task, run))
-        _let_gowrong_in(
+        _let_go_wrong(
             run, 60 * minutes, event_interval_s, publisher, service, proxy, workers, disk, draw, kinds, tell
         )
         publisher.fix(publisher.offered)
@@ -203,7 +203,7 @@ def _set_up(
     return settings
 
 
-def _let_gowrong_in(
+def _let_go_wrong(
     run: SoakRun,
     seconds: float,
     interval_s: float,

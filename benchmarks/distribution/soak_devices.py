@@ -11,7 +11,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Any
 
 import msgspec
 import numpy as np
@@ -219,8 +219,8 @@ def _noting_reports(devices: _Devices) -> Iterator[None]:
     """Note every report of this process that the service says it has."""
     send = Reporter.send
 
-    def noted(self: Reporter, *what: object) -> Sent:
-        sent = send(self, *what)  # type: ignore[arg-type]
+    def noted(self: Reporter, *what: Any, **more: Any) -> Sent:
+        sent = send(self, *what, **more)
         devices.sent(sent)
         return sent
 

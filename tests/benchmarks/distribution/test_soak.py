@@ -56,11 +56,11 @@ def test_what_is_not_right_is_said() -> None:
 
 def test_devices_answer_through_kills_full_disks_updates_and_withdrawals(small_zoo: Zoo) -> None:
     found = run_soak(
-        minutes=0.05,
+        minutes=0.04,
         devices=4,
         devices_per_process=2,
         zoo=small_zoo,
-        event_interval_s=0.3,
+        event_interval_s=0.2,
         kinds=("kill", "disk", "update", "refuse", "withdrawal"),
     )
     assert found["broken"] == []
