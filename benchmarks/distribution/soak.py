@@ -8,6 +8,7 @@ operator assigns others. Every event is drawn from the seed before the run begin
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -165,6 +166,7 @@ def run_soak_suite(
         Whether every invariant held.
     """
     tell = (lambda line: None) if json_only else (lambda line: print(line, flush=True))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what was started, and the small disk
     figures = run_soak(minutes=minutes, devices=devices, seed=seed, tell=tell)
     if not json_only:
         print(table(["figure", "value"], list(_rows(figures))))

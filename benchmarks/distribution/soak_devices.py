@@ -224,7 +224,7 @@ def _noting_reports(devices: _Devices) -> Iterator[None]:
         devices.sent(sent)
         return sent
 
-    Reporter.send = noted  # type: ignore[method-assign, assignment]
+    Reporter.send = noted  # type: ignore[method-assign]
     try:
         yield
     finally:
