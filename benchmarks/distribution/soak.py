@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -38,17 +39,69 @@ from selector.commands.tables import table
 from selector.device.device import Device
 from selector.fleet.decide import size_of
 from zoo.models.zoo import Zoo
-from zoo.releases.release import Index
 
 DEVICES_PER_PROCESS = 10
 EVENT_INTERVAL_S = 5.0
-SPELL_S = 4.0  # how long the network misbehaves, or a disk is full
+SPELL_SHARE = 0.8  # of that interval, for which the network misbehaves or a disk is full
 FINAL_DEADLINE_S = 600.0  # for all devices to be brought up to date
 ASSIGNED_DEADLINE_S = 60.0
 RECORDS_BYTES = 2**20  # room of a device beside its blobs
 DISK_SHARE = 5  # one of so many devices is on the small disk
 MAX_PROBLEMS = 20  # that are told in words
 KINDS = ("kill", "kill", "service", "disk", "update", "update", "withdrawal", "assignment", *get_args(Fault))
+
+
+@dataclass
+class _Site:
+    """All that can go wrong."""
+
+    publisher: SoakPublisher
+    service: SoakService
+    proxy: FaultyProxy
+    disk: Path | None
+    processes: list[SoakProcess]
+    ballast: Path | None = None
+
+    def go_wrong(self, kind: str, process: SoakProcess, run: SoakRun) -> str:
+        """Have an event happen, to this process where it is one that happens to one; says what it was."""
+        match kind:
+            case "kill":
+                process.kill()
+                process.start()
+                return process.name
+            case "service":
+                if self.service.status is not None:
+                    run.broken.append(f"the service ended with status {self.service.status}")
+                self.service.kill()
+                self.proxy.upstream = self.service.start()
+            case "disk":
+                if self.disk is None:
+                    return "left out: no file system can be mounted here"
+                self.ballast = fill(self.disk)
+            case "update":
+                return self.publisher.update()
+            case "withdrawal":
+                return self.publisher.withdraw()
+            case "assignment":
+                return self.publisher.assign()
+            case "cut" | "drip" | "delay" | "refuse" | "silence":
+                self.proxy.fault = kind
+            case _:
+                raise ValueError(f"expected one of {', '.join(sorted({*KINDS}))}, got {kind!r}.")
+        return ""
+
+    def calm(self) -> None:
+        """Network and disk are as they should be."""
+        self.proxy.fault = None
+        if self.ballast is not None:
+            self.ballast.unlink()
+            self.ballast = None
+
+    def end(self) -> None:
+        """End all processes."""
+        for process in self.processes:
+            process.kill()
+        self.service.kill()
 
 
 def run_soak(
@@ -89,34 +142,28 @@ def run_soak(
         stack.callback(service.kill)
         proxy = stack.enter_context(misbehaving(service.start(), seed))
         until_assigned(publisher, publisher.offered, deadline_s=ASSIGNED_DEADLINE_S)
-        everything = _everything(publisher.index)
+        everything = size_of(publisher.offered, [TASK], publisher.index)
         on_disk = range(0, devices, DISK_SHARE)
-        disk = stack.enter_context(
-            small_disk(folder / "disk", len(on_disk) * (RECORDS_BYTES + 4 * everything))
-        )
+        room = len(on_disk) * (RECORDS_BYTES + 4 * everything)
+        disk = stack.enter_context(small_disk(folder / "disk", room))
         folders = [(disk if disk and i in on_disk else folder) / f"device-{i}" for i in range(devices)]
         settings = _set_up(folders, publisher, proxy.url, everything, draw)
-        tasks = [
-            Task(tuple(map(str, folders[i : i + devices_per_process])), TASK, seed + i)
-            for i in range(0, devices, devices_per_process)
-        ]
-        workers: list[SoakProcess] = []
-        stack.callback(_kill, workers)
-        for i, task in enumerate(tasks):
-            workers.append(SoakProcess(f"process-{i}", task, run))
-        _let_go_wrong(
-            run, 60 * minutes, event_interval_s, publisher, service, proxy, workers, disk, draw, kinds, tell
-        )
+        site = _Site(publisher, service, proxy, disk, [])
+        stack.callback(site.end)
+        for i in range(0, devices, devices_per_process):
+            task = Task(tuple(map(str, folders[i : i + devices_per_process])), TASK, seed + i)
+            site.processes.append(SoakProcess(f"process-{i // devices_per_process}", task, run))
+        _let_go_wrong(site, run, 60 * minutes, event_interval_s, _deal(draw, kinds), draw, tell)
         publisher.fix(publisher.offered)
         until_assigned(publisher, publisher.offered, deadline_s=ASSIGNED_DEADLINE_S)
         service.kill()
         proxy.upstream = service.start(signing=False)  # so that nothing is assigned anew any more
-        for worker in workers:
-            worker.finish()
+        for process in site.processes:
+            process.finish()
         deadline = time.monotonic() + FINAL_DEADLINE_S
-        for worker in workers:
-            worker.wait(deadline)
-        workers.clear()
+        for process in site.processes:
+            process.wait(deadline)
+        site.processes.clear()
         service.kill()
         index = publisher.index
         right = 0
@@ -145,6 +192,7 @@ def run_soak(
         "reports": run.reports,
         "lost_reports": lost,
         "devices_right": right,
+        "broken_invariants": len(run.broken),
         "broken": run.broken,
         "log": run.log,
     }
@@ -170,8 +218,8 @@ def run_soak_suite(
     figures = run_soak(minutes=minutes, devices=devices, seed=seed, tell=tell)
     if not json_only:
         print(table(["figure", "value"], list(_rows(figures))))
-    finish("soak", figures, seed=seed, folder=results, file_only=("log", "examples"))
-    for one in figures["broken"][:MAX_PROBLEMS]:
+    finish("soak", figures, seed=seed, folder=results, file_only=("log", "examples", "broken"))
+    for one in list(dict.fromkeys(figures["broken"]))[:MAX_PROBLEMS]:
         print(f"broken: {one}", file=sys.stderr)
     return not figures["broken"]
 
@@ -206,79 +254,40 @@ def _set_up(
 
 
 def _let_go_wrong(
+    site: _Site,
     run: SoakRun,
     seconds: float,
     interval_s: float,
-    publisher: SoakPublisher,
-    service: SoakService,
-    proxy: FaultyProxy,
-    workers: Sequence[SoakProcess],
-    disk: Path | None,
+    kinds: Iterator[str],
     draw: np.random.Generator,
-    kinds: Sequence[str],
     tell: Callable[[str], object],
 ) -> None:
-    """One event after the other until the time is over; all kinds come before any comes again."""
-    spell_s = SPELL_S / EVENT_INTERVAL_S * interval_s
+    """One event after the other until the time is over."""
     start = before = time.monotonic()
-    ballast: Path | None = None
-    for kind in _kinds(draw, kinds):
-        chosen, about = int(draw.integers(len(workers))), ""
+    for kind in kinds:
+        chosen = site.processes[int(draw.integers(len(site.processes)))]
         at = before + interval_s
         if at > start + seconds:
             break
         while time.monotonic() < at:
             time.sleep(min(0.1, max(0.0, at - time.monotonic())))
-            if time.monotonic() > before + spell_s:
-                proxy.fault = None
-                if ballast is not None:
-                    ballast.unlink()
-                    ballast = None
-            for worker in workers:
-                worker.check()
-        proxy.fault = None
-        if kind == "kill":
-            about = workers[chosen].name
-            workers[chosen].kill()
-            workers[chosen].start()
-        elif kind == "service":
-            if service.status is not None:
-                run.broken.append(f"the service ended with status {service.status}")
-            service.kill()
-            proxy.upstream = service.start()
-        elif kind == "disk" and disk is None:
-            about = "left out: no file system could be mounted"
-        elif kind == "disk" and disk is not None:
-            ballast = fill(disk)
-        elif kind == "update":
-            about = publisher.update()
-        elif kind == "withdrawal":
-            about = publisher.withdraw()
-        elif kind == "assignment":
-            about = publisher.assign()
-        else:
-            proxy.fault = kind
-        run.events[kind] += 1
-        run.log.append((round(time.monotonic() - start, 1), kind, about))
-        tell(f"{time.monotonic() - start:7.1f} s  {kind:<12} {about}")
+            if time.monotonic() > before + SPELL_SHARE * interval_s:
+                site.calm()
+            for process in site.processes:
+                process.check()
+        site.calm()
+        about = site.go_wrong(kind, chosen, run)
         before = time.monotonic()
-    proxy.fault = None
-    if ballast is not None:
-        ballast.unlink()
+        run.events[kind] += 1
+        run.log.append((round(before - start, 1), kind, about))
+        tell(f"{before - start:7.1f} s  {kind:<12} {about}")
+    site.calm()
 
 
-def _kill(workers: list[SoakProcess]) -> None:
-    for worker in workers:
-        worker.kill()
-
-
-def _kinds(draw: np.random.Generator, kinds: Sequence[str]) -> Iterator[Any]:
+def _deal(draw: np.random.Generator, kinds: Sequence[str]) -> Iterator[str]:
+    """Kinds of events, without an end: all come before any comes again."""
     while True:
         yield from draw.permutation(list(kinds)).tolist()
-
-
-def _everything(index: Index) -> int:
-    return size_of(tuple(index.models), tuple(index.bundles), index)
 
 
 def _rows(figures: dict[str, Any]) -> Iterator[list[str]]:
