@@ -3,45 +3,61 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
-import tempfile
+import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
 from zoo.errors import CardError, DigestError, SchemaVersionError, ZooError
 
 MAX_JSON_BYTES = 64 * 2**20
+NO_LINKS = getattr(os, "O_NOFOLLOW", 0)  # where the system knows it
+_NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 T = TypeVar("T")
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path, *, private: bool = False) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is synced and moved over `path`, else removed.
+def atomic_path(path: Path, *, private: bool = False, sync: bool = True) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it is moved over `path`, else removed.
 
     Readers see the old content or the new content, never a part of it; only the owner does if `private`.
+    What `sync` is given up for may be lost in a power cut.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    # The system applies the umask: to ask for it is to change it, for all threads.
+    new = os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_LINKS
+    os.close(os.open(temporary, new, 0o600 if private else 0o666))
     try:
         yield temporary
-        with temporary.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        if not private:  # mkstemp makes private files; a zoo is shared like any other file
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(0o666 & ~umask)
+        if sync:
+            with temporary.open("rb+") as stream:
+                os.fsync(stream.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    if sync:
+        sync_folder(path.parent)
+
+
+def open_file(path: Path, *, links: bool = True) -> BinaryIO:
+    """Open a file for reading; a folder, a pipe or a device raises OSError, as a link does if not `links`."""
+    handle = os.open(path, os.O_RDONLY | _NO_WAITING | (0 if links else NO_LINKS))
+    mode = os.fstat(handle).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(handle, "rb")
+    os.close(handle)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    raise OSError(errno.EINVAL, "not a file")
 
 
 def sync_folder(folder: Path) -> None:
@@ -79,7 +95,7 @@ def sha256_bytes(content: bytes) -> str:
 
 def sha256_file(path: Path) -> str:
     """SHA-256 of a file as 64 lower-case hexadecimal digits."""
-    with path.open("rb") as stream:
+    with open_file(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -92,7 +108,7 @@ def read_verified(path: Path, sha256: str, size_bytes: int) -> bytes:
         When the file is missing, or is not the `size_bytes` bytes with the digest `sha256`.
     """
     try:
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             held = os.fstat(stream.fileno()).st_size  # first, so that no record makes us read gigabytes
             content = stream.read(size_bytes) if held == size_bytes else b""
     except OSError as error:

@@ -14,15 +14,15 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from zoo.files import encode_record, sha256_bytes, write_atomic
+from zoo.files import encode_record, sha256_bytes
 from zoo.releases.release import ModelRelease
+from zoo.store.notes import read_note, write_note
 from zoo.types import Name, Positive, Sha256
 
 SCHEMA_VERSION = 1
 REJECTED_FILE = "rejected.json"
 MAX_REJECTED = 64  # of them; the latest are remembered
 MAX_REASON_CHARACTERS = 1000
-MAX_BYTES = 2**20
 REJECTION_LIFETIME_S = 86400.0
 
 
@@ -57,7 +57,7 @@ class Rejected:
         return counts[-1].why if counts else None
 
     def add(self, release: ModelRelease, why: str) -> None:
-        """Remember that a release failed; raises :class:`ZooError` when the disk is full."""
+        """Remember that a release failed; raises OSError where it cannot be written."""
         new = Rejection(
             release=_digest(release),
             name=release.name,
@@ -70,14 +70,11 @@ class Rejected:
         record = _RejectedRecord(
             schema_version=SCHEMA_VERSION, rejections=(*others[-(MAX_REJECTED - 1) :], new)
         )
-        write_atomic(self.path, encode_record(record))
+        write_note(self.path, record)
 
     def _read(self) -> tuple[Rejection, ...]:
-        try:
-            with self.path.open("rb") as stream:
-                return msgspec.json.decode(stream.read(MAX_BYTES), type=_RejectedRecord).rejections
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return ()
+        found = read_note(self.path, _RejectedRecord)
+        return () if found is None else found.rejections
 
 
 def _digest(release: ModelRelease) -> str:

@@ -123,7 +123,8 @@ class Transfer:
         response = self._request(start)
         try:
             start = self._check(response, start)
-            with writing(self.store.folder), self.partial.open("ab" if start else "wb") as stream:
+            file = self.store.collecting(self.blob.sha256, resume=start > 0)
+            with writing(self.store.folder), file as stream:
                 there = start
                 for chunk in self._chunks(response, start):
                     stream.write(chunk)
