@@ -9,8 +9,9 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -48,7 +49,7 @@ def atomic_path(path: Path, *, private: bool = False, sync: bool = True) -> Iter
         sync_folder(path.parent)
 
 
-def open_file(path: Path, *, links: bool = True) -> BinaryIO:
+def open_file(path: Path, *, links: bool = True) -> BufferedReader:
     """Open a file for reading; a folder, a pipe or a device raises OSError, as a link does if not `links`."""
     handle = os.open(path, os.O_RDONLY | _NO_WAITING | (0 if links else NO_LINKS))
     mode = os.fstat(handle).st_mode

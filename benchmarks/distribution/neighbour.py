@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.distribution.network import EXIT_TIMEOUT_S, MAX_LINE_BYTES, working
 from selector.device.device import Device
 from selector.device.reconciler import MIN_ANSWERS_TO_FETCH
-from zoo.client.client import without
+from zoo.client.next_record import without
 from zoo.process import Process
 from zoo.store.store import Store
 

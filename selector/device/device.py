@@ -316,6 +316,8 @@ class Device:
             self._follow()
         except ZooError as error:
             found = replace(found, problem=found.problem or error)
+        if self._variants.problem is not None:
+            found = replace(found, problem=found.problem or self._variants.problem)
         self.last = found
         return found
 

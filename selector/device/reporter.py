@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
@@ -20,8 +19,8 @@ from msgspec import Meta
 
 from selector.telemetry.demand import Demand
 from selector.telemetry.report import MAX_COUNT, SCHEMA_VERSION, DeviceId, Drift, Held, Report, encode_report
-from zoo.errors import CardError, MissingExtraError, UnreachableError, ZooError
-from zoo.files import encode_record, read_record, write_atomic
+from zoo.errors import MissingExtraError, UnreachableError, ZooError
+from zoo.store.notes import read_note
 from zoo.types import Positive
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ MIN_RETRY_WAIT_S = 0.5
 
 
 class _Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    schema_version: Positive
+    schema_version: Annotated[Positive, Meta(le=1)]
     device: DeviceId
     sequence: Annotated[int, Meta(ge=0, le=MAX_COUNT)]  # of the last report
 
@@ -110,7 +109,7 @@ class Reporter:
     def _report(self, demand: Sequence[Demand], drift: Sequence[Drift]) -> Report:
         from zoo.store.usage import USAGE_FILE, Usage
 
-        identity = _next_identity(self._store.folder / IDENTITY_FILE)
+        identity = _next_identity(self._store)
         installed = self._store.installed
         models = [(item.release.name, item.release.version) for item in installed.models]
         bundles = [(item.release.name, item.release.version) for item in installed.bundles]
@@ -175,14 +174,13 @@ def shortened(report: Report) -> Report:
     return msgspec.structs.replace(report, demand=(), drift=())
 
 
-def _next_identity(path: Path) -> _Identity:
+def _next_identity(store: Store) -> _Identity:
     """Who the device is, with the number of its next report, which is kept first."""
-    try:
-        last = read_record(path, _Identity, schema_version=1)
-    except CardError:  # a device without an identity gets another; nothing depends on it
+    last = read_note(store.folder / IDENTITY_FILE, _Identity)
+    if last is None or last.sequence == MAX_COUNT:  # it gets another; nothing depends on it
         last = _Identity(schema_version=1, device=secrets.token_hex(16), sequence=0)
     following = msgspec.structs.replace(last, sequence=last.sequence + 1)
-    write_atomic(path, encode_record(following))
+    store.note(IDENTITY_FILE, following)
     return following
 
 

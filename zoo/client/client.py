@@ -8,23 +8,29 @@ only commit point), clean up.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from threading import Event
-from typing import TypeVar
-
-import msgspec
 
 from zoo.client.fetch import Fetched, Fetcher
-from zoo.client.plan import Plan, plan, served
+from zoo.client.left_out import usable
+from zoo.client.next_record import unserved, with_pins, with_releases, without
+from zoo.client.plan import Plan, plan
 from zoo.client.rejected import REJECTED_FILE, Rejected
 from zoo.client.selftest import self_test
 from zoo.client.trial import Trials
 from zoo.client.trust import Refreshed, Trust
 from zoo.client.wanted import Wanted, bootstrap, to_follow, to_install, to_update
-from zoo.errors import BudgetError, ModelError, ModelNotFoundError, SelfTestError, ZooError
+from zoo.errors import (
+    BudgetError,
+    ModelError,
+    ModelNotFoundError,
+    SelfTestError,
+    StoreFullError,
+    ZooError,
+)
 from zoo.releases.release import Index, ModelRelease
-from zoo.store.installed import Installed, InstalledBundle, InstalledModel
 from zoo.store.store import Store
 
 Progress = Callable[[int, int], None]  # bytes there, bytes in all
@@ -49,11 +55,20 @@ class Change:
     bytes_on_wire: int  # everything that was received, metadata included
     requests: int
     seconds: float
+    left_out: dict[str, str] = field(default_factory=dict)  # model or bundle → why it was not installed
 
     @property
     def nothing(self) -> bool:
         """Whether all was as it should be already."""
         return not (self.installed or self.removed or self.evicted)
+
+
+class _Failed(Exception):
+    """Models did not pass their test; what is left has to be planned anew."""
+
+    def __init__(self, errors: dict[str, ZooError], evicted: tuple[str, ...], fetched: Fetched) -> None:
+        super().__init__(", ".join(errors))
+        self.errors, self.evicted, self.fetched = errors, evicted, fetched
 
 
 class Client:
@@ -100,13 +115,17 @@ class Client:
         """Look at what is published. Raises TrustError or UnreachableError; the last index is kept then."""
         try:
             with self.store.lock():
-                refreshed = self._trust.refresh(self.group)
+                refreshed = self.store.keep(lambda: self._trust.refresh(self.group))
         except ZooError as error:
             self.freshness = replace(self.freshness, stale=True, reason=str(error))
             raise
         self.index = refreshed.index
         self.freshness = Freshness(False, None, time.time())
         return refreshed
+
+    def usable(self) -> Index | None:
+        """What was published when the publisher was looked at last, without what failed on this device."""
+        return None if self.index is None else self._usable(self.index, {})[0]
 
     def install(
         self,
@@ -130,38 +149,46 @@ class Client:
             When the byte budget does not allow it; nothing was fetched.
         TrustError, UnreachableError, FetchError
             When the publisher is not to be trusted or cannot be reached.
-        SelfTestError
-            When a new model does not answer on this device as it must.
+        SelfTestError, ModelError
+            When something of what is named does not answer on this device as it must, or needs a model that
+            does not; everything else is installed then.
         StoreFullError, StoreLockedError
             When the disk is full or another process is at work.
         """
 
-        def wanted(index: Index) -> Wanted:
+        def wanted(index: Index, left_out: Collection[str]) -> Wanted:
             installed = self.store.installed
-            known = {*models, *(item.release.name for item in installed.models)}
+            first_models = [name for name in models if name not in left_out]
+            first_bundles = [name for name in bundles if name not in left_out]
+            known = {*first_models, *(item.release.name for item in installed.models)}
             first = [
                 name
-                for bundle in (bundles if start else ())
+                for bundle in (first_bundles if start else ())
                 if bundle not in index.bundles or not known & set(index.bundles[bundle].models)
                 for name in bootstrap(index, bundle, budget_bytes=self.store.budget_bytes)
             ]
-            return to_install(index, installed, models=(*models, *first), bundles=bundles)
+            return to_install(index, installed, models=(*first_models, *first), bundles=first_bundles)
 
         there = {release.name for release in self.store.installed.releases}
-        return self._bring(wanted, progress, cancel, news=not there >= {*models, *bundles})
+        named = {*models, *bundles}
+        return self._bring(wanted, progress, cancel, named=named, news=not there >= named)
 
     def update(self, *, progress: Progress | None = None, cancel: Event | None = None) -> Change:
-        """Bring everything that is installed to its newest version; raises like :meth:`install`."""
-        return self._bring(lambda index: to_update(index, self.store.installed), progress, cancel)
+        """Bring everything that is installed to its newest version; raises like :meth:`install`.
+
+        A model that does not answer on this device as it must, and what needs it, stays as it is: it raises
+        nothing, and stands in the result.
+        """
+        return self._bring(lambda index, _: to_update(index, self.store.installed), progress, cancel)
 
     def follow(self, *, progress: Progress | None = None, cancel: Event | None = None) -> Change:
         """Do what the group's signed assignment says; without a group or an assignment, :meth:`update`.
 
         Of the assigned models, the first are kept where the budget does not allow all. Raises like
-        :meth:`install`.
+        :meth:`update`.
         """
 
-        def wanted(index: Index) -> Wanted:
+        def wanted(index: Index, _: Collection[str]) -> Wanted:
             assignment = index.assignments.get(self.group or "")
             if assignment is None:
                 return to_update(index, self.store.installed)
@@ -202,13 +229,7 @@ class Client:
                     f"not installed: {', '.join(missing)}. "
                     f"Installed: {', '.join(sorted(there)) or 'nothing'}."
                 )
-            self.store.commit(
-                msgspec.structs.replace(
-                    installed,
-                    models=tuple(_pinned(item, names, pinned) for item in installed.models),
-                    bundles=tuple(_pinned(item, names, pinned) for item in installed.bundles),
-                )
-            )
+            self.store.commit(with_pins(installed, names, pinned=pinned))
 
     def close(self) -> None:
         """Close the connections."""
@@ -227,28 +248,45 @@ class Client:
 
     def _bring(
         self,
-        decide: Callable[[Index], Wanted],
+        decide: Callable[[Index, Collection[str]], Wanted],
         progress: Progress | None,
         cancel: Event | None,
         *,
+        named: Collection[str] = (),
         news: bool = False,
     ) -> Change:
-        """Install what is decided; `news`: most likely a new model will have to be tested."""
+        """Install what is decided, from an index without what was left out, whose names are given as well.
+
+        Nothing of what is `named` may be left out; `news`: most likely a new model will have to be tested.
+        """
         start = time.perf_counter()
         evicted: list[str] = []
+        failed: dict[str, ZooError] = {}
         with self.store.lock(), Trials(self.store.folder) as trials:
             if news:
                 trials.prepare()  # loads ONNX Runtime while the publisher is asked
             refreshed = self.refresh()
-            index = refreshed.index
-            wanted = decide(index)
             before = self.store.installed
             wire, requests = refreshed.bytes_on_wire, refreshed.requests
-            for step in self._steps(wanted, index):
-                gone, fetched = self._step(step, index, trials, progress, cancel)
-                evicted += gone
-                wire, requests = wire + fetched.bytes_on_wire, requests + fetched.requests
+            while True:
+                index, left_out = self._usable(refreshed.index, failed)
+                wanted = decide(index, left_out)
+                for step in self._steps(wanted, index):
+                    try:
+                        gone, fetched = self._step(step, index, trials, progress, cancel)
+                    except _Failed as error:
+                        gone, fetched = error.evicted, error.fetched
+                        failed |= error.errors
+                    evicted += gone
+                    wire, requests = wire + fetched.bytes_on_wire, requests + fetched.requests
+                    if left_out.keys() < failed.keys() | left_out.keys():
+                        break
+                else:
+                    break
             after = self.store.installed
+        for name in named:
+            if name in left_out:
+                raise failed.get(name) or SelfTestError(left_out[name])
         versions = {release.name: release for release in before.releases}
         return Change(
             installed=tuple(one.name for one in after.releases if versions.get(one.name) != one),
@@ -257,7 +295,14 @@ class Client:
             bytes_on_wire=wire,
             requests=requests,
             seconds=time.perf_counter() - start,
+            left_out=left_out,
         )
+
+    def _usable(self, index: Index, failed: Mapping[str, ZooError]) -> tuple[Index, dict[str, str]]:
+        """The index without models that fail here, now or lately, and why each of these is left out."""
+        installed = self.store.installed
+        now = {name: str(error) for name, error in failed.items()}
+        return usable(index, installed, self._rejected.among(index, installed) | now)
 
     def _steps(self, wanted: Wanted, index: Index) -> list[Wanted]:
         """One step, or two where a task would have no model while its new ones are fetched."""
@@ -298,18 +343,31 @@ class Client:
         """Make room, fetch, test and commit; returns what was evicted and what was fetched."""
         needed, first = self._room(wanted, index)
         before = self.store.installed
-        new = self._new_models(wanted, index, before)
-        if first:
-            self.store.commit(without(before, first))
+        tested = {item.release.card.sha256 for item in before.models}
+        new = [index.models[name] for name in wanted.models if index.models[name].card.sha256 not in tested]
         self.store.collect(keep=needed.missing)  # also what an installation that was given up has left
+        rest = without(before, first)
+        going = sum(size for digest, size in before.blobs.items() if digest not in rest.blobs)
+        self.store.check_disk(needed.missing, freed_bytes=going)  # before anything goes
+        if first:
+            self.store.commit(rest)
+            self.store.collect(keep=needed.missing)
         after = without(with_releases(self.store.installed, wanted, index), wanted.dropped)
         missing = self.store.missing(after.blobs)  # also what was lost or damaged since it was installed
         self.store.check_room(missing)
         if new:
             trials.prepare()
-        fetched = self.fetcher.fetch(missing, self.store, whole=new, progress=progress, cancel=cancel)
-        for release in new:
-            self._test(release, trials)
+        try:
+            fetched = self.fetcher.fetch(missing, self.store, whole=new, progress=progress, cancel=cancel)
+        except StoreFullError:  # somebody else has filled it: a part of a model is of no use to anybody
+            self.store.make_room()
+            raise
+        failed = {
+            release.name: error for release in new if (error := self._test(release, trials)) is not None
+        }
+        if failed:
+            self.store.collect()
+            raise _Failed(failed, needed.evict, fetched)
         if after != self.store.installed:
             self.store.commit(after)
         self.store.collect()
@@ -329,58 +387,13 @@ class Client:
             )
         return needed, (*needed.evict, *dropped)
 
-    def _new_models(self, wanted: Wanted, index: Index, installed: Installed) -> list[ModelRelease]:
-        tested = {item.release.card.sha256 for item in installed.models}
-        new = [index.models[name] for name in wanted.models]
-        new = [release for release in new if release.card.sha256 not in tested]
-        for release in new:
-            why = self._rejected.why(release)
-            if why is not None:
-                raise SelfTestError(
-                    f"model {release.name!r} version {release.version} failed its test here before: {why} "
-                    "Publish another version; this one is tried again after a day."
-                )
-        return new
-
-    def _test(self, release: ModelRelease, trials: Trials) -> None:
+    def _test(self, release: ModelRelease, trials: Trials) -> ZooError | None:
+        """Why a model must not be used on this device; None where it may be."""
         try:
             self_test(self.store, release, trials=trials)
         except (ModelError, SelfTestError) as error:
-            self._rejected.add(release, str(error))
-            self.store.collect()
-            raise
-
-
-def unserved(installed: Installed, going: Collection[str]) -> list[str]:
-    """Tasks that have a model now, and none when these models and bundles have gone."""
-    left = served(release for release in installed.releases if release.name not in going)
-    return sorted(served(installed.releases) - left)
-
-
-Pinnable = TypeVar("Pinnable", InstalledModel, InstalledBundle)
-
-
-def _pinned(item: Pinnable, names: Collection[str], pinned: bool) -> Pinnable:
-    return msgspec.structs.replace(item, pinned=pinned) if item.release.name in names else item
-
-
-def without(installed: Installed, names: Collection[str]) -> Installed:
-    """The record without some models and bundles."""
-    return msgspec.structs.replace(
-        installed,
-        models=tuple(item for item in installed.models if item.release.name not in names),
-        bundles=tuple(item for item in installed.bundles if item.release.name not in names),
-    )
-
-
-def with_releases(installed: Installed, wanted: Wanted, index: Index) -> Installed:
-    """The record with the newest versions of what is wanted; pins stay."""
-    models = {item.release.name: item for item in installed.models}
-    bundles = {item.release.name: item for item in installed.bundles}
-    for name in wanted.models:
-        pinned = name in models and models[name].pinned
-        models[name] = InstalledModel(release=index.models[name], pinned=pinned)
-    for name in wanted.bundles:
-        pinned = name in bundles and bundles[name].pinned
-        bundles[name] = InstalledBundle(release=index.bundles[name], pinned=pinned)
-    return msgspec.structs.replace(installed, models=tuple(models.values()), bundles=tuple(bundles.values()))
+            why = str(error)
+            with suppress(OSError):  # until the device is started again, it is known here
+                self.store.keep(lambda: self._rejected.add(release, why))
+            return error
+        return None

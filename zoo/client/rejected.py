@@ -15,7 +15,8 @@ import msgspec
 from msgspec import Meta
 
 from zoo.files import encode_record, sha256_bytes
-from zoo.releases.release import ModelRelease
+from zoo.releases.release import Index, ModelRelease
+from zoo.store.installed import Installed
 from zoo.store.notes import read_note, write_note
 from zoo.types import Name, Positive, Sha256
 
@@ -49,12 +50,28 @@ class Rejected:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._unwritten: tuple[Rejection, ...] = ()  # since writing failed
 
     def why(self, release: ModelRelease) -> str | None:
         """Why a release need not be tried now; None where it may be."""
-        found = [item for item in self._read() if item.release == _digest(release)]
+        found = [
+            item for item in self._read() if item.name == release.name and item.release == _digest(release)
+        ]
         counts = [item for item in found if item.onnxruntime == _runtime() and _lately(item)]
         return counts[-1].why if counts else None
+
+    def among(self, index: Index, installed: Installed) -> dict[str, str]:
+        """Of what is published and not installed: model → why it need not be tried now, in words."""
+        tested = {item.release.card.sha256 for item in installed.models}
+        found = {}
+        for name, release in index.models.items():
+            why = None if release.card.sha256 in tested else self.why(release)
+            if why is not None:
+                found[name] = (
+                    f"model {name!r} version {release.version} failed its test here before: {why} "
+                    "Publish another version; this one is tried again after a day."
+                )
+        return found
 
     def add(self, release: ModelRelease, why: str) -> None:
         """Remember that a release failed; raises OSError where it cannot be written."""
@@ -70,11 +87,15 @@ class Rejected:
         record = _RejectedRecord(
             schema_version=SCHEMA_VERSION, rejections=(*others[-(MAX_REJECTED - 1) :], new)
         )
+        self._unwritten = record.rejections
         write_note(self.path, record)
+        self._unwritten = ()
 
     def _read(self) -> tuple[Rejection, ...]:
         found = read_note(self.path, _RejectedRecord)
-        return () if found is None else found.rejections
+        there = () if found is None else found.rejections
+        known = {item.name for item in self._unwritten}
+        return *(item for item in there if item.name not in known), *self._unwritten
 
 
 def _digest(release: ModelRelease) -> str:

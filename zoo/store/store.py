@@ -46,6 +46,7 @@ from zoo.releases.release import ModelRelease, fill
 from zoo.store.blobs import Blobs, is_full, writing
 from zoo.store.externals import external_locations
 from zoo.store.installed import INSTALLED_FILE, SCHEMA_VERSION, Installed, InstalledBundle, InstalledModel
+from zoo.store.notes import write_note
 from zoo.store.usage import USAGE_FILE, Usage
 
 __all__ = ["INSTALLED_FILE", "Installed", "InstalledBundle", "InstalledModel", "Store"]
@@ -126,27 +127,33 @@ class Store(Blobs):
         """Blobs (digest → bytes) that are installed but no longer there; fetching them mends the store."""
         return self.missing(self.installed.blobs)
 
-    def check_room(self, missing: Mapping[str, int], *, freed_bytes: int = 0) -> None:
-        """Whether the `missing` blobs (digest → bytes) may come, when `freed_bytes` have gone.
+    def check_room(self, missing: Mapping[str, int]) -> None:
+        """Raise :class:`BudgetError` when the budget does not allow the `missing` blobs (digest → bytes).
 
-        Raises
-        ------
-        BudgetError
-            When the budget does not allow them.
-        StoreFullError
-            When the disk has no room for them, with a reserve for what is small.
+        Raises like :meth:`check_disk`, too.
         """
         begun = sum(map(self.partial_bytes, missing))
-        need = self.used_bytes() - freed_bytes - begun + sum(missing.values())
+        need = self.used_bytes() - begun + sum(missing.values())
         if self.budget_bytes is not None and need > self.budget_bytes:
             raise BudgetError(
                 f"expected at most {self.budget_bytes:,} bytes in {self.folder}, got {need:,} with what is "
                 f"missing. Nothing was fetched; allow {need:,} bytes, remove a model, or want less."
             )
+        self.check_disk(missing)
+
+    def check_disk(self, missing: Mapping[str, int], *, freed_bytes: int = 0) -> None:
+        """Whether the disk has room for the `missing` blobs (digest → bytes) when `freed_bytes` have gone.
+
+        Raises
+        ------
+        StoreFullError
+            When it has none for them and a reserve; downloads under way are given up then.
+        """
         if missing and (free := self._free_bytes()) is not None:
             blocks = sum(-(-(size - self.partial_bytes(one)) // BLOCK_BYTES) for one, size in missing.items())
             need = blocks * BLOCK_BYTES + (0 if self._reserved else RESERVE_BYTES)
             if need > free + freed_bytes:
+                self.make_room()
                 raise StoreFullError(
                     f"expected {need:,} bytes of room on the disk of {self.folder}, got {free:,}. Nothing "
                     "was fetched; free some space or remove a model, then try again."
@@ -165,6 +172,15 @@ class Store(Blobs):
             self.make_room()
             (self.folder / RESERVE_FILE).unlink(missing_ok=True)
             return write()
+
+    def note(self, name: str, note: msgspec.Struct) -> None:
+        """Replace a note in the store's folder; raises ZooError where that is not possible."""
+
+        def write() -> None:
+            with writing(self.folder):
+                write_note(self.folder / name, note)
+
+        self.keep(write)
 
     def make_room(self) -> None:
         """Remove downloads under way, which hold space of a full disk, unless somebody is at work here."""
@@ -357,7 +373,7 @@ class Store(Blobs):
             temporary.write_bytes(os.urandom(RESERVE_BYTES))
 
     def _sweep(self) -> None:
-        """Remove temporary files and downloads of blobs that are there; mend the reserve. The lock is held."""
+        """Remove temporary files and downloads of blobs that are there; mend the reserve."""
         for path in self.folder.glob(".*.tmp"):
             path.unlink(missing_ok=True)
         for path in self._files("partial"):
