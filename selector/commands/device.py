@@ -24,7 +24,7 @@ from selector.commands.options import (
     ThreadsOption,
 )
 from selector.commands.tables import table
-from zoo.errors import DataError
+from zoo.errors import DataError, SelfTestError
 
 if TYPE_CHECKING:
     from selector.device.device import Device
@@ -143,8 +143,11 @@ def update(store: StoreArgument) -> None:
     from selector.device.device import Device
 
     device = Device.open(store)
-    _tell(device.update(progress=_bar()))
+    change = device.update(progress=_bar())
+    _tell(change)
     _status(device)
+    if change.left_out:
+        raise SelfTestError(" ".join(change.left_out.values()))
 
 
 @commands.command()
@@ -311,6 +314,8 @@ def _status(device: Device, *, as_json: bool = False) -> None:
     typer.echo(table(["model", "version", "MB", ""], models, "lrrl"))
     allowed = "" if budget is None else f" of {budget / 1e6:.3f} MB"
     typer.echo(f"{used / 1e6:.3f} MB{allowed} used; {device.config.url}, mode {device.config.mode}")
+    if device.store.unwritable is not None:
+        typer.echo(f"It answers, but nothing can be kept or updated: {device.store.unwritable}", err=True)
 
 
 def _bar() -> Progress:

@@ -194,13 +194,13 @@ class Variants:
             selector.open()
             tasks = self.tasks
             active = {name: one for name, one in self._active.items() if name in tasks} | {task: release.name}
-            self._selectors[task] = selector
-            self._active = active
             self.problem = None
             try:
                 self.store.note(ACTIVE_FILE, _Active(schema_version=SCHEMA_VERSION, tasks=active))
-            except ZooError as error:  # answers need it now, wherever it can be kept
+            except ZooError as error:  # answers need it now, kept or not
                 self.problem = error
+            self._selectors[task] = selector
+            self._active = active
 
     def _usable(self, release: BundleRelease) -> bool:
         return bool(served([release, *(item.release for item in self.store.installed.models)]))
