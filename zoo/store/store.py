@@ -170,7 +170,8 @@ class Store(Blobs):
             if not is_full(error):
                 raise
             self.make_room()
-            (self.folder / RESERVE_FILE).unlink(missing_ok=True)
+            with suppress(OSError):
+                (self.folder / RESERVE_FILE).unlink(missing_ok=True)
             return write()
 
     def note(self, name: str, note: msgspec.Struct) -> None:
