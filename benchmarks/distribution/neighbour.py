@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.distribution.network import EXIT_TIMEOUT_S, MAX_LINE_BYTES, working
 from selector.device.device import Device
 from selector.device.reconciler import MIN_ANSWERS_TO_FETCH
-from zoo.client.next_record import without
+from zoo.client.wanted import without
 from zoo.process import Process
 from zoo.store.store import Store
 
@@ -120,7 +120,8 @@ def remove(orders: IO[bytes], answers: IO[bytes]) -> None:
         if any(item.release.name == OTHER for item in store.installed.models):
             time.sleep(HELD_S)
             with store.lock():
-                store.commit(without(store.installed, [OTHER]))
-                store.collect()
+                before = store.installed
+                store.commit(without(before, [OTHER]))
+                store.collect(known=before.blobs)
             removals += 1
     answers.write(str(removals).encode())

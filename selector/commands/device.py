@@ -29,7 +29,7 @@ from zoo.errors import DataError, SelfTestError
 if TYPE_CHECKING:
     from selector.device.device import Device
     from selector.device.reconciler import Round
-    from zoo.client.client import Change, Progress
+    from zoo.client.change import Change, Progress
 
 StoreArgument = Annotated[Path, typer.Argument(help="Folder of the device's store.")]
 TaskOption = Annotated[str | None, typer.Option(help="Which installed task. Default: the only one.")]
@@ -123,11 +123,11 @@ def predict(
 
     Example: zooselect device predict my-device photos/ --precision 0.95
     """
-    from selector.device.device import Device
+    from selector.device.device import FIRST_LOOK_TIMEOUT_S, Device
 
     device = Device.open(store, threads=threads)
     if device.config.mode == "latest":
-        _after(device)
+        _after(device, timeout_s=FIRST_LOOK_TIMEOUT_S)
     chooser = device.selector(task)
     asked = asked_for(precision, max_drop, mean_ms, p95_ms, environment)
     answered = answer_images(chooser, images, asked, as_json=as_json)
@@ -242,9 +242,9 @@ def pin(
     _status(device)
 
 
-def _after(device: Device) -> None:
+def _after(device: Device, *, timeout_s: float | None = None) -> None:
     """One round after or before answers; a problem is told, not raised."""
-    _show(device.look())
+    _show(device.look(timeout_s=timeout_s))
 
 
 def _show(found: Round) -> None:

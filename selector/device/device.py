@@ -31,13 +31,15 @@ from selector.device.settings import (
 from selector.device.variants import Variant, Variants
 from selector.drift.monitor import DriftStatus
 from selector.drift.recognition import MIN_INPUTS_AFTER_ALARM
-from zoo.client.client import Change, Client, Progress
+from zoo.client.change import Change, Progress
+from zoo.client.client import Client
 from zoo.client.trust import Trust
 from zoo.errors import BundleError, CardError, DigestError, ModelNotFoundError, ZooError
 from zoo.files import encode_record, write_atomic
 from zoo.store.store import Store
 
 UPDATE_INTERVAL_S = 60.0
+FIRST_LOOK_TIMEOUT_S = 30.0  # what answers wait for the publisher in the mode ``latest``
 
 
 class Device:
@@ -246,20 +248,26 @@ class Device:
         self._follow()
         return change
 
-    def start(self, every_s: float = UPDATE_INTERVAL_S) -> None:
-        """Keep the store up to date in the background until :meth:`stop`; failures are in :attr:`last`."""
+    def start(
+        self, every_s: float = UPDATE_INTERVAL_S, *, first_timeout_s: float = FIRST_LOOK_TIMEOUT_S
+    ) -> None:
+        """Keep the store up to date in the background until :meth:`stop`; failures are in :attr:`last`.
+
+        In the mode ``latest``, this returns after the first look at the publisher. Where that takes longer
+        than `first_timeout_s` seconds, it goes on beside answers from what is installed.
+        """
         if self._thread is not None or self.config.mode == "local":
             return
         self._stop.clear()
         self._wake.clear()
         updater = self._updater = Updater(self.folder)
-        latest = self.config.mode == "latest"
-        if latest:
-            self._round(updater)
+        looked = threading.Event()
         self._thread = threading.Thread(
-            target=self._run, args=(updater, every_s, latest), name="zooselect device", daemon=True
+            target=self._run, args=(updater, every_s, looked), name="zooselect device", daemon=True
         )
         self._thread.start()
+        if self.config.mode == "latest":
+            looked.wait(first_timeout_s)
 
     def stop(self) -> None:
         """End the work in the background; a download under way is kept for the next time."""
@@ -272,11 +280,21 @@ class Device:
             self._thread.join()
             self._thread = None
 
-    def look(self) -> Round:
-        """:meth:`update`, then :meth:`report`, here and now; errors are in the result, not raised."""
-        lately = self._lately()
-        with self._working:
-            found = self._reconciler.look(lately)
+    def look(self, *, timeout_s: float | None = None) -> Round:
+        """:meth:`update`, then :meth:`report`, here and now; errors are in the result, not raised.
+
+        What is not done after `timeout_s` seconds is given up; a download is gone on with the next time.
+        """
+        lately, cancel = self._lately(), threading.Event()
+        timer = None if timeout_s is None else threading.Timer(timeout_s, cancel.set)
+        try:
+            if timer is not None:
+                timer.start()
+            with self._working:
+                found = self._reconciler.look(lately, cancel=cancel)
+        finally:
+            if timer is not None:
+                timer.cancel()
         return self._finish(found, lately)
 
     def report(self) -> None:
@@ -288,12 +306,13 @@ class Device:
         self.stop()
         self._reconciler.close()
 
-    def _run(self, updater: Updater, every_s: float, wait: bool) -> None:
-        if wait:
-            self._wake.wait(every_s)
+    def _run(self, updater: Updater, every_s: float, looked: threading.Event) -> None:
         while not self._stop.is_set():
             self._wake.clear()
-            self._round(updater)
+            try:
+                self._round(updater)
+            finally:
+                looked.set()
             self._wake.wait(every_s)
 
     def _round(self, updater: Updater) -> None:

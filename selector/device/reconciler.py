@@ -23,7 +23,9 @@ from selector.telemetry.report import MAX_DRIFT_NUMBERS, Drift, DriftNumber
 from selector.worth.best_set import TaskWorth, worth
 from selector.worth.missed import demand_of
 from selector.worth.value import task_worth
-from zoo.client.client import Change, Client, Freshness, Progress
+from zoo.client.change import Change, Freshness, Progress
+from zoo.client.client import Client
+from zoo.client.wire import TIMEOUT_S
 from zoo.errors import BudgetError, ModelError, SelfTestError, ZooError
 from zoo.releases.release import BundleRelease, Index
 from zoo.store.store import Store
@@ -44,11 +46,18 @@ class Round:
 
 
 class Reconciler:
-    """The client and the reporter of one store, opened when first needed."""
+    """The client and the reporter of one store, opened when first needed.
 
-    def __init__(self, store: Store, config: DeviceConfig) -> None:
+    Parameters
+    ----------
+    timeout_s
+        Of every request; see :class:`zoo.client.wire.Wire`.
+    """
+
+    def __init__(self, store: Store, config: DeviceConfig, *, timeout_s: float = TIMEOUT_S) -> None:
         self.store = store
         self.config = config
+        self._timeout_s = timeout_s
         self._client: Client | None = None
         self._reporter: Reporter | None = None
         self._opening = threading.Lock()
@@ -68,7 +77,8 @@ class Reconciler:
         """The client of the store."""
         with self._opening:
             if self._client is None:
-                self._client = Client(self.store, self.config.url, group=self.config.group)
+                config, timeout_s = self.config, self._timeout_s
+                self._client = Client(self.store, config.url, group=config.group, timeout_s=timeout_s)
             return self._client
 
     def look(self, lately: Sequence[Recalled], *, cancel: threading.Event | None = None) -> Round:
@@ -85,7 +95,7 @@ class Reconciler:
             alarms = {item.task for item in lately if item.drift is not None and item.drift.alarm}
             due = time.monotonic() >= self._report_at or not alarms <= self._alarms
             if due and (cancel is None or not cancel.is_set()):
-                self.report(lately)
+                self.report(lately, cancel=cancel)
                 self._report_at = time.monotonic() + REPORT_INTERVAL_S
                 self._alarms = alarms
         except ZooError as error:
@@ -201,7 +211,7 @@ class Reconciler:
                 choices += [(name,) for name in bundle.by_accuracy if name in index.models]
         return choices
 
-    def report(self, lately: Sequence[Recalled]) -> None:
+    def report(self, lately: Sequence[Recalled], *, cancel: threading.Event | None = None) -> None:
         """Tell the service what was asked lately; does nothing without one. Counts only, never an input.
 
         Raises
@@ -216,13 +226,16 @@ class Reconciler:
             return
         if self._reporter is None:
             token = read_token(self.store.folder)
-            self._reporter = Reporter(self.store, config.service, token, group=config.group)
+            self._reporter = Reporter(
+                self.store, config.service, token, group=config.group, timeout_s=self._timeout_s
+            )
         self._reporter.send(
             [
                 demand_of(item.answers, bundle, source.held(bundle), name=item.task, since=item.since)
                 for item, source, bundle in self._current(lately)
             ],
             [self._drift(item) for item in lately if item.drift is not None],
+            cancel=cancel,
         )
 
     def _drift(self, item: Recalled) -> Drift:
@@ -255,6 +268,9 @@ class Reconciler:
             if self._client is not None:
                 self._client.close()
                 self._client = None
+            if self._reporter is not None:
+                self._reporter.close()
+                self._reporter = None
 
     def _current(self, lately: Sequence[Recalled]) -> list[tuple[Recalled, StoreSource, Bundle]]:
         """The answers that came from bundles as they are installed now; those of others say nothing here."""

@@ -19,7 +19,8 @@ from msgspec import Meta
 
 from selector.telemetry.demand import Demand
 from selector.telemetry.report import MAX_COUNT, SCHEMA_VERSION, DeviceId, Drift, Held, Report, encode_report
-from zoo.errors import MissingExtraError, UnreachableError, ZooError
+from zoo.client.wire import TIMEOUT_S, Broken, Patience, Wire
+from zoo.errors import UnreachableError, ZooError
 from zoo.store.notes import read_note
 from zoo.types import Positive
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 IDENTITY_FILE = "reporting.json"
 MAX_RETRY_WAIT_S = 60.0
 MIN_RETRY_WAIT_S = 0.5
+MAX_ANSWER_BYTES = 4096
 
 
 class _Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -59,7 +61,7 @@ class Reporter:
     token
         Of the group, made by ``zooselect serve token``.
     timeout_s
-        Longest wait for a connection or an answer.
+        Longest wait for a connection, then for the headers of an answer, then for its next bytes.
     attempts
         Where the service cannot be reached or is busy.
 
@@ -72,12 +74,15 @@ class Reporter:
     """
 
     def __init__(
-        self, store: Store, url: str, token: str, *, group: str, timeout_s: float = 10.0, attempts: int = 3
+        self,
+        store: Store,
+        url: str,
+        token: str,
+        *,
+        group: str,
+        timeout_s: float = TIMEOUT_S,
+        attempts: int = 3,
     ) -> None:
-        try:
-            import urllib3
-        except ImportError as error:
-            raise MissingExtraError("reporting needs urllib3: pip install 'zooselect[fetch]'") from error
         _check_address(url)
         if not token or not token.isascii() or not token.isprintable():
             raise UnreachableError(
@@ -88,12 +93,20 @@ class Reporter:
         self._store = store
         self._group = group
         self._attempts = max(attempts, 1)
-        self._headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
-        self._pool = urllib3.PoolManager(1, retries=False, timeout=urllib3.Timeout(timeout_s))
+        headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
+        # over a proxy the token would leave this machine in the clear
+        proxied = urlsplit(url).scheme == "https"
+        self._wire = Wire(url, timeout_s=timeout_s, headers=headers, proxied=proxied)
         self._sending = threading.Lock()
 
-    def send(self, demand: Sequence[Demand] = (), drift: Sequence[Drift] = ()) -> Sent:
-        """Report once and wait until the service has it.
+    def send(
+        self,
+        demand: Sequence[Demand] = (),
+        drift: Sequence[Drift] = (),
+        *,
+        cancel: threading.Event | None = None,
+    ) -> Sent:
+        """Report once and wait until the service has it, or until `cancel` is set.
 
         Raises
         ------
@@ -103,8 +116,13 @@ class Reporter:
             When the store cannot be read or written.
         """
         with self._sending:
+            self._wire.patience = Patience(cancel=cancel)
             report = self._report(demand, drift)
             return self._post(report, encode_report(report))
+
+    def close(self) -> None:
+        """Close the connection; it is opened again when needed."""
+        self._wire.close()
 
     def _report(self, demand: Sequence[Demand], drift: Sequence[Drift]) -> Report:
         from zoo.store.usage import USAGE_FILE, Usage
@@ -130,32 +148,26 @@ class Reporter:
         return shortened(report)
 
     def _post(self, report: Report, body: bytes) -> Sent:
-        from urllib3.exceptions import HTTPError
-
         start = time.monotonic()
         reason = ""
         for attempt in range(1, self._attempts + 1):
             wait = MIN_RETRY_WAIT_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.5)
             try:
-                answer = self._pool.request(
-                    "POST", self.url, body=body, headers=self._headers, redirect=False, preload_content=False
-                )
-                try:
-                    said = answer.read(4096)
-                finally:
-                    answer.close()
-            except (HTTPError, OSError) as error:
-                reason = str(error)
+                with self._wire.ask("POST", self.url, body=body) as answer:
+                    said = b"".join(answer.chunks(MAX_ANSWER_BYTES))
+            except Broken as error:
+                reason, again = error.reason, error.again
             else:
                 if answer.status == 202:
                     new = _field(said, "new") is not False
                     return Sent(report, new, attempt, time.monotonic() - start)
                 reason = f"status {answer.status}: {said[:300].decode('utf-8', 'replace')}"
-                if answer.status not in (408, 429) and answer.status < 500:
-                    break
+                again = answer.status in (408, 429) or answer.status >= 500
                 wait = max(wait, min(_seconds(answer.headers.get("retry-after")), MAX_RETRY_WAIT_S))
+            if not again:
+                break
             if attempt < self._attempts:
-                time.sleep(wait)
+                self._wire.patience.pause(wait)
         raise UnreachableError(
             f"expected the service at {self.url} to accept a report, got: {reason}. "
             "Check address, token and group; answers go on, and the next report holds what this one did."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 CHUNK = 65536
+NOTHING = b"{}".ljust(3000)  # what attacks on a file that is not there make use of
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,11 @@ class Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     timeout = 10
 
+    def do_POST(self) -> None:
+        """Take what is sent, and answer as for GET; what is found at the path is the answer."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
+
     def do_GET(self) -> None:
         """Note the request, wait for the delay, answer."""
         path = self.path.split("://", 1)[-1].partition("/")[2].split("?")[0].lstrip("/")
@@ -43,10 +51,10 @@ class Handler(BaseHTTPRequestHandler):
         content = file.read_bytes() if file.is_file() else None
         fault = self.server.fault_for(path)
         with suppress(OSError):  # the other side has gone, as some tests want it
-            if content is None:
+            if fault is not None and (content is not None or fault in ATTACKS.values()):
+                fault(self, content or NOTHING, start)
+            elif content is None:
                 status(404)(self, b"", 0)
-            elif fault is not None:
-                fault(self, content, start)
             else:
                 self.give(content, start)
 
@@ -82,6 +90,13 @@ class Handler(BaseHTTPRequestHandler):
     def cut(self) -> None:
         """End the connection."""
         self.close_connection = True
+
+    def reset(self) -> None:
+        """End the connection as a crash does, with what was sent perhaps lost."""
+        self.wfile.flush()
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+        self.cut()
 
     def log_message(self, *_: object) -> None:
         """Quiet."""
@@ -154,11 +169,11 @@ def serve(root: Path, *, delay_s: float = 0.0) -> Iterator[FaultyServer]:
         server.server_close()
 
 
-def status(code: int, body: bytes = b"") -> Fault:
+def status(code: int, body: bytes = b"", **headers: object) -> Fault:
     """Only a status."""
 
     def fault(handler: Handler, content: bytes, start: int) -> None:
-        handler.begin(code, len(body))
+        handler.begin(code, len(body), **headers)
         handler.send(body)
 
     return fault
@@ -273,3 +288,71 @@ def redirect(target: str) -> Fault:
         handler.begin(302, 0, Location=target.format(path=handler.path))
 
     return fault
+
+
+def reset(handler: Handler, content: bytes, start: int) -> None:
+    """Half of the content, then the connection is reset."""
+    handler.begin(200, len(content))
+    handler.send(content[: len(content) // 2])
+    handler.reset()
+
+
+def reset_at_once(handler: Handler, content: bytes, start: int) -> None:
+    """No answer but a reset."""
+    handler.reset()
+
+
+def bad_gzip(handler: Handler, content: bytes, start: int) -> None:
+    """What says that it is compressed, and is not."""
+    handler.give(b"\x1f\x8b" + content, Content_Encoding="gzip")
+
+
+def chunked(*pieces: bytes) -> Fault:
+    """Some pieces as a body in chunks, and then the connection ends."""
+
+    def fault(handler: Handler, content: bytes, start: int) -> None:
+        handler.begin(200, None, Transfer_Encoding="chunked")
+        for piece in pieces:
+            handler.send(piece)
+        handler.cut()
+
+    return fault
+
+
+def drip_chunk_size(handler: Handler, content: bytes, start: int) -> None:
+    """The size of a chunk that never ends."""
+    handler.begin(200, None, Transfer_Encoding="chunked")
+    handler.send(b"1;" + b"x" * 10_000, size=1, pause_s=0.02)
+
+
+def endless_headers(handler: Handler, content: bytes, start: int) -> None:
+    """One header after another."""
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+    while True:
+        handler.send(b"X-More: again\r\n" * 10, pause_s=0.001)
+
+
+def endless_continue(handler: Handler, content: bytes, start: int) -> None:
+    """The wish to go on, again and again."""
+    while True:
+        handler.send(b"HTTP/1.1 100 Continue\r\n\r\n", pause_s=0.02)
+
+
+ATTACKS: dict[str, Fault] = {
+    "cut": cut_after(lambda size: size // 2),
+    "reset": reset,
+    "reset at once": reset_at_once,
+    "bad gzip": bad_gzip,
+    "bad chunk": chunked(b"10\r\n0123456789abcdef\r\n", b"what?\r\n"),
+    "cut chunk": chunked(b"ffff\r\n0123456789abcdef"),
+    "drip": drip,
+    "drip of headers": drip_headers,
+    "drip of a chunk's size": drip_chunk_size,
+    "endless headers": endless_headers,
+    "endless 100": endless_continue,
+    "hang": hang,
+    "redirect": redirect("http://127.0.0.2:9{path}"),
+    "truncated": lambda handler, content, start: handler.give(content[:-1]),
+    "500": status(500),
+    "429 for a day": status(429, Retry_After=86400),
+}  # nothing of these is an answer to anything

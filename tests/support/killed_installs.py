@@ -43,7 +43,7 @@ def install(url: str, folder: str, releases: list[ModelRelease]) -> None:
     store, fetcher = Store.open(folder), Fetcher(url, workers=4)
     models = tuple(InstalledModel(release=release) for release in releases)
     installed = Installed(schema_version=1, models=models)
-    with store.lock():
+    with store.fetching():
         fetcher.fetch(store.missing(installed.blobs), store)
         store.commit(installed)
         store.collect()
@@ -118,7 +118,7 @@ work(*sys.argv[2:])
 
 def work(url: str, folder: str, file: str) -> None:
     """Such a process. RELEASES is a JSON file of releases, the first of which is to stay."""
-    import urllib3  # noqa: F401  # what an install imports is there before anything may die
+    import zoo.client.connections  # noqa: F401  # what an install imports is there before anything may die
 
     stays, *others = msgspec.json.decode(Path(file).read_bytes(), type=list[ModelRelease])
     counting = threading.Lock()

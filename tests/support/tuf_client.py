@@ -17,7 +17,7 @@ from pathlib import Path
 from socketserver import StreamRequestHandler, UnixStreamServer
 
 from tests.support.stopped_clock import at
-from zoo.client.trust import ROOT_FILE, Trust, _Wire
+from zoo.client.trust import ROOT_FILE, Trust
 from zoo.errors import ZooError
 
 SENT: list[str] = []  # one for each request
@@ -26,7 +26,7 @@ SENT: list[str] = []  # one for each request
 def download(trust: Trust, names: list[str], into: Path) -> None:
     """Find each target as a device finds its assignment, and keep what is verified."""
     for name in names:
-        with trust._verified(_Wire(trust.timeout_s)) as updater:
+        with trust._verified() as updater:
             target = updater.get_targetinfo(name)
             if target is None:
                 raise ZooError(f"expected a published target, got {name!r}.")
@@ -53,7 +53,7 @@ def act(arguments: argparse.Namespace) -> None:
         if arguments.command == "download":
             download(trust, arguments.target_name, arguments.target_dir)
         else:
-            with trust._verified(_Wire(trust.timeout_s)):
+            with trust._verified():
                 pass
     finally:
         show(metadata)

@@ -1,8 +1,9 @@
 """The client of a device: what is published, what it takes to have it, and having it.
 
 An installation goes in this order, so that at any time the device answers with a complete, verified set:
-lock, refresh, plan, make room, fetch what is missing, test the new models, replace the installed record (the
-only commit point), clean up.
+refresh, plan, make room, fetch what is missing, test the new models, replace the installed record (the only
+commit point), clean up. Others may remove or pin something while the network is waited for; then it is
+decided anew.
 """
 
 from __future__ import annotations
@@ -10,65 +11,49 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from threading import Event
 
-from zoo.client.fetch import Fetched, Fetcher
-from zoo.client.left_out import usable
-from zoo.client.next_record import unserved, with_pins, with_releases, without
+from zoo.client.change import Change, Freshness, Progress
+from zoo.client.fetch import Fetcher
 from zoo.client.plan import Plan, plan
 from zoo.client.rejected import REJECTED_FILE, Rejected
 from zoo.client.selftest import self_test
 from zoo.client.trial import Trials
 from zoo.client.trust import Refreshed, Trust
-from zoo.client.wanted import Wanted, bootstrap, to_follow, to_install, to_update
+from zoo.client.wanted import (
+    Wanted,
+    bootstrap,
+    to_follow,
+    to_install,
+    to_update,
+    unserved,
+    usable,
+    with_pins,
+    with_releases,
+    without,
+)
 from zoo.errors import (
     BudgetError,
     ModelError,
     ModelNotFoundError,
     SelfTestError,
     StoreFullError,
+    StoreLockedError,
     ZooError,
 )
 from zoo.releases.release import Index, ModelRelease
 from zoo.store.store import Store
 
-Progress = Callable[[int, int], None]  # bytes there, bytes in all
+MAX_DECISIONS = 5  # of one installation, while others change what is installed
 
 
-@dataclass(frozen=True)
-class Freshness:
-    """Whether the device knows what is published now."""
-
-    stale: bool
-    reason: str | None  # why, in words
-    checked: float | None  # seconds since 1970 of the last successful look; None: never
+class _ChangedError(Exception):
+    """Somebody else has changed what is installed."""
 
 
-@dataclass(frozen=True)
-class Change:
-    """What an installation did."""
-
-    installed: tuple[str, ...]  # models and bundles that are new or of another version
-    removed: tuple[str, ...]
-    evicted: tuple[str, ...]  # removed to make room
-    bytes_on_wire: int  # everything that was received, metadata included
-    requests: int
-    seconds: float
-    left_out: dict[str, str] = field(default_factory=dict)  # model or bundle → why it was not installed
-
-    @property
-    def nothing(self) -> bool:
-        """Whether all was as it should be already."""
-        return not (self.installed or self.removed or self.evicted)
-
-
-class _Failed(Exception):
-    """Models did not pass their test; what is left has to be planned anew."""
-
-    def __init__(self, errors: dict[str, ZooError], evicted: tuple[str, ...], fetched: Fetched) -> None:
-        super().__init__(", ".join(errors))
-        self.errors, self.evicted, self.fetched = errors, evicted, fetched
+class _FailedError(Exception):
+    """Models did not pass their test, by their names; the rest has to be planned anew."""
 
 
 class Client:
@@ -85,7 +70,8 @@ class Client:
     workers
         Blobs that are fetched at a time.
     timeout_s
-        Longest wait for a connection or for the next bytes.
+        Longest wait for a connection, then for the headers of an answer, then for the next bytes; see
+        :class:`zoo.client.wire.Wire`.
 
     Raises
     ------
@@ -111,11 +97,11 @@ class Client:
         """Whether there was an assignment for the group when the publisher was looked at last."""
         return self.index is not None and self.group in self.index.assignments
 
-    def refresh(self) -> Refreshed:
-        """Look at what is published. Raises TrustError or UnreachableError; the last index is kept then."""
+    def refresh(self, *, cancel: Event | None = None) -> Refreshed:
+        """Look at what is published, until `cancel` is set; raises TrustError or UnreachableError."""
         try:
-            with self.store.lock():
-                refreshed = self.store.keep(lambda: self._trust.refresh(self.group))
+            with self.store.fetching():
+                refreshed = self.store.keep(lambda: self._trust.refresh(self.group, cancel=cancel))
         except ZooError as error:
             self.freshness = replace(self.freshness, stale=True, reason=str(error))
             raise
@@ -209,7 +195,7 @@ class Client:
             there = {release.name for release in installed.releases}
             gone = tuple(name for name in names if name in there)
             self.store.commit(without(installed, gone))
-            self.store.collect()
+            self.store.collect(known=installed.blobs)
         return Change((), gone, (), 0, 0, time.perf_counter() - start)
 
     def pin(self, names: Collection[str], *, pinned: bool = True) -> None:
@@ -257,52 +243,52 @@ class Client:
     ) -> Change:
         """Install what is decided, from an index without what was left out, whose names are given as well.
 
-        Nothing of what is `named` may be left out; `news`: most likely a new model will have to be tested.
+        To leave out what is `named` is an error; `news`: most likely a new model will have to be tested.
         """
-        start = time.perf_counter()
+        start, changes = time.perf_counter(), 0  # of others
         evicted: list[str] = []
         failed: dict[str, ZooError] = {}
-        with self.store.lock(), Trials(self.store.folder) as trials:
+        with self.store.fetching(), Trials(self.store.folder) as trials:
             if news:
                 trials.prepare()  # loads ONNX Runtime while the publisher is asked
-            refreshed = self.refresh()
+            refreshed = self.refresh(cancel=cancel)
             before = self.store.installed
-            wire, requests = refreshed.bytes_on_wire, refreshed.requests
+            wire = self.fetcher.wire
+            wire_before, requests_before = wire.bytes_on_wire, wire.requests
             while True:
                 index, left_out = self._usable(refreshed.index, failed)
                 wanted = decide(index, left_out)
-                for step in self._steps(wanted, index):
-                    try:
-                        gone, fetched = self._step(step, index, trials, progress, cancel)
-                    except _Failed as error:
-                        gone, fetched = error.evicted, error.fetched
-                        failed |= error.errors
-                    evicted += gone
-                    wire, requests = wire + fetched.bytes_on_wire, requests + fetched.requests
-                    if left_out.keys() < failed.keys() | left_out.keys():
-                        break
-                else:
+                try:
+                    for step in self._steps(wanted, index):
+                        self._step(step, index, trials, evicted, progress, cancel)
                     break
+                except _FailedError as error:
+                    failed |= error.args[0]
+                except _ChangedError as error:
+                    changes += 1
+                    if changes == MAX_DECISIONS:
+                        raise StoreLockedError(
+                            f"expected to install into {self.store.folder}, got: others changed what is "
+                            f"installed {MAX_DECISIONS} times meanwhile. Try again when they have finished."
+                        ) from error
             after = self.store.installed
-        for name in named:
-            if name in left_out:
-                raise failed.get(name) or SelfTestError(left_out[name])
+        for name in left_out.keys() & {*named}:
+            raise failed.get(name) or SelfTestError(left_out[name])
         versions = {release.name: release for release in before.releases}
         return Change(
             installed=tuple(one.name for one in after.releases if versions.get(one.name) != one),
             removed=tuple(name for name in wanted.dropped if name in versions),
             evicted=tuple(dict.fromkeys(evicted)),
-            bytes_on_wire=wire,
-            requests=requests,
+            bytes_on_wire=refreshed.bytes_on_wire + wire.bytes_on_wire - wire_before,
+            requests=refreshed.requests + wire.requests - requests_before,
             seconds=time.perf_counter() - start,
             left_out=left_out,
         )
 
     def _usable(self, index: Index, failed: Mapping[str, ZooError]) -> tuple[Index, dict[str, str]]:
         """The index without models that fail here, now or lately, and why each of these is left out."""
-        installed = self.store.installed
-        now = {name: str(error) for name, error in failed.items()}
-        return usable(index, installed, self._rejected.among(index, installed) | now)
+        before = self._rejected.among(index, self.store.installed)
+        return usable(index, self.store.installed, before | {name: str(why) for name, why in failed.items()})
 
     def _steps(self, wanted: Wanted, index: Index) -> list[Wanted]:
         """One step, or two where a task would have no model while its new ones are fetched."""
@@ -337,41 +323,55 @@ class Client:
         wanted: Wanted,
         index: Index,
         trials: Trials,
+        evicted: list[str],
         progress: Progress | None,
         cancel: Event | None,
-    ) -> tuple[tuple[str, ...], Fetched]:
-        """Make room, fetch, test and commit; returns what was evicted and what was fetched."""
-        needed, first = self._room(wanted, index)
-        before = self.store.installed
-        tested = {item.release.card.sha256 for item in before.models}
-        new = [index.models[name] for name in wanted.models if index.models[name].card.sha256 not in tested]
-        self.store.collect(keep=needed.missing)  # also what an installation that was given up has left
-        rest = without(before, first)
-        going = sum(size for digest, size in before.blobs.items() if digest not in rest.blobs)
-        self.store.check_disk(needed.missing, freed_bytes=going)  # before anything goes
-        if first:
-            self.store.commit(rest)
-            self.store.collect(keep=needed.missing)
-        after = without(with_releases(self.store.installed, wanted, index), wanted.dropped)
+    ) -> None:
+        """Make room, fetch, test and commit; notes what was `evicted`.
+
+        Raises :class:`_ChangedError` or :class:`_FailedError` when it is to be decided anew.
+        """
+        with self.store.lock():
+            needed, first = self._room(wanted, index)
+            before = self.store.installed
+            tested = {item.release.card.sha256 for item in before.models}
+            new = [
+                index.models[name] for name in wanted.models if index.models[name].card.sha256 not in tested
+            ]
+            self.store.collect(keep=needed.missing)  # also what an installation that was given up has left
+            rest = without(before, first)
+            going = sum(size for digest, size in before.blobs.items() if digest not in rest.blobs)
+            self.store.check_disk(needed.missing, freed_bytes=going)  # before anything goes
+            if first:
+                self.store.commit(rest)
+                self.store.collect(keep=needed.missing)
+            evicted += needed.evict
+            now = self.store.installed
+        after = without(with_releases(now, wanted, index), wanted.dropped)
         missing = self.store.missing(after.blobs)  # also what was lost or damaged since it was installed
         self.store.check_room(missing)
         if new:
             trials.prepare()
         try:
-            fetched = self.fetcher.fetch(missing, self.store, whole=new, progress=progress, cancel=cancel)
+            self.fetcher.fetch(missing, self.store, whole=new, progress=progress, cancel=cancel)
         except StoreFullError:  # somebody else has filled it: a part of a model is of no use to anybody
             self.store.make_room()
             raise
-        failed = {
-            release.name: error for release in new if (error := self._test(release, trials)) is not None
-        }
-        if failed:
+        try:
+            tests = ((release.name, self._test(release, trials)) for release in new)
+            failed = {name: error for name, error in tests if error is not None}
+        except ZooError as error:
+            if self.store.installed != now:  # a blob that the model needs may have been removed
+                raise _ChangedError from error
+            raise
+        with self.store.lock():
+            if self.store.installed != now:
+                raise _ChangedError
+            if after != now and not failed:
+                self.store.commit(after)
             self.store.collect()
-            raise _Failed(failed, needed.evict, fetched)
-        if after != self.store.installed:
-            self.store.commit(after)
-        self.store.collect()
-        return needed.evict, fetched
+        if failed:
+            raise _FailedError(failed)
 
     def _room(self, wanted: Wanted, index: Index) -> tuple[Plan, tuple[str, ...]]:
         """The plan, and the models that have to go before anything can come."""
@@ -393,7 +393,8 @@ class Client:
             self_test(self.store, release, trials=trials)
         except (ModelError, SelfTestError) as error:
             why = str(error)
-            with suppress(OSError):  # until the device is started again, it is known here
-                self.store.keep(lambda: self._rejected.add(release, why))
+            with self.store.lock(), suppress(OSError):  # else it is known until the device is started again
+                if not self.store.missing(release.blobs):
+                    self.store.keep(lambda: self._rejected.add(release, why))
             return error
         return None

@@ -7,15 +7,16 @@ it was given, for example with the application.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING
 
+from zoo.client.wire import LATER_ADVICE, LEAST_BYTES_PER_S, TIMEOUT_S, Answer, Broken, Patience, Wire
 from zoo.errors import MissingExtraError, TrustError, UnreachableError, ZooError
 from zoo.files import write_atomic
 from zoo.releases.published import MAX_RECORD_BYTES, MAX_RECORDS, index_of
@@ -23,10 +24,11 @@ from zoo.releases.release import Index
 
 if TYPE_CHECKING:
     from tuf.api.metadata import TargetFile
-    from tuf.ngclient import Updater
+    from tuf.ngclient import FetcherInterface, Updater
 
 ROOT_FILE = "first-root.json"  # what the device was given; never replaced
 PARALLEL_RECORDS = 8  # records that are fetched at a time
+LOOK_DEADLINE_S = 300.0  # what arrived until then is kept, and not asked for again
 CLOCK_ADVICE = (
     "Check the clock of this device and the connection; if both are right, the publisher has to sign again."
 )
@@ -52,20 +54,22 @@ class Trust:
     url
         Root of the published files, ``http`` or ``https``: signatures are trusted, not the connection.
     timeout_s
-        Longest wait for a connection or for the next bytes.
+        Longest wait for a connection, then for the headers of an answer, then for the next bytes; see
+        :class:`zoo.client.wire.Wire`.
 
     Raises
     ------
     TrustError
         When the folder has no root yet; see :meth:`pin`.
     MissingExtraError
-        When ``tuf`` is not installed.
+        When ``tuf`` or ``urllib3`` is not installed.
+    ZooError
+        When `url` is no address.
     """
 
-    def __init__(self, folder: str | Path, url: str, *, timeout_s: float = 10.0) -> None:
+    def __init__(self, folder: str | Path, url: str, *, timeout_s: float = TIMEOUT_S) -> None:
         self.folder = Path(folder)
         self.url = url.rstrip("/")
-        self.timeout_s = timeout_s
         if not (self.folder / ROOT_FILE).is_file():
             raise TrustError(
                 f"expected the publisher's root in {self.folder}, got none. Give the device "
@@ -77,6 +81,7 @@ class Trust:
             raise MissingExtraError(
                 "fetching models needs python-tuf: pip install 'zooselect[fetch]'"
             ) from error
+        self.wire = Wire(url, timeout_s=timeout_s, kept=PARALLEL_RECORDS)
 
     @staticmethod
     def pin(folder: str | Path, root: bytes) -> None:
@@ -105,8 +110,21 @@ class Trust:
             )
         write_atomic(path, root)
 
-    def refresh(self, group: str | None = None) -> Refreshed:
+    def refresh(
+        self,
+        group: str | None = None,
+        *,
+        deadline_s: float | None = LOOK_DEADLINE_S,
+        cancel: Event | None = None,
+    ) -> Refreshed:
         """Ask the publisher what is new; with a `group`, also for its assignment.
+
+        Parameters
+        ----------
+        deadline_s
+            Longest time of all requests together; None: no limit.
+        cancel
+            Ends them when it is set.
 
         Raises
         ------
@@ -116,29 +134,33 @@ class Trust:
         CardError, SchemaVersionError
             When a record does not validate, or is of a newer zooselect.
         UnreachableError
-            When the publisher cannot be reached or answers with something else.
+            When the publisher cannot be reached, answers with something else, or takes too long.
         """
-        start = time.perf_counter()
-        wire = _Wire(self.timeout_s)
-        with self._verified(wire) as updater:
-            index = self._index(updater, group)
-        return Refreshed(index, wire.requests, wire.bytes_on_wire, time.perf_counter() - start)
+        start, requests, wire = time.perf_counter(), self.wire.requests, self.wire.bytes_on_wire
+        self.wire.patience = Patience(deadline_s, cancel)
+        try:
+            with self._verified() as updater:
+                index = self._index(updater, group)
+        finally:
+            self.wire.close()  # until the next look, nobody is to keep a connection for this device
+        seconds = time.perf_counter() - start
+        return Refreshed(index, self.wire.requests - requests, self.wire.bytes_on_wire - wire, seconds)
 
     @contextmanager
-    def _verified(self, wire: _Wire) -> Iterator[Updater]:
+    def _verified(self) -> Iterator[Updater]:
         """The framework after it has verified what is new; what goes wrong, then too, is said as ours."""
         from tuf.api.exceptions import DownloadError, ExpiredMetadataError, RepositoryError
 
         try:
-            updater = self._updater(wire)
+            updater = self._updater()
             updater.refresh()
             yield updater
         except ExpiredMetadataError as error:
             raise TrustError(f"what {self.url} offers has expired: {error}. {CLOCK_ADVICE}") from error
         except DownloadError as error:
+            reason, advice = _reason(error)
             raise UnreachableError(
-                f"expected the published metadata at {self.url}/metadata/, got: {_reason(error)}. "
-                "What is installed goes on answering."
+                f"expected the published metadata at {self.url}/metadata/, got: {reason}. {advice}"
             ) from error
         except RepositoryError as error:
             raise TrustError(
@@ -151,7 +173,7 @@ class Trust:
                 "Free some space or check the permissions."
             ) from error
 
-    def _updater(self, wire: _Wire) -> Updater:
+    def _updater(self) -> Updater:
         from tuf.ngclient import Updater, UpdaterConfig
 
         targets = self.folder / "targets"
@@ -161,7 +183,7 @@ class Trust:
             f"{self.url}/metadata/",
             str(targets),
             f"{self.url}/targets/",
-            fetcher=wire.fetcher,
+            fetcher=_fetcher(self.wire),
             config=UpdaterConfig(max_root_rotations=64, max_delegations=4),
             bootstrap=(self.folder / ROOT_FILE).read_bytes(),
         )
@@ -193,10 +215,17 @@ class Trust:
                 )
             return Path(updater.find_cached_target(target) or updater.download_target(target))
 
+        patience = self.wire.patience
+        patience.least_bytes_per_s = LEAST_BYTES_PER_S / PARALLEL_RECORDS
         with ThreadPoolExecutor(PARALLEL_RECORDS, "records") as threads:
-            return {
-                target.path: path for target, path in zip(targets, threads.map(file, targets), strict=True)
-            }
+            try:
+                return {
+                    target.path: path
+                    for target, path in zip(targets, threads.map(file, targets), strict=True)
+                }
+            except BaseException:
+                patience.stop("another record failed")
+                raise
 
     def _forget(self, known: set[str]) -> None:
         from urllib.parse import quote
@@ -207,34 +236,43 @@ class Trust:
                 path.unlink(missing_ok=True)
 
 
-class _Wire:
-    """A TUF fetcher that counts."""
+def _fetcher(wire: Wire) -> FetcherInterface:
+    """The framework's way to the wire."""
+    from tuf.api.exceptions import DownloadError, DownloadHTTPError
+    from tuf.ngclient import FetcherInterface
 
-    def __init__(self, timeout_s: float) -> None:
-        from tuf.ngclient.urllib3_fetcher import Urllib3Fetcher
+    class Fetcher(FetcherInterface):
+        def _fetch(self, url: str) -> Iterator[bytes]:
+            answer = _asked(wire, url)
+            if answer.status != 200:
+                with answer:
+                    reason = f"status {answer.status} {answer.reason}".strip()
+                raise DownloadHTTPError(reason, answer.status)
+            return chunks(answer)
 
-        wire = self
+    def chunks(answer: Answer) -> Iterator[bytes]:
+        try:
+            with answer:
+                yield from answer.chunks()
+        except Broken as error:
+            raise DownloadError(error.reason) from error
 
-        class Counting(Urllib3Fetcher):
-            def _fetch(self, url: str) -> Iterator[bytes]:
-                with wire.counting:
-                    wire.requests += 1
-                return wire.count(super()._fetch(url))
-
-        self.requests = 0
-        self.bytes_on_wire = 0
-        self.counting = threading.Lock()
-        self.fetcher = Counting(socket_timeout=timeout_s, chunk_size=65536)  # type: ignore[arg-type]
-
-    def count(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        for chunk in chunks:
-            with self.counting:
-                self.bytes_on_wire += len(chunk)
-            yield chunk
+    return Fetcher()
 
 
-def _reason(error: BaseException) -> str:
-    """The innermost message: the framework wraps what the network said."""
-    while error.__cause__ is not None:
+def _asked(wire: Wire, url: str) -> Answer:
+    """The answer; asked for twice where the first request met a connection that had ended."""
+    try:
+        return wire.get(url)
+    except Broken as error:
+        if not error.ended:
+            raise
+    return wire.get(url)
+
+
+def _reason(error: BaseException) -> tuple[str, str]:
+    """What the wire said and what to do, or the innermost message: the framework wraps both."""
+    while error.__cause__ is not None and not isinstance(error, Broken):
         error = error.__cause__
-    return str(error) or type(error).__name__
+    advice = error.advice if isinstance(error, Broken) else LATER_ADVICE
+    return str(error) or type(error).__name__, advice

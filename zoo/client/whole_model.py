@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
-from zoo.client.transfer import Broken, Traffic, Transfer
+from zoo.client.transfer import Traffic, Transfer
+from zoo.client.wire import Broken
 from zoo.errors import DigestError
 from zoo.releases.release import Blob, ModelRelease
 from zoo.store.blobs import Blobs, writing
-
-if TYPE_CHECKING:
-    from urllib3 import HTTPConnectionPool
 
 VERIFIERS = 4  # threads that verify and sync parts while the next ones arrive
 
@@ -31,11 +29,9 @@ class WholeTransfer(Transfer):
         With a whole; none of its parts is in the store.
     """
 
-    def __init__(
-        self, release: ModelRelease, store: Blobs, pool: HTTPConnectionPool, traffic: Traffic
-    ) -> None:
+    def __init__(self, release: ModelRelease, store: Blobs, traffic: Traffic) -> None:
         assert release.whole is not None
-        super().__init__(release.whole, store, pool, traffic)
+        super().__init__(release.whole, store, traffic)
         self._parts = [Blob(sha256=digest, size_bytes=size) for digest, size in release.blobs.items()]
 
     def run(self) -> None:
@@ -46,19 +42,13 @@ class WholeTransfer(Transfer):
         StoreFullError
             When the disk is full.
         """
-        from urllib3.exceptions import HTTPError
-
-        with suppress(Broken, HTTPError), ThreadPoolExecutor(VERIFIERS, "verify") as threads:
+        with suppress(Broken), ThreadPoolExecutor(VERIFIERS, "verify") as threads:
             adopted: list[Future[None]] = []
-            response = self._request(0)
             try:
-                self._check(response, 0)
-                for part in self._split(self._chunks(response, 0)):
-                    adopted.append(threads.submit(self._adopt, part))
-                response.release_conn()
-            except BaseException:
-                response.close()
-                raise
+                with self._request(0) as answer:
+                    self._check(answer, 0)
+                    for part in self._split(self._chunks(answer, 0)):
+                        adopted.append(threads.submit(self._adopt, part))
             finally:
                 for future in adopted:
                     future.result()

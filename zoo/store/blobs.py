@@ -145,6 +145,14 @@ class Blobs:
         for path in self._files("partial", "corrupt"):
             _remove(path)
 
+    def remove(self, blobs: Collection[str]) -> int:
+        """Remove these blobs, given by digest; return the bytes freed."""
+        paths = [self.blobs / digest for digest in blobs]
+        freed = sum(_size(path) or 0 for path in paths)
+        for path in paths:
+            _remove(path)
+        return freed
+
     def remove_others(self, blobs: Collection[str], partial: Collection[str]) -> int:
         """Remove all files but these blobs and downloads, given by digest; return the bytes freed."""
         freed = 0

@@ -8,7 +8,8 @@
     installed.json    the only commit point
     usage.json        last use of every model, last rate of the network; may be lost
     reserve           room for the record and other small files on a disk that is full
-    lock              who changes anything holds this; readers need not
+    lock              who changes what is installed holds this for a moment; readers need not
+    fetch-lock        who asks the publisher or brings blobs holds this, as long as the network takes
 
 Nothing that is installed is ever overwritten: a change is a new record, then the removal of the blobs that no
 record names any more. POSIX systems keep a removed file as long as a session has it mapped.
@@ -19,8 +20,6 @@ removes downloads under way and the reserve first, so that removing a model alwa
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -47,14 +46,12 @@ from zoo.store.blobs import Blobs, is_full, writing
 from zoo.store.externals import external_locations
 from zoo.store.installed import INSTALLED_FILE, SCHEMA_VERSION, Installed, InstalledBundle, InstalledModel
 from zoo.store.notes import write_note
+from zoo.store.reserve import BLOCK_BYTES, RESERVE_BYTES, free_bytes, give_up_reserve, make_reserve, reserved
 from zoo.store.usage import USAGE_FILE, Usage
 
 __all__ = ["INSTALLED_FILE", "Installed", "InstalledBundle", "InstalledModel", "Store"]
 
 LOCK_TIMEOUT_S = 10.0
-RESERVE_FILE = "reserve"
-RESERVE_BYTES = 2**18  # the record of a hundred models, or the metadata of a publisher
-BLOCK_BYTES = 4096  # of most disks: what a file takes is rounded up to it
 T = TypeVar("T")
 _State = tuple[int, int, int]
 
@@ -76,6 +73,7 @@ class Store(Blobs):
         self.budget_bytes = budget_bytes
         self.unwritable: ZooError | None = None
         self._lock = FolderLock(folder / "lock")
+        self._fetch_lock = FolderLock(folder / "fetch-lock")
         self._usage = Usage(folder / USAGE_FILE)
         self._read: tuple[_State | None, Installed] | None = None
         self._checked: set[tuple[str, ...]] = set()  # graphs with their weights that read nothing else
@@ -114,7 +112,9 @@ class Store(Blobs):
         return held[1]
 
     def lock(self, timeout_s: float = LOCK_TIMEOUT_S) -> AbstractContextManager[None]:
-        """The right to change the store, for a ``with``; the same thread may take it again inside.
+        """The right to change what is installed, for a ``with``; the same thread may take it again inside.
+
+        Nobody holds it while the network or a new model is waited for.
 
         Raises
         ------
@@ -122,6 +122,14 @@ class Store(Blobs):
             When another thread or process holds it for longer than `timeout_s`.
         """
         return self._lock.hold(timeout_s)
+
+    def fetching(self, timeout_s: float = LOCK_TIMEOUT_S) -> AbstractContextManager[None]:
+        """The right to ask the publisher and to bring blobs, for a ``with``; otherwise as :meth:`lock`.
+
+        It is held as long as the network takes; others may remove and pin meanwhile. Whoever needs both
+        rights takes this one first.
+        """
+        return self._fetch_lock.hold(timeout_s)
 
     def lost(self) -> dict[str, int]:
         """Blobs (digest → bytes) that are installed but no longer there; fetching them mends the store."""
@@ -149,9 +157,9 @@ class Store(Blobs):
         StoreFullError
             When it has none for them and a reserve; downloads under way are given up then.
         """
-        if missing and (free := self._free_bytes()) is not None:
+        if missing and (free := free_bytes(self.folder)) is not None:
             blocks = sum(-(-(size - self.partial_bytes(one)) // BLOCK_BYTES) for one, size in missing.items())
-            need = blocks * BLOCK_BYTES + (0 if self._reserved else RESERVE_BYTES)
+            need = blocks * BLOCK_BYTES + (0 if reserved(self.folder) else RESERVE_BYTES)
             if need > free + freed_bytes:
                 self.make_room()
                 raise StoreFullError(
@@ -170,8 +178,7 @@ class Store(Blobs):
             if not is_full(error):
                 raise
             self.make_room()
-            with suppress(OSError):
-                (self.folder / RESERVE_FILE).unlink(missing_ok=True)
+            give_up_reserve(self.folder)
             return write()
 
     def note(self, name: str, note: msgspec.Struct) -> None:
@@ -185,7 +192,7 @@ class Store(Blobs):
 
     def make_room(self) -> None:
         """Remove downloads under way, which hold space of a full disk, unless somebody is at work here."""
-        with suppress(ZooError), self.lock(timeout_s=0), writing(self.folder):
+        with suppress(ZooError), self.fetching(timeout_s=0), writing(self.folder):
             self.remove_downloads()
 
     def commit(self, installed: Installed) -> None:
@@ -213,17 +220,26 @@ class Store(Blobs):
             self._read = (self._state(), installed)
             self._usage.flush()
 
-    def collect(self, keep: Collection[str] = ()) -> int:
+    def collect(self, keep: Collection[str] = (), *, known: Collection[str] = ()) -> int:
         """Remove what no installed model or bundle needs, and return the bytes freed; takes the lock.
+
+        While another thread or process fetches, only those of the `known` blobs go: it needs the others, and
+        removes in the end what is left.
 
         Parameters
         ----------
         keep
             Digests of blobs that are about to be installed; they and their downloads stay.
+        known
+            Digests of blobs that were installed until now.
         """
         with self.lock(), writing(self.folder):
-            self._sweep()
-            return self.remove_others({*self.installed.blobs, *keep}, {*self.lost(), *keep})
+            try:
+                with self.fetching(timeout_s=0):
+                    self._sweep()
+                    return self.remove_others({*self.installed.blobs, *keep}, {*self.lost(), *keep})
+            except StoreLockedError:
+                return self.remove({*known} - {*self.installed.blobs, *keep})
 
     def verify(self) -> tuple[str, ...]:
         """Read all blobs again, move the damaged ones away and return their digests; takes the lock for that.
@@ -356,23 +372,6 @@ class Store(Blobs):
                 current = msgspec.structs.replace(installed, schema_version=SCHEMA_VERSION)
                 temporary.write_bytes(encode_record(current))
 
-    @property
-    def _reserved(self) -> bool:
-        """Whether the reserve is there, whole."""
-        with suppress(OSError):
-            return (self.folder / RESERVE_FILE).lstat().st_size == RESERVE_BYTES
-        return False
-
-    def _free_bytes(self) -> int | None:
-        with suppress(OSError):
-            return shutil.disk_usage(self.folder).free
-        return None
-
-    def _reserve(self) -> None:
-        """Make the reserve where there is room for it; random, so that no file system makes it smaller."""
-        with suppress(OSError), atomic_path(self.folder / RESERVE_FILE, sync=False) as temporary:
-            temporary.write_bytes(os.urandom(RESERVE_BYTES))
-
     def _sweep(self) -> None:
         """Remove temporary files and downloads of blobs that are there; mend the reserve."""
         for path in self.folder.glob(".*.tmp"):
@@ -380,5 +379,5 @@ class Store(Blobs):
         for path in self._files("partial"):
             if self.has(path.name):
                 path.unlink(missing_ok=True)
-        if not self._reserved:
-            self._reserve()
+        if not reserved(self.folder):
+            make_reserve(self.folder)

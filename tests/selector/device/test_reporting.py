@@ -146,6 +146,13 @@ def test_a_token_is_not_sent_in_the_clear(store: Store, url: str) -> None:
         reporter(store, here)
 
 
+def test_no_proxy_sees_a_token_in_the_clear(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with answering((202, {}, b"{}")) as (url, seen):
+        assert reporter(store, url).send().new
+    assert len(seen) == 1
+
+
 def test_without_urllib3_the_extra_is_named(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "urllib3", None)
     with pytest.raises(MissingExtraError, match=r"zooselect\[fetch\]"):

@@ -207,11 +207,11 @@ def test_nothing_is_asked_for_that_does_not_fit_the_budget(server: FaultyServer,
         fetch(server, store, all_blobs(server))
 
 
-def test_nobody_fetches_into_a_store_that_another_changes(
+def test_nobody_fetches_into_a_store_that_another_fetches_into(
     server: FaultyServer, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "lock", lambda: Store.lock(store, timeout_s=0.05))
-    with Store.open(store.folder).lock(), pytest.raises(StoreLockedError, match="at work"):
+    monkeypatch.setattr(store, "fetching", lambda: Store.fetching(store, timeout_s=0.05))
+    with Store.open(store.folder).fetching(), pytest.raises(StoreLockedError, match="at work"):
         fetch(server, store)
     assert not server.requests
 

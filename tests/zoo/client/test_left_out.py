@@ -12,9 +12,9 @@ from benchmarks.distribution.network import SlowServer
 from tests.support.small_publisher import Publisher, colour_publisher, mislead
 from tests.support.small_releases import bundle_release, index_of, model_release
 from zoo.client.client import Client
-from zoo.client.left_out import usable
 from zoo.client.rejected import REJECTED_FILE
 from zoo.client.trust import Trust
+from zoo.client.wanted import usable
 from zoo.errors import SelfTestError
 from zoo.releases.release import Index
 from zoo.store.installed import Installed, InstalledBundle, InstalledModel

@@ -16,7 +16,8 @@ from tests.support.small_blobs import Made, answers, blob_of, install, noise, of
 from tests.support.small_models import COLOURS
 from zoo.errors import DigestError, StoreFullError, ZooError
 from zoo.store.blobs import is_full
-from zoo.store.store import RESERVE_BYTES, RESERVE_FILE, Store
+from zoo.store.reserve import RESERVE_BYTES, RESERVE_FILE
+from zoo.store.store import Store
 from zoo.store.usage import USAGE_FILE
 
 
