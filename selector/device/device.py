@@ -26,7 +26,8 @@ from selector.device.settings import (
 from selector.device.turns import Turns
 from selector.device.variants import Variant, Variants
 from selector.drift.monitor import DriftStatus
-from zoo.client.client import Change, Client, Progress
+from zoo.client.change import Change, Progress
+from zoo.client.client import Client
 from zoo.client.trust import Trust
 from zoo.errors import BundleError, DigestError, LimitError, ModelNotFoundError, ZooError
 from zoo.files import encode_record, write_atomic
@@ -400,6 +401,8 @@ class Device:
             self._follow()
         except ZooError as error:
             found = replace(found, problem=found.problem or error)
+        if self._variants.problem is not None:
+            found = replace(found, problem=found.problem or self._variants.problem)
         found = replace(found, left_out=self.left_out)
         self.last = found
         return found
