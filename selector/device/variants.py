@@ -90,6 +90,18 @@ class Variants:
         wanted = next((name for name in (self._active.get(task), task) if name in usable), None)
         return usable[wanted or min(usable)]
 
+    def named(self, task: str | None) -> str:
+        """The task that is meant: the only one, where none is named."""
+        if task is not None:
+            return task
+        tasks = self.tasks
+        if len(tasks) != 1:
+            raise BundleError(
+                f"expected the name of a task, got none; installed: {', '.join(tasks) or 'none'}. "
+                "Name one, or install one first."
+            )
+        return tasks[0]
+
     def selector(self, task: str) -> StoreSelector:
         """The Selector of the variant that answers; raises :class:`BundleError` where it is not installed."""
         selector = self._selectors.get(task)

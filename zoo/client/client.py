@@ -24,6 +24,7 @@ from zoo.client.trust import Refreshed, Trust
 from zoo.client.wanted import (
     Wanted,
     bootstrap,
+    bridges,
     to_follow,
     to_install,
     to_update,
@@ -33,6 +34,7 @@ from zoo.client.wanted import (
     with_releases,
     without,
 )
+from zoo.closing import Closing
 from zoo.errors import (
     BudgetError,
     ModelError,
@@ -56,7 +58,7 @@ class _FailedError(Exception):
     """Models did not pass their test, by their names; the rest has to be planned anew."""
 
 
-class Client:
+class Client(Closing):
     """Keeps a store in line with what a publisher offers.
 
     Parameters
@@ -225,12 +227,6 @@ class Client:
                 )
             self.store.commit(with_pins(installed, names, pinned=pinned))
 
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def close(self) -> None:
         """Close the connections."""
         self.fetcher.close()
@@ -310,17 +306,7 @@ class Client:
         lonely = unserved(self.store.installed, first)
         if not lonely:
             return [wanted]
-        there = {*wanted.bundles, *(item.release.name for item in self.store.installed.bundles)}
-        bridges = sorted(
-            {
-                (index.models[name].size_bytes, name, bundle.name)
-                for bundle in index.bundles.values()
-                if bundle.task in lonely and bundle.name in there
-                for name in bundle.models
-                if name in wanted.models
-            }
-        )
-        for _, name, bundle in bridges:
+        for name, bundle in bridges(wanted, index, self.store.installed, lonely):
             bundles = (bundle,) if bundle in wanted.bundles else ()
             bridge = to_install(index, self.store.installed, models=(name,), bundles=bundles)
             found = self._plan(bridge, index)

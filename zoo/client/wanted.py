@@ -224,6 +224,21 @@ def with_releases(installed: Installed, wanted: Wanted, index: Index) -> Install
     return msgspec.structs.replace(installed, models=tuple(models.values()), bundles=tuple(bundles.values()))
 
 
+def bridges(
+    wanted: Wanted, index: Index, installed: Installed, tasks: Collection[str]
+) -> list[tuple[str, str]]:
+    """Wanted models with a bundle of one of the `tasks` that knows them, the smallest first."""
+    there = {*wanted.bundles, *(item.release.name for item in installed.bundles)}
+    found = {
+        (index.models[name].size_bytes, name, bundle.name)
+        for bundle in index.bundles.values()
+        if bundle.task in tasks and bundle.name in there
+        for name in bundle.models
+        if name in wanted.models
+    }
+    return [(name, bundle) for _, name, bundle in sorted(found)]
+
+
 def _changed(items: Iterable[InstalledModel | InstalledBundle], published: Mapping[str, Release]) -> set[str]:
     """Names of what is published in another version than is installed."""
     releases = (item.release for item in items)

@@ -29,23 +29,28 @@ import msgspec
 
 from zoo.errors import (
     BudgetError,
-    CardError,
     DigestError,
     ModelError,
     ModelNotFoundError,
-    SchemaVersionError,
     StoreFullError,
     StoreLockedError,
     ZooError,
 )
-from zoo.files import atomic_path, encode_record, read_record
+from zoo.files import atomic_path, encode_record
 from zoo.lock import FolderLock
 from zoo.models.limits import RunLimits
 from zoo.models.model import Model
 from zoo.releases.release import ModelRelease, fill
 from zoo.store.blobs import Blobs, is_full, writing
 from zoo.store.externals import external_locations
-from zoo.store.installed import INSTALLED_FILE, SCHEMA_VERSION, Installed, InstalledBundle, InstalledModel
+from zoo.store.installed import (
+    INSTALLED_FILE,
+    SCHEMA_VERSION,
+    Installed,
+    InstalledBundle,
+    InstalledModel,
+    read_installed,
+)
 from zoo.store.notes import write_note
 from zoo.store.reserve import BLOCK_BYTES, RESERVE_BYTES, free_bytes, give_up_reserve, make_reserve, reserved
 from zoo.store.usage import USAGE_FILE, Usage
@@ -121,7 +126,7 @@ class Store(Blobs):
         state = self._state()
         held = self._read
         if held is None or held[0] != state:
-            held = self._read = (state, self._read_installed(state))
+            held = self._read = (state, read_installed(self.folder, there=state is not None))
         return held[1]
 
     def lock(self, timeout_s: float = LOCK_TIMEOUT_S) -> AbstractContextManager[None]:
@@ -378,18 +383,6 @@ class Store(Blobs):
         except FileNotFoundError:
             return None
         return found.st_mtime_ns, found.st_ino, found.st_size
-
-    def _read_installed(self, state: _State | None) -> Installed:
-        if state is None:
-            return Installed(schema_version=SCHEMA_VERSION)
-        try:
-            return read_record(self.folder / INSTALLED_FILE, Installed, schema_version=SCHEMA_VERSION)
-        except SchemaVersionError:
-            raise
-        except CardError as error:
-            raise CardError(
-                f"{error} Or move it away and install again; blobs that are there are not fetched twice."
-            ) from error
 
     def _write(self, installed: Installed) -> None:
         with writing(self.folder):
