@@ -111,10 +111,8 @@ class Store(Blobs):
         """
         store = cls(Path(folder), budget_bytes)
         try:
-            with store.lock(timeout_s=0), writing(store.folder):
-                store._sweep()
-        except StoreLockedError:  # whoever changes it sweeps
-            pass
+            with suppress(StoreLockedError), store.lock(timeout_s=0), writing(store.folder):
+                store._sweep()  # else whoever changes it sweeps
         except ZooError as error:
             store.unwritable = error
         _ = store.installed  # a damaged record shows now

@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,13 +107,13 @@ print(store.model("full").card.name, "Permission denied" in str(store.unwritable
 @pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs the right to be another user"
 )
-def test_the_store_of_another_user_answers(tmp_path: Path, full: Made) -> None:
-    store = Store.open(tmp_path / "store")
-    install(store, full)
-    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        folder.chmod(0o755)
-    command = [sys.executable, "-c", AS_NOBODY, str(store.folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+def test_the_store_of_another_user_answers(full: Made) -> None:
+    with tempfile.TemporaryDirectory() as folder:  # those of tests are closed to others
+        Path(folder).chmod(0o755)
+        store = Store.open(Path(folder) / "store")
+        install(store, full)
+        command = [sys.executable, "-c", AS_NOBODY, str(store.folder)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert done.stdout == "full True\n", done.stderr
 
 
