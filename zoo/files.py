@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import io
 import os
+import secrets
 import stat
-import tempfile
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +18,8 @@ import msgspec
 from zoo.errors import CardError, DigestError, SchemaVersionError, ZooError
 
 MAX_JSON_BYTES = 64 * 2**20
+NO_LINKS = getattr(os, "O_NOFOLLOW", 0)  # where the system knows it
+_NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 T = TypeVar("T")
 
@@ -30,16 +32,17 @@ _KINDS = {
 }
 
 
-def open_file(path: str | os.PathLike[str]) -> io.BufferedReader:
+def open_file(path: str | os.PathLike[str], *, links: bool = True) -> BufferedReader:
     """Open a file for reading bytes; never waits, as for the other end of a pipe.
 
     Raises
     ------
     OSError
-        When there is none, it may not be read, or it is a pipe, a socket, a device or a folder.
+        When there is none, it may not be read, or it is a pipe, a socket, a device or a folder; also when it
+        is a symbolic link, if not `links`.
     """
     try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        handle = os.open(path, os.O_RDONLY | _NO_WAITING | (0 if links else NO_LINKS))
     except ValueError as error:  # a character that no path may have
         raise OSError(errno.EINVAL, str(error), path) from error
     try:
@@ -58,10 +61,11 @@ def check_regular(mode: int, path: str | os.PathLike[str]) -> None:
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path, *, private: bool = False) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is synced and moved over `path`, else removed.
+def atomic_path(path: Path, *, private: bool = False, sync: bool = True) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it is moved over `path`, else removed.
 
     Readers see the old content or the new content, never a part of it; only the owner does if `private`.
+    What `sync` is given up for may be lost in a power cut.
 
     Raises
     ------
@@ -71,22 +75,21 @@ def atomic_path(path: Path, *, private: bool = False) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
         check_regular(path.stat().st_mode, path)  # a device would be replaced by a file
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    # The system applies the umask: to ask for it is to change it, for all threads.
+    new = os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_LINKS
+    os.close(os.open(temporary, new, 0o600 if private else 0o666))
     try:
         yield temporary
-        with temporary.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        if not private:  # mkstemp makes private files; a zoo is shared like any other file
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(0o666 & ~umask)
+        if sync:
+            with temporary.open("rb+") as stream:
+                os.fsync(stream.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    if sync:
+        sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -60,9 +60,12 @@ class FolderLock:
 
     def _take(self, until: float, timeout_s: float) -> None:
         try:
-            handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         except OSError as error:
-            raise ZooError(f"cannot lock {self.path}: {error.strerror}. Check the folder.") from error
+            raise ZooError(
+                f"cannot lock {self.path}, to change what is in its folder: {error.strerror}. What is there "
+                "can still be read; check the disk and who may write there."
+            ) from error
         try:
             while not _locked(handle):
                 if time.monotonic() >= until:

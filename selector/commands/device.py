@@ -29,14 +29,14 @@ from selector.commands.options import (
 )
 from selector.commands.say import say
 from selector.commands.tables import table
-from zoo.errors import DataError
+from zoo.errors import DataError, SelfTestError
 from zoo.files import open_file
 from zoo.releases.published import MAX_METADATA_BYTES
 
 if TYPE_CHECKING:
     from selector.device.device import Device
     from selector.device.reconciler import Round
-    from zoo.client.client import Change, Progress
+    from zoo.client.change import Change, Progress
 
 StoreArgument = Annotated[Path, typer.Argument(help="Folder of the device's store.")]
 TOKEN = "ZOOSELECT_TOKEN"
@@ -203,8 +203,11 @@ def update(store: StoreArgument) -> None:
     from selector.device.device import Device
 
     with Device.open(store) as device:
-        _tell(device.update(progress=_bar()))
+        change = device.update(progress=_bar())
+        _tell(change)
         _status(device)
+    if change.left_out:
+        raise SelfTestError(" ".join(change.left_out.values()))
 
 
 @commands.command()
@@ -371,6 +374,8 @@ def _status(device: Device, *, as_json: bool = False) -> None:
     say(table(["model", "version", "MB", ""], models, "lrrl"))
     allowed = "" if budget is None else f" of {budget / 1e6:.3f} MB"
     say(f"{used / 1e6:.3f} MB{allowed} used; {device.config.url}, mode {device.config.mode}")
+    if device.store.unwritable is not None:
+        say(f"It answers, but nothing can be kept or updated: {device.store.unwritable}", err=True)
 
 
 def _bar() -> Progress:

@@ -22,7 +22,7 @@ from msgspec import Meta
 import zoo.errors
 from selector.answering.recent import Recalled
 from selector.device.reconciler import Reconciler, Round
-from zoo.client.client import Change, Freshness
+from zoo.client.change import Change, Freshness
 from zoo.errors import FetchError, UpdaterError, ZooError
 from zoo.process import Process, leave
 

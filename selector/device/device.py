@@ -26,8 +26,10 @@ from selector.device.settings import (
 from selector.device.turns import Turns
 from selector.device.variants import Variant, Variants
 from selector.drift.monitor import DriftStatus
-from zoo.client.client import Change, Client, Progress
+from zoo.client.change import Change, Progress
+from zoo.client.client import Client
 from zoo.client.trust import Trust
+from zoo.closing import Closing
 from zoo.errors import BundleError, DigestError, LimitError, ModelNotFoundError, ZooError
 from zoo.files import encode_record, write_atomic
 from zoo.models.image import ImageLike
@@ -38,7 +40,7 @@ UPDATE_INTERVAL_S = 60.0
 FIRST_LOOK_TIMEOUT_S = 30.0  # what answers wait for the publisher in the mode ``latest``
 
 
-class Device:
+class Device(Closing):
     """A store, its client and a selector for each installed task.
 
     A task may have variants, each certified for an environment. When the inputs no longer look like those
@@ -201,7 +203,7 @@ class Device:
         BundleError
             When it is not installed, or there are several and none is named.
         """
-        return self._variants.selector(self._named(task))
+        return self._variants.selector(self._variants.named(task))
 
     def predict(
         self,
@@ -220,7 +222,7 @@ class Device:
         >>> device.predict("photos/green/1.png", accuracy=0.9).label
         'green'
         """
-        name = self._named(task)
+        name = self._variants.named(task)
         selector = self._variants.selector(name)
         try:
             answer = selector.predict(image, precision, **asked)
@@ -240,12 +242,12 @@ class Device:
 
     def variant(self, task: str | None = None) -> Variant:
         """Which bundle answers for a task now; raises like :meth:`selector`."""
-        release = self._variants.active(self._named(task))
+        release = self._variants.active(self._variants.named(task))
         return Variant(release.task, release.name, release.environment)
 
     def variants(self, task: str | None = None) -> tuple[Variant, ...]:
         """All installed bundles of a task; raises like :meth:`selector`."""
-        releases = self._variants.of(self._named(task))
+        releases = self._variants.of(self._variants.named(task))
         return tuple(Variant(one.task, one.name, one.environment) for one in releases)
 
     def use(self, task: str, environment: str | None = None) -> Variant:
@@ -268,17 +270,6 @@ class Device:
     def drift(self, task: str | None = None) -> DriftStatus | None:
         """Whether the inputs of a task have drifted; None where its bundle cannot tell."""
         return self.selector(task).drift
-
-    def _named(self, task: str | None) -> str:
-        if task is not None:
-            return task
-        tasks = self.tasks
-        if len(tasks) != 1:
-            raise BundleError(
-                f"expected the name of a task, got none; installed: {', '.join(tasks) or 'none'}. "
-                "Name one, or install one first."
-            )
-        return tasks[0]
 
     def install(self, task: str, *, progress: Progress | None = None) -> Change:
         """Install a task, or a variant of one, with the model to start with.
@@ -303,7 +294,7 @@ class Device:
         have drifted, the variant that they look like.
         """
         with self._working:
-            change = self._reconciler.update(self._lately(), progress=progress)
+            change = self._reconciler.update(self._variants.lately(), progress=progress)
         self._follow()
         return change
 
@@ -344,7 +335,7 @@ class Device:
 
         What is not done after `timeout_s` seconds is given up; a download is gone on with the next time.
         """
-        lately, cancel = self._lately(), threading.Event()
+        lately, cancel = self._variants.lately(), threading.Event()
         timer = None if timeout_s is None else threading.Timer(timeout_s, cancel.set)
         try:
             if timer is not None:
@@ -358,13 +349,7 @@ class Device:
 
     def report(self) -> None:
         """Tell the service what was asked lately; see :meth:`.Reconciler.report`."""
-        self._reconciler.report(self._lately())
-
-    def __enter__(self) -> Device:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        self._reconciler.report(self._variants.lately())
 
     def close(self) -> None:
         """Stop the work in the background and close all connections."""
@@ -385,7 +370,7 @@ class Device:
             if self._stop.is_set():
                 return
         try:
-            lately = self._lately()
+            lately = self._variants.lately()
             found = updater.round(lately)
         finally:
             self._working.release()
@@ -400,12 +385,11 @@ class Device:
             self._follow()
         except ZooError as error:
             found = replace(found, problem=found.problem or error)
+        if self._variants.problem is not None:
+            found = replace(found, problem=found.problem or self._variants.problem)
         found = replace(found, left_out=self.left_out)
         self.last = found
         return found
-
-    def _lately(self) -> list[Recalled]:
-        return self._variants.lately()
 
     def _follow(self) -> None:
         """Have all selectors follow the store, and tasks whose inputs have drifted go on with what fits."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from selector.device.reconciler import Round
 from selector.device.reporter import Reporter
 from selector.device.settings import DeviceConfig, read_config, read_token
-from zoo.client.client import Freshness
+from zoo.client.change import Freshness
 from zoo.errors import CardError, TokenError, UnreachableError
 from zoo.store.store import Store
 

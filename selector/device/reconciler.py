@@ -23,9 +23,10 @@ from selector.telemetry.report import MAX_DRIFT_NUMBERS, Drift, DriftNumber
 from selector.worth.best_set import TaskWorth, worth
 from selector.worth.missed import demand_of
 from selector.worth.value import task_worth
-from zoo.client.client import Change, Client, Freshness, Progress
+from zoo.client.change import Change, Freshness, Progress
+from zoo.client.client import Client
 from zoo.client.wire import TIMEOUT_S
-from zoo.errors import BudgetError, LimitError, ZooError
+from zoo.errors import BudgetError, LimitError, ModelError, SelfTestError, ZooError
 from zoo.releases.release import BundleRelease, Index
 from zoo.store.store import Store
 
@@ -94,6 +95,8 @@ class Reconciler:
         problem: ZooError | None = None
         try:
             change = self.update(lately, cancel=cancel)
+            if change.left_out:
+                problem = SelfTestError(" ".join(change.left_out.values()))
         except ZooError as error:
             problem = error
         try:
@@ -132,11 +135,11 @@ class Reconciler:
         if missing:
             more = self.client.install(bundles=missing, start=False, progress=progress, cancel=cancel)
             change = _both(change, more)
-        problem: BudgetError | None = None
+        problem: ZooError | None = None
         for models in self._choices(lately, specialists):
             try:
                 more = self.client.install(models=models, progress=progress, cancel=cancel)
-            except BudgetError as error:  # no room beside what has to answer meanwhile
+            except (BudgetError, SelfTestError, ModelError) as error:  # no room beside what answers meanwhile
                 problem = problem or error
             else:
                 return _both(change, more)
@@ -146,7 +149,7 @@ class Reconciler:
 
     def _specialists(self, lately: Sequence[Recalled]) -> dict[str, BundleRelease]:
         """Bundle whose inputs have drifted → the published variant that they look like."""
-        index = self.client.index
+        index = self.client.usable()
         found: dict[str, BundleRelease] = {}
         unknown = []
         for item in lately:
@@ -174,7 +177,7 @@ class Reconciler:
         bytes that it takes to fetch it. Nothing is wanted on the strength of a few answers, or for inputs
         that have drifted.
         """
-        index = self.client.index
+        index = self.client.usable()
         if index is None:
             return []
         known = {name: one.accuracy for name, one in index.models.items() if one.accuracy is not None}
@@ -334,6 +337,7 @@ def _both(first: Change, second: Change) -> Change:
         bytes_on_wire=first.bytes_on_wire + second.bytes_on_wire,
         requests=first.requests + second.requests,
         seconds=first.seconds + second.seconds,
+        left_out=first.left_out | second.left_out,
     )
 
 

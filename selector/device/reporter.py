@@ -12,7 +12,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
@@ -22,8 +21,8 @@ from msgspec import Meta
 from selector.telemetry.demand import Demand
 from selector.telemetry.report import MAX_COUNT, SCHEMA_VERSION, DeviceId, Drift, Held, Report, encode_report
 from zoo.client.wire import TIMEOUT_S, Broken, Patience, Wire
-from zoo.errors import CardError, TokenError, UnreachableError, ZooError
-from zoo.files import encode_record, read_record, write_atomic
+from zoo.errors import TokenError, UnreachableError, ZooError
+from zoo.store.notes import read_note
 from zoo.types import Positive
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ class _IdentityInUseError(UnreachableError):
 
 
 class _Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    schema_version: Positive
+    schema_version: Annotated[Positive, Meta(le=1)]
     device: DeviceId
     sequence: Annotated[int, Meta(ge=0, le=MAX_COUNT)]  # of the last report
 
@@ -144,7 +143,7 @@ class Reporter:
     ) -> Report:
         from zoo.store.usage import USAGE_FILE, Usage
 
-        identity = _next_identity(self._store.folder / IDENTITY_FILE, refused=refused)
+        identity = _next_identity(self._store, refused=refused)
         installed = self._store.installed
         models = [(item.release.name, item.release.version) for item in installed.models]
         bundles = [(item.release.name, item.release.version) for item in installed.bundles]
@@ -212,19 +211,21 @@ def shortened(report: Report) -> Report:
     return msgspec.structs.replace(report, demand=(), drift=())
 
 
-def _next_identity(path: Path, *, refused: Report | None = None) -> _Identity:
+def _next_identity(store: Store, *, refused: Report | None = None) -> _Identity:
     """Who the device is, with the number of its next report, which is kept first.
 
     A device without an identity gets another, and so does one whose last report was refused. Where another
     process of the same device has reported since that one, its number was late, and the identity stays.
     """
-    last = _Identity(schema_version=1, device=secrets.token_hex(16), sequence=0)
-    with contextlib.suppress(CardError):
-        kept = read_record(path, _Identity, schema_version=1)
-        if refused is None or (kept.device, kept.sequence) != (refused.device, refused.sequence):
-            last = kept
+    last = read_note(store.folder / IDENTITY_FILE, _Identity)
+    if (
+        last is None
+        or last.sequence == MAX_COUNT  # it gets another; nothing depends on it
+        or (refused is not None and (last.device, last.sequence) == (refused.device, refused.sequence))
+    ):
+        last = _Identity(schema_version=1, device=secrets.token_hex(16), sequence=0)
     following = msgspec.structs.replace(last, sequence=last.sequence + 1)
-    write_atomic(path, encode_record(following))
+    store.note(IDENTITY_FILE, following)
     return following
 
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from selector.answering.following import StoreSelector
 from selector.answering.recent import Recalled
 from selector.drift.recognition import recognised
 from zoo.client.plan import served
-from zoo.errors import BundleError, CardError, LimitError, ZooError
-from zoo.files import encode_record, read_record, write_atomic
+from zoo.errors import BundleError, LimitError, ZooError
 from zoo.models.limits import RunLimits
 from zoo.releases.release import BundleRelease
+from zoo.store.notes import read_note
 from zoo.store.store import Store
 from zoo.types import Name, Positive
 
@@ -40,7 +41,7 @@ class Variant:
 
 
 class _Active(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    schema_version: Positive
+    schema_version: Annotated[Positive, Meta(le=SCHEMA_VERSION)]
     tasks: dict[Name, Name] = {}  # task → bundle
 
 
@@ -49,14 +50,20 @@ class Variants:
 
     Which variant of a task answers is kept in the store's folder. Where that is lost or damaged, each task
     begins with the bundle of its own name; an alarm leads on from there.
+
+    Attributes
+    ----------
+    problem
+        Why it could not be kept the last time; None where it was.
     """
 
     def __init__(self, store: Store, *, threads: int, limits: RunLimits | None = None) -> None:
         self.store = store
         self.threads = threads
         self._limits = limits
-        self._path = store.folder / ACTIVE_FILE
-        self._active = dict(_read(self._path).tasks)
+        self.problem: ZooError | None = None
+        active = read_note(store.folder / ACTIVE_FILE, _Active)  # where there is none, inputs tell what fits
+        self._active = {} if active is None else active.tasks
         self._selectors: dict[str, StoreSelector] = {}
         self._left: dict[str, Recalled] = {}  # bundle → its answers until its inputs drifted
         self._lock = threading.RLock()
@@ -83,6 +90,18 @@ class Variants:
         wanted = next((name for name in (self._active.get(task), task) if name in usable), None)
         return usable[wanted or min(usable)]
 
+    def named(self, task: str | None) -> str:
+        """The task that is meant: the only one, where none is named."""
+        if task is not None:
+            return task
+        tasks = self.tasks
+        if len(tasks) != 1:
+            raise BundleError(
+                f"expected the name of a task, got none; installed: {', '.join(tasks) or 'none'}. "
+                "Name one, or install one first."
+            )
+        return tasks[0]
+
     def selector(self, task: str) -> StoreSelector:
         """The Selector of the variant that answers; raises :class:`BundleError` where it is not installed."""
         selector = self._selectors.get(task)
@@ -100,6 +119,8 @@ class Variants:
         ------
         BundleError
             When it is not installed, or without a model.
+        ZooError
+            When it cannot be kept; answers come from it all the same, until the device is opened again.
         """
         releases = self.of(task)
         name = task if environment is None else f"{task}.{environment}"
@@ -113,6 +134,10 @@ class Variants:
                 f"Device.install({name!r})."
             )
         self._switch(task, found)
+        if self.problem is not None:
+            raise ZooError(
+                f"{task!r} is answered by {found.name!r} from now on, but not after a restart: {self.problem}"
+            ) from self.problem
         return _variant(found)
 
     def recognise(self, task: str) -> Variant | None:
@@ -195,7 +220,11 @@ class Variants:
             selector.open()
             tasks = self.tasks
             active = {name: one for name, one in self._active.items() if name in tasks} | {task: release.name}
-            write_atomic(self._path, encode_record(_Active(schema_version=SCHEMA_VERSION, tasks=active)))
+            self.problem = None
+            try:
+                self.store.note(ACTIVE_FILE, _Active(schema_version=SCHEMA_VERSION, tasks=active))
+            except ZooError as error:  # answers need it now, kept or not
+                self.problem = error
             self._selectors[task] = selector
             self._active = active
 
@@ -209,10 +238,3 @@ class Variants:
 
 def _variant(release: BundleRelease) -> Variant:
     return Variant(release.task, release.name, release.environment)
-
-
-def _read(path: Path) -> _Active:
-    try:
-        return read_record(path, _Active, schema_version=SCHEMA_VERSION)
-    except CardError:  # also where there is none yet: inputs tell anew what fits them
-        return _Active(schema_version=SCHEMA_VERSION)

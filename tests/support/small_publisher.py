@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import msgspec
+
 from selector.bundle.bundle import read_bundle_files
 from tests.support.small_models import add_colours, build_onnx
 from zoo import Zoo
 from zoo.publisher.keys import Keys, create_keys
 from zoo.publisher.publish import Publication, publish
-from zoo.publisher.signing import Expiry
+from zoo.publisher.signing import Expiry, Signing
+from zoo.publisher.targets import put, read_index
 
 
 @dataclass
@@ -65,3 +68,12 @@ def colour_publisher(
     made = Publisher(folder / "published", folder / "keys", Zoo.open(folder / "zoo"), dict(bundles or {}))
     made.publish(expiry=expiry)
     return made
+
+
+def mislead(publisher: Publisher, name: str, *, version: int = 2, by: float = 1.0) -> None:
+    """Sign a self-test that the model does not pass, because all logits of it are shifted."""
+    signing = Signing(publisher.folder, Keys.open(publisher.keys))
+    release = read_index(publisher.folder, signing).models[name]
+    wrong = msgspec.structs.replace(release.selftest, logits=tuple(x + by for x in release.selftest.logits))
+    put(publisher.folder, signing, msgspec.structs.replace(release, version=version, selftest=wrong))
+    signing.commit("targets")

@@ -105,6 +105,32 @@ def test_written_files_have_the_usual_permissions(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "note.json").stat().st_mode) == 0o640
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX permissions")
+def test_writing_leaves_the_umask_of_other_threads_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def change(_: int) -> int:
+        raise AssertionError("the umask belongs to the whole process")
+
+    before = os.umask(0o077)
+    try:
+        monkeypatch.setattr(os, "umask", change)
+        write_atomic(tmp_path / "note.json", b"")
+        with atomic_path(tmp_path / "token", private=True) as temporary:
+            assert stat.S_IMODE(temporary.stat().st_mode) == 0o600
+    finally:
+        monkeypatch.undo()
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "note.json").stat().st_mode) == 0o600
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs pipes in folders")
+def test_a_pipe_is_no_file_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.onnx")
+    with pytest.raises(DigestError, match="got: a pipe, not a file"):
+        read_verified(tmp_path / "model.onnx", "0" * 64, 4)
+
+
 @given(content=st.binary(max_size=200))
 def test_digest_of_bytes_and_of_a_file_agree(
     tmp_path_factory: pytest.TempPathFactory, content: bytes

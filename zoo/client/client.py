@@ -9,10 +9,12 @@ decided anew.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from threading import Event
 
+from zoo.client.change import Change, Freshness, Progress
 from zoo.client.fetch import Fetcher
 from zoo.client.plan import Plan, plan
 from zoo.client.rejected import REJECTED_FILE, Rejected
@@ -22,77 +24,41 @@ from zoo.client.trust import Refreshed, Trust
 from zoo.client.wanted import (
     Wanted,
     bootstrap,
+    bridges,
     to_follow,
     to_install,
     to_update,
     unserved,
+    usable,
     with_pins,
     with_releases,
     without,
 )
+from zoo.closing import Closing
 from zoo.errors import (
     BudgetError,
     ModelError,
     ModelNotFoundError,
     SelfTestError,
+    StoreFullError,
     StoreLockedError,
     ZooError,
 )
 from zoo.releases.release import Index, ModelRelease
-from zoo.store.installed import Installed
 from zoo.store.store import Store
 
 MAX_DECISIONS = 5  # of one installation, while others change what is installed
-Progress = Callable[[int, int], None]  # bytes there, bytes in all
 
 
 class _ChangedError(Exception):
     """Somebody else has changed what is installed."""
 
 
-@dataclass(frozen=True)
-class Freshness:
-    """Whether the device knows what is published now.
-
-    Examples
-    --------
-    >>> client.freshness.stale
-    True
-    >>> refreshed = client.refresh()
-    >>> client.freshness.stale
-    False
-    """
-
-    stale: bool
-    reason: str | None  # why, in words
-    checked: float | None  # seconds since 1970 of the last successful look; None: never
+class _FailedError(Exception):
+    """Models did not pass their test, by their names; the rest has to be planned anew."""
 
 
-@dataclass(frozen=True)
-class Change:
-    """What an installation did.
-
-    Examples
-    --------
-    >>> change = client.install(models=["tiny"])
-    >>> change.installed, change.nothing, change.bytes_on_wire > 0
-    (('tiny',), False, True)
-    """
-
-    installed: tuple[str, ...]  # models and bundles that are new or of another version
-    removed: tuple[str, ...]
-    evicted: tuple[str, ...]  # removed to make room
-    bytes_on_wire: int  # everything that was received, metadata included
-    requests: int
-    seconds: float
-
-    @property
-    def nothing(self) -> bool:
-        """Whether all was as it should be already."""
-        return not (self.installed or self.removed or self.evicted)
-
-
-class Client:
+class Client(Closing):
     """Keeps a store in line with what a publisher offers.
 
     Parameters
@@ -142,19 +108,20 @@ class Client:
         return self.index is not None and self.group in self.index.assignments
 
     def refresh(self, *, cancel: Event | None = None) -> Refreshed:
-        """Look at what is published, until `cancel` is set.
-
-        Raises TrustError or UnreachableError; the last index is kept then.
-        """
+        """Look at what is published, until `cancel` is set; raises TrustError or UnreachableError."""
         try:
             with self.store.fetching():
-                refreshed = self._trust.refresh(self.group, cancel=cancel)
+                refreshed = self.store.keep(lambda: self._trust.refresh(self.group, cancel=cancel))
         except ZooError as error:
             self.freshness = replace(self.freshness, stale=True, reason=str(error))
             raise
         self.index = refreshed.index
         self.freshness = Freshness(False, None, time.time())
         return refreshed
+
+    def usable(self) -> Index | None:
+        """What was published when the publisher was looked at last, without what failed on this device."""
+        return None if self.index is None else self._usable(self.index, {})[0]
 
     def install(
         self,
@@ -178,38 +145,46 @@ class Client:
             When the byte budget does not allow it; nothing was fetched.
         TrustError, UnreachableError, FetchError
             When the publisher is not to be trusted or cannot be reached.
-        SelfTestError
-            When a new model does not answer on this device as it must.
+        SelfTestError, ModelError
+            When something of what is named does not answer on this device as it must, or needs a model that
+            does not; everything else is installed then.
         StoreFullError, StoreLockedError
             When the disk is full or another process is at work.
         """
 
-        def wanted(index: Index) -> Wanted:
+        def wanted(index: Index, left_out: Collection[str]) -> Wanted:
             installed = self.store.installed
-            known = {*models, *(item.release.name for item in installed.models)}
+            first_models = [name for name in models if name not in left_out]
+            first_bundles = [name for name in bundles if name not in left_out]
+            known = {*first_models, *(item.release.name for item in installed.models)}
             first = [
                 name
-                for bundle in (bundles if start else ())
+                for bundle in (first_bundles if start else ())
                 if bundle not in index.bundles or not known & set(index.bundles[bundle].models)
                 for name in bootstrap(index, bundle, budget_bytes=self.store.budget_bytes)
             ]
-            return to_install(index, installed, models=(*models, *first), bundles=bundles)
+            return to_install(index, installed, models=(*first_models, *first), bundles=first_bundles)
 
         there = {release.name for release in self.store.installed.releases}
-        return self._bring(wanted, progress, cancel, news=not there >= {*models, *bundles})
+        named = {*models, *bundles}
+        return self._bring(wanted, progress, cancel, named=named, news=not there >= named)
 
     def update(self, *, progress: Progress | None = None, cancel: Event | None = None) -> Change:
-        """Bring everything that is installed to its newest version; raises like :meth:`install`."""
-        return self._bring(lambda index: to_update(index, self.store.installed), progress, cancel)
+        """Bring everything that is installed to its newest version; raises like :meth:`install`.
+
+        A model that does not answer on this device as it must, and what needs it, stays as it is: it raises
+        nothing, and stands in the result.
+        """
+        return self._bring(lambda index, _: to_update(index, self.store.installed), progress, cancel)
 
     def follow(self, *, progress: Progress | None = None, cancel: Event | None = None) -> Change:
         """Do what the group's signed assignment says; without a group or an assignment, :meth:`update`.
 
         Of the assigned models, the first are kept where the budget does not allow all. Raises like
-        :meth:`install`.
+        :meth:`update`.
         """
 
-        def wanted(index: Index) -> Wanted:
+        def wanted(index: Index, _: Collection[str]) -> Wanted:
             assignment = index.assignments.get(self.group or "")
             if assignment is None:
                 return to_update(index, self.store.installed)
@@ -252,12 +227,6 @@ class Client:
                 )
             self.store.commit(with_pins(installed, names, pinned=pinned))
 
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def close(self) -> None:
         """Close the connections."""
         self.fetcher.close()
@@ -275,36 +244,46 @@ class Client:
 
     def _bring(
         self,
-        decide: Callable[[Index], Wanted],
+        decide: Callable[[Index, Collection[str]], Wanted],
         progress: Progress | None,
         cancel: Event | None,
         *,
+        named: Collection[str] = (),
         news: bool = False,
     ) -> Change:
-        """Install what is decided; `news`: most likely a new model will have to be tested."""
-        start = time.perf_counter()
+        """Install what is decided, from an index without what was left out, whose names are given as well.
+
+        To leave out what is `named` is an error; `news`: most likely a new model will have to be tested.
+        """
+        start, changes = time.perf_counter(), 0  # of others
         evicted: list[str] = []
+        failed: dict[str, ZooError] = {}
         with self.store.fetching(), Trials(self.store.folder) as trials:
             if news:
                 trials.prepare()  # loads ONNX Runtime while the publisher is asked
             refreshed = self.refresh(cancel=cancel)
-            index = refreshed.index
             before = self.store.installed
             wire = self.fetcher.wire
             wire_before, requests_before = wire.bytes_on_wire, wire.requests
-            for left in reversed(range(MAX_DECISIONS)):
-                wanted = decide(index)
+            while True:
+                index, left_out = self._usable(refreshed.index, failed)
+                wanted = decide(index, left_out)
                 try:
                     for step in self._steps(wanted, index):
                         self._step(step, index, trials, evicted, progress, cancel)
                     break
+                except _FailedError as error:
+                    failed |= error.args[0]
                 except _ChangedError as error:
-                    if not left:
+                    changes += 1
+                    if changes == MAX_DECISIONS:
                         raise StoreLockedError(
                             f"expected to install into {self.store.folder}, got: others changed what is "
                             f"installed {MAX_DECISIONS} times meanwhile. Try again when they have finished."
                         ) from error
             after = self.store.installed
+        for name in left_out.keys() & {*named}:
+            raise failed.get(name) or SelfTestError(left_out[name])
         versions = {release.name: release for release in before.releases}
         return Change(
             installed=tuple(one.name for one in after.releases if versions.get(one.name) != one),
@@ -313,7 +292,13 @@ class Client:
             bytes_on_wire=refreshed.bytes_on_wire + wire.bytes_on_wire - wire_before,
             requests=refreshed.requests + wire.requests - requests_before,
             seconds=time.perf_counter() - start,
+            left_out=left_out,
         )
+
+    def _usable(self, index: Index, failed: Mapping[str, ZooError]) -> tuple[Index, dict[str, str]]:
+        """The index without models that fail here, now or lately, and why each of these is left out."""
+        before = self._rejected.among(index, self.store.installed)
+        return usable(index, self.store.installed, before | {name: str(why) for name, why in failed.items()})
 
     def _steps(self, wanted: Wanted, index: Index) -> list[Wanted]:
         """One step, or two where a task would have no model while its new ones are fetched."""
@@ -321,17 +306,7 @@ class Client:
         lonely = unserved(self.store.installed, first)
         if not lonely:
             return [wanted]
-        there = {*wanted.bundles, *(item.release.name for item in self.store.installed.bundles)}
-        bridges = sorted(
-            {
-                (index.models[name].size_bytes, name, bundle.name)
-                for bundle in index.bundles.values()
-                if bundle.task in lonely and bundle.name in there
-                for name in bundle.models
-                if name in wanted.models
-            }
-        )
-        for _, name, bundle in bridges:
+        for name, bundle in bridges(wanted, index, self.store.installed, lonely):
             bundles = (bundle,) if bundle in wanted.bundles else ()
             bridge = to_install(index, self.store.installed, models=(name,), bundles=bundles)
             found = self._plan(bridge, index)
@@ -354,26 +329,37 @@ class Client:
     ) -> None:
         """Make room, fetch, test and commit; notes what was `evicted`.
 
-        Raises :class:`_ChangedError` when it is to be decided anew.
+        Raises :class:`_ChangedError` or :class:`_FailedError` when it is to be decided anew.
         """
         with self.store.lock():
             needed, first = self._room(wanted, index)
             before = self.store.installed
-            new = self._new_models(wanted, index, before)
-            if first:
-                self.store.commit(without(before, first))
-            evicted += needed.evict
+            tested = {item.release.card.sha256 for item in before.models}
+            new = [
+                index.models[name] for name in wanted.models if index.models[name].card.sha256 not in tested
+            ]
             self.store.collect(keep=needed.missing)  # also what an installation that was given up has left
+            rest = without(before, first)
+            going = sum(size for digest, size in before.blobs.items() if digest not in rest.blobs)
+            self.store.check_disk(needed.missing, freed_bytes=going)  # before anything goes
+            if first:
+                self.store.commit(rest)
+                self.store.collect(keep=needed.missing)
+            evicted += needed.evict
             now = self.store.installed
         after = without(with_releases(now, wanted, index), wanted.dropped)
         missing = self.store.missing(after.blobs)  # also what was lost or damaged since it was installed
         self.store.check_room(missing)
         if new:
             trials.prepare()
-        self.fetcher.fetch(missing, self.store, whole=new, progress=progress, cancel=cancel)
         try:
-            for release in new:
-                self._test(release, trials)
+            self.fetcher.fetch(missing, self.store, whole=new, progress=progress, cancel=cancel)
+        except StoreFullError:  # somebody else has filled it: a part of a model is of no use to anybody
+            self.store.make_room()
+            raise
+        try:
+            tests = ((release.name, self._test(release, trials)) for release in new)
+            failed = {name: error for name, error in tests if error is not None}
         except ZooError as error:
             if self.store.installed != now:  # a blob that the model needs may have been removed
                 raise _ChangedError from error
@@ -381,9 +367,11 @@ class Client:
         with self.store.lock():
             if self.store.installed != now:
                 raise _ChangedError
-            if after != now:
+            if after != now and not failed:
                 self.store.commit(after)
             self.store.collect()
+        if failed:
+            raise _FailedError(failed)
 
     def _room(self, wanted: Wanted, index: Index) -> tuple[Plan, tuple[str, ...]]:
         """The plan, and the models that have to go before anything can come."""
@@ -399,25 +387,14 @@ class Client:
             )
         return needed, (*needed.evict, *dropped)
 
-    def _new_models(self, wanted: Wanted, index: Index, installed: Installed) -> list[ModelRelease]:
-        tested = {item.release.card.sha256 for item in installed.models}
-        new = [index.models[name] for name in wanted.models]
-        new = [release for release in new if release.card.sha256 not in tested]
-        for release in new:
-            why = self._rejected.why(release)
-            if why is not None:
-                raise SelfTestError(
-                    f"model {release.name!r} version {release.version} failed its test here before: {why} "
-                    "Publish another version; this one is tried again after a day."
-                )
-        return new
-
-    def _test(self, release: ModelRelease, trials: Trials) -> None:
+    def _test(self, release: ModelRelease, trials: Trials) -> ZooError | None:
+        """Why a model must not be used on this device; None where it may be."""
         try:
             self_test(self.store, release, trials=trials)
         except (ModelError, SelfTestError) as error:
-            with self.store.lock():
+            why = str(error)
+            with self.store.lock(), suppress(OSError):  # else it is known until the device is started again
                 if not self.store.missing(release.blobs):
-                    self._rejected.add(release, str(error))
-                self.store.collect()
-            raise
+                    self.store.keep(lambda: self._rejected.add(release, why))
+            return error
+        return None

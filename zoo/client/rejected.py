@@ -14,15 +14,16 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from zoo.files import encode_record, open_file, sha256_bytes, write_atomic
-from zoo.releases.release import ModelRelease
+from zoo.files import encode_record, sha256_bytes
+from zoo.releases.release import Index, ModelRelease
+from zoo.store.installed import Installed
+from zoo.store.notes import read_note, write_note
 from zoo.types import Name, Positive, Sha256
 
 SCHEMA_VERSION = 1
 REJECTED_FILE = "rejected.json"
 MAX_REJECTED = 64  # of them; the latest are remembered
 MAX_REASON_CHARACTERS = 1000
-MAX_BYTES = 2**20
 REJECTION_LIFETIME_S = 86400.0
 
 
@@ -49,15 +50,31 @@ class Rejected:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._unwritten: tuple[Rejection, ...] = ()  # since writing failed
 
     def why(self, release: ModelRelease) -> str | None:
         """Why a release need not be tried now; None where it may be."""
-        found = [item for item in self._read() if item.release == _digest(release)]
+        found = [
+            item for item in self._read() if item.name == release.name and item.release == _digest(release)
+        ]
         counts = [item for item in found if item.onnxruntime == _runtime() and _lately(item)]
         return counts[-1].why if counts else None
 
+    def among(self, index: Index, installed: Installed) -> dict[str, str]:
+        """Of what is published and not installed: model → why it need not be tried now, in words."""
+        tested = {item.release.card.sha256 for item in installed.models}
+        found = {}
+        for name, release in index.models.items():
+            why = None if release.card.sha256 in tested else self.why(release)
+            if why is not None:
+                found[name] = (
+                    f"model {name!r} version {release.version} failed its test here before: {why} "
+                    "Publish another version; this one is tried again after a day."
+                )
+        return found
+
     def add(self, release: ModelRelease, why: str) -> None:
-        """Remember that a release failed; raises :class:`ZooError` when the disk is full."""
+        """Remember that a release failed; raises OSError where it cannot be written."""
         new = Rejection(
             release=_digest(release),
             name=release.name,
@@ -70,14 +87,15 @@ class Rejected:
         record = _RejectedRecord(
             schema_version=SCHEMA_VERSION, rejections=(*others[-(MAX_REJECTED - 1) :], new)
         )
-        write_atomic(self.path, encode_record(record))
+        self._unwritten = record.rejections
+        write_note(self.path, record)
+        self._unwritten = ()
 
     def _read(self) -> tuple[Rejection, ...]:
-        try:
-            with open_file(self.path) as stream:
-                return msgspec.json.decode(stream.read(MAX_BYTES), type=_RejectedRecord).rejections
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return ()
+        found = read_note(self.path, _RejectedRecord)
+        there = () if found is None else found.rejections
+        known = {item.name for item in self._unwritten}
+        return *(item for item in there if item.name not in known), *self._unwritten
 
 
 def _digest(release: ModelRelease) -> str:

@@ -93,7 +93,8 @@ class Transfer:
             return
         with self._request(start) as answer:
             start = self._check(answer, start)
-            with writing(self.store.folder), self.partial.open("ab" if start else "wb") as stream:
+            file = self.store.collecting(self.blob.sha256, resume=start > 0)
+            with writing(self.store.folder), file as stream:
                 there = start
                 for chunk in self._chunks(answer, start):
                     stream.write(chunk)

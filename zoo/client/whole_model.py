@@ -57,7 +57,7 @@ class WholeTransfer(Transfer):
         """Write what arrives to one partial file after another, and give each part that is complete."""
         left = b""
         for part in self._parts:
-            with writing(self.store.folder), self.store.partial(part.sha256).open("wb") as stream:
+            with writing(self.store.folder), self.store.collecting(part.sha256, resume=False) as stream:
                 left = self._fill(stream, part, left, chunks)
             yield part
 

@@ -5,15 +5,20 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from zoo.errors import DigestError, StoreFullError, ZooError
-from zoo.files import read_verified, sha256_file, sync_folder
+from zoo.files import NO_LINKS, open_file, read_verified, sha256_file, sync_folder
 from zoo.releases.release import Blob
+from zoo.store.notes import remove_folder
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_PARTS = ("blobs", "partial", "corrupt")
+_FOLDER_MODE = 0o775  # whatever the umask: nobody but the owner and its group changes what is in there
 
 
 class Blobs:
@@ -28,9 +33,17 @@ class Blobs:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.blobs = folder / "blobs"
-        with writing(folder):
-            for part in ("blobs", "partial", "corrupt"):
-                (folder / part).mkdir(parents=True, exist_ok=True)
+        there = folder.is_dir()
+        try:
+            with writing(folder):
+                folder.mkdir(_FOLDER_MODE, parents=True, exist_ok=True)
+                for part in _PARTS:
+                    (folder / part).mkdir(_FOLDER_MODE, exist_ok=True)
+        except ZooError:
+            if not there:
+                raise  # else it can be read, and whoever wants to write is told
+        for path in (folder, *(folder / part for part in (*_PARTS, "tuf"))):
+            _check_owned(path)
 
     def has(self, blob_sha256: str) -> bool:
         """Whether the verified blob is there."""
@@ -49,8 +62,26 @@ class Blobs:
         return self.folder / "partial" / sha256
 
     def partial_bytes(self, sha256: str) -> int:
-        """How much of a blob has been collected."""
-        return _size(self.partial(sha256)) or 0
+        """How much of a blob has been collected; a link or anything that is no file counts as nothing."""
+        try:
+            found = self.partial(sha256).lstat()
+        except OSError:
+            return 0
+        return found.st_size if stat.S_ISREG(found.st_mode) and found.st_nlink == 1 else 0
+
+    def collecting(self, sha256: str, *, resume: bool) -> BinaryIO:
+        """Open the file in which a blob is collected, at its end or anew; nothing is written through a link.
+
+        Raises like :func:`writing`.
+        """
+        partial = self.partial(sha256)
+        how = os.O_WRONLY | NO_LINKS | getattr(os, "O_BINARY", 0)
+        how |= os.O_APPEND if resume else os.O_CREAT | os.O_EXCL
+        with writing(self.folder):
+            if not resume:
+                _remove(partial)
+            handle = os.open(partial, how, 0o666)
+        return os.fdopen(handle, "ab" if resume else "wb")
 
     def adopt(self, sha256: str, size_bytes: int) -> None:
         """Verify a complete download and make it a blob; a bad one is removed.
@@ -66,7 +97,7 @@ class Blobs:
         """
         partial = self.partial(sha256)
         try:
-            stream = partial.open("rb")
+            stream = open_file(partial, links=False)
         except OSError as error:
             raise DigestError(
                 f"expected the download {partial}, got: {error.strerror}. Fetch it again."
@@ -77,9 +108,10 @@ class Blobs:
             if digest == sha256:
                 os.fsync(stream.fileno())
                 partial.chmod(0o444)
+                remove_folder(self.blobs / sha256)
                 partial.replace(self.blobs / sha256)
                 return
-            partial.unlink(missing_ok=True)
+            _remove(partial)
         found = f"SHA-256 {digest[:16]}…" if digest else f"{held:,} bytes"
         raise DigestError(
             f"expected the blob {sha256[:16]}… of {size_bytes:,} bytes, got {found}. "
@@ -97,25 +129,28 @@ class Blobs:
         except DigestError as error:
             raise DigestError(f"{error} In a store: verify it, then fetch what is lost.") from error
 
-    def remove_damaged(self) -> tuple[str, ...]:
-        """Read all blobs again, move those away that are not what their names say; return their digests."""
-        damaged = []
-        for path in self._files("blobs"):
-            try:
-                sound = sha256_file(path) == path.name
-            except OSError:  # a disk that cannot read it back
-                sound = False
-            if not sound:
+    def damaged(self) -> tuple[str, ...]:
+        """Read all blobs again; return the digests of those that are not what their names say."""
+        return tuple(path.name for path in self._files("blobs") if not _sound(path))
+
+    def take_out(self, digests: Collection[str]) -> None:
+        """Move blobs away, as far as they are damaged; the next :meth:`remove_others` removes them."""
+        for path in (self.blobs / digest for digest in digests):
+            if not _sound(path):
+                _remove(self.folder / "corrupt" / path.name)
                 path.replace(self.folder / "corrupt" / path.name)
-                damaged.append(path.name)
-        return tuple(damaged)
+
+    def remove_downloads(self) -> None:
+        """Remove all downloads under way, and what was taken out."""
+        for path in self._files("partial", "corrupt"):
+            _remove(path)
 
     def remove(self, blobs: Collection[str]) -> int:
         """Remove these blobs, given by digest; return the bytes freed."""
         paths = [self.blobs / digest for digest in blobs]
         freed = sum(_size(path) or 0 for path in paths)
         for path in paths:
-            path.unlink(missing_ok=True)
+            _remove(path)
         return freed
 
     def remove_others(self, blobs: Collection[str], partial: Collection[str]) -> int:
@@ -125,11 +160,12 @@ class Blobs:
         for path in self._files("blobs", "partial", "corrupt"):
             if path.name not in keep.get(path.parent.name, ()):
                 freed += _size(path) or 0
-                path.unlink(missing_ok=True)
+                _remove(path)
         return freed
 
     def _files(self, *parts: str) -> list[Path]:
-        return [path for part in parts for path in sorted((self.folder / part).iterdir())]
+        folders = (self.folder / part for part in parts)
+        return [path for folder in folders if folder.is_dir() for path in sorted(folder.iterdir())]
 
 
 @contextmanager
@@ -138,7 +174,7 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if is_full(error):
             raise StoreFullError(
                 f"expected room in {folder}, got: {error.strerror}. What was there is intact; "
                 "free some space or remove a model, then run the same command again."
@@ -149,8 +185,46 @@ def writing(folder: Path) -> Iterator[None]:
         ) from error
 
 
+def is_full(error: BaseException | None) -> bool:
+    """Whether an error is, or was raised because of, a disk or a quota that is full."""
+    while error is not None:
+        if isinstance(error, StoreFullError) or (isinstance(error, OSError) and error.errno in _FULL):
+            return True
+        error = error.__cause__
+    return False
+
+
+def _check_owned(folder: Path) -> None:
+    """Raise ZooError where everybody may change what is in a folder: blobs are verified when they come."""
+    try:
+        mode = folder.stat().st_mode
+    except OSError:
+        return
+    if os.name == "posix" and mode & stat.S_IWOTH:
+        raise ZooError(
+            f"expected a store that only its owner can change, got {folder}, where every user may write. "
+            f"Run chmod -R o-w on the store, or mount its disk with umask=022; what others may have put "
+            "there is found by 'zooselect device verify'."
+        )
+
+
+def _sound(path: Path) -> bool:
+    try:
+        return sha256_file(path) == path.name
+    except FileNotFoundError:  # it was evicted meanwhile
+        return True
+    except OSError:  # a disk that cannot read it back, or no file
+        return False
+
+
+def _remove(path: Path) -> None:
+    """Remove whatever is there; of a link, the link."""
+    if not remove_folder(path):
+        path.unlink(missing_ok=True)
+
+
 def _size(path: Path) -> int | None:
     try:
         return path.stat().st_size
-    except FileNotFoundError:
+    except OSError:
         return None

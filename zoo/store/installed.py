@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 
+from zoo.errors import CardError, SchemaVersionError
+from zoo.files import read_record
 from zoo.releases.release import BundleRelease, ModelRelease, Release, check_sizes
 from zoo.types import Positive
 
@@ -49,3 +53,23 @@ class Installed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     def blobs(self) -> dict[str, int]:
         """Digest → bytes of everything that has to be there, each once."""
         return {digest: size for release in self.releases for digest, size in release.blobs.items()}
+
+
+def read_installed(folder: Path, *, there: bool) -> Installed:
+    """The installed record in a store's folder; an empty one where it is not `there`.
+
+    Raises
+    ------
+    CardError, SchemaVersionError
+        When it is damaged, or of a newer zooselect.
+    """
+    if not there:
+        return Installed(schema_version=SCHEMA_VERSION)
+    try:
+        return read_record(folder / INSTALLED_FILE, Installed, schema_version=SCHEMA_VERSION)
+    except SchemaVersionError:
+        raise
+    except CardError as error:
+        raise CardError(
+            f"{error} Or move it away and install again; blobs that are there are not fetched twice."
+        ) from error

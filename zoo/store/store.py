@@ -7,44 +7,58 @@
     corrupt/          what a check found damaged, until the next clean-up
     installed.json    the only commit point
     usage.json        last use of every model, last rate of the network; may be lost
+    reserve           room for the record and other small files on a disk that is full
     lock              who changes what is installed holds this for a moment; readers need not
     fetch-lock        who asks the publisher or brings blobs holds this, as long as the network takes
 
 Nothing that is installed is ever overwritten: a change is a new record, then the removal of the blobs that no
 record names any more. POSIX systems keep a removed file as long as a session has it mapped.
+
+Reading needs neither the lock nor the right to write. On a full disk, whoever has to write something small
+removes downloads under way and the reserve first, so that removing a model always works.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from zoo.errors import (
     BudgetError,
-    CardError,
     DigestError,
     ModelError,
     ModelNotFoundError,
-    SchemaVersionError,
+    StoreFullError,
     StoreLockedError,
     ZooError,
 )
-from zoo.files import atomic_path, encode_record, read_record
+from zoo.files import atomic_path, encode_record
 from zoo.lock import FolderLock
 from zoo.models.limits import RunLimits
 from zoo.models.model import Model
 from zoo.releases.release import ModelRelease, fill
-from zoo.store.blobs import Blobs, writing
+from zoo.store.blobs import Blobs, is_full, writing
 from zoo.store.externals import external_locations
-from zoo.store.installed import INSTALLED_FILE, SCHEMA_VERSION, Installed, InstalledBundle, InstalledModel
+from zoo.store.installed import (
+    INSTALLED_FILE,
+    SCHEMA_VERSION,
+    Installed,
+    InstalledBundle,
+    InstalledModel,
+    read_installed,
+)
+from zoo.store.notes import write_note
+from zoo.store.reserve import BLOCK_BYTES, RESERVE_BYTES, free_bytes, give_up_reserve, make_reserve, reserved
 from zoo.store.usage import USAGE_FILE, Usage
 
 __all__ = ["INSTALLED_FILE", "Installed", "InstalledBundle", "InstalledModel", "Store"]
 
 LOCK_TIMEOUT_S = 10.0
+T = TypeVar("T")
 _State = tuple[int, int, int]
 
 
@@ -55,6 +69,9 @@ class Store(Blobs):
     ----------
     budget_bytes
         Most that may be stored, downloads under way included; None: as much as there is room for.
+    unwritable
+        Why the store could not be changed when it was opened; None where it can be. Answers need no more than
+        reading, but last uses, for one, are lost at the end.
 
     Examples
     --------
@@ -67,6 +84,7 @@ class Store(Blobs):
     def __init__(self, folder: Path, budget_bytes: int | None) -> None:
         super().__init__(folder)
         self.budget_bytes = budget_bytes
+        self.unwritable: ZooError | None = None
         self._lock = FolderLock(folder / "lock")
         self._fetch_lock = FolderLock(folder / "fetch-lock")
         self._usage = Usage(folder / USAGE_FILE)
@@ -77,12 +95,14 @@ class Store(Blobs):
     def open(cls, folder: str | Path, *, budget_bytes: int | None = None) -> Store:
         """Open the store in `folder`, or start an empty one; what a crash left half-written is removed.
 
+        One that is there opens on a read-only disk, too, and without the right to write; see `unwritable`.
+
         Raises
         ------
         CardError, SchemaVersionError
             When the installed record is damaged or of a newer zooselect.
         ZooError
-            When the folder cannot be written.
+            When there is no such folder and it cannot be made, or every user may write there.
 
         Examples
         --------
@@ -90,8 +110,11 @@ class Store(Blobs):
         20000000
         """
         store = cls(Path(folder), budget_bytes)
-        with suppress(StoreLockedError), store.lock(timeout_s=0):
-            store._sweep()
+        try:
+            with suppress(StoreLockedError), store.lock(timeout_s=0), writing(store.folder):
+                store._sweep()  # else whoever changes it sweeps
+        except ZooError as error:
+            store.unwritable = error
         _ = store.installed  # a damaged record shows now
         return store
 
@@ -101,7 +124,7 @@ class Store(Blobs):
         state = self._state()
         held = self._read
         if held is None or held[0] != state:
-            held = self._read = (state, self._read_installed(state))
+            held = self._read = (state, read_installed(self.folder, there=state is not None))
         return held[1]
 
     def lock(self, timeout_s: float = LOCK_TIMEOUT_S) -> AbstractContextManager[None]:
@@ -136,7 +159,10 @@ class Store(Blobs):
         return self.missing(self.installed.blobs)
 
     def check_room(self, missing: Mapping[str, int]) -> None:
-        """Raise :class:`BudgetError` when the budget does not allow the `missing` blobs (digest → bytes)."""
+        """Raise :class:`BudgetError` when the budget does not allow the `missing` blobs (digest → bytes).
+
+        Raises like :meth:`check_disk`, too.
+        """
         begun = sum(map(self.partial_bytes, missing))
         need = self.used_bytes() - begun + sum(missing.values())
         if self.budget_bytes is not None and need > self.budget_bytes:
@@ -144,6 +170,53 @@ class Store(Blobs):
                 f"expected at most {self.budget_bytes:,} bytes in {self.folder}, got {need:,} with what is "
                 f"missing. Nothing was fetched; allow {need:,} bytes, remove a model, or want less."
             )
+        self.check_disk(missing)
+
+    def check_disk(self, missing: Mapping[str, int], *, freed_bytes: int = 0) -> None:
+        """Whether the disk has room for the `missing` blobs (digest → bytes) when `freed_bytes` have gone.
+
+        Raises
+        ------
+        StoreFullError
+            When it has none for them and a reserve; downloads under way are given up then.
+        """
+        if missing and (free := free_bytes(self.folder)) is not None:
+            blocks = sum(-(-(size - self.partial_bytes(one)) // BLOCK_BYTES) for one, size in missing.items())
+            need = blocks * BLOCK_BYTES + (0 if reserved(self.folder) else RESERVE_BYTES)
+            if need > free + freed_bytes:
+                self.make_room()
+                raise StoreFullError(
+                    f"expected {need:,} bytes of room on the disk of {self.folder}, got {free:,}. Nothing "
+                    "was fetched; free some space or remove a model, then try again."
+                )
+
+    def keep(self, write: Callable[[], T]) -> T:
+        """Have something small written: on a full disk with the reserve, and without downloads under way.
+
+        Where another thread or process is at work in the store, its downloads stay. Raises what `write` does.
+        """
+        try:
+            return write()
+        except (OSError, ZooError) as error:
+            if not is_full(error):
+                raise
+            self.make_room()
+            give_up_reserve(self.folder)
+            return write()
+
+    def note(self, name: str, note: msgspec.Struct) -> None:
+        """Replace a note in the store's folder; raises ZooError where that is not possible."""
+
+        def write() -> None:
+            with writing(self.folder):
+                write_note(self.folder / name, note)
+
+        self.keep(write)
+
+    def make_room(self) -> None:
+        """Remove downloads under way, which hold space of a full disk, unless somebody is at work here."""
+        with suppress(ZooError), self.fetching(timeout_s=0), writing(self.folder):
+            self.remove_downloads()
 
     def commit(self, installed: Installed) -> None:
         """Make `installed` what is installed, all at once; takes the lock.
@@ -166,11 +239,7 @@ class Store(Blobs):
                     self._complete(release.name, release.blobs)
                     if isinstance(release, ModelRelease):
                         self.graph(release)
-            with writing(self.folder):
-                self.sync()
-                with atomic_path(self.folder / INSTALLED_FILE) as temporary:
-                    current = msgspec.structs.replace(installed, schema_version=SCHEMA_VERSION)
-                    temporary.write_bytes(encode_record(current))
+            self.keep(lambda: self._write(installed))
             self._read = (self._state(), installed)
             self._usage.flush()
 
@@ -196,15 +265,29 @@ class Store(Blobs):
                 return self.remove({*known} - {*self.installed.blobs, *keep})
 
     def verify(self) -> tuple[str, ...]:
-        """Read all blobs again, move the damaged ones away and return their digests; takes the lock.
+        """Read all blobs again, move the damaged ones away and return their digests; takes the lock for that.
+
+        Raises
+        ------
+        DigestError
+            When there are some and they cannot be moved.
 
         Examples
         --------
         >>> store.verify()  # digests of damaged files
         ()
         """
-        with self.lock(), writing(self.folder):
-            return self.remove_damaged()
+        damaged = self.damaged()
+        if damaged:
+            try:
+                with self.lock(), writing(self.folder):
+                    self.take_out(damaged)
+            except ZooError as error:
+                raise DigestError(
+                    f"{len(damaged)} blobs are damaged: {', '.join(damaged)}. They could not be taken out "
+                    f"of use: {error}"
+                ) from error
+        return damaged
 
     def touch(self, name: str) -> None:
         """Model `name` was used just now. Cheap, and written to disk once a minute at most."""
@@ -299,22 +382,19 @@ class Store(Blobs):
             return None
         return found.st_mtime_ns, found.st_ino, found.st_size
 
-    def _read_installed(self, state: _State | None) -> Installed:
-        if state is None:
-            return Installed(schema_version=SCHEMA_VERSION)
-        try:
-            return read_record(self.folder / INSTALLED_FILE, Installed, schema_version=SCHEMA_VERSION)
-        except SchemaVersionError:
-            raise
-        except CardError as error:
-            raise CardError(
-                f"{error} Or move it away and install again; blobs that are there are not fetched twice."
-            ) from error
+    def _write(self, installed: Installed) -> None:
+        with writing(self.folder):
+            self.sync()
+            with atomic_path(self.folder / INSTALLED_FILE) as temporary:
+                current = msgspec.structs.replace(installed, schema_version=SCHEMA_VERSION)
+                temporary.write_bytes(encode_record(current))
 
     def _sweep(self) -> None:
-        """Remove temporary files, and downloads of blobs that are there; the lock is held."""
+        """Remove temporary files and downloads of blobs that are there; mend the reserve."""
         for path in self.folder.glob(".*.tmp"):
             path.unlink(missing_ok=True)
         for path in self._files("partial"):
             if self.has(path.name):
                 path.unlink(missing_ok=True)
+        if not reserved(self.folder):
+            make_reserve(self.folder)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import math
 import threading
 import time
 from pathlib import Path
 
 import msgspec
 
-from zoo.files import open_file
+from zoo.store.notes import read_note, write_note
 from zoo.types import Name, Positive
 
 USAGE_FILE = "usage.json"
 FLUSH_INTERVAL_S = 60.0  # what is lost at most when a device is switched off
-MAX_BYTES = 2**20
 
 
 class _UsageRecord(msgspec.Struct, frozen=True):
@@ -27,7 +26,8 @@ class _UsageRecord(msgspec.Struct, frozen=True):
 class Usage:
     """Last uses and the last rate, in memory, and now and then in a file that processes share.
 
-    The file is believed only where it validates; otherwise it counts as empty.
+    The file is believed only where it makes sense: a last use in the future counts as one just now, and a
+    rate that nothing can have as none.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,8 +48,8 @@ class Usage:
         return self._merged(self._read()).last_used
 
     def measured(self, rate_bytes_per_s: float) -> None:
-        """The network brought this many bytes a second just now."""
-        self._rate = rate_bytes_per_s
+        """The network brought this many bytes a second just now; what is no rate is not kept."""
+        self._rate = _rate(rate_bytes_per_s) or self._rate
         self.flush()
 
     def rate_bytes_per_s(self) -> float | None:
@@ -62,26 +62,24 @@ class Usage:
             return
         try:
             self._flushed = time.monotonic()
-            temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-            with contextlib.suppress(OSError):
-                try:
-                    # Not synced: answering must not wait for the disk.
-                    temporary.write_bytes(msgspec.json.encode(self._merged(self._read())))
-                    temporary.replace(self.path)
-                finally:
-                    temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # not synced: answering must not wait for the disk
+                write_note(self.path, self._merged(self._read()), sync=False)
         finally:
             self._lock.release()
 
     def _merged(self, there: _UsageRecord) -> _UsageRecord:
-        used = dict(there.last_used)
-        for name, when in self._used.copy().items():
-            used[name] = max(when, used.get(name, 0.0))
-        return _UsageRecord(last_used=used, rate_bytes_per_s=self._rate or there.rate_bytes_per_s)
+        now = time.time()
+        used: dict[str, float] = {}
+        for name, when in (*there.last_used.items(), *self._used.copy().items()):
+            used[name] = min(
+                max(when, used.get(name, 0.0)), now
+            )  # a clock that was set back is no use to come
+        return _UsageRecord(last_used=used, rate_bytes_per_s=self._rate or _rate(there.rate_bytes_per_s))
 
     def _read(self) -> _UsageRecord:
-        try:
-            with open_file(self.path) as stream:
-                return msgspec.json.decode(stream.read(MAX_BYTES), type=_UsageRecord)
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return _UsageRecord()
+        return read_note(self.path, _UsageRecord) or _UsageRecord()
+
+
+def _rate(value: float | None) -> float | None:
+    """The rate, if it is one."""
+    return value if value is not None and math.isfinite(value) and value > 0 else None

@@ -7,19 +7,33 @@ import stat
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from typer.testing import CliRunner
 
 from benchmarks.distribution.network import SlowServer, serving
+from selector.commands.device import commands
 from selector.device.device import Device
 from selector.device.reconciler import MIN_ANSWERS_TO_FETCH
 from selector.device.settings import CONFIG_FILE, TOKEN_FILE, read_token, write_token
 from tests.support.small_device import ask, until
 from tests.support.small_models import plain_image
-from tests.support.small_publisher import Publisher
+from tests.support.small_publisher import Publisher, colour_publisher, mislead
 from tests.support.small_service import running
-from zoo.errors import BundleError, CardError, LimitError, TokenError, TrustError, UnreachableError, ZooError
+from zoo.errors import (
+    BundleError,
+    CardError,
+    LimitError,
+    SelfTestError,
+    TokenError,
+    TrustError,
+    UnreachableError,
+    ZooError,
+)
+
+if TYPE_CHECKING:
+    from tests.support.world import World
 
 
 def test_a_device_answers_after_one_installation(device: Device) -> None:
@@ -236,3 +250,25 @@ def test_the_configuration_holds_nothing_else(device: Device) -> None:
     assert set(held) == {
         "schema_version", "url", "group", "budget_bytes", "mode", "service", "price_per_mb",
     }  # fmt: skip
+
+
+def test_a_round_installs_what_is_sound_and_tells_what_is_not(tmp_path: Path, world: World) -> None:
+    publisher = colour_publisher(tmp_path / "publisher", world.zoo)
+    with serving(publisher.folder) as running:
+        device = Device.set_up(tmp_path / "device", running.url, publisher.root)
+        device.client.install(models=["tiny", "full"])
+        publisher.change("tiny")
+        publisher.change("full", seed=8)
+        publisher.publish()
+        mislead(publisher, "full", version=3)
+        found = device.look()
+        assert isinstance(found.problem, SelfTestError)
+        assert found.change is not None
+        assert found.change.installed == ("tiny",)
+        usable = device.client.usable()
+        assert usable is not None
+        assert usable.models["full"].version == 1
+        done = CliRunner().invoke(commands, ["update", str(device.folder)])
+        assert isinstance(done.exception, SelfTestError)
+        assert "Everything is up to date." in done.stdout
+        device.close()

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 import selector.device.reporter
-from selector.device.reporter import IDENTITY_FILE, Reporter, Sent, shortened
+from selector.device.reporter import IDENTITY_FILE, Reporter, Sent, _next_identity, shortened
 from selector.fleet.ledger import read_tally
 from selector.telemetry.demand import AskedDemand
-from selector.telemetry.report import MAX_REPORT_BYTES, Report, decode_report, encode_report
+from selector.telemetry.report import MAX_COUNT, MAX_REPORT_BYTES, Report, decode_report, encode_report
 from tests.support.small_releases import bundle_release, model_release
 from tests.support.small_service import demand, report, running
 from zoo.errors import MissingExtraError, UnreachableError, ZooError
@@ -231,7 +231,22 @@ def test_a_report_that_is_too_large_loses_its_rarest_questions() -> None:
 
 
 def test_a_store_that_cannot_be_written_is_said(store: Store, tmp_path: Path) -> None:
-    (store.folder / IDENTITY_FILE).mkdir()
     sender = reporter(store, "http://127.0.0.1:9")
+    shutil.rmtree(store.folder)
+    store.folder.write_text("no folder")
     with pytest.raises(ZooError, match="cannot write"):
         sender.send()
+
+
+@pytest.mark.parametrize("sequence", [MAX_COUNT, -1, 10**30])
+def test_a_number_of_reports_that_cannot_be_counted_on_begins_anew(store: Store, sequence: int) -> None:
+    (store.folder / IDENTITY_FILE).write_text(
+        json.dumps({"schema_version": 1, "device": "0" * 32, "sequence": sequence})
+    )
+    assert _next_identity(store).sequence == 1
+    assert _next_identity(store).sequence == 2
+
+
+def test_a_folder_in_the_place_of_the_identity_is_replaced(store: Store) -> None:
+    (store.folder / IDENTITY_FILE / "inside").mkdir(parents=True)
+    assert _next_identity(store).device == _next_identity(store).device

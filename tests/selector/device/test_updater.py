@@ -279,7 +279,7 @@ def test_what_pays_is_worked_out_there(device: Device) -> None:
     device.install("colours")
     for i in range(MIN_ANSWERS_TO_FETCH):
         device.predict(plain_image(("red", "green", "blue")[i % 3]))
-    order = b'{"lately":[' + b",".join(map(_encoded, device._lately())) + b"]}\n"
+    order = b'{"lately":[' + b",".join(map(_encoded, device._variants.lately())) + b"]}\n"
     first, second = rounds(device.folder, order, order)
     assert first.change is not None
     assert first.change.installed
@@ -325,7 +325,7 @@ def test_what_pays_has_to_fit_beside_what_is_pinned(
     for _ in range(MIN_ANSWERS_TO_FETCH):
         device.predict(plain_image("red"))
     tight = Reconciler(device.store, msgspec.structs.replace(device.config, budget_bytes=1))
-    assert tight.update(device._lately()).nothing
+    assert tight.update(device._variants.lately()).nothing
     tight.close()
     assert device.update().installed
     device.close()

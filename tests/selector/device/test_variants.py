@@ -17,13 +17,14 @@ from benchmarks.distribution.network import SlowServer
 from selector.commands.device import commands
 from selector.device.device import Device
 from selector.device.variants import ACTIVE_FILE
+from tests.support.disks import read_only, small_disk
 from tests.support.small_device import until
 from tests.support.small_publisher import Publisher, colour_publisher
 from tests.support.small_service import running
 from tests.support.world import CANDIDATES, World, fit_colours
 from tests.support.world_images import environment_images
 from training.fitting.export import export_bundle
-from zoo.errors import BundleError, PublishError
+from zoo.errors import BundleError, PublishError, ZooError
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +102,33 @@ def test_an_installed_variant_takes_over_without_the_network(
     assert json.loads((device.folder / ACTIVE_FILE).read_text())["tasks"] == {"colours": "colours.dark"}
     assert device.predict(environment_images(world, "dark", 1)[0]).certified
     assert server.requests == 0
+
+
+def test_on_a_read_only_disk_a_device_answers_with_what_fits_and_says_what_is_not_kept(
+    tmp_path: Path, publisher: Publisher, server: SlowServer, world: World
+) -> None:
+    with small_disk(tmp_path / "disk", "4m") as disk:
+        Device.set_up(disk / "device", server.url, publisher.root).install("colours.dark")
+        with read_only(disk):
+            device = Device.open(disk / "device")
+            with pytest.raises(
+                ZooError, match=r"'colours\.dark' from now on, but not after a restart.*Read-only"
+            ):
+                device.use("colours", "dark")
+            assert device.variant().bundle == "colours.dark"
+            ask(device, environment_images(world, "dark", 1))
+            assert "Read-only file system" in str(device.look().problem)
+            done = CliRunner().invoke(commands, ["status", str(device.folder)])
+            assert done.exit_code == 0
+            assert "It answers, but nothing can be kept or updated" in done.stderr
+            device.close()
+
+
+def test_a_folder_in_the_place_of_the_notes_is_replaced(device: Device) -> None:
+    device.install("colours.dark")
+    (device.folder / ACTIVE_FILE).mkdir()
+    assert device.use("colours", "dark").bundle == "colours.dark"
+    assert Device.open(device.folder).variant().bundle == "colours.dark"
 
 
 def test_a_variant_that_is_not_installed_is_fetched_and_used_and_the_way_back_needs_nothing(

@@ -8,12 +8,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
 import pytest
 
 from benchmarks.distribution.network import SlowServer
 from tests.support.small_models import plain_image
-from tests.support.small_publisher import Publisher, colour_publisher
+from tests.support.small_publisher import Publisher, colour_publisher, mislead
 from zoo.client.client import Client
 from zoo.client.trial import Trials
 from zoo.client.trust import Trust
@@ -29,8 +28,6 @@ from zoo.errors import (
 from zoo.publisher.assignments import sign_assignments
 from zoo.publisher.keys import Keys
 from zoo.publisher.publish import remove
-from zoo.publisher.signing import Signing
-from zoo.publisher.targets import put, read_index
 from zoo.releases.release import Assignment
 from zoo.store.installed import Installed
 from zoo.store.store import Store
@@ -332,12 +329,3 @@ def test_progress_ends_at_the_whole(client: Client) -> None:
 
 def assigned(group: str, bundles: tuple[str, ...], models: tuple[str, ...], version: int = 1) -> Assignment:
     return Assignment(schema_version=1, version=version, group=group, bundles=bundles, models=models)
-
-
-def mislead(publisher: Publisher, name: str, *, version: int = 2, by: float = 1.0) -> None:
-    """Sign a self-test that the model does not pass, because all logits of it are shifted."""
-    signing = Signing(publisher.folder, Keys.open(publisher.keys))
-    release = read_index(publisher.folder, signing).models[name]
-    wrong = msgspec.structs.replace(release.selftest, logits=tuple(x + by for x in release.selftest.logits))
-    put(publisher.folder, signing, msgspec.structs.replace(release, version=version, selftest=wrong))
-    signing.commit("targets")

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
-import shutil
 import signal
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -15,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests.support.disks import fill, small_disk
 from tests.support.faulty_server import serve
 from tests.support.killed_installs import Victims, check
 from tests.support.killed_installs import install as fetch_and_install
@@ -80,31 +78,23 @@ def kill_installs(victims: Victims, folder: Path, releases: list[ModelRelease]) 
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=755", "tmpfs", str(folder)]
-    if not shutil.which("mount") or subprocess.run(command, capture_output=True, timeout=60).returncode != 0:
-        pytest.skip("needs the right to mount a file system")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True, timeout=60)
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk") as made:
+        yield made
 
 
 def test_a_disk_that_is_full_at_any_write_leaves_models_that_answer(
-    tmp_path: Path, small_disk: Path, made: list[Made]
+    tmp_path: Path, disk: Path, made: list[Made]
 ) -> None:
     stays, _, second = (release for release, _ in made)
     for _, contents in made:
         offer(tmp_path / "published", contents)
-    store, filler = Store.open(small_disk / "store"), small_disk / "filler"
+    store, filler = Store.open(disk / "store"), disk / "filler"
     install(store, *made[:2])
     full = 0
     with serve(tmp_path / "published") as server:
         for pages in range(64):
-            filler.write_bytes(b"")
-            free = os.statvfs(small_disk).f_bavail * 4096
-            filler.write_bytes(bytes(free - pages * 4096))
+            fill(filler, leave=pages * 4096)
             try:
                 fetch_and_install(server.url, str(store.folder), [stays, second])
                 break

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import time
 
 import pytest
@@ -11,6 +13,8 @@ from tests.support.small_blobs import (
     install,
     record,
 )
+from zoo.client.plan import plan
+from zoo.releases.release import Index
 from zoo.store.store import Store
 from zoo.store.usage import USAGE_FILE
 
@@ -55,7 +59,27 @@ def test_uses_are_written_now_and_then_by_whoever_comes_first(
 
 
 def test_uses_that_cannot_be_written_are_lost_quietly(store: Store) -> None:
-    (store.folder / USAGE_FILE).mkdir()
+    shutil.rmtree(store.folder)
+    store.folder.write_text("no folder")
     store.measured(3.0)
     assert store.rate_bytes_per_s == 3.0
-    assert not list(store.folder.glob(".*"))
+
+
+@pytest.mark.parametrize("rate", ["0", "-5", "1e400", "NaN", "true", '"fast"'])
+def test_what_is_no_rate_counts_as_none_and_is_replaced_by_the_next(store: Store, rate: str) -> None:
+    (store.folder / USAGE_FILE).write_text(f'{{"last_used": {{}}, "rate_bytes_per_s": {rate}}}')
+    assert store.rate_bytes_per_s is None
+    assert plan([], Index(models={}, bundles={}), record(), rate_bytes_per_s=store.rate_bytes_per_s).fits
+    store.measured(0.0)
+    assert store.rate_bytes_per_s is None
+    store.measured(7.0)
+    assert Store.open(store.folder).rate_bytes_per_s == 7.0
+
+
+@pytest.mark.parametrize("when", [4e10, 1e300])
+def test_a_use_in_the_future_counts_as_one_just_now_and_heals(store: Store, when: float) -> None:
+    (store.folder / USAGE_FILE).write_text(f'{{"last_used": {{"full": {when}, "red": -1.0}}}}')
+    assert store.usage()["full"] <= time.time()
+    store.measured(1.0)  # which writes
+    written = json.loads((store.folder / USAGE_FILE).read_text())["last_used"]
+    assert written["red"] < written["full"] <= time.time()
