@@ -15,15 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-EVENTS = frozenset(
-    {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "tempfile.mkstemp", "tempfile.mkdtemp"}
-)
+EVENTS = frozenset({"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod"})
 _watched: Callable[[str, tuple[Any, ...]], None] | None = None
 _hooked = False
 
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
-    if _watched is not None and event in EVENTS:
+    makes_file = event == "open" and isinstance(arguments[2], int) and arguments[2] & os.O_EXCL
+    if _watched is not None and (makes_file or event in EVENTS):
         _watched(event, arguments)
 
 
