@@ -2,7 +2,7 @@
 
 Devices answer all the time. Meanwhile their processes and the service are killed, the network is cut, drips,
 waits, refuses and falls silent, disks are full, models get new versions, are withdrawn, come back, and the
-operator assigns others. Every event is drawn from the seed before the run begins.
+operator assigns others. The seed decides which event follows which, and which process it happens to.
 """
 
 from __future__ import annotations

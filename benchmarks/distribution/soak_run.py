@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -70,12 +71,10 @@ class SoakProcess:
 
     def __init__(self, name: str, task: Task, run: SoakRun) -> None:
         self.name, self._task, self._run = name, task, run
-        self._killed = self._finishing = False
         self.start()
 
     def start(self) -> None:
         """Start the process."""
-        self._killed = False
         self._heard = time.monotonic()
         self._looking_s = 0.0
         self._process = Process("benchmarks.distribution.soak_devices:work")
@@ -85,9 +84,9 @@ class SoakProcess:
 
     def kill(self) -> None:
         """End it with SIGKILL."""
-        self._killed = True
-        os.kill(self._process.pid, signal.SIGKILL)
-        self._listener.join()
+        if self._listener.is_alive():
+            os.kill(self._process.pid, signal.SIGKILL)
+            self._listener.join()
         self._process.end()
 
     def check(self) -> None:
@@ -108,8 +107,8 @@ class SoakProcess:
 
     def finish(self) -> None:
         """Have its devices brought up to date."""
-        self._finishing = True
-        self._process.tell(b"finish\n")
+        with contextlib.suppress(OSError):  # it has ended, as the wait for it will tell
+            self._process.tell(b"finish\n")
 
     def wait(self, deadline: float) -> None:
         """Wait until they are."""
