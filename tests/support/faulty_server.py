@@ -338,7 +338,14 @@ def endless_continue(handler: Handler, content: bytes, start: int) -> None:
         handler.send(b"HTTP/1.1 100 Continue\r\n\r\n", pause_s=0.02)
 
 
+def cut_head(handler: Handler, content: bytes, start: int) -> None:
+    """The connection ends within the headers, before they say how long the body is."""
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: applic")
+    handler.cut()
+
+
 ATTACKS: dict[str, Fault] = {
+    "cut head": cut_head,
     "cut": cut_after(lambda size: size // 2),
     "reset": reset,
     "reset at once": reset_at_once,

@@ -175,7 +175,7 @@ class Client(Closing):
         A model that does not answer on this device as it must, and what needs it, stays as it is: it raises
         nothing, and stands in the result.
         """
-        return self._bring(lambda index, _: to_update(index, self.store.installed), progress, cancel)
+        return self._bring(lambda index, _: self._newest(index), progress, cancel)
 
     def follow(self, *, progress: Progress | None = None, cancel: Event | None = None) -> Change:
         """Do what the group's signed assignment says; without a group or an assignment, :meth:`update`.
@@ -187,13 +187,10 @@ class Client(Closing):
         def wanted(index: Index, _: Collection[str]) -> Wanted:
             assignment = index.assignments.get(self.group or "")
             if assignment is None:
-                return to_update(index, self.store.installed)
+                return self._newest(index)
             chosen = to_follow(assignment, index, self.store.installed)
-            for count in range(len(chosen.models), 0, -1):
-                part = replace(chosen, models=chosen.models[:count])
-                if self._plan(part, index).fits:
-                    return part
-            return chosen
+            parts = (replace(chosen, models=chosen.models[:n]) for n in range(len(chosen.models), 0, -1))
+            return next((part for part in parts if self._plan(part, index).fits), chosen)
 
         return self._bring(wanted, progress, cancel)
 
@@ -230,6 +227,9 @@ class Client(Closing):
     def close(self) -> None:
         """Close the connections."""
         self.fetcher.close()
+
+    def _newest(self, index: Index) -> Wanted:
+        return to_update(index, self.store.installed, budget_bytes=self.store.budget_bytes)
 
     def _plan(self, wanted: Wanted, index: Index) -> Plan:
         return plan(

@@ -58,37 +58,55 @@ def to_install(
             return Wanted(tuple(wanted_models), tuple(wanted_bundles))
 
 
-def to_update(index: Index, installed: Installed) -> Wanted:
+def to_update(index: Index, installed: Installed, *, budget_bytes: int | None = None) -> Wanted:
     """The newest versions of everything installed.
 
-    What is no longer published goes, unless a bundle would be left without any model.
+    What is no longer published goes, unless a bundle would be left without any model. A bundle whose newest
+    version names none of the installed models brings one, as a new bundle does, see :func:`bootstrap`.
     """
     models = [item.release.name for item in installed.models if item.release.name in index.models]
     bundles = [item.release.name for item in installed.bundles if item.release.name in index.bundles]
+    there = {item.release.name for item in installed.models}
+    for item in installed.bundles:
+        newest = index.bundles.get(item.release.name)
+        if newest is None or set(models) & set(newest.models) or not there & set(item.release.models):
+            continue
+        models += bootstrap(index, newest.name, budget_bytes=budget_bytes)
     retired = [item.release.name for item in installed.models if item.release.name not in index.models]
-    left = {item.release.name for item in installed.models}
+    bundles_then = [index.bundles.get(item.release.name, item.release) for item in installed.bundles]
+    left = there | set(models)
     dropped = []
     for name in retired:
         rest = left - {name}
-        served = [set(item.release.models) for item in installed.bundles if name in item.release.models]
+        served = [set(release.models) for release in bundles_then if name in release.models]
         if all(rest & named for named in served):
             left = rest
             dropped.append(name)
-    return Wanted(tuple(models), tuple(bundles), tuple(dropped))
+    return Wanted(tuple(dict.fromkeys(models)), tuple(bundles), tuple(dropped))
 
 
 def to_follow(assignment: Assignment, index: Index, installed: Installed) -> Wanted:
-    """What an assignment says, as far as it is published; models that it does not name go if not pinned."""
+    """What an assignment says, as far as it is published; models that it does not name go if not pinned.
+
+    A bundle whose newest version names none of these models stays as it is, with the models that answer for
+    it, until others are assigned.
+    """
     models = tuple(name for name in assignment.models if name in index.models)
-    bundles = tuple(name for name in assignment.bundles if name in index.bundles)
-    named = {item.release.name for item in installed.bundles if item.release.name not in bundles}
+    held_back = [
+        item.release
+        for item in installed.bundles
+        if item.release.name in set(assignment.bundles) & set(index.bundles)
+        and not set(models) & set(index.bundles[item.release.name].models)
+    ]
+    back = {release.name for release in held_back}
+    bundles = tuple(name for name in assignment.bundles if name in index.bundles and name not in back)
     still_needed = {
         model
         for item in installed.bundles
-        if item.release.name in named
+        if item.release.name not in assignment.bundles or item.release.name not in index.bundles
         for model in item.release.models
         if item.pinned
-    }
+    } | {model for release in held_back for model in release.models}
     dropped = tuple(
         item.release.name
         for item in installed.models

@@ -263,6 +263,8 @@ class Answer:
             except _failures() as error:
                 raise self._wire.broken(error) from error
             if not chunk:
+                if not there and self.length is None and not self.headers.get("Transfer-Encoding"):
+                    raise Broken("an answer that ended within its headers", ended=True)
                 self._state = "read"
                 return
             there, brought = there + len(chunk), brought + len(chunk)

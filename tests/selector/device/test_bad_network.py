@@ -36,7 +36,17 @@ ASKED = {
     "record": "targets/models/",
     "assignment": "targets/assignments/",
 }
-CHOSEN = ("cut", "reset", "bad gzip", "bad chunk", "cut chunk", "drip", "redirect", "429 for a day")
+CHOSEN = (
+    "cut head",
+    "cut",
+    "reset",
+    "bad gzip",
+    "bad chunk",
+    "cut chunk",
+    "drip",
+    "redirect",
+    "429 for a day",
+)
 LONG_S = 60.0  # without end, for a test
 
 

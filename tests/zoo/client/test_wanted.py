@@ -83,7 +83,30 @@ def test_an_update_is_about_everything_installed() -> None:
 def test_a_retired_model_goes_where_another_can_answer() -> None:
     left = Index(models={"tiny": INDEX.models["tiny"]}, bundles={"birds": INDEX.bundles["birds"]})
     assert to_update(left, holding("tiny", "full", bundles=("birds",))).dropped == ("full",)
-    assert to_update(left, holding("full", bundles=("birds",))).dropped == ()
+    wanted = to_update(left, holding("full", bundles=("birds",)))
+    assert (wanted.models, wanted.dropped) == (("tiny",), ("full",)), "the other one comes first"
+
+
+def without_full() -> Index:
+    """The index after ``full`` was withdrawn, and its bundle was published again without it."""
+    birds = bundle_release("birds", (INDEX.models["tiny"],))
+    birds = msgspec.structs.replace(birds, version=2)
+    models = {name: INDEX.models[name] for name in ("tiny", "owl")}
+    return Index(models=models, bundles={**INDEX.bundles, "birds": birds})
+
+
+def test_a_bundle_whose_only_installed_model_was_withdrawn_brings_another_one() -> None:
+    wanted = to_update(without_full(), holding("full", bundles=("birds",)))
+    assert (wanted.models, wanted.bundles, wanted.dropped) == (("tiny",), ("birds",), ("full",))
+
+
+def test_an_assignment_of_what_was_withdrawn_leaves_what_answers() -> None:
+    held = holding("full", "owl", bundles=("birds", "night"))
+    wanted = to_follow(assign("full"), without_full(), held)
+    assert (wanted.models, wanted.bundles, wanted.dropped) == ((), (), ())
+    both = assign("full", "owl", bundles=("birds", "night"))
+    wanted = to_follow(both, without_full(), held)
+    assert (wanted.models, wanted.bundles, wanted.dropped) == (("owl",), ("night",), ())
 
 
 def test_an_assignment_replaces_what_is_not_pinned() -> None:
