@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -88,7 +89,9 @@ def steady(
     def some(*arguments: Any, **named: Any) -> list[Candidate]:
         return [one for one in every(*arguments, **named) if only(one)]
 
-    with pytest.MonkeyPatch.context() as patch:
+    with TemporaryDirectory() as searches, pytest.MonkeyPatch.context() as patch:
+        # what one choice of candidates found is none of the next
+        patch.setattr(training.fitting.fit, "SEARCHES_FOLDER", searches)
         patch.setattr(training.search.search, "all_candidates", some)
         patch.setattr(training.search.search, "decision_costs_ms", lambda *_, **__: (STAGE_MS, CONFIDENCE_MS))
         patch.setattr(training.search.input_fit, "selector_cost_ms", lambda *_, **__: SELECTOR_MS)
