@@ -120,7 +120,8 @@ def test_a_search_for_other_outcomes_costs_or_options_is_not_used(
     assert len(list(tmp_path.iterdir())) == 4
 
 
-def test_the_search_lies_beside_the_profile(world: World) -> None:
+def test_the_search_lies_beside_the_profile(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.fitting.fit.SEARCHES_FOLDER", "searches")
     fit(world.profile, world.zoo, world.table, precision=0.7, policy="cascade")
     assert list((world.profile / "searches").glob("*.npz"))
 
