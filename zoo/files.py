@@ -11,11 +11,14 @@ import stat
 from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from zoo.errors import CardError, DigestError, SchemaVersionError, ZooError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 MAX_JSON_BYTES = 64 * 2**20
 NO_LINKS = getattr(os, "O_NOFOLLOW", 0)  # where the system knows it
@@ -51,6 +54,27 @@ def open_file(path: str | os.PathLike[str], *, links: bool = True) -> BufferedRe
     except BaseException:
         os.close(handle)
         raise
+
+
+def read_npz(path: str | os.PathLike[str], *, most_bytes: int) -> dict[str, NDArray[Any]]:
+    """All arrays of an ``.npz`` file, never by pickle.
+
+    Raises
+    ------
+    OSError, ValueError, EOFError, zipfile.BadZipFile
+        When there is no such file, it is none, or it takes more than `most_bytes` unpacked.
+    """
+    import zipfile
+
+    import numpy as np
+
+    with open_file(path) as stream:
+        with zipfile.ZipFile(stream) as packed:
+            if sum(item.file_size for item in packed.infolist()) > most_bytes:
+                raise ValueError(f"more than {most_bytes:,} bytes unpacked")
+        stream.seek(0)
+        with np.load(stream, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
 
 
 def check_regular(mode: int, path: str | os.PathLike[str]) -> None:

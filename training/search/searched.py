@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import io
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -27,7 +26,7 @@ from training.policies.frontier import Outline
 from training.search.input_fit import InputFit
 from training.search.tuning import Tuned
 from zoo.errors import DataError
-from zoo.files import write_atomic
+from zoo.files import read_npz, write_atomic
 from zoo.models.latency import LatencyTable
 from zoo.models.zoo import Zoo
 
@@ -150,11 +149,8 @@ def load_searched(folder: Path, key: str, *, outcomes: Outcomes, compared: int) 
     if not path.is_file():
         return None
     try:
-        with zipfile.ZipFile(path) as packed:
-            if sum(item.file_size for item in packed.infolist()) > MAX_BYTES:
-                raise ValueError(f"more than {MAX_BYTES:,} bytes")
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in (*_ARRAYS, "facts")}
+        stored = read_npz(path, most_bytes=MAX_BYTES)
+        arrays = {name: stored[name] for name in (*_ARRAYS, "facts")}
         facts = msgspec.msgpack.decode(arrays["facts"].tobytes(), type=_Facts)
         return _checked(facts, arrays, key, outcomes, compared)
     except Exception as error:  # zip, numpy, msgspec and onnx have errors of their own

@@ -7,15 +7,15 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from zoo.errors import MissingExtraError, ModelError
-from zoo.files import open_file
+from zoo.files import open_file, read_npz
 from zoo.quiet import quiet
 
 # Keys under which training scripts keep the weights beside an optimizer and an epoch, the likeliest first.
+MAX_NPZ_BYTES = 4 * 2**30  # unpacked
 _HOLDERS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "model_state", "weights")
 # What wrappers of torch and Lightning put before the name of every weight.
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.")
@@ -27,8 +27,9 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     """The weights in a file by name, as they are stored.
 
     ``.safetensors`` and ``.npz`` are read by their own libraries, everything else by torch with
-    ``weights_only=True``: never by pickle. Where the weights are one entry of a checkpoint (``state_dict``,
-    ``model_state_dict``, ``model``), that entry is taken.
+    ``weights_only=True``, which makes tensors and plain containers only and runs nothing of the file. Where
+    the weights are one entry of a checkpoint (``state_dict``, ``model_state_dict``, ``model``), that entry is
+    taken.
 
     Raises
     ------
@@ -149,8 +150,7 @@ def _describe(held: object, where: str) -> str:
 
 def _read_npz(path: Path) -> dict[str, Tensor]:
     try:
-        with open_file(path) as stream, np.load(stream, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
+        arrays = read_npz(path, most_bytes=MAX_NPZ_BYTES)
         return {key: torch.from_numpy(value) for key, value in arrays.items()}
     except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, AttributeError) as error:
         raise ModelError(

@@ -144,3 +144,13 @@ def test_auxiliary_heads_are_left_out_whether_the_weights_have_them(auxiliary: b
     pixels = torch.rand(1, 3, 32, 32)
     assert torch.equal(ours(pixels), theirs.eval()(pixels))
     assert not any("aux" in key for key in ours.state_dict())
+
+
+def test_weights_that_take_too_much_unpacked_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zoo.architectures.checkpoints.MAX_NPZ_BYTES", 10**6)
+    np.savez_compressed(tmp_path / "bomb.npz", weight=np.zeros(10**6, np.float32))
+    assert (tmp_path / "bomb.npz").stat().st_size < 10_000
+    with pytest.raises(ModelError, match="got: more than 1,000,000 bytes unpacked"):
+        read_state(tmp_path / "bomb.npz")
