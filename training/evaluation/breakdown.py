@@ -63,7 +63,7 @@ def _by(names: NDArray[np.str_], ours: NDArray[np.bool_], single: NDArray[np.boo
                 *wilson_interval(alone, count),
             )
         )
-    return sorted(rows, key=lambda row: (row.accuracy, row.name))
+    return sorted(rows, key=lambda row: (row.accuracy, -row.inputs, row.name))
 
 
 def _confusions(

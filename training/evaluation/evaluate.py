@@ -14,7 +14,7 @@ from selector.policies.constraint import Constraint
 from training.data.splits import TEST
 from training.evaluation.breakdown import breakdown
 from training.evaluation.busy import busy_run, busy_table, remedy
-from training.evaluation.findings import certified_alone, facts, notes, subtitle
+from training.evaluation.findings import certified_alone, facts, notes, only_model, subtitle
 from training.evaluation.records import (
     Breakdown,
     Evaluation,
@@ -86,7 +86,6 @@ def evaluate(
     )
     if calibration.environment is not None:
         test = test.environment(calibration.environment)
-    names = [card.name for card in bundle.models]
     profiled = read_profile_record(profile_folder).models
     changed = [card.name for card in bundle.models if profiled.get(card.name) != card.sha256]
     if changed:
@@ -96,7 +95,9 @@ def evaluate(
         )
     return evaluate_outcomes(
         fitted,
-        fitted.informed(test.with_models(names), partial(pixels_of, profile_folder)),
+        fitted.informed(
+            test.with_models([card.name for card in bundle.models]), partial(pixels_of, profile_folder)
+        ),
         asked=asked,
         timed=timed,
         our_row=our_row,
@@ -141,6 +142,7 @@ def evaluate_outcomes(
             for row in rows[:-2]
         },
         times_known=not busy,
+        alone=only_model(fitted, asked),
     )
     if as_good is not None:
         as_good = replace(as_good, certified=certified_alone(fitted, asked, as_good.name))

@@ -127,6 +127,13 @@ def certified_alone(fitted: Fitted, asked: Constraint, name: str) -> bool:
     )
 
 
+def only_model(fitted: Fitted, asked: Constraint) -> str | None:
+    """The model that answers every input under a constraint, with no other running before it, or None."""
+    if fitted.certificate(asked) is None:
+        return fitted.record.bundle.reference
+    return fitted.policy.models[0] if len(fitted.policy.models) == 1 else None
+
+
 def alternatives(fitted: Fitted, asked: Constraint, *, again: str = "zooselect fit") -> str:
     """What is certified instead of a constraint, as a table, and how to ask for it; empty if nothing is.
 

@@ -57,11 +57,22 @@ class SingleAsGood:
     selector_ms: float
     inputs: int
     certified: bool = False  # for what was asked, on its own
+    alone: bool = False  # it is all that the selector uses
     times_known: bool = True  # else the machine was busy, and times are from medians, which suffer least
 
     @property
     def sentence(self) -> str:
         """What was found, in words."""
+        if self.alone:
+            return (
+                f"One model, {self.name}, answers every input: right on {self.accuracy:.1%} of "
+                f"{self.inputs:,}. "
+                + (
+                    "It is certified for what was asked; no other model is needed for that."
+                    if self.certified
+                    else "What was asked is not certified, so the reference model answers."
+                )
+            )
         accuracy = (
             f"{self.accuracy:.1%} of {self.inputs:,} inputs ({self.difference * 100:+.1f} points; "
             f"95 % interval {self.difference_low * 100:+.1f} to {self.difference_high * 100:+.1f})"

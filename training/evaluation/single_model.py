@@ -31,6 +31,7 @@ def single_as_good(
     singles: Mapping[str, tuple[NDArray[np.bool_], float]],
     *,
     times_known: bool = True,
+    alone: str | None = None,
 ) -> SingleAsGood | None:
     """The most accurate single model that is as good, or None.
 
@@ -45,23 +46,26 @@ def single_as_good(
         The same of every single model, on the same inputs in the same order.
     times_known
         Whether times can be trusted; otherwise what is found is said with reserve.
+    alone
+        The model that answers every input, where the selector uses one only; it counts whatever its time.
     """
     right, time = ours
     found = []
-    for name, (alone, taken) in singles.items():
-        low, high = paired_interval(alone, right)
-        if high >= 0 and taken <= time:
+    for name, (model, taken) in singles.items():
+        low, high = paired_interval(model, right)
+        if name == alone or (high >= 0 and taken <= time):
             found.append(
                 SingleAsGood(
                     name=name,
-                    accuracy=float(alone.mean()),
-                    difference=float(alone.mean() - right.mean()),
+                    accuracy=float(model.mean()),
+                    difference=float(model.mean() - right.mean()),
                     difference_low=low,
                     difference_high=high,
                     time_ms=taken,
                     selector_ms=time,
                     inputs=len(right),
                     times_known=times_known,
+                    alone=name == alone,
                 )
             )
-    return max(found, key=lambda one: (one.accuracy, -one.time_ms), default=None)
+    return max(found, key=lambda one: (one.accuracy, one.alone, -one.time_ms), default=None)

@@ -8,7 +8,6 @@ from itertools import accumulate
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from training.evaluation.records import Evaluation, FrontierCurve, MethodRow
@@ -18,15 +17,14 @@ from training.reports.plots import (
     GRID,
     INK,
     MUTED,
-    NARROW,
     ORACLE,
     OURS,
-    WIDE,
     model_colours,
     scale_times,
     styled,
     svg_text,
 )
+from training.reports.point_key import keyed_figure
 
 _COLOURS = {"ours": OURS, "oracle": ORACLE}
 _MARKERS = {"oracle": "*", "peer": "D"}
@@ -37,7 +35,9 @@ _SIZES = {"ours": 9.0, "oracle": 11.0, "single": 7.0}
 _PEERS, _PEERS_NARROW = 4, 2  # so many of the best have their names in the plot
 _ROOMY = 8  # so many names fit a plot of the usual height; each further one makes it higher
 _INCHES_A_NAME, _INCHES_A_NAME_NARROW = 0.12, 0.28
+_MOST_NAMES, _MOST_NAMES_NARROW = 10, 6  # with more single models, points have numbers and a key below
 _MAX_NAME, _MAX_NAME_NARROW = 56, 28  # characters; the table has the whole name
+_FAINT_INTERVAL = 0.35  # opacity of the intervals of many single models
 _DASHES = ((0, (5, 2)), (0, (1.2, 1.6)), (0, (7, 2, 1.2, 2)), (0, (3, 1.5)))
 
 Point = tuple[float, float]  # mean_ms, accuracy
@@ -54,20 +54,25 @@ def frontier_plot(evaluation: Evaluation, *, narrow: bool = False) -> str:
         curves=list(filter(evaluation.on_clock, evaluation.curves)),
     )
     peers = best_peers(evaluation, _PEERS_NARROW if narrow else _PEERS)
-    names = len(evaluation.singles) + len(peers) + 2
+    singles = evaluation.singles
+    numbered = len(singles) > (_MOST_NAMES_NARROW if narrow else _MOST_NAMES)
+    written = {row.name: _short(row.name, narrow) for row in singles}
+    colours = model_colours(evaluation.models)
+    names = (0 if numbered else len(singles)) + len(peers) + 2
     extra = max(0, names - _ROOMY) * (_INCHES_A_NAME_NARROW if narrow else _INCHES_A_NAME)
+    height = (4.4 if narrow else 4.9) + extra
+    key = list(written.values()) if numbered else []
+    if numbered:
+        written = {row.name: str(i) for i, row in enumerate(singles, 1)}
     with styled():
-        figure = Figure(
-            figsize=(NARROW, 4.4 + extra) if narrow else (WIDE, 4.9 + extra), dpi=72, layout="constrained"
-        )
-        axes = figure.add_subplot()
+        figure, axes = keyed_figure(key, [colours[name] for name in written], height, narrow=narrow)
         _prepare(axes, evaluation, narrow=narrow)
         callouts = []
         drawn = {curve.name for curve in evaluation.curves if curve.points}
         for row in evaluation.rows:
-            _row(axes, row, evaluation, shown=row.kind != "peer" or row.name in peers)
+            _row(axes, row, evaluation, shown=row.kind != "peer" or row.name in peers, faint=numbered)
             if row.kind == "single":
-                callouts.append(Callout(_short(row.name, narrow), _at(row), INK))
+                callouts.append(Callout(written[row.name], _at(row), INK))
             elif row.kind == "peer" and row.name in peers and row.name not in drawn:
                 callouts.append(Callout(_short(row.name, narrow), _at(row), MUTED))
             elif row.kind == "oracle":
@@ -156,7 +161,7 @@ def _ceiling(axes: Axes, row: MethodRow) -> Callout:
     return Callout(f"{row.name} {row.accuracy * 100:.1f} %, above", (row.mean_ms, top), INK)
 
 
-def _row(axes: Axes, row: MethodRow, evaluation: Evaluation, *, shown: bool) -> None:
+def _row(axes: Axes, row: MethodRow, evaluation: Evaluation, *, shown: bool, faint: bool) -> None:
     chosen = row is evaluation.ours
     height = min(row.accuracy, axes.get_ylim()[1])
     colour = _COLOURS.get(row.kind, MUTED if shown else FAINT)
@@ -168,7 +173,7 @@ def _row(axes: Axes, row: MethodRow, evaluation: Evaluation, *, shown: bool) -> 
     else:
         below, above = row.accuracy - row.accuracy_low, row.accuracy_high - row.accuracy
         spread = [[max(0.0, below)], [max(0.0, above)]]
-    axes.errorbar(
+    drawn = axes.errorbar(
         row.mean_ms,
         height,
         yerr=spread,
@@ -179,6 +184,9 @@ def _row(axes: Axes, row: MethodRow, evaluation: Evaluation, *, shown: bool) -> 
         zorder=6 if chosen else 3.5 if minor and shown else 4 if shown else 2.5,
         clip_on=height == row.accuracy,
     )
+    if faint and row.kind == "single":
+        for interval in drawn.lines[2]:
+            interval.set_alpha(_FAINT_INTERVAL)
 
 
 def _curve(axes: Axes, curve: FrontierCurve, points: Sequence[Point], peers: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +54,8 @@ def render(evaluation: Evaluation, path: str | Path) -> None:
     page = environment.get_template("report.html").render(
         e=evaluation,
         environments=lambda method: _hardest_first(evaluation, method),
+        answering=_models_of(evaluation, [shares for _, shares in evaluation.mixes]),
+        mixed_models=_models_of(evaluation, [row.shares for row in evaluation.rows if row.kind != "single"]),
         asked=evaluation.asked or _in_words(evaluation.asked_precision),
         colours=colours,
         features=[FeatureShown(*item) for item in evaluation.features],
@@ -82,12 +84,14 @@ class TimeComparison:
 def verdict(evaluation: Evaluation) -> list[TimeComparison]:
     """The selector against the reference model, the cheapest single model that is good enough, and others.
 
-    Empty where the machine was busy, for then no ratio of times means anything.
+    Empty where the machine was busy, for then no ratio of times means anything. A model that is all that the
+    selector uses is not compared with it.
     """
     ours = evaluation.ours
     if ours is None or ours.mean_ms <= 0 or evaluation.busy:
         return []
     found: list[TimeComparison] = []
+    alone = evaluation.as_good.name if evaluation.as_good and evaluation.as_good.alone else None
     pairs = [
         (
             evaluation.reference,
@@ -97,7 +101,7 @@ def verdict(evaluation: Evaluation) -> list[TimeComparison]:
         (_rival(evaluation, ours), "the fastest other method that is as accurate"),
     ]
     for row, what in pairs:
-        if row is None or not evaluation.on_clock(row):
+        if row is None or not evaluation.on_clock(row) or row.name == alone:
             continue
         if row.mean_ms > 0 and all(row is not other.row for other in found):
             ratio = row.mean_ms / ours.mean_ms
@@ -142,6 +146,11 @@ def _on_other_clock(evaluation: Evaluation) -> list[str]:
     rows = [row.name for row in evaluation.rows if not evaluation.on_clock(row)]
     curves = [curve.name for curve in evaluation.curves if not evaluation.on_clock(curve)]
     return list(dict.fromkeys([*rows, *curves]))
+
+
+def _models_of(evaluation: Evaluation, shares: Sequence[Mapping[str, float]]) -> list[str]:
+    """Names of the models that answer some input."""
+    return [name for name in evaluation.models if any(one.get(name) for one in shares)]
 
 
 def _level(kind: ConstraintKind, value: float) -> str:

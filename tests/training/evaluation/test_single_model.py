@@ -15,6 +15,7 @@ from tests.support.world import World
 from training.evaluation.evaluate import evaluate
 from training.evaluation.single_model import paired_interval, single_as_good
 from training.reports.method_table import table
+from training.reports.page import verdict
 
 
 def right(count: int, of: int = 1000) -> NDArray[np.bool_]:
@@ -61,14 +62,32 @@ def test_of_equal_models_the_faster_one_is_named() -> None:
     assert found.name == "quick"
 
 
-def test_where_nothing_is_certified_the_reference_model_alone_is_as_good(world: World) -> None:
+def test_where_nothing_is_certified_the_reference_model_is_said_to_answer_alone(
+    world: World, tmp_path: Path
+) -> None:
     asked = Constraint(kind="precision", level=0.999)
     found = evaluate(world.fits["cascade"], world.profile, asked=asked)
     assert found.as_good is not None
-    assert (found.as_good.name, found.as_good.difference) == ("full", 0.0)
+    assert (found.as_good.name, found.as_good.difference, found.as_good.alone) == ("full", 0.0, True)
     assert found.finding == found.as_good.sentence
-    assert table(found).startswith("A single model, full, is as good:")
+    assert table(found).startswith("One model, full, answers every input: right on ")
+    assert "What was asked is not certified" in found.finding
+    assert "full" not in [one.row.name for one in verdict(found)]
+    text = visible(rendered(found, tmp_path))
+    assert text.index("One model answers every input: full") < text.index("Accuracy and time")
     assert evaluate(world.fits["cascade"], world.profile).as_good is None
+
+
+def test_a_selector_of_one_model_is_that_model_whatever_the_clock_says() -> None:
+    ours = (right(900), 1.0)
+    found = single_as_good(ours, {"small": (right(850), 0.5), "full": (right(900), 1.01)}, alone="full")
+    assert found is not None
+    assert found.alone
+    sure = dataclasses.replace(found, certified=True).sentence
+    assert sure.startswith("One model, full, answers every input: right on 90.0% of 1,000. It is certified")
+    better = single_as_good(ours, {"other": (right(905), 0.9), "full": (right(900), 1.0)}, alone="full")
+    assert better is not None
+    assert (better.name, better.alone) == ("other", False)
 
 
 @pytest.mark.parametrize("times_known", [True, False])

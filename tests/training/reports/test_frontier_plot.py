@@ -10,8 +10,11 @@ import pytest
 from matplotlib.figure import Figure
 
 from tests.support.evaluations import EMPTY, EVALUATION, MIX, method
+from training.evaluation.records import Evaluation
 from training.reports.callouts import Callout, place_callouts
-from training.reports.frontier_plot import best_peers, best_so_far, frontier_plot
+from training.reports.frontier_plot import _short, best_peers, best_so_far, frontier_plot
+from training.reports.plots import styled
+from training.reports.point_key import keyed_figure
 
 
 def test_of_many_peers_only_the_best_are_named_in_the_plot() -> None:
@@ -59,13 +62,47 @@ def test_names_in_a_plot_do_not_cover_each_other(seed: int) -> None:
     assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
 
 
-@pytest.mark.parametrize("narrow", [False, True])
-def test_every_single_model_is_named(narrow: bool) -> None:
+def many(count: int, name: str = "model-number-{}") -> Evaluation:
     rng = np.random.default_rng(0)
-    names = [f"model-number-{i}" for i in range(16)]
-    rows = [method(name, "single", rng.uniform(0.6, 0.9), rng.uniform(0.5, 20)) for name in names]
-    svg = frontier_plot(dataclasses.replace(EMPTY, rows=rows), narrow=narrow)
-    assert all(f">{name}</text>" in svg for name in names)
+    times = np.sort(rng.uniform(0.5, 20, count))
+    rows = [
+        method(name.format(i), "single", rng.uniform(0.6, 0.9), float(time)) for i, time in enumerate(times)
+    ]
+    return dataclasses.replace(EMPTY, rows=rows)
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+@pytest.mark.parametrize("count", [4, 16, 30])
+def test_every_single_model_is_named_once_beside_its_point_or_in_a_key(count: int, narrow: bool) -> None:
+    svg = frontier_plot(many(count), narrow=narrow)
+    assert all(svg.count(f">model-number-{i}</text>") == 1 for i in range(count))
+    numbers = [svg.count(f">{i + 1}</text>") for i in range(count)]
+    assert min(numbers) >= (2 if count > 10 else 0), "at the point and in the key"
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_long_names_in_a_key_stay_inside_the_picture(narrow: bool) -> None:
+    names = [f"a-network-of-some-length-{i}-adapted-to-the-dark-int8" for i in range(12)]
+    figure, axes = keyed_figure([_short(name, narrow) for name in names], ["black"] * 12, 4.0, narrow=narrow)
+    with styled():
+        figure.draw_without_rendering()
+        boxes = [text.get_window_extent() for text in figure.axes[1].texts]
+    assert max(box.x1 for box in boxes) <= figure.bbox.x1
+    assert max(box.y1 for box in boxes) <= axes.get_window_extent().y0
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+
+
+def test_lines_to_names_cross_no_other_name() -> None:
+    figure = Figure(figsize=(5.0, 4.4), dpi=72)
+    axes = figure.add_subplot()
+    points = np.random.default_rng(1).uniform(0.3, 0.7, (12, 2))
+    callouts = [Callout(f"net-{i}", (x, y), "black") for i, (x, y) in enumerate(points.tolist())]
+    boxes = place_callouts(axes, callouts, [])
+    ends = axes.transData.transform(points)
+    for i, (end, box) in enumerate(zip(ends, boxes, strict=True)):
+        line = end + np.linspace(0, 1, 200)[:, np.newaxis] * ((box.min + box.max) / 2 - end)
+        for other in boxes[:i] + boxes[i + 1 :]:
+            assert not ((line > other.min) & (line < other.max)).all(axis=1).any()
 
 
 def test_a_name_too_long_for_a_narrow_plot_keeps_both_ends() -> None:

@@ -144,3 +144,18 @@ def test_the_level_that_was_asked_for_is_marked(tmp_path: Path) -> None:
     )
     shown = visible(rendered(times, tmp_path)).replace("\N{NO-BREAK SPACE}", " ")
     assert "mean ≤ 0.2 ms asked" in shown
+
+
+def test_who_answers_names_only_models_that_do(tmp_path: Path) -> None:
+    rows = [*PLAIN.rows, *(method(f"idle-{i}", "single", 0.7, 2.0 + i) for i in range(3))]
+    text = visible(rendered(dataclasses.replace(PLAIN, rows=rows), tmp_path))
+    after = text[text.index("Who answers") :]
+    assert "at others. tiny small full" in after
+    assert "idle" not in after
+
+
+def test_every_table_scrolls_inside_its_card(tmp_path: Path) -> None:
+    page = rendered(EVALUATION, tmp_path)
+    tables = re.findall(r'(<div class="scroll">\s*)?<table class="(\w+)', page)
+    assert len(tables) >= 4
+    assert all(inside or kind == "dropped" for inside, kind in tables)
