@@ -23,6 +23,9 @@ every_current_page = pytest.mark.parametrize(
     "page", [page for page in PAGES if page != HISTORY], ids=lambda page: page.name
 )
 
+MAX_LINE = 150  # characters of a line of prose; tables and programs may be wider
+WRAPPED = ["README.md", "CONTRIBUTING.md"]
+WRAPPED += [f"docs/{name}.md" for name in ("architecture", "bundle-format", "models", "tried")]
 DOTTED = re.compile(r"(?:zoo|selector|training|benchmarks)(?:\.\w+)+")
 FILE_NAME = re.compile(r"\.(json|md|py|onnx)$")
 PATH = re.compile(r"(?:zoo|selector|training|benchmarks|tests|docs)/[\w./-]+")
@@ -102,6 +105,12 @@ def test_python_in_a_page_imports_what_exists(page: Path) -> None:
 
 def test_the_readme_can_be_read_at_one_sitting() -> None:
     assert len(text_of(ROOT / "README.md").splitlines()) <= 200
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_lines_of_prose_can_be_read_in_an_editor(name: str) -> None:
+    prose = re.sub(r"^```.*?^```|^\|.*?$", "", text_of(ROOT / name), flags=re.MULTILINE | re.DOTALL)
+    assert not [line for line in prose.splitlines() if len(line) > MAX_LINE]
 
 
 def test_the_readme_gives_the_command_that_the_checks_run() -> None:
