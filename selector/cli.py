@@ -71,9 +71,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Pick, for every input, the cheapest neural network that is still precise enough.\n\n"
-    "See it work in two minutes: **zooselect demo**. With your own images and models, the steps are "
-    "**zoo add** (or **zoo train**) → **profile** → **bench** → **fit** → **evaluate** → **export** → "
-    "**predict**; each reads and writes files, so each can be repeated alone.",
+    "See it work in two minutes: **zooselect demo**. With your own images and ONNX files, all in one: "
+    "**zooselect make** photos small.onnx large.onnx. Step by step: **zoo add** (or **zoo train**) → "
+    "**profile** → **bench** → **fit** → **evaluate** → **export** → **predict**; each reads and writes "
+    "files, so each can be repeated alone.",
 )
 
 
