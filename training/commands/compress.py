@@ -98,11 +98,12 @@ def compress(
         )
         tell(card, zoo, as_json)
         return
+    from training.data.seen import remember
     from zoo.convert.add_int8 import add_int8
 
-    part, images_of_it = _calibration_part(
-        target, load_data(data, environments=environments, seed=seed), share=share, seed=seed
-    )
+    whole = load_data(data, environments=environments, seed=seed)
+    part, images_of_it = _calibration_part(target, whole, share=share, seed=seed)
+    remember(target, part, whole)
     ranges, held_out = _read(images_of_it, images, seed=part.seed, progress=not as_json)
     say(f"Quantising {model} on {len(ranges)} images.", err=True)
     card = add_int8(

@@ -94,8 +94,13 @@ class Splits:
                     split_of[group] = names[place]
         return np.array([split_of[group] for group in groups], dtype="U7")
 
-    def divide(self, data: LabelledImages) -> Names:
+    def divide(self, data: LabelledImages, *, seen: NDArray[np.bool_] | None = None) -> Names:
         """Like :meth:`assign` for a data set, after checking that every split can do its work.
+
+        Parameters
+        ----------
+        seen
+            Which samples are training samples whatever their split would be, bool ``[n]``.
 
         Raises
         ------
@@ -103,6 +108,8 @@ class Splits:
             When a split with a share comes out empty, or a class is missing where a model learns from it.
         """
         names = self.assign(data.groups)
+        if seen is not None:
+            names[seen] = TRAIN
         for split, share in {TRAIN: self.train, **self._rest}.items():
             if share > 0:
                 _check_part(data, names == split, split, share)
