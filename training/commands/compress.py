@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from selector.commands.completion import in_zoo, one_of
 from selector.commands.options import (
     MY_ZOO,
     DataOption,
@@ -34,7 +35,12 @@ MIN_IMAGES = 8  # that ranges are measured on
 
 
 def compress(
-    model: Annotated[str, typer.Argument(metavar="NAME", help="The model of the zoo to make smaller.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="The model of the zoo to make smaller.", autocompletion=one_of(in_zoo)
+        ),
+    ],
     data: DataOption,
     zoo: ZooOption = MY_ZOO,
     method: Annotated[

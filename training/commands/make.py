@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from selector.commands.completion import in_zoo, one_of
 from selector.commands.options import (
     MY_BUNDLE,
     MY_FIT,
@@ -59,7 +60,9 @@ def make(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[MODEL]...", help="ONNX files, or names in the zoo. Default: all in the zoo."
+            metavar="[MODEL]...",
+            help="ONNX files, or names in the zoo. Default: all in the zoo.",
+            autocompletion=one_of(in_zoo),
         ),
     ] = None,
     precision: RequiredOption = None,

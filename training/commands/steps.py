@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from selector.commands.completion import in_profile, one_of
 from selector.commands.last_words import command
 from selector.commands.options import (
     MY_BUNDLE,
@@ -160,7 +161,8 @@ def fit(
     environment: Annotated[
         str | None,
         typer.Option(
-            help="Fit and certify for images of this environment only. Default: all in the profile."
+            help="Fit and certify for images of this environment only. Default: all in the profile.",
+            autocompletion=one_of(in_profile),
         ),
     ] = DEFAULTS.environment,
     require_certified: CertifiedOption = False,
