@@ -16,7 +16,7 @@ from selector.commands.completion import (
     list_of,
     one_of,
 )
-from zoo.errors import ZooError
+from zoo.errors import PrecisionError, ZooError
 
 UNCERTIFIED = 3  # exit code
 
@@ -142,8 +142,19 @@ THIS_MACHINE = MY_PROFILE / "latency" / "this-machine.json"
 
 
 def given(**values: float | None) -> dict[str, float]:
-    """Only the options that were given."""
-    return {name: value for name, value in values.items() if value is not None}
+    """Of the options that say what is asked, the one that was given, by its name in Python.
+
+    Raises
+    ------
+    PrecisionError
+        When there are several.
+    """
+    found = {name: value for name, value in values.items() if value is not None}
+    if len(found) > 1:
+        options = " and ".join(f"--{name.replace('_', '-')}" for name in found)
+        same = ", which mean the same" if found.keys() == {"precision", "accuracy"} else ""
+        raise PrecisionError(f"expected one of these options, got {options}{same}. Give only one of them.")
+    return found
 
 
 def names_in(text: str) -> list[str]:
