@@ -142,6 +142,11 @@ class LabelledImages(ABC):
             it, the first image's size.
         progress
             Show a progress bar when it takes longer than two seconds.
+
+        Examples
+        --------
+        >>> data.stack((8, 10)).shape[1:]
+        (8, 10, 3)
         """
         height, width = size or self.image(0).shape[:2]
         stacked = np.empty((len(self), height, width, 3), dtype=np.uint8)

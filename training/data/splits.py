@@ -106,6 +106,11 @@ class Splits:
         ------
         DataError
             When a split with a share comes out empty, or a class is missing where a model learns from it.
+
+        Examples
+        --------
+        >>> sorted(set(Splits().divide(data).tolist()))
+        ['certify', 'fit', 'test', 'tune']
         """
         names = self.assign(data.groups)
         if seen is not None:
@@ -122,6 +127,11 @@ class Splits:
         ------
         DataError
             When there is none, or a class is missing among them.
+
+        Examples
+        --------
+        >>> 0 < len(Splits(train=0.5).training_part(data)) < len(data)
+        True
         """
         if self.train == 0:
             raise DataError("expected a training share above 0, got 0. Give one, such as 0.4.")
