@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
 import shutil
 import sys
 from collections.abc import Iterator
@@ -33,6 +34,67 @@ IN_TRAINING = "From labelled images to a bundle"
 def names_of(part: str) -> list[str]:
     """Names of what stands on the page of the Python interface under one heading."""
     return [name for entry in PARTS[part] for name in (expand(entry) if entry.endswith("*") else [entry])]
+
+
+# Public methods that have no example yet; a new one needs one.
+WITHOUT_EXAMPLE = {
+    "Client.close",
+    "Client.follow",
+    "Client.install",
+    "Client.pin",
+    "Client.refresh",
+    "Client.remove",
+    "Client.update",
+    "Client.usable",
+    "Device.close",
+    "Device.drift",
+    "Device.look",
+    "Device.report",
+    "Device.selector",
+    "Device.start",
+    "Device.stop",
+    "Device.update",
+    "Device.variant",
+    "Device.variants",
+    "Evaluation.on_clock",
+    "Fitted.certified",
+    "Fitted.informed",
+    "Fitted.stage_graphs",
+    "Model.run",
+    "Model.run_unchecked",
+    "Selector.certificate",
+    "Selector.open",
+    "Selector.warm_up",
+    "Store.check_disk",
+    "Store.check_room",
+    "Store.collect",
+    "Store.commit",
+    "Store.fetching",
+    "Store.graph",
+    "Store.keep",
+    "Store.lost",
+    "Store.make_room",
+    "Store.measured",
+    "Store.model",
+    "Store.note",
+    "Store.touch",
+    "Store.usage",
+}
+
+
+def methods_without_example() -> Iterator[str]:
+    for part in PARTS:
+        for name in names_of(part):
+            module, _, last = name.rpartition(".")
+            target = getattr(importlib.import_module(module), last)
+            for key, value in vars(target).items() if inspect.isclass(target) else ():
+                method = getattr(value, "__func__", value)
+                if (
+                    not key.startswith("_")
+                    and inspect.isfunction(method)
+                    and ">>>" not in (method.__doc__ or "")
+                ):
+                    yield f"{last}.{key}"
 
 
 def run(name: str, given: dict[str, Any]) -> None:
@@ -141,3 +203,9 @@ def test_examples_of_devices_are_true(on_device: dict[str, Any], name: str) -> N
 @pytest.mark.parametrize("name", names_of(IN_TRAINING))
 def test_examples_of_fitting_are_true(in_training: dict[str, Any], name: str) -> None:
     run(name, in_training)
+
+
+def test_a_new_public_method_has_an_example() -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("tuf")
+    assert set(methods_without_example()) == WITHOUT_EXAMPLE

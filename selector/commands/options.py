@@ -8,7 +8,15 @@ from typing import Annotated
 
 import typer
 
-from zoo.errors import ZooError
+from selector.commands.completion import (
+    ENVIRONMENTS,
+    devices_in_bundle,
+    either,
+    in_zoo,
+    list_of,
+    one_of,
+)
+from zoo.errors import PrecisionError, ZooError
 
 UNCERTIFIED = 3  # exit code
 
@@ -16,15 +24,6 @@ START_PANEL = "Start here"
 DEVICE_PANEL = "On the device"
 TRAINING_PANEL = "Making a selector"
 PUBLISHING_PANEL = "Bringing it to devices"
-
-_ENVIRONMENTS = ("clear", "dark", "noise", "blur", "occlusion", "rotation", "jpeg")  # for completion
-
-
-def _complete_environments(incomplete: str) -> list[str]:
-    """Names of environments that a list separated by commas may go on with."""
-    before, comma, last = incomplete.rpartition(",")
-    return [before + comma + name for name in _ENVIRONMENTS if name.startswith(last)]
-
 
 BundleArgument = Annotated[Path, typer.Argument(help="Folder of a bundle, made by 'zooselect export'.")]
 ImagesArgument = Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")]
@@ -46,7 +45,7 @@ EnvironmentOption = Annotated[
     str | None,
     typer.Option(
         help="Where the images were taken: use the certificates of that environment.",
-        autocompletion=_complete_environments,
+        autocompletion=one_of(either(*ENVIRONMENTS)),
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for another program instead of text.")]
@@ -73,7 +72,11 @@ WatchOption = Annotated[
 ]
 CostsOption = Annotated[
     str | None,
-    typer.Option("--costs-of", help="The device whose measured costs to give. Default: the bundle's first."),
+    typer.Option(
+        "--costs-of",
+        help="The device whose measured costs to give. Default: the bundle's first.",
+        autocompletion=one_of(devices_in_bundle),
+    ),
 ]
 CertifiedOption = Annotated[
     bool, typer.Option("--require-certified", help="Exit with code 3 where what is asked is not certified.")
@@ -96,14 +99,19 @@ EnvironmentsOption = Annotated[
         "--environments",
         help="Show every image under these conditions: 'all', or names such as clear,dark,noise,blur,"
         "occlusion,rotation,jpeg. Default: as it is.",
-        autocompletion=_complete_environments,
+        autocompletion=list_of(either(*ENVIRONMENTS, "all")),
     ),
 ]
 LatencyOption = Annotated[
     Path, typer.Option("--latency", help="Latency table of the device, made by 'zooselect bench'.")
 ]
 ModelsOption = Annotated[
-    str, typer.Option("--models", help="Only these models, separated by commas. Default: all.")
+    str,
+    typer.Option(
+        "--models",
+        help="Only these models, separated by commas. Default: all.",
+        autocompletion=list_of(in_zoo),
+    ),
 ]
 BudgetOption = Annotated[
     float | None, typer.Option(min=0, help="Storage for models and bundles, in MB (millions of bytes).")
@@ -112,7 +120,15 @@ EpochsOption = Annotated[
     int | None,
     typer.Option("--epochs", min=1, help="Passes over the images. Default: what suits size and data."),
 ]
-TorchDeviceOption = Annotated[str, typer.Option("--torch-device", "--device", help="auto, cpu or cuda.")]
+TorchDeviceOption = Annotated[
+    str,
+    typer.Option(
+        "--torch-device",
+        "--device",
+        help="auto, cpu or cuda.",
+        autocompletion=one_of(either("auto", "cpu", "cuda")),
+    ),
+]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 NameOption = Annotated[
     str | None, typer.Option("--name", help="What the zoo calls the model. Default: after its origin.")
@@ -126,8 +142,19 @@ THIS_MACHINE = MY_PROFILE / "latency" / "this-machine.json"
 
 
 def given(**values: float | None) -> dict[str, float]:
-    """Only the options that were given."""
-    return {name: value for name, value in values.items() if value is not None}
+    """Of the options that say what is asked, the one that was given, by its name in Python.
+
+    Raises
+    ------
+    PrecisionError
+        When there are several.
+    """
+    found = {name: value for name, value in values.items() if value is not None}
+    if len(found) > 1:
+        options = " and ".join(f"--{name.replace('_', '-')}" for name in found)
+        same = ", which mean the same" if found.keys() == {"precision", "accuracy"} else ""
+        raise PrecisionError(f"expected one of these options, got {options}{same}. Give only one of them.")
+    return found
 
 
 def names_in(text: str) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from selector.commands.completion import ENVIRONMENTS, either, in_zoo, list_of, one_of
 from selector.commands.last_words import command
 from selector.commands.options import (
     MY_ZOO,
@@ -33,11 +34,20 @@ if TYPE_CHECKING:
 
 
 def adapt(
-    parent: Annotated[str, typer.Argument(metavar="PARENT", help="The float model of the zoo to adapt.")],
+    parent: Annotated[
+        str,
+        typer.Argument(
+            metavar="PARENT", help="The float model of the zoo to adapt.", autocompletion=one_of(in_zoo)
+        ),
+    ],
     data: DataOption,
     environment: Annotated[
         str,
-        typer.Option("--environment", help="What the images show, e.g. dark; part of the child's name."),
+        typer.Option(
+            "--environment",
+            help="What the images show, e.g. dark; part of the child's name.",
+            autocompletion=one_of(either(*ENVIRONMENTS)),
+        ),
     ],
     zoo: ZooOption = MY_ZOO,
     labels_from: Annotated[
@@ -45,6 +55,7 @@ def adapt(
         typer.Option(
             "--labels-from",
             help="Right is what this more accurate model of the zoo says; the images need no class folders.",
+            autocompletion=one_of(in_zoo),
         ),
     ] = None,
     what: Annotated[
@@ -52,6 +63,7 @@ def adapt(
         typer.Option(
             "--what",
             help="What may change: of normalisation,biases,head. Default: normalisation, and a small head.",
+            autocompletion=list_of(either("normalisation", "biases", "head")),
         ),
     ] = "",
     int8: Annotated[

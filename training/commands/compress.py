@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from selector.commands.completion import in_zoo, one_of
 from selector.commands.options import (
     MY_ZOO,
     DataOption,
@@ -34,7 +35,12 @@ MIN_IMAGES = 8  # that ranges are measured on
 
 
 def compress(
-    model: Annotated[str, typer.Argument(metavar="NAME", help="The model of the zoo to make smaller.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="The model of the zoo to make smaller.", autocompletion=one_of(in_zoo)
+        ),
+    ],
     data: DataOption,
     zoo: ZooOption = MY_ZOO,
     method: Annotated[
@@ -98,11 +104,12 @@ def compress(
         )
         tell(card, zoo, as_json)
         return
+    from training.data.seen import remember
     from zoo.convert.add_int8 import add_int8
 
-    part, images_of_it = _calibration_part(
-        target, load_data(data, environments=environments, seed=seed), share=share, seed=seed
-    )
+    whole = load_data(data, environments=environments, seed=seed)
+    part, images_of_it = _calibration_part(target, whole, share=share, seed=seed)
+    remember(target, part, whole)
     ranges, held_out = _read(images_of_it, images, seed=part.seed, progress=not as_json)
     say(f"Quantising {model} on {len(ranges)} images.", err=True)
     card = add_int8(

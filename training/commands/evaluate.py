@@ -11,6 +11,7 @@ from selector.commands.last_words import command
 from selector.commands.options import (
     MY_FIT,
     MY_PROFILE,
+    MY_ZOO,
     TRAINING_PANEL,
     AccuracyOption,
     DataOption,
@@ -38,6 +39,10 @@ MY_REPORT = Path("my-report.html")
 def evaluate(
     fit: FitOption = MY_FIT,
     profile: ProfileOption = MY_PROFILE,
+    zoo: Annotated[
+        Path | None,
+        typer.Option("--zoo", help="Folder of the zoo; checks that its models are those of the profile."),
+    ] = None,
     precision: PrecisionOption = None,
     accuracy: AccuracyOption = None,
     max_drop: MaxDropOption = None,
@@ -71,6 +76,7 @@ def evaluate(
     from training.fitting.fitted import load_fit
     from training.reports.method_table import table
     from training.reports.page import render
+    from zoo.models.zoo import Zoo
 
     if report.is_dir():  # said before the images are timed, which can take minutes
         raise DataError(
@@ -102,7 +108,10 @@ def evaluate(
         if bundle is not None and images is not None
         else []
     )
-    evaluation = judge(fitted, profile, asked=asked, timed=timed, title=title)
+    models = None
+    if zoo is not None:
+        models = Zoo.open(zoo).only([card.name for card in fitted.record.bundle.models])
+    evaluation = judge(fitted, profile, zoo=models, asked=asked, timed=timed, title=title)
     render(evaluation, report)
     if as_json:
         say(msgspec.json.encode(evaluation).decode())
@@ -110,7 +119,9 @@ def evaluate(
     say(table(evaluation))
     for note in evaluation.notes:
         say(note)
-    say(f"Report: {report}. Next: {command('export', fit=None if fit == MY_FIT else fit)}")
+    unknown = zoo is None and not (MY_ZOO / "zoo.json").is_file()
+    where = "ZOO" if unknown else None if zoo == MY_ZOO else zoo
+    say(f"Report: {report}. Next: {command('export', fit=None if fit == MY_FIT else fit, zoo=where)}")
 
 
 def _images(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from selector.commands.completion import in_zoo, one_of
+from selector.commands.last_words import command
 from selector.commands.options import (
     MY_BUNDLE,
     MY_FIT,
@@ -27,6 +28,7 @@ from selector.commands.options import (
     SeedOption,
     SkipBadOption,
     ZooOption,
+    given,
 )
 from selector.commands.say import say
 from training.commands.class_names import read_class_names
@@ -59,7 +61,9 @@ def make(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[MODEL]...", help="ONNX files, or names in the zoo. Default: all in the zoo."
+            metavar="[MODEL]...",
+            help="ONNX files, or names in the zoo. Default: all in the zoo.",
+            autocompletion=one_of(in_zoo),
         ),
     ] = None,
     precision: RequiredOption = None,
@@ -106,8 +110,26 @@ def make(
     from training.reports.page import render
     from zoo.models.zoo import Zoo
 
-    options = FitOptions(
-        precision=precision, accuracy=accuracy, max_drop=max_drop, mean_ms=mean_ms, p95_ms=p95_ms, seed=seed
+    wanted = given(precision=precision, accuracy=accuracy, max_drop=max_drop, mean_ms=mean_ms, p95_ms=p95_ms)
+    levels: dict[str, Any] = {**wanted}
+    options = FitOptions(**levels, seed=seed)
+    where = {"zoo": zoo, "profile": profile, "fit": fit, "out": bundle, "report": report}
+    usual = (MY_ZOO, MY_PROFILE, MY_FIT, MY_BUNDLE, MY_REPORT)
+    again = command(
+        "make",
+        data,
+        *(models or []),
+        **{name: path for (name, path), same in zip(where.items(), usual, strict=True) if path != same},
+        classes=classes,
+        size=size,
+        mean=mean,
+        std=std,
+        crop=crop,
+        scale=None if scale == "0..1" else scale,
+        probabilities=probabilities,
+        environments=environments,
+        skip_bad=skip_bad,
+        seed=seed or None,
     )
     images = load_data(data, environments=environments, skip_bad=skip_bad, seed=seed)
     how = _How(read_class_names(classes) if classes else (), size, mean, std, crop, scale, probabilities)
@@ -128,7 +150,7 @@ def make(
     measured, done = _bench(chosen, images, path)
     _say("bench", f"times on this machine in {path}", done=done)
 
-    fitted, done = _fit(chosen, profile, measured, options, fit)
+    fitted, done = _fit(chosen, profile, measured, options, fit, again)
     asked = fitted.record.bundle.default
     certificate = fitted.certificate()
     found = (
@@ -145,8 +167,7 @@ def make(
     say(table(evaluation))
     for note in evaluation.notes:
         say(note)
-    command = shlex.join(["zooselect", "predict", str(bundle), str(_picture(data, images))])
-    say(f"Report: {report}. Next: {command}")
+    say(f"Report: {report}. Next: {command('predict', bundle, _picture(data, images))}")
     if certificate is None and require_certified:
         raise typer.Exit(UNCERTIFIED)
 
@@ -297,7 +318,7 @@ def _bench(zoo: Zoo, images: LabelledImages, path: Path) -> tuple[LatencyTable, 
 
 
 def _fit(
-    zoo: Zoo, profile: Path, table: LatencyTable, options: FitOptions, folder: Path
+    zoo: Zoo, profile: Path, table: LatencyTable, options: FitOptions, folder: Path, again: str
 ) -> tuple[Fitted, bool]:
     from training.fitting.fit import fit, fit_inputs_sha256
     from training.fitting.fitted import holds_certified, load_fit, save_fit
@@ -306,13 +327,13 @@ def _fit(
         before = load_fit(folder)
         if before.record.inputs_sha256 == fit_inputs_sha256(profile, zoo, table, options):
             if before.certificate() is None:
-                _tell_uncertified(before)
+                _tell_uncertified(before, again)
             return before, False
     except ZooError:
         pass  # there is none yet, or it is of no use
     fitted = fit(profile, zoo, table, options, progress=True)
     if fitted.certificate() is None:
-        _tell_uncertified(fitted)
+        _tell_uncertified(fitted, again)
     kept = None if fitted.certificate() is not None else holds_certified(folder)
     if kept is not None:
         raise PrecisionError(
@@ -323,12 +344,12 @@ def _fit(
     return fitted, True
 
 
-def _tell_uncertified(fitted: Fitted) -> None:
+def _tell_uncertified(fitted: Fitted, again: str) -> None:
     """Say why the constraint is not certified, and the nearest that is."""
     from training.evaluation.findings import alternatives, explain_uncertified
 
     asked = fitted.record.bundle.default
-    for words in (explain_uncertified(fitted, asked), alternatives(fitted, asked)):
+    for words in (explain_uncertified(fitted, asked), alternatives(fitted, asked, again=again)):
         if words:
             say(words, err=True)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from selector.commands.completion import in_profile, one_of, tables_in_profile
 from selector.commands.last_words import command
 from selector.commands.options import (
     MY_BUNDLE,
@@ -32,6 +33,7 @@ from selector.commands.options import (
     SeedOption,
     SkipBadOption,
     ZooOption,
+    given,
     names_in,
     numbers_in,
 )
@@ -135,6 +137,13 @@ def fit(
     zoo: ZooOption = MY_ZOO,
     profile: ProfileOption = MY_PROFILE,
     latency: LatencyOption = THIS_MACHINE,
+    costs_of: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead of --latency: the name of a latency table in the profile.",
+            autocompletion=one_of(tables_in_profile),
+        ),
+    ] = None,
     out: OutOption = MY_FIT,
     policy: Annotated[
         PolicyKind,
@@ -160,7 +169,8 @@ def fit(
     environment: Annotated[
         str | None,
         typer.Option(
-            help="Fit and certify for images of this environment only. Default: all in the profile."
+            help="Fit and certify for images of this environment only. Default: all in the profile.",
+            autocompletion=one_of(in_profile),
         ),
     ] = DEFAULTS.environment,
     require_certified: CertifiedOption = False,
@@ -185,15 +195,13 @@ def fit(
     from training.evaluation.findings import alternatives, certified_levels, explain_uncertified
     from training.fitting.fit import fit as run
     from training.fitting.fitted import holds_certified, save_fit
-    from zoo.models.latency import load_table
     from zoo.models.zoo import Zoo
 
+    asked: dict[str, Any] = given(
+        precision=precision, accuracy=accuracy, max_drop=max_drop, mean_ms=mean_ms, p95_ms=p95_ms
+    )
     options = FitOptions(
-        precision=precision,
-        accuracy=accuracy,
-        max_drop=max_drop,
-        mean_ms=mean_ms,
-        p95_ms=p95_ms,
+        **asked,
         policy=policy,
         delta=delta,
         max_bytes=max_bytes,
@@ -207,8 +215,9 @@ def fit(
     fitted = run(
         profile,
         whole.only(chosen) if chosen else whole,
-        load_table(latency),
+        latency if costs_of is None or latency != THIS_MACHINE else None,
         options,
+        costs_of=costs_of,
         progress=not as_json,
     )
     if list_levels:
@@ -238,7 +247,7 @@ def fit(
                 f"{certificate.mean_ms:.3f} ms)"
             )
         if kept_before is None:
-            judged = command("evaluate", **_unless_usual(fit=out, profile=profile))
+            judged = command("evaluate", **_unless_usual(fit=out, profile=profile, zoo=zoo))
             exported = command("export", **_unless_usual(fit=out, zoo=zoo))
             say(f"Written to {out}. Next: {judged}, then {exported}")
     if certificate is None:
@@ -247,6 +256,7 @@ def fit(
         again = command(
             "fit",
             **_unless_usual(zoo=zoo, profile=profile, latency=latency),
+            costs_of=costs_of,
             out=None if out == MY_FIT else out,
             policy=None if policy == "auto" else policy,
             models=models,
@@ -260,6 +270,16 @@ def fit(
         instead = alternatives(fitted, asked_for, again=again)
         if instead:
             say(instead, err=True)
+        # of the policy that a device with all models follows
+        held = [c.constraint for c in fitted.alternatives(asked_for) if fitted.certificate(c.constraint)]
+        if held and kept_before is None:
+            nearest = held[0]
+            asking = command("predict", MY_BUNDLE, "IMAGE", **{nearest.kind: f"{nearest.level:g}"})
+            say(
+                f"To have it without another fit, from what was written to {out}: "
+                f"{command('export', **_unless_usual(fit=out, zoo=zoo))}, then {asking}",
+                err=True,
+            )
         if kept_before is not None:
             say(
                 f"Nothing was written: {out} keeps the selector that is certified for {kept_before}. "

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from selector.commands.completion import either, list_of
 from selector.commands.last_words import command
 from selector.commands.options import (
     MY_ZOO,
@@ -28,7 +29,12 @@ def train(
     zoo: ZooOption = MY_ZOO,
     environments: EnvironmentsOption = "",
     sizes: Annotated[
-        str, typer.Option("--sizes", help="Which sizes; the largest teaches the others.")
+        str,
+        typer.Option(
+            "--sizes",
+            help="Which sizes; the largest teaches the others.",
+            autocompletion=list_of(either("tiny", "small", "medium", "full")),
+        ),
     ] = "tiny,small,medium,full",
     share: Annotated[
         float,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from selector.commands.completion import in_zoo, one_of
 from selector.commands.options import MY_ZOO, TRAINING_PANEL, JsonOption, NameOption, ZooOption
 from selector.commands.say import say
 from selector.commands.tables import table
@@ -256,7 +257,9 @@ def list_models(zoo: ZooOption = MY_ZOO, as_json: JsonOption = False) -> None:
 
 
 def rename(
-    old: Annotated[str, typer.Argument(metavar="OLD", help="Name of a model of the zoo.")],
+    old: Annotated[
+        str, typer.Argument(metavar="OLD", help="Name of a model of the zoo.", autocompletion=one_of(in_zoo))
+    ],
     new: Annotated[str, typer.Argument(metavar="NEW", help="Its new name.")],
     zoo: ZooOption = MY_ZOO,
     as_json: JsonOption = False,
@@ -278,7 +281,10 @@ def rename(
 
 
 def remove(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The model of the zoo to remove.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="The model of the zoo to remove.", autocompletion=one_of(in_zoo)),
+    ],
     zoo: ZooOption = MY_ZOO,
     as_json: JsonOption = False,
 ) -> None:

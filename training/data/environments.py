@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -183,6 +184,10 @@ class _UnderEnvironments(LabelledImages):
     @property
     def originals_sha256(self) -> str:
         return self._originals.originals_sha256
+
+    @cached_property
+    def contents(self) -> NDArray[np.uint64]:
+        return np.repeat(self._originals.contents, len(self._names))
 
     def _digest(self) -> str:
         settings = [_VERSION, str(self._seed), repr(float(self._severity)), *self._names]

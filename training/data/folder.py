@@ -7,6 +7,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from training.data.images import LabelledImages, digest_of
+from training.data.images import LabelledImages, content_numbers, digest_of
 from zoo.errors import DataError, ImageError
 from zoo.files import sha256_file
 from zoo.models.image import load_image
@@ -54,12 +55,26 @@ class FolderImages(LabelledImages):
 
     def _digest(self) -> str:
         digest = digest_of("folder", *self.classes, *self.groups)
-        paths = (self.root / name for name in self.ids)
-        progress = tqdm(self.ids, desc="fingerprint of the images", unit="file", delay=2, disable=None)
-        with ThreadPoolExecutor() as pool, progress:
-            for name, content in zip(progress, _ordered(pool, _file_digest, paths), strict=True):
-                digest.update(digest_of(name, content).digest())
+        for name, content in zip(self.ids, self._files, strict=True):
+            digest.update(digest_of(name, content).digest())
         return digest.hexdigest()
+
+    @cached_property
+    def contents(self) -> NDArray[np.uint64]:
+        """What the file of every sample holds, uint64 ``[n]``."""
+        return content_numbers(self._files)
+
+    @cached_property
+    def _files(self) -> list[str]:
+        """The SHA-256 of every file."""
+        paths = (self.root / name for name in self.ids)
+        progress = tqdm(total=len(self), desc="fingerprint of the images", unit="file", delay=2, disable=None)
+        found = []
+        with ThreadPoolExecutor() as pool, progress:
+            for content in _ordered(pool, _file_digest, paths):
+                found.append(content)
+                progress.update()
+        return found
 
 
 def folder(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -101,6 +101,15 @@ class LabelledImages(ABC):
         """Digest of all images, labels, ids and settings; computed at the first use."""
         return self._digest()
 
+    @cached_property
+    def contents(self) -> NDArray[np.uint64]:
+        """What the original of every sample is made of, uint64 ``[n]``: equal where files or pixels are.
+
+        The first 8 bytes of a SHA-256; names do not matter. Computed at the first use.
+        """
+        images = (self.image(i) for i in range(len(self)))
+        return content_numbers(digest_of(str(image.shape), image.tobytes()).hexdigest() for image in images)
+
     @property
     def originals_sha256(self) -> str:
         """Digest of the data set that all samples were derived from; subsets and environments keep it."""
@@ -133,6 +142,11 @@ class LabelledImages(ABC):
             it, the first image's size.
         progress
             Show a progress bar when it takes longer than two seconds.
+
+        Examples
+        --------
+        >>> data.stack((8, 10)).shape[1:]
+        (8, 10, 3)
         """
         height, width = size or self.image(0).shape[:2]
         stacked = np.empty((len(self), height, width, 3), dtype=np.uint8)
@@ -202,18 +216,28 @@ class _Subset(LabelledImages):
     def originals_sha256(self) -> str:
         return self._whole.originals_sha256
 
+    @cached_property
+    def contents(self) -> NDArray[np.uint64]:
+        found: NDArray[np.uint64] = self._whole.contents[self._indices]
+        return found
+
     def _digest(self) -> str:
         return digest_of("subset", self._whole.sha256, *self.ids).hexdigest()
 
 
-def digest_of(*parts: str) -> hashlib._Hash:
+def digest_of(*parts: str | bytes) -> hashlib._Hash:
     """A SHA-256 object over `parts`, each with its length, so that no two lists of parts look alike."""
     digest = hashlib.sha256()
     for part in parts:
-        content = part.encode()
+        content = part.encode() if isinstance(part, str) else part
         digest.update(len(content).to_bytes(8, "little"))
         digest.update(content)
     return digest
+
+
+def content_numbers(digests: Iterable[str]) -> NDArray[np.uint64]:
+    """The first 8 bytes of SHA-256 digests in hexadecimal digits, as numbers."""
+    return np.array([int(digest[:16], 16) for digest in digests], dtype=np.uint64)
 
 
 def _resized(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

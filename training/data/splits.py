@@ -94,15 +94,27 @@ class Splits:
                     split_of[group] = names[place]
         return np.array([split_of[group] for group in groups], dtype="U7")
 
-    def divide(self, data: LabelledImages) -> Names:
+    def divide(self, data: LabelledImages, *, seen: NDArray[np.bool_] | None = None) -> Names:
         """Like :meth:`assign` for a data set, after checking that every split can do its work.
+
+        Parameters
+        ----------
+        seen
+            Which samples are training samples whatever their split would be, bool ``[n]``.
 
         Raises
         ------
         DataError
             When a split with a share comes out empty, or a class is missing where a model learns from it.
+
+        Examples
+        --------
+        >>> sorted(set(Splits().divide(data).tolist()))
+        ['certify', 'fit', 'test', 'tune']
         """
         names = self.assign(data.groups)
+        if seen is not None:
+            names[seen] = TRAIN
         for split, share in {TRAIN: self.train, **self._rest}.items():
             if share > 0:
                 _check_part(data, names == split, split, share)
@@ -115,6 +127,11 @@ class Splits:
         ------
         DataError
             When there is none, or a class is missing among them.
+
+        Examples
+        --------
+        >>> 0 < len(Splits(train=0.5).training_part(data)) < len(data)
+        True
         """
         if self.train == 0:
             raise DataError("expected a training share above 0, got 0. Give one, such as 0.4.")

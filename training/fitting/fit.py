@@ -17,6 +17,7 @@ from training.certificates.aim import Aim
 from training.certificates.certificates import certificates_of
 from training.data.splits import CERTIFY, FIT, TUNE
 from training.features.features import POOL_VERSION
+from training.fitting.costs import costs_table
 from training.fitting.drift_reference import drift_fit
 from training.fitting.fitted import SCHEMA_VERSION, Fitted
 from training.fitting.options import FitOptions
@@ -37,9 +38,10 @@ SEARCHES_FOLDER = "searches"  # in a profile: what earlier fits found
 def fit(
     profile_folder: str | Path,
     zoo: Zoo,
-    table: LatencyTable,
+    table: LatencyTable | str | Path | None = None,
     options: FitOptions | None = None,
     *,
+    costs_of: str | None = None,
     progress: bool = False,
     **changed: Any,
 ) -> Fitted:
@@ -53,7 +55,9 @@ def fit(
     profile_folder
         A finished profile of the models of `zoo`.
     table
-        Latency of every model on the device that the selector is for.
+        Latency of every model on the device that the selector is for, or the file of it.
+    costs_of
+        Instead of `table`: the name of a latency table in the profile, such as ``this-machine``.
     options
         What to ask for and to choose among; by default precision 0.95.
     progress
@@ -66,7 +70,7 @@ def fit(
     PrecisionError
         When the constraint or `delta` is out of range, or more than one constraint is given.
     StaleError, LatencyError
-        When profile or latency table do not belong to the models of `zoo`.
+        When profile or latency table do not belong to the models of `zoo`, or there is no such table.
     DataError
         When there are too few samples, or no model fits into `max_bytes`.
 
@@ -78,6 +82,7 @@ def fit(
     True
     """
     options = replace(options or FitOptions(), **changed)
+    table = costs_table(profile_folder, table, costs_of)
     record = read_profile_record(profile_folder)
     return fit_outcomes(
         load_outcomes(profile_folder, zoo=zoo),

@@ -220,7 +220,7 @@ def save_fit(fitted: Fitted, folder: str | Path, *, replace: bool = False) -> No
         raise PrecisionError(
             f"expected a certified selector to replace the one in {folder}, which is certified for {kept}; "
             f"got one that is not certified for {fitted.record.bundle.default}. "
-            "Write to another folder, or pass replace=True."
+            "Write to another folder, or replace it with --replace (in Python: replace=True)."
         )
     record = fitted.record
     for graph, content in (

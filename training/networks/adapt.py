@@ -13,6 +13,7 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 
 from training.data.images import LabelledImages
+from training.data.seen import remember
 from training.networks.adaptation_images import MAX_IMAGES, Examples, gather, learned_part, right_answers
 from training.networks.distill import training_size
 from training.networks.loop import Recipe, train
@@ -204,6 +205,7 @@ def adapt(
     )
     if judged.p_value > MAX_P_VALUE and not keep:
         return judged
+    remember(zoo, known.part, data)
     return replace(judged, card=add_again(zoo, new, child, force=force), kept=True)
 
 

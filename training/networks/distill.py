@@ -13,6 +13,7 @@ from torch import nn
 from tqdm import tqdm
 
 from training.data.images import LabelledImages, digest_of
+from training.data.seen import remember
 from training.data.splits import Splits
 from training.networks.loop import Recipe, train
 from zoo.architectures.convnet import ConvNet, convnet
@@ -183,6 +184,7 @@ def fit_and_add(
         progress=progress,
         name=name,
     )
+    remember(zoo, trained_on, data)
     return add_module(
         zoo,
         name,

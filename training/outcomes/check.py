@@ -17,6 +17,7 @@ from scipy.stats import binomtest
 from tqdm import tqdm
 
 from training.data.images import LabelledImages
+from training.data.seen import seen_in_training
 from training.data.splits import FIT, Splits, without_training_images
 from training.outcomes.accuracy import least_above_chance
 from zoo.convert.preprocessing_graph import PREFIX
@@ -200,7 +201,7 @@ def check_model(
 def _some(zoo: Zoo, data: LabelledImages, images: int) -> NDArray[np.intp]:
     """Random images of the split ``fit``, one of every class after the other."""
     splits = without_training_images(Splits(), zoo.cards, data)
-    allowed = np.flatnonzero(splits.assign(data.groups) == FIT)
+    allowed = np.flatnonzero((splits.assign(data.groups) == FIT) & ~seen_in_training(zoo, zoo.cards, data))
     if len(allowed) < MIN_IMAGES:
         raise DataError(
             f"expected at least {MIN_IMAGES} images in the split 'fit' to check a model with, got "

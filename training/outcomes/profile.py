@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from training.data.images import LabelledImages
+from training.data.seen import names_without_seen
 from training.data.splits import TEST, TRAIN, Splits, one_environment_per_group, without_training_images
 from training.features.features import NAMES, feature_graph, read_pixels
 from training.outcomes.batches import Batches, Call, Values, in_order, is_out_of_memory, pixels_per_batch
@@ -37,7 +38,7 @@ from training.outcomes.parts import (
     read_profile_record,
 )
 from zoo.cores import allowed_cores
-from zoo.errors import CardError, DataError, ModelError, StaleError, ZooError
+from zoo.errors import CardError, ModelError, StaleError, ZooError
 from zoo.files import atomic_path, encode_record, read_record, write_atomic
 from zoo.models.card import check_same_classes, match_classes
 from zoo.models.model import Model, open_session
@@ -65,7 +66,8 @@ def profile(
     Parameters
     ----------
     data
-        Labelled images. What models of the zoo were trained on is left out.
+        Labelled images. What models of the zoo were trained on is left out, as part of other data, too: a
+        file is recognised by what it holds.
     splits
         Shares of the splits; see :class:`training.data.splits.Splits`.
     batch_size
@@ -98,12 +100,7 @@ def profile(
     classes = _class_order(target, check_same_classes(zoo.cards))
     match_classes(data.classes, classes, model=zoo.names[0])
     chosen_splits = without_training_images(splits or Splits(), zoo.cards, data)
-    if chosen_splits.train == 1:
-        raise DataError(
-            "expected images that no model was trained on, got only training images: the models were "
-            "trained on all of them. Profile other images, or train with a smaller --share."
-        )
-    names = chosen_splits.divide(data)
+    names = names_without_seen(chosen_splits, zoo, data)
     used = (names != TRAIN) & one_environment_per_group(
         data.groups, data.environments, names, seed=chosen_splits.seed
     )

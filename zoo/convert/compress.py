@@ -17,10 +17,9 @@ from tqdm import tqdm
 
 from zoo.convert.foreign.import_graph import all_nodes, answers_alone
 from zoo.convert.preprocessing_graph import PREFIX
-from zoo.cores import allowed_cores
+from zoo.convert.ranges import cut_ranges, entropy_ranges
 from zoo.errors import DataError, ModelError
 from zoo.models.image import check_image
-from zoo.models.model import open_session
 from zoo.quiet import quiet
 
 MIN_IMAGES = 8
@@ -45,6 +44,7 @@ def quantize_int8(
     name: str,
     like: bytes | None = None,
     cut: float = 0.0,
+    entropy: bool = False,
     float_ends: bool = False,
     progress: bool = False,
 ) -> bytes:
@@ -71,6 +71,8 @@ def quantize_int8(
     cut
         Share of the values of an activation, in [0, 0.5), that may lie above its range, and below it. 0 takes
         ranges from the smallest to the largest value; 1e-5 is the percentile 99.999.
+    entropy
+        Instead: ranges that lose the least information; see :func:`zoo.convert.ranges.entropy_ranges`.
     float_ends
         Leave the first and the last layer in float.
     progress
@@ -125,11 +127,11 @@ def quantize_int8(
             quant_pre_process(source, fused, skip_symbolic_shape=True)
             prepared = onnx.load_model(fused)
             _flatten_biases(prepared.graph)
-            ranges = _cut_ranges(prepared, batches, len(checked), cut, name) if cut else {}
+            ranges = _ranges(prepared, batches, len(checked), cut, entropy, name)
             quantize_static(
                 prepared,
                 quantised,
-                _Images(checked[:1] if cut else batches),  # ranges that are given need no images
+                _Images(checked[:1] if ranges else batches),  # ranges that are given need no images
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
                 activation_type=QuantType.QUInt8,  # signed activations have no fast kernels on x86
@@ -152,38 +154,23 @@ def quantize_int8(
     return quantised_content
 
 
-def _cut_ranges(
-    model: onnx.ModelProto, batches: Iterable[NDArray[np.uint8]], count: int, cut: float, name: str
+def _ranges(
+    model: onnx.ModelProto,
+    batches: Iterable[NDArray[np.uint8]],
+    count: int,
+    cut: float,
+    entropy: bool,
+    name: str,
 ) -> dict[str, list[dict[str, NDArray[np.float32]]]]:
-    """Ranges of all activations without a share of their largest and of their smallest values.
-
-    Only the values beyond a range are kept, so memory does not grow with the number of images, and a range is
-    exact however far away the outliers are.
-    """
-    shown = onnx.ModelProto()
-    shown.CopyFrom(model)
-    known = {value.name: value for value in model.graph.value_info}
-    written = [value for node in model.graph.node for value in node.output if not value.startswith(PREFIX)]
-    seen = [value for value in written if value in known and _is_float(known[value])]
-    shown.graph.output.extend(known[value] for value in seen)
-    session = open_session(shown.SerializeToString(), name=name, threads=allowed_cores())
-    names = [*seen, "logits"]
-    ends: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
-    for batch in batches:
-        for value, found in zip(names, session.run(names, {"image": batch}), strict=True):
-            most = 1 + int(cut * count * found.size)
-            low, high = ends.get(value, (found.ravel()[:0], found.ravel()[:0]))
-            ends[value] = (-_largest(-low, -found.ravel(), most), _largest(high, found.ravel(), most))
-    return {value: [{"rmin": low.max(), "rmax": high.min()}] for value, (low, high) in ends.items()}
-
-
-def _largest(kept: NDArray[np.float32], more: NDArray[np.float32], most: int) -> NDArray[np.float32]:
-    both = np.concatenate([kept, more])
-    return both if len(both) <= most else np.partition(both, -most)[-most:].copy()
-
-
-def _is_float(value: onnx.ValueInfoProto) -> bool:
-    return bool(value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT)
+    """Ranges as the quantiser takes them; none where it measures the smallest and the largest values."""
+    if not (cut or entropy):
+        return {}
+    found = (
+        entropy_ranges(model, batches, count, name)
+        if entropy
+        else cut_ranges(model, batches, count, cut, name)
+    )
+    return {value: [{"rmin": low, "rmax": high}] for value, (low, high) in found.items()}
 
 
 def _float_nodes(graph: onnx.GraphProto, ends: bool) -> list[str]:

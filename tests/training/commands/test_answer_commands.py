@@ -48,7 +48,7 @@ def test_precision_may_be_called_accuracy(zooselect: CommandLine, world: World, 
         arguments = (command, world.bundles["cascade"], pictures / "red", "--accuracy")
         zooselect(*arguments, 0.8, "--require-certified")
         zooselect(*arguments, 0.999, "--require-certified", code=3)
-        assert "got precision and accuracy" in zooselect(*arguments, 0.8, "--precision", 0.8, code=1).err
+        assert "got --precision and --accuracy" in zooselect(*arguments, 0.8, "--precision", 0.8, code=1).err
 
 
 def test_costs_are_those_of_the_named_device(zooselect: CommandLine, world: World, pictures: Path) -> None:

@@ -90,9 +90,13 @@ def test_every_hint_of_the_chain_runs_as_it_is_printed(zooselect: CommandLine, p
         zooselect(*fit)
         missed = zooselect(*fit, "--precision", 0.999, "--out", "a fit").err
         (nearest,) = re.findall(r"To have the nearest: (zooselect .*)\.", missed)
+        ((keep, ask),) = re.findall(r"was written to a fit: zooselect (.*), then zooselect (.*)", missed)
+        zooselect(*shlex.split(keep))
+        certain = shlex.split(ask.replace("IMAGE", shlex.quote(str(next((pictures / "red").iterdir())))))
+        assert zooselect(*certain, "--require-certified", "--json").json()["certified"]
         evaluate, export = hints(zooselect(*shlex.split(nearest)[1:]))
     (again,) = hints(zooselect(*evaluate))
-    assert again == export[:3] == ["export", "--fit", "a fit"]
+    assert again == export == ["export", "--fit", "a fit", "--zoo", "a zoo"]
     (predict,) = hints(zooselect(*export, "--out", "a bundle"))
     image = next((pictures / "red").iterdir())
     assert predict[-1] == "IMAGE"

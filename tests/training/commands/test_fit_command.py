@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,7 @@ from PIL import Image
 
 from tests.support.command_line import CommandLine
 from tests.support.small_models import plain_image
-from tests.support.world import World
+from tests.support.world import CANDIDATES, World, steady
 from zoo.models.latency import save_table
 
 
@@ -127,7 +128,7 @@ def test_a_fit_and_an_answer_can_be_asked_for_a_drop_or_a_budget(
         again = zooselect(command, "my-bundle", "x.png", "--json", "--require-certified").json()
         assert again["model"] == row["model"]
     both = zooselect("fit", *inputs, option, level, "--precision", 0.9, code=1)
-    assert f"expected one constraint, got precision and {kind}" in both.err
+    assert f"expected one of these options, got --precision and {option}." in both.err
 
 
 def test_a_fit_for_one_environment_says_which_there_are(zooselect: CommandLine, world: World) -> None:
@@ -174,3 +175,30 @@ def test_times_of_another_device_or_zoo_ask_for_bench_or_another_table(
     assert "Measure again with 'zooselect bench', or name the right table with --latency" in done.err
     missing = zooselect("fit", *inputs[:-1], "nowhere.json", code=1)
     assert "nowhere.json: expected a LatencyTable record" in missing.err
+
+
+@pytest.mark.parametrize("command", [["fit"], ["make", "digits"]])
+def test_two_constraints_are_named_as_they_were_typed(command: list[str], zooselect: CommandLine) -> None:
+    done = zooselect(*command, "--precision", 0.9, "--accuracy", 0.9, code=1)
+    assert "got --precision and --accuracy, which mean the same" in done.err
+    done = zooselect(*command, "--max-drop", 0.1, "--mean-ms", 2, code=1)
+    assert "got --max-drop and --mean-ms. Give only one" in done.err
+
+
+def test_a_latency_table_is_named(zooselect: CommandLine, world: World, tmp_path: Path) -> None:
+    shutil.copytree(world.profile, tmp_path / "p")
+    save_table(world.table, tmp_path / "p" / "latency" / "kitchen.json")
+    arguments = (
+        "fit",
+        "--zoo",
+        world.zoo.folder,
+        "--profile",
+        "p",
+        "--policy",
+        "cascade",
+        "--precision",
+        0.8,
+    )
+    assert "attic" in zooselect(*arguments, "--costs-of", "attic", code=1).err
+    with steady(CANDIDATES["cascade"]):
+        assert "certified: precision 0.8" in zooselect(*arguments, "--costs-of", "kitchen").out

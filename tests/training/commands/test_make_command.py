@@ -73,7 +73,7 @@ def test_one_command_leads_to_answers_and_continues_where_it_was_stopped(
     kept = zooselect("make", pictures, "small", "large", "--precision", 0.999, code=1)
     assert steps(kept.out) == dict.fromkeys(STEPS[:3], "kept")
     assert "Not certified with" in kept.err
-    assert "To have the nearest: zooselect fit --precision" in kept.err
+    assert "To have the nearest: zooselect make " in kept.err
     assert "my-selector holds a selector that is, for precision 0.6" in kept.err
 
 

@@ -38,7 +38,7 @@ def test_the_command_has_every_option(zooselect: CommandLine) -> None:
     for item in fields(FitOptions):
         assert f"--{renamed.get(item.name, item.name).replace('_', '-')} " in text
     both = zooselect("fit", "--precision", 0.9, "--accuracy", 0.9, code=1)
-    assert "got precision and accuracy, which mean the same" in both.err
+    assert "got --precision and --accuracy, which mean the same" in both.err
 
 
 def test_a_certified_selector_is_replaced_only_when_asked_to(world: World, tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from zoo.architectures.preprocessing import Preprocessing
 from zoo.convert.add import add_module
 from zoo.convert.add_int8 import add_int8
 from zoo.convert.calibration import GOOD_AGREEMENT, Quantised, quantize_best
+from zoo.convert.compress import quantize_int8
+from zoo.convert.ranges import BINS, _share
 from zoo.errors import ModelError
 from zoo.models.card import TrainedOn
 from zoo.models.model import open_session
@@ -86,10 +88,25 @@ def test_calibration_images_are_remembered_as_training_images_are(zoo: Zoo) -> N
 
 def test_a_version_that_answers_otherwise_is_refused_unless_forced(zoo: Zoo) -> None:
     images = pictures(60, 0)
-    with pytest.raises(ModelError, match=r"at least 90% .* best of 5 calibrations .*Calibrate on .*--force"):
+    with pytest.raises(ModelError, match=r"at least 90% .* best of 6 calibrations .*Calibrate on .*--force"):
         add_int8(zoo, "often", images)
     assert "often-int8" not in zoo.names
     assert add_int8(zoo, "often", images, force=True).compression == "int8"
+
+
+def test_entropy_ranges_keep_what_min_max_spoils_however_far_away_the_outliers_are(zoo: Zoo) -> None:
+    card, images, others = zoo.card("rare"), pictures(120, 0), np.stack(pictures(60, seed=1)[1:])
+    content = quantize_int8((zoo.folder / card.file).read_bytes(), images, name="q", entropy=True)
+    said = open_session(content, name="q").run(["logits"], {"image": others})[0].argmax(1)
+    assert (said == classes(zoo, "rare", list(others))).mean() > GOOD_AGREEMENT
+
+
+def test_entropy_cuts_a_long_tail_off_and_leaves_even_values_alone() -> None:
+    even = np.full(BINS, 1000)
+    tail = np.concatenate([np.linspace(4000, 3000, BINS // 4), np.full(3 * BINS // 4, 0.002)]).astype(int)
+    tail[-1] = 1
+    assert _share(even) == 1
+    assert 0.2 < _share(tail) < 0.3
 
 
 def test_a_good_first_calibration_ends_the_search(zoo: Zoo) -> None:

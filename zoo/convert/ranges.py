@@ -1,0 +1,108 @@
+"""Ranges of activations, measured on images: what an 8-bit model maps to its 256 steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from zoo.convert.preprocessing_graph import PREFIX
+from zoo.cores import allowed_cores
+from zoo.models.model import open_session
+
+BINS = 2048  # of a histogram of absolute values, however far away the largest one is
+STEPS = 128  # that an 8-bit number has for them
+ENTROPY_CUT = 1e-4  # share of the values beyond a histogram, so that a few do not leave one bin for the rest
+
+Floats = NDArray[np.float32]
+Ranges = dict[str, tuple[Floats, Floats]]  # activation → lowest and highest value, of shape []
+
+
+def cut_ranges(
+    model: onnx.ModelProto, batches: Iterable[NDArray[np.uint8]], count: int, cut: float, name: str
+) -> Ranges:
+    """Ranges of all activations without a share of their largest and of their smallest values.
+
+    Only the values beyond a range are kept, so memory does not grow with the number of images, and a range is
+    exact however far away the outliers are.
+    """
+    ends: dict[str, tuple[Floats, Floats]] = {}
+    for value, found in _activations(model, batches, name):
+        most = 1 + int(cut * count * found.size)
+        low, high = ends.get(value, (found[:0], found[:0]))
+        ends[value] = (-_largest(-low, -found, most), _largest(high, found, most))
+    return {value: (low.max(), high.min()) for value, (low, high) in ends.items()}
+
+
+def entropy_ranges(
+    model: onnx.ModelProto, batches: Iterable[NDArray[np.uint8]], count: int, name: str
+) -> Ranges:
+    """Ranges that lose the least information, by the Kullback-Leibler divergence (Migacz 2017, "8-bit
+    inference with TensorRT").
+
+    Histograms have :data:`BINS` bins within ranges that leave :data:`ENTROPY_CUT` out, so time and memory do
+    not depend on how far away the largest value is. `batches` are gone through twice.
+    """
+    batches = list(batches)
+    ranges = cut_ranges(model, batches, count, ENTROPY_CUT, name)
+    counts: dict[str, NDArray[np.int64]] = {}
+    for value, found in _activations(model, batches, name):
+        most = float(max(np.abs(ranges[value][0]), np.abs(ranges[value][1])))
+        held = np.histogram(np.minimum(np.abs(found), most), BINS, (0, most or 1))[0]
+        counts[value] = counts.get(value, 0) + held
+    return {value: _within(ranges[value], _share(counts[value])) for value in counts}
+
+
+def _within(ends: tuple[Floats, Floats], share: float) -> tuple[Floats, Floats]:
+    low, high = ends
+    most = np.float32(share * max(np.abs(low), np.abs(high)))
+    return np.maximum(low, -most), np.minimum(high, most)
+
+
+def _share(counts: NDArray[np.int64]) -> float:
+    """The share of a histogram's width at which what is cut off and what is rounded cost the least."""
+    edges = np.arange(STEPS, BINS + 1, STEPS // 16)
+    return float(edges[np.argmin([_divergence(counts, int(edge)) for edge in edges])] / BINS)
+
+
+def _divergence(counts: NDArray[np.int64], edge: int) -> float:
+    """Kullback-Leibler divergence of the values from what 8 bits make of them, when cut off at a bin."""
+    kept = counts[:edge].astype(np.float64)
+    real = kept.copy()
+    real[-1] += counts[edge:].sum()
+    starts = np.arange(STEPS) * edge // STEPS
+    widths = np.diff([*starts, edge])
+    filled = np.add.reduceat((kept > 0).astype(np.float64), starts)
+    level = np.repeat(np.add.reduceat(kept, starts) / np.maximum(filled, 1), widths)
+    rounded = np.where(real > 0, np.maximum(level, 1e-9), 0.0)
+    there = real > 0
+    real, rounded = real[there] / max(real.sum(), 1), rounded[there] / max(rounded.sum(), 1e-9)
+    return float((real * np.log(real / rounded)).sum())
+
+
+def _activations(
+    model: onnx.ModelProto, batches: Iterable[NDArray[np.uint8]], name: str
+) -> Iterator[tuple[str, Floats]]:
+    """Every activation of every image, by name and flat, without those of the preprocessing."""
+    shown = onnx.ModelProto()
+    shown.CopyFrom(model)
+    known = {value.name: value for value in model.graph.value_info}
+    written = [value for node in model.graph.node for value in node.output if not value.startswith(PREFIX)]
+    seen = [value for value in written if value in known and _is_float(known[value])]
+    shown.graph.output.extend(known[value] for value in seen)
+    session = open_session(shown.SerializeToString(), name=name, threads=allowed_cores())
+    names = [*seen, "logits"]
+    for batch in batches:
+        for value, found in zip(names, session.run(names, {"image": batch}), strict=True):
+            yield value, found.ravel()
+
+
+def _largest(kept: Floats, more: Floats, most: int) -> Floats:
+    both = np.concatenate([kept, more])
+    return both if len(both) <= most else np.partition(both, -most)[-most:].copy()
+
+
+def _is_float(value: onnx.ValueInfoProto) -> bool:
+    return bool(value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT)
