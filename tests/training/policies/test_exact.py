@@ -142,13 +142,14 @@ def test_alone_in_a_batch_and_simulated_are_one_for_every_kind(classes: int, see
         assert_as_simulated(policy, outcomes, policy.thresholds(outcomes, count=6))
 
 
-def test_as_many_stop_as_were_simulated_where_logits_are_coarse() -> None:
-    """One sample in a hundred of the simulated ones must not be escalated for a last bit."""
-    outcomes = quantised(3, 2, 0.5, count=1000)
+@pytest.mark.parametrize(("classes", "step", "seed"), [(2, 0.5, 3), (2, 1.0, 6), (3, 1.0, 3), (3, 2.0, 10)])
+def test_as_many_stop_as_were_simulated_where_logits_are_coarse(classes: int, step: float, seed: int) -> None:
+    """On values that occur, thresholds had a device stop for up to a quarter fewer of these samples."""
+    outcomes = quantised(seed, classes, step, count=400)
     policy = every_kind(outcomes)[1]
     runner, sessions = runner_of(policy.policy, confident=False), Stored(outcomes, policy)
     for threshold in policy.thresholds(outcomes).tolist():
-        deployed = runner.run(sessions, np.arange(1000), threshold, answer=True)
+        deployed = runner.run(sessions, np.arange(400), threshold, answer=True)
         assert sum(len(one.path) == 1 for one in deployed) == sum(
             policy.simulate(outcomes, threshold).answered_by == 0
         )
