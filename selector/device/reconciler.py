@@ -26,7 +26,7 @@ from selector.worth.value import task_worth
 from zoo.client.change import Change, Freshness, Progress
 from zoo.client.client import Client
 from zoo.client.wire import TIMEOUT_S
-from zoo.errors import BudgetError, LimitError, ModelError, SelfTestError, ZooError
+from zoo.errors import BudgetError, LeftOutError, LimitError, ModelError, SelfTestError, ZooError
 from zoo.releases.release import BundleRelease, Index
 from zoo.store.store import Store
 
@@ -96,7 +96,7 @@ class Reconciler:
         try:
             change = self.update(lately, cancel=cancel)
             if change.left_out:
-                problem = SelfTestError(" ".join(change.left_out.values()))
+                problem = LeftOutError(" ".join(change.left_out.values()))
         except ZooError as error:
             problem = error
         try:
@@ -338,6 +338,7 @@ def _both(first: Change, second: Change) -> Change:
         requests=first.requests + second.requests,
         seconds=first.seconds + second.seconds,
         left_out=first.left_out | second.left_out,
+        no_room=first.no_room | second.no_room,
     )
 
 

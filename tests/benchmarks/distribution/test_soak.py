@@ -44,6 +44,7 @@ def test_a_device_is_right_with_the_assigned_models_that_it_has_room_for() -> No
     assert wrong(held("small", "large")) == []
     assert wrong(held("small"), budget=500) == []
     assert wrong(held("large"), group=None) == []
+    assert wrong(held("large"), budget=150) == [], "the first one does not fit"
 
 
 def test_what_is_not_right_is_said() -> None:
