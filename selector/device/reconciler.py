@@ -15,7 +15,7 @@ from pathlib import Path
 from selector.answering.recent import Recalled, questions
 from selector.bundle.bundle import Bundle
 from selector.bundle.source import StoreSource
-from selector.device.reporter import Reporter
+from selector.device.reporter import BusyError, Reporter
 from selector.device.settings import DeviceConfig, read_config, read_token
 from selector.drift.monitor import DriftStatus
 from selector.drift.recognition import MIN_INPUTS_AFTER_ALARM, likenesses, recognised
@@ -71,6 +71,7 @@ class Reconciler:
         self._opening = threading.Lock()
         self._unknown: tuple[str, ...] = ()
         self._report_at = 0.0
+        self._not_before = 0.0  # as a busy service asked
         self._alarms: set[str] = set()  # bundles whose inputs had drifted in the last report
         self._told: dict[str, int] = {}  # task → number of the latest answer whose models were noted as used
 
@@ -102,10 +103,14 @@ class Reconciler:
         try:
             alarms = {item.task for item in lately if item.drift is not None and item.drift.alarm}
             due = time.monotonic() >= self._report_at or not alarms <= self._alarms
+            due = due and time.monotonic() >= self._not_before
             if due and (cancel is None or not cancel.is_set()):
                 self.report(lately, cancel=cancel)
                 self._report_at = time.monotonic() + REPORT_INTERVAL_S
                 self._alarms = alarms
+        except BusyError as error:  # the same report is due after that; an alarm has not been told
+            self._not_before = time.monotonic() + error.seconds
+            problem = problem or error
         except ZooError as error:
             problem = problem or error
         if self._client is None:

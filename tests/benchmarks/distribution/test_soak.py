@@ -62,7 +62,7 @@ def test_devices_answer_through_kills_full_disks_updates_and_withdrawals(small_z
         devices_per_process=2,
         zoo=small_zoo,
         event_interval_s=0.2,
-        kinds=("kill", "disk", "update", "refuse", "withdrawal"),
+        kinds=("kill", "disk", "update", "head", "refuse", "withdrawal"),
     )
     assert found["broken"] == []
     assert (found["devices_right"], found["failed_answers"], found["lost_reports"]) == (4, 0, 0)
