@@ -115,9 +115,14 @@ class StoreLockedError(ZooError):
 class FetchError(ZooError):
     """A blob that did not arrive: its digest, where it was asked for, and what happened."""
 
-    def __init__(self, blob: str, url: str, reason: str, advice: str) -> None:
+    def __init__(self, blob: str, url: str, reason: str, advice: str, *, lost: bool = False) -> None:
         super().__init__(f"expected the blob {blob[:16]}… from {url}, got: {reason}. {advice}")
         self.blob, self.url, self.reason = blob, url, reason
+        self.lost = lost  # the publisher does not have it, or something else in its place
+
+
+class LeftOutError(ZooError):
+    """Releases that were left out of an update, with the reasons; everything else is installed."""
 
 
 class SelfTestError(ZooError):

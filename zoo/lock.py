@@ -59,12 +59,14 @@ class FolderLock:
             self._thread.release()
 
     def _take(self, until: float, timeout_s: float) -> None:
+        with suppress(OSError):  # an empty folder in its place goes; of anything else, a file stays
+            self.path.rmdir()
         try:
             handle = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         except OSError as error:
             raise ZooError(
                 f"cannot lock {self.path}, to change what is in its folder: {error.strerror}. What is there "
-                "can still be read; check the disk and who may write there."
+                "can still be read; check the disk, who may write, and that nothing but a file is there."
             ) from error
         try:
             while not _locked(handle):

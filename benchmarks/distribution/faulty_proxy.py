@@ -18,8 +18,8 @@ DRIP_BYTES, DRIP_INTERVAL_S = 256, 0.02
 MAX_DELAY_S = 1.0
 SILENCE_CHECK_S = 0.05
 
-Fault = Literal["cut", "drip", "delay", "refuse", "silence"]
-FAULTS: tuple[Fault, ...] = ("cut", "drip", "delay", "refuse", "silence")
+Fault = Literal["cut", "head", "drip", "delay", "refuse", "silence"]
+FAULTS: tuple[Fault, ...] = ("cut", "head", "drip", "delay", "refuse", "silence")
 
 
 class FaultyProxy:
@@ -91,6 +91,11 @@ class FaultyProxy:
                 target.write(chunk[: len(chunk) // 2])
                 await target.drain()
                 raise ConnectionAbortedError
+            if self.fault == "head" and chunk.startswith(b"HTTP/") and self._draw.random() < CUT_SHARE:
+                head = chunk.find(b"\r\n\r\n") + 1 or len(chunk)
+                target.write(chunk[: int(self._draw.integers(1, head + 1))])
+                await target.drain()
+                raise ConnectionAbortedError  # within the head of the answer
             if self.fault == "delay":
                 await asyncio.sleep(self._draw.uniform(0, MAX_DELAY_S))
             while self.fault == "drip" and chunk:

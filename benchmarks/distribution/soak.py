@@ -84,7 +84,7 @@ class _Site:
                 return self.publisher.withdraw()
             case "assignment":
                 return self.publisher.assign()
-            case "cut" | "drip" | "delay" | "refuse" | "silence":
+            case "cut" | "head" | "drip" | "delay" | "refuse" | "silence":
                 self.proxy.fault = kind
             case _:
                 raise ValueError(f"expected one of {', '.join(sorted({*KINDS}))}, got {kind!r}.")

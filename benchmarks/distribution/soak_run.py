@@ -148,10 +148,12 @@ def wrong_in(
     if final.bundles != {TASK: index.bundles[TASK].version}:
         wrong.append(f"holds {final.bundles}, published is version {index.bundles[TASK].version}")
     if assignment is not None and wrong == []:
-        first = assignment.models[: len(final.models)]
-        more = assignment.models[: len(final.models) + 1]
-        room = len(more) > len(first) and (budget is None or 2 * size_of(more, [TASK], index) <= budget)
-        if set(final.models) != set(first) or room:
+        right = set(final.models) <= set(assignment.models)
+        for i, name in enumerate(assignment.models):  # each is taken that fits beside those before it
+            before = [one for one in assignment.models[:i] if one in final.models]
+            size = size_of([*before, name], [TASK], index)
+            right = right and (name in final.models or (budget is not None and 2 * size > budget))
+        if not right:
             wrong.append(f"holds {', '.join(final.models)}, assigned are {', '.join(assignment.models)}")
     return wrong
 

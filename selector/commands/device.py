@@ -29,7 +29,7 @@ from selector.commands.options import (
 )
 from selector.commands.say import say
 from selector.commands.tables import table
-from zoo.errors import DataError, SelfTestError
+from zoo.errors import DataError, LeftOutError
 from zoo.files import open_file
 from zoo.releases.published import MAX_METADATA_BYTES
 
@@ -207,7 +207,7 @@ def update(store: StoreArgument) -> None:
         _tell(change)
         _status(device)
     if change.left_out:
-        raise SelfTestError(" ".join(change.left_out.values()))
+        raise LeftOutError(" ".join(change.left_out.values()))
 
 
 @commands.command()
@@ -322,16 +322,18 @@ def _show(found: Round) -> None:
 
 def _tell(change: Change, *, err: bool = False) -> None:
     if change.nothing:
-        say("Everything is up to date.", err=err)
-        return
-    parts = [f"installed {', '.join(change.installed)}"] if change.installed else []
-    parts += [f"removed {', '.join(change.removed)}"] if change.removed else []
-    parts += [f"evicted {', '.join(change.evicted)}"] if change.evicted else []
-    say(
-        f"{'; '.join(parts)}: {change.bytes_on_wire / 1e6:.3f} MB in {change.requests} requests, "
-        f"{change.seconds:.2f} s",
-        err=err,
-    )
+        say("Everything else is up to date." if change.left_out else "Everything is up to date.", err=err)
+    else:
+        parts = [f"installed {', '.join(change.installed)}"] if change.installed else []
+        parts += [f"removed {', '.join(change.removed)}"] if change.removed else []
+        parts += [f"evicted {', '.join(change.evicted)}"] if change.evicted else []
+        say(
+            f"{'; '.join(parts)}: {change.bytes_on_wire / 1e6:.3f} MB in {change.requests} requests, "
+            f"{change.seconds:.2f} s",
+            err=err,
+        )
+    for why in change.no_room.values():
+        say(f"left out: {why}", err=True)
 
 
 def _status(device: Device, *, as_json: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterable
@@ -155,6 +156,21 @@ def passphrase() -> Passphrase | None:
     return os.environ.get(PASSPHRASE) or (_ask if sys.stdin.isatty() else None)
 
 
+def _prompt(question: str, *, twice: bool = False) -> str:
+    """Ask at the terminal; whoever runs in its background would be stopped there, and is told instead."""
+    with contextlib.suppress(OSError, AttributeError):
+        if os.tcgetpgrp(sys.stdin.fileno()) != os.getpgrp():
+            raise KeysError(
+                "expected somebody at the terminal to type a passphrase, got a process in the background. "
+                f"Put it into the environment variable {PASSPHRASE}, or run this in the foreground."
+            )
+    try:
+        return str(typer.prompt(question, hide_input=True, confirmation_prompt=twice, err=True))
+    except typer.Abort:  # Ctrl-C, or the end of the input
+        say("", err=True)
+        raise KeyboardInterrupt from None
+
+
 def _new_passphrase(none: bool) -> Passphrase | None:
     given = os.environ.get(PASSPHRASE)
     if none:
@@ -167,12 +183,12 @@ def _new_passphrase(none: bool) -> Passphrase | None:
 
 
 def _ask() -> str:
-    return str(typer.prompt("Passphrase of the keys", hide_input=True, err=True))
+    return _prompt("Passphrase of the keys")
 
 
 def _ask_twice() -> str:
     question = "Passphrase for the new keys (with --no-passphrase there is none)"
-    return str(typer.prompt(question, hide_input=True, confirmation_prompt=True, err=True))
+    return _prompt(question, twice=True)
 
 
 def _where(made: Keys) -> str:

@@ -139,11 +139,12 @@ class Device(Closing):
             price_per_mb=price_per_mb,
         )
         check_reporting(service, group, token)
-        introduced = introduce(Store.open(path, budget_bytes=budget_bytes), config, token)
-        Trust.pin(path / "tuf", root)
+        store = Store.open(path, budget_bytes=budget_bytes)
+        introduced = introduce(store, config, token)
+        store.keep(lambda: Trust.pin(path / "tuf", root))
         if token is not None:
-            write_token(path, token)
-        write_atomic(path / CONFIG_FILE, encode_record(config))
+            store.keep(lambda: write_token(path, token))
+        store.keep(lambda: write_atomic(path / CONFIG_FILE, encode_record(config)))
         made = cls(path, config, threads=threads)
         made.last = introduced
         return made

@@ -15,7 +15,7 @@ from pathlib import Path
 from selector.answering.recent import Recalled, questions
 from selector.bundle.bundle import Bundle
 from selector.bundle.source import StoreSource
-from selector.device.reporter import Reporter
+from selector.device.reporter import BusyError, Reporter
 from selector.device.settings import DeviceConfig, read_config, read_token
 from selector.drift.monitor import DriftStatus
 from selector.drift.recognition import MIN_INPUTS_AFTER_ALARM, likenesses, recognised
@@ -26,7 +26,7 @@ from selector.worth.value import task_worth
 from zoo.client.change import Change, Freshness, Progress
 from zoo.client.client import Client
 from zoo.client.wire import TIMEOUT_S
-from zoo.errors import BudgetError, LimitError, ModelError, SelfTestError, ZooError
+from zoo.errors import BudgetError, LeftOutError, LimitError, ModelError, SelfTestError, ZooError
 from zoo.releases.release import BundleRelease, Index
 from zoo.store.store import Store
 
@@ -71,6 +71,7 @@ class Reconciler:
         self._opening = threading.Lock()
         self._unknown: tuple[str, ...] = ()
         self._report_at = 0.0
+        self._not_before = 0.0  # as a busy service asked
         self._alarms: set[str] = set()  # bundles whose inputs had drifted in the last report
         self._told: dict[str, int] = {}  # task → number of the latest answer whose models were noted as used
 
@@ -96,16 +97,20 @@ class Reconciler:
         try:
             change = self.update(lately, cancel=cancel)
             if change.left_out:
-                problem = SelfTestError(" ".join(change.left_out.values()))
+                problem = LeftOutError(" ".join(change.left_out.values()))
         except ZooError as error:
             problem = error
         try:
             alarms = {item.task for item in lately if item.drift is not None and item.drift.alarm}
             due = time.monotonic() >= self._report_at or not alarms <= self._alarms
+            due = due and time.monotonic() >= self._not_before
             if due and (cancel is None or not cancel.is_set()):
                 self.report(lately, cancel=cancel)
                 self._report_at = time.monotonic() + REPORT_INTERVAL_S
                 self._alarms = alarms
+        except BusyError as error:  # the same report is due after that; an alarm has not been told
+            self._not_before = time.monotonic() + error.seconds
+            problem = problem or error
         except ZooError as error:
             problem = problem or error
         if self._client is None:
@@ -338,6 +343,7 @@ def _both(first: Change, second: Change) -> Change:
         requests=first.requests + second.requests,
         seconds=first.seconds + second.seconds,
         left_out=first.left_out | second.left_out,
+        no_room=first.no_room | second.no_room,
     )
 
 

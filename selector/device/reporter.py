@@ -32,7 +32,16 @@ IDENTITY_FILE = "reporting.json"
 MAX_RETRY_WAIT_S = 60.0
 MIN_RETRY_WAIT_S = 0.5
 _TOKEN_REFUSED = ("status 401", "status 403")
+_BUSY = ("status 429", "status 5")
 MAX_ANSWER_BYTES = 4096
+
+
+class BusyError(UnreachableError):
+    """A service that takes no report now: it gets too many, or cannot keep them; wait for `seconds`."""
+
+    def __init__(self, text: str, seconds: float) -> None:
+        super().__init__(text)
+        self.seconds = seconds
 
 
 class _IdentityInUseError(UnreachableError):
@@ -166,7 +175,7 @@ class Reporter:
     def _post(self, report: Report) -> Sent:
         body = encode_report(report)
         start = time.monotonic()
-        reason = ""
+        reason, asked_s = "", 0.0
         for attempt in range(1, self._attempts + 1):
             wait = MIN_RETRY_WAIT_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.5)
             try:
@@ -182,7 +191,8 @@ class Reporter:
                 if answer.status == HTTPStatus.CONFLICT:
                     raise _IdentityInUseError(f"{self.url} refused a report: {reason}")
                 again = answer.status in (408, 429) or answer.status >= 500
-                wait = max(wait, min(_seconds(answer.headers.get("retry-after")), MAX_RETRY_WAIT_S))
+                asked_s = min(_seconds(answer.headers.get("retry-after")), MAX_RETRY_WAIT_S)
+                wait = max(wait, asked_s)
             if not again:
                 break
             if attempt < self._attempts:
@@ -192,6 +202,14 @@ class Reporter:
                 f"expected the service at {self.url} to accept the token for the group {self._group!r}, got: "
                 f"{reason}. Give the group's token, on the command line in the environment variable "
                 f"ZOOSELECT_TOKEN; 'zooselect serve token --group {self._group}' makes one."
+            )
+        if reason.startswith(_BUSY):
+            many = reason.startswith("status 429")
+            why = "it takes no more for now from this address" if many else "it cannot keep any"
+            raise BusyError(
+                f"expected the service at {self.url} to take a report now, got: {reason}: {why}. Nothing is "
+                "lost: the next report holds what this one did. If it stays so, look at its log and limits.",
+                asked_s,
             )
         raise UnreachableError(
             f"expected the service at {self.url} to accept a report, got: {reason}. "

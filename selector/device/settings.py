@@ -11,6 +11,7 @@ from msgspec import Meta
 from zoo.errors import CardError
 from zoo.files import atomic_path, open_file, read_record
 from zoo.private_files import require_private
+from zoo.store.blobs import writing
 from zoo.types import Name, Positive
 
 CONFIG_FILE = "device.json"
@@ -66,7 +67,7 @@ def read_config(folder: Path) -> DeviceConfig:
 
 def write_token(folder: Path, token: str) -> None:
     """Keep the token of the group's service, for the owner of the folder only."""
-    with atomic_path(folder / TOKEN_FILE, private=True) as temporary:
+    with writing(folder), atomic_path(folder / TOKEN_FILE, private=True) as temporary:
         temporary.write_text(token)
 
 

@@ -156,6 +156,14 @@ class _Choice:
             if digest not in held:
                 self._missing[shared_by] = self._missing.get(shared_by, 0) + sizes[digest]
 
+        self._users = [  # item → which tasks know it
+            [k for k, task in enumerate(self._tasks) if task.known >> i & 1] for i in range(len(self.items))
+        ]
+        # item → what of its bytes exactly which items share
+        self._all_of: list[dict[int, int]] = [
+            {one: size for one, size in self._all.items() if one >> i & 1} for i in range(len(self.items))
+        ]
+
     def size(self, chosen: int) -> int:
         return sum(size for shared_by, size in self._all.items() if shared_by & chosen)
 
@@ -168,6 +176,27 @@ class _Choice:
     def gain(self, chosen: int) -> float:
         earned = sum(task.gain(chosen) for task in self._tasks)
         return round(earned - self._price * self.missing(chosen), 12)  # sums in another order are equal
+
+    def _gain_from(self, gains: Sequence[float], both: int, chosen: int) -> float:
+        """``gain(both)``, where the tasks gain `gains` with what was `chosen` of it."""
+        after = list(gains)
+        new = both & ~chosen
+        while new:
+            last = new.bit_length() - 1
+            for i in self._users[last]:
+                after[i] = self._tasks[i].gain(both)
+            new ^= 1 << last
+        missing = self.missing(both) if self._price else 0
+        return round(sum(after) - self._price * missing, 12)
+
+    def _added(self, sizes: Sequence[Mapping[int, int]], both: int, chosen: int) -> int:
+        """Bytes of `both` that are not of `chosen`, a part of it."""
+        new = both & ~chosen
+        parts: dict[int, int] = {}
+        while new:
+            parts |= sizes[new.bit_length() - 1]
+            new &= ~(1 << new.bit_length() - 1)
+        return sum(size for shared_by, size in parts.items() if not shared_by & chosen)
 
     def rank(self, chosen: int) -> tuple[float, int, int, list[str]]:
         names = [name for i, name in enumerate(self.models) if chosen >> i & 1]
@@ -187,10 +216,14 @@ class _Choice:
         chosen = 0
         while True:
             gain, size = self.gain(chosen), self.size(chosen)
+            gains = [task.gain(chosen) for task in self._tasks]
             paying: list[tuple[float, int, int]] = []
-            for both in {chosen | step for step in steps}:
-                gained, added = self.gain(both) - gain, self.size(both) - size
-                if gained > 0 and self.fits(both):
+            for both in {chosen | step for step in steps} - {chosen}:
+                added = self._added(self._all_of, both, chosen)
+                if size + added > self._budget:
+                    continue
+                gained = self._gain_from(gains, both, chosen) - gain
+                if gained > 0:
                     paying.append((-gained / max(added, 1), added, both))
             if not paying:
                 break
@@ -219,6 +252,8 @@ class _Bits:
             for way in task.ways
             if all(name in bit for name in way.models)
         ]
+
+        self.known = bundle | sum({bit[name] for name in task.models if name in bit})
 
     def gain(self, chosen: int) -> float:
         if not chosen & self.bundle:

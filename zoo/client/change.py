@@ -44,6 +44,7 @@ class Change:
     requests: int
     seconds: float
     left_out: dict[str, str] = field(default_factory=dict)  # model or bundle → why it was not installed
+    no_room: dict[str, str] = field(default_factory=dict)  # model that is assigned → why it does not fit here
 
     @property
     def nothing(self) -> bool:

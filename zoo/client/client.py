@@ -9,26 +9,23 @@ decided anew.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from threading import Event
 
 from zoo.client.change import Change, Freshness, Progress
 from zoo.client.fetch import Fetcher
-from zoo.client.plan import Plan, plan
 from zoo.client.rejected import REJECTED_FILE, Rejected
-from zoo.client.selftest import self_test
-from zoo.client.trial import Trials
+from zoo.client.room import Room
+from zoo.client.selftest import Trials, self_test
 from zoo.client.trust import Refreshed, Trust
 from zoo.client.wanted import (
     Wanted,
     bootstrap,
-    bridges,
-    to_follow,
     to_install,
     to_update,
-    unserved,
     usable,
     with_pins,
     with_releases,
@@ -37,6 +34,7 @@ from zoo.client.wanted import (
 from zoo.closing import Closing
 from zoo.errors import (
     BudgetError,
+    FetchError,
     ModelError,
     ModelNotFoundError,
     SelfTestError,
@@ -48,6 +46,7 @@ from zoo.releases.release import Index, ModelRelease
 from zoo.store.store import Store
 
 MAX_DECISIONS = 5  # of one installation, while others change what is installed
+Decide = Callable[[Index, Collection[str]], Wanted]  # from what may be wanted, and names of what may not
 
 
 class _ChangedError(Exception):
@@ -55,7 +54,7 @@ class _ChangedError(Exception):
 
 
 class _FailedError(Exception):
-    """Models did not pass their test, by their names; the rest has to be planned anew."""
+    """Releases cannot be had, by their names; the rest has to be planned anew."""
 
 
 class Client(Closing):
@@ -100,6 +99,8 @@ class Client(Closing):
         self.freshness = Freshness(True, "not looked yet", None)
         self._trust = Trust(store.folder / "tuf", url, timeout_s=timeout_s)
         self.fetcher = Fetcher(url, workers=workers, timeout_s=timeout_s)
+        self._room = Room(store)
+        self._lost: set[str] = set()  # digests that the publisher did not have lately
         self._rejected = Rejected(store.folder / REJECTED_FILE)
 
     @property
@@ -145,7 +146,7 @@ class Client(Closing):
             When the byte budget does not allow it; nothing was fetched.
         TrustError, UnreachableError, FetchError
             When the publisher is not to be trusted or cannot be reached.
-        SelfTestError, ModelError
+        SelfTestError, ModelError, FetchError
             When something of what is named does not answer on this device as it must, or needs a model that
             does not; everything else is installed then.
         StoreFullError, StoreLockedError
@@ -172,25 +173,24 @@ class Client(Closing):
     def update(self, *, progress: Progress | None = None, cancel: Event | None = None) -> Change:
         """Bring everything that is installed to its newest version; raises like :meth:`install`.
 
-        A model that does not answer on this device as it must, and what needs it, stays as it is: it raises
-        nothing, and stands in the result.
+        What cannot be had stays as it is, with what needs it, and stands in the result: a model that does not
+        answer on this device as it must, a release of which the publisher has lost a blob, one that does not
+        fit into the budget. Only where nothing else is new it is raised.
         """
         return self._bring(lambda index, _: self._newest(index), progress, cancel)
 
     def follow(self, *, progress: Progress | None = None, cancel: Event | None = None) -> Change:
         """Do what the group's signed assignment says; without a group or an assignment, :meth:`update`.
 
-        Of the assigned models, the first are kept where the budget does not allow all. Raises like
-        :meth:`update`.
+        Where the budget does not allow all assigned models, each is taken, in their order, that fits beside
+        those before it; the others stand in the result under ``no_room``. Raises like :meth:`update`.
         """
 
         def wanted(index: Index, _: Collection[str]) -> Wanted:
             assignment = index.assignments.get(self.group or "")
             if assignment is None:
                 return self._newest(index)
-            chosen = to_follow(assignment, index, self.store.installed)
-            parts = (replace(chosen, models=chosen.models[:n]) for n in range(len(chosen.models), 0, -1))
-            return next((part for part in parts if self._plan(part, index).fits), chosen)
+            return self._room.first_that_fit(assignment, index)
 
         return self._bring(wanted, progress, cancel)
 
@@ -231,20 +231,9 @@ class Client(Closing):
     def _newest(self, index: Index) -> Wanted:
         return to_update(index, self.store.installed, budget_bytes=self.store.budget_bytes)
 
-    def _plan(self, wanted: Wanted, index: Index) -> Plan:
-        return plan(
-            wanted.models,
-            index,
-            without(self.store.installed, wanted.dropped),
-            bundles=wanted.bundles,
-            budget_bytes=self.store.budget_bytes,
-            rate_bytes_per_s=self.store.rate_bytes_per_s,
-            usage=self.store.usage(),
-        )
-
     def _bring(
         self,
-        decide: Callable[[Index, Collection[str]], Wanted],
+        decide: Decide,
         progress: Progress | None,
         cancel: Event | None,
         *,
@@ -269,8 +258,15 @@ class Client(Closing):
                 index, left_out = self._usable(refreshed.index, failed)
                 wanted = decide(index, left_out)
                 try:
-                    for step in self._steps(wanted, index):
-                        self._step(step, index, trials, evicted, progress, cancel)
+                    steps = self._room.steps(wanted, index)
+                except BudgetError as error:
+                    if named or self.assigned:
+                        raise
+                    failed |= self._room.too_large(error, partial(self._decided, decide), failed)
+                    continue
+                try:
+                    for step in steps:
+                        self._step(step, index, trials, evicted, failed, progress, cancel)
                     break
                 except _FailedError as error:
                     failed |= error.args[0]
@@ -293,30 +289,19 @@ class Client(Closing):
             requests=refreshed.requests + wire.requests - requests_before,
             seconds=time.perf_counter() - start,
             left_out=left_out,
+            no_room=dict(wanted.no_room),
         )
+
+    def _decided(self, decide: Decide, failed: Mapping[str, ZooError]) -> tuple[Wanted, Index]:
+        """What is wanted without what has failed, and of which index."""
+        assert self.index is not None
+        index, left_out = self._usable(self.index, failed)
+        return decide(index, left_out), index
 
     def _usable(self, index: Index, failed: Mapping[str, ZooError]) -> tuple[Index, dict[str, str]]:
-        """The index without models that fail here, now or lately, and why each of these is left out."""
+        """The index without what fails here, now or lately, and why each of these is left out."""
         before = self._rejected.among(index, self.store.installed)
         return usable(index, self.store.installed, before | {name: str(why) for name, why in failed.items()})
-
-    def _steps(self, wanted: Wanted, index: Index) -> list[Wanted]:
-        """One step, or two where a task would have no model while its new ones are fetched."""
-        first = self._room(wanted, index)[1]
-        lonely = unserved(self.store.installed, first)
-        if not lonely:
-            return [wanted]
-        for name, bundle in bridges(wanted, index, self.store.installed, lonely):
-            bundles = (bundle,) if bundle in wanted.bundles else ()
-            bridge = to_install(index, self.store.installed, models=(name,), bundles=bundles)
-            found = self._plan(bridge, index)
-            if found.fits and not unserved(self.store.installed, found.evict):
-                return [bridge, wanted]
-        raise BudgetError(
-            f"expected room for one of {', '.join(wanted.models)} beside what answers for "
-            f"{', '.join(lonely)} now, got {self.store.budget_bytes or 0:,} bytes. Nothing was fetched; "
-            "raise the budget, or remove what is installed to let the device be without an answer."
-        )
 
     def _step(
         self,
@@ -324,6 +309,7 @@ class Client(Closing):
         index: Index,
         trials: Trials,
         evicted: list[str],
+        failed: Mapping[str, ZooError],
         progress: Progress | None,
         cancel: Event | None,
     ) -> None:
@@ -332,7 +318,7 @@ class Client(Closing):
         Raises :class:`_ChangedError` or :class:`_FailedError` when it is to be decided anew.
         """
         with self.store.lock():
-            needed, first = self._room(wanted, index)
+            needed, first = self._room.room(wanted, index)
             before = self.store.installed
             tested = {item.release.card.sha256 for item in before.models}
             new = [
@@ -353,13 +339,19 @@ class Client(Closing):
         if new:
             trials.prepare()
         try:
-            self.fetcher.fetch(missing, self.store, whole=new, progress=progress, cancel=cancel)
+            self._fetch(missing, new, failed, progress, cancel)
+        except FetchError as error:
+            lost = {one.name: error for one in after.releases if error.blob in one.blobs}
+            others = [one for one in after.releases if one not in now.releases and one.name not in lost]
+            if error.lost and others:
+                raise _FailedError(lost) from error
+            raise
         except StoreFullError:  # somebody else has filled it: a part of a model is of no use to anybody
             self.store.make_room()
             raise
         try:
             tests = ((release.name, self._test(release, trials)) for release in new)
-            failed = {name: error for name, error in tests if error is not None}
+            failed_now = {name: error for name, error in tests if error is not None}
         except ZooError as error:
             if self.store.installed != now:  # a blob that the model needs may have been removed
                 raise _ChangedError from error
@@ -367,25 +359,32 @@ class Client(Closing):
         with self.store.lock():
             if self.store.installed != now:
                 raise _ChangedError
-            if after != now and not failed:
+            if after != now and not failed_now:
                 self.store.commit(after)
             self.store.collect()
-        if failed:
-            raise _FailedError(failed)
+        if failed_now:
+            raise _FailedError(failed_now)
 
-    def _room(self, wanted: Wanted, index: Index) -> tuple[Plan, tuple[str, ...]]:
-        """The plan, and the models that have to go before anything can come."""
-        needed = self._plan(replace(wanted, dropped=()), index)
-        dropped: tuple[str, ...] = ()
-        if needed.evict or not needed.fits:
-            needed, dropped = self._plan(wanted, index), wanted.dropped
-        if not needed.fits:
-            raise BudgetError(
-                f"expected a budget of at least {needed.peak_bytes:,} bytes for "
-                f"{', '.join((*wanted.bundles, *wanted.models))}, got {needed.budget_bytes or 0:,}. "
-                "Nothing was fetched; raise the budget, unpin or remove something, or want less."
-            )
-        return needed, (*needed.evict, *dropped)
+    def _fetch(
+        self,
+        missing: Mapping[str, int],
+        new: Sequence[ModelRelease],
+        failed: Mapping[str, ZooError],
+        progress: Progress | None,
+        cancel: Event | None,
+    ) -> None:
+        """Bring the `missing` blobs, first those that the publisher did not have lately."""
+        given_up = {error.blob for error in failed.values() if isinstance(error, FetchError)}
+        rest = {digest: size for digest, size in missing.items() if digest not in given_up}
+        first = {digest: size for digest, size in rest.items() if digest in self._lost}
+        try:
+            for blobs, whole in ((first, ()), (rest, new)):
+                if blobs or whole:
+                    self.fetcher.fetch(blobs, self.store, whole=whole, progress=progress, cancel=cancel)
+        except FetchError as error:
+            self._lost = {*self._lost, error.blob} if error.lost else self._lost
+            raise
+        self._lost -= first.keys()
 
     def _test(self, release: ModelRelease, trials: Trials) -> ZooError | None:
         """Why a model must not be used on this device; None where it may be."""

@@ -6,6 +6,7 @@ compares its answer with the publisher's. A file that is made to crash or to fil
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging
@@ -14,22 +15,62 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.client.trial import Trials
 from zoo.errors import SelfTestError, ZooError
-from zoo.process import Ended, limit
+from zoo.process import Ended, Process, limit
 from zoo.releases.reference_image import reference_image
 
 if TYPE_CHECKING:
     from zoo.releases.release import ModelRelease
     from zoo.store.store import Store
 
+FUNCTION = "zoo.client.selftest:answer"
 TIMEOUT_S = 60.0
 ADDRESS_SPACE_MARGIN_BYTES = 256 * 2**20  # allocators reserve more addresses than memory is used
 _MEMORY = ("bad_alloc", "MemoryError", "Failed to allocate", "bad allocation")
+
+
+class Trials:
+    """Processes in which new models are opened for the first time; for a ``with``.
+
+    One can be started beforehand, so that it loads Python and ONNX Runtime while a model is still on its way.
+    In the end, what was not used is ended.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._ready: Process | None = None
+
+    def __enter__(self) -> Trials:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _: object, __: TracebackType | None) -> None:
+        if self._ready is not None:
+            self._ready.end()
+            self._ready = None
+
+    def prepare(self) -> None:
+        """Start a process now, for the next :meth:`run`; what is wrong with it shows there."""
+        if self._ready is None:
+            with contextlib.suppress(OSError):
+                self._ready = Process(FUNCTION, folder=self._folder)
+
+    def run(self, content: bytes, *, timeout_s: float) -> Ended:
+        """Give a process its input and wait for its end.
+
+        Raises
+        ------
+        TimeoutError
+            When it takes longer; it was ended then.
+        OSError
+            When none can be started.
+        """
+        process, self._ready = self._ready or Process(FUNCTION, folder=self._folder), None
+        return process.ask(content, timeout_s=timeout_s)
 
 
 @dataclass(frozen=True)

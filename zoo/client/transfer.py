@@ -156,4 +156,5 @@ class Transfer:
         return SIGN_IN_ADVICE if self.kind == "text/html" else REPUBLISH_ADVICE
 
     def _error(self, broken: Broken) -> FetchError:
-        return FetchError(self.blob.sha256, self.url, broken.reason, broken.advice)
+        lost = not broken.again and broken.advice == REPUBLISH_ADVICE
+        return FetchError(self.blob.sha256, self.url, broken.reason, broken.advice, lost=lost)

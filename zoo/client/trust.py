@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 
 from zoo.client.wire import LATER_ADVICE, LEAST_BYTES_PER_S, TIMEOUT_S, Answer, Broken, Patience, Wire
 from zoo.errors import MissingExtraError, TrustError, UnreachableError, ZooError
-from zoo.files import write_atomic
-from zoo.releases.published import MAX_RECORD_BYTES, MAX_RECORDS, index_of
+from zoo.files import open_file, write_atomic
+from zoo.releases.published import MAX_METADATA_BYTES, MAX_RECORD_BYTES, MAX_RECORDS, index_of
 from zoo.releases.release import Index
+from zoo.store.notes import remove_folder
 
 if TYPE_CHECKING:
     from tuf.api.metadata import TargetFile
@@ -70,7 +71,7 @@ class Trust:
     def __init__(self, folder: str | Path, url: str, *, timeout_s: float = TIMEOUT_S) -> None:
         self.folder = Path(folder)
         self.url = url.rstrip("/")
-        if not (self.folder / ROOT_FILE).is_file():
+        if not (self.folder / ROOT_FILE).exists():
             raise TrustError(
                 f"expected the publisher's root in {self.folder}, got none. Give the device "
                 "metadata/1.root.json of the publisher once, over a way that you trust."
@@ -104,7 +105,7 @@ class Trust:
                 "Use the file metadata/1.root.json that 'zooselect publish' wrote."
             ) from error
         path = Path(folder) / ROOT_FILE
-        if path.is_file() and path.read_bytes() != root:
+        if path.exists() and _first_root(path) != root:
             raise TrustError(
                 f"this device trusts another publisher already ({path}). Start a new store for this one."
             )
@@ -177,6 +178,7 @@ class Trust:
         from tuf.ngclient import Updater, UpdaterConfig
 
         targets = self.folder / "targets"
+        self._heal(targets)
         targets.mkdir(parents=True, exist_ok=True)
         return Updater(
             str(self.folder),
@@ -185,8 +187,17 @@ class Trust:
             f"{self.url}/targets/",
             fetcher=_fetcher(self.wire),
             config=UpdaterConfig(max_root_rotations=64, max_delegations=4),
-            bootstrap=(self.folder / ROOT_FILE).read_bytes(),
+            bootstrap=_first_root(self.folder / ROOT_FILE),
         )
+
+    def _heal(self, targets: Path) -> None:
+        """Remove what is in the place of metadata and records and cannot be any; they are fetched again."""
+        for path in (targets, self.folder / "root_history"):
+            if path.exists() and not path.is_dir():
+                path.unlink()
+        for path in (*self.folder.glob("*.json"), *targets.glob("*")):
+            if path.name != ROOT_FILE:
+                remove_folder(path)
 
     def _index(self, updater: Updater, group: str | None) -> Index:
         from tuf.api.metadata import Metadata, Targets
@@ -234,6 +245,25 @@ class Trust:
         for path in (self.folder / "targets").iterdir():
             if path.name not in kept and not path.name.startswith("assignments"):
                 path.unlink(missing_ok=True)
+
+
+def _first_root(path: Path) -> bytes:
+    """The root that a device was given; it is never replaced without a word."""
+    from tuf.api.exceptions import RepositoryError
+    from tuf.api.metadata import Metadata, Root
+
+    try:
+        with open_file(path) as stream:
+            content = stream.read(MAX_METADATA_BYTES)
+        Metadata[Root].from_bytes(content)
+    except (OSError, RepositoryError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else f"something else: {error}"
+        raise TrustError(
+            f"expected the publisher's root that this device was given in {path}, got {why}. It is never "
+            "replaced by itself: move what is there away, and give the device metadata/1.root.json of the "
+            "publisher again ('zooselect device init'), over a way that you trust."
+        ) from error
+    return content
 
 
 def _fetcher(wire: Wire) -> FetcherInterface:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import msgspec
@@ -23,6 +23,7 @@ class Wanted:
     models: tuple[str, ...]
     bundles: tuple[str, ...]
     dropped: tuple[str, ...] = ()  # installed models that are to go
+    no_room: Mapping[str, str] = field(default_factory=dict)  # assigned model → why it does not fit
 
 
 def to_install(
@@ -145,13 +146,13 @@ def usable(index: Index, installed: Installed, failed: Mapping[str, str]) -> tup
     Parameters
     ----------
     failed
-        Model → why its published release is not to be used on this device.
+        Model or bundle → why its published release is not to be used on this device.
 
     Returns
     -------
     The index, and for the name of each model or bundle that is left out the reason.
     """
-    left_out = {name: why for name, why in failed.items() if name in index.models}
+    left_out = {name: why for name, why in failed.items() if name in index.models or name in index.bundles}
     models = {item.release.name: item.release for item in installed.models}
     bundles = {item.release.name: item.release for item in installed.bundles}
     digests = {name: release.card.sha256 for name, release in models.items()}

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from zoo.files import atomic_path
+from zoo.store.notes import remove_folder
 
 RESERVE_FILE = "reserve"
 RESERVE_BYTES = 2**18  # the record of a hundred models, or the metadata of a publisher
@@ -23,6 +24,8 @@ def reserved(folder: Path) -> bool:
 
 def make_reserve(folder: Path) -> None:
     """Make the reserve where there is room for it; random, so that no file system makes it smaller."""
+    with suppress(OSError):
+        remove_folder(folder / RESERVE_FILE)
     with suppress(OSError), atomic_path(folder / RESERVE_FILE, sync=False) as temporary:
         temporary.write_bytes(os.urandom(RESERVE_BYTES))
 

@@ -44,6 +44,7 @@ def test_a_device_is_right_with_the_assigned_models_that_it_has_room_for() -> No
     assert wrong(held("small", "large")) == []
     assert wrong(held("small"), budget=500) == []
     assert wrong(held("large"), group=None) == []
+    assert wrong(held("large"), budget=150) == [], "the first one does not fit"
 
 
 def test_what_is_not_right_is_said() -> None:
@@ -61,7 +62,7 @@ def test_devices_answer_through_kills_full_disks_updates_and_withdrawals(small_z
         devices_per_process=2,
         zoo=small_zoo,
         event_interval_s=0.2,
-        kinds=("kill", "disk", "update", "refuse", "withdrawal"),
+        kinds=("kill", "disk", "update", "head", "refuse", "withdrawal"),
     )
     assert found["broken"] == []
     assert (found["devices_right"], found["failed_answers"], found["lost_reports"]) == (4, 0, 0)

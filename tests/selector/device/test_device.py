@@ -24,8 +24,8 @@ from tests.support.small_service import running
 from zoo.errors import (
     BundleError,
     CardError,
+    LeftOutError,
     LimitError,
-    SelfTestError,
     TokenError,
     TrustError,
     UnreachableError,
@@ -262,13 +262,13 @@ def test_a_round_installs_what_is_sound_and_tells_what_is_not(tmp_path: Path, wo
         publisher.publish()
         mislead(publisher, "full", version=3)
         found = device.look()
-        assert isinstance(found.problem, SelfTestError)
+        assert isinstance(found.problem, LeftOutError)
         assert found.change is not None
         assert found.change.installed == ("tiny",)
         usable = device.client.usable()
         assert usable is not None
         assert usable.models["full"].version == 1
         done = CliRunner().invoke(commands, ["update", str(device.folder)])
-        assert isinstance(done.exception, SelfTestError)
+        assert isinstance(done.exception, LeftOutError)
         assert "Everything is up to date." in done.stdout
         device.close()

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import selector.device.reporter
-from selector.device.reporter import IDENTITY_FILE, Reporter, Sent, _next_identity, shortened
+from selector.device.reporter import IDENTITY_FILE, BusyError, Reporter, Sent, _next_identity, shortened
 from selector.fleet.ledger import read_tally
 from selector.telemetry.demand import AskedDemand
 from selector.telemetry.report import MAX_COUNT, MAX_REPORT_BYTES, Report, decode_report, encode_report
@@ -250,3 +250,11 @@ def test_a_number_of_reports_that_cannot_be_counted_on_begins_anew(store: Store,
 def test_a_folder_in_the_place_of_the_identity_is_replaced(store: Store) -> None:
     (store.folder / IDENTITY_FILE / "inside").mkdir(parents=True)
     assert _next_identity(store).device == _next_identity(store).device
+
+
+def test_a_service_that_takes_no_more_for_now_is_said_as_that(store: Store) -> None:
+    with answering((429, {"retry-after": "7"}, b"")) as (url, _), pytest.raises(BusyError) as raised:
+        reporter(store, url, attempts=1).send()
+    assert "takes no more for now" in str(raised.value)
+    assert "Check address" not in str(raised.value)
+    assert raised.value.seconds == 7

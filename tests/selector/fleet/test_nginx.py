@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 from tuf.ngclient import Updater
 
+from selector.device.reporter import Reporter
 from selector.fleet.app import Service, make_app
 from selector.fleet.ledger import Ledger
 from selector.fleet.server import serving
@@ -21,8 +22,11 @@ from selector.telemetry.report import MAX_REPORT_BYTES
 from tests.support.small_models import add_colours, build_onnx
 from tests.support.small_service import Client, put_blob, report, until
 from zoo import Zoo
+from zoo.client.client import Client as DeviceClient
+from zoo.client.trust import Trust
 from zoo.publisher.keys import create_keys
 from zoo.publisher.publish import publish
+from zoo.store.store import Store
 
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 CONF = Path(__file__).parents[3] / "docs" / "nginx.conf"
@@ -108,6 +112,17 @@ def test_a_standard_tuf_client_finds_the_models(site: Client, root: Path, tmp_pa
     target = updater.get_targetinfo("models/tiny.json")
     assert target is not None
     assert b'"tiny"' in Path(updater.download_target(target, str(tmp_path / "tiny.json"))).read_bytes()
+
+
+def test_a_device_installs_and_reports_through_it(site: Client, root: Path, tmp_path: Path) -> None:
+    Trust.pin(tmp_path / "device" / "tuf", (root / "metadata" / "1.root.json").read_bytes())
+    store = Store.open(tmp_path / "device")
+    with DeviceClient(store, site.url, timeout_s=30) as client:
+        assert client.install(models=["tiny"]).installed == ("tiny",)
+    assert store.verify() == ()
+    reporter = Reporter(store, site.url, site.token, group="cameras", timeout_s=30)
+    assert reporter.send().new
+    reporter.close()
 
 
 def test_a_download_that_was_cut_is_resumed(site: Client, blob: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selector.worth.best_set import TaskWorth, Way, worth
+from selector.worth.best_set import TaskWorth, Way, _Choice, worth
 from tests.support.small_releases import index_of
 from zoo.errors import ModelNotFoundError
 from zoo.releases.release import Index
@@ -172,3 +172,33 @@ def test_of_twenty_models_for_two_tasks_a_set_grows_that_is_near_its_bound() -> 
     assert not less.exact
     assert less.models == ("m09",)  # both tasks can use it
     assert less.gain < less.bound
+
+
+def plainly_grown(choice: _Choice) -> int:
+    """What grows where every step is looked at in full."""
+    every = sum(task.bundle for task in choice._tasks)
+    steps = [both for task in choice._tasks for step in task.steps() for both in (step, step | every)]
+    chosen = 0
+    while True:
+        paying = []
+        for both in {chosen | step for step in steps}:
+            gained, added = choice.gain(both) - choice.gain(chosen), choice.size(both) - choice.size(chosen)
+            if gained > 0 and choice.fits(both):
+                paying.append((-gained / max(added, 1), added, both))
+        if not paying:
+            break
+        chosen = min(paying)[2]
+    best = min((chosen, *filter(choice.fits, steps)), key=choice.rank)
+    for i in range(len(choice.items)):
+        best = min(best, best & ~(1 << i), key=choice.rank)
+    return best
+
+
+@given(problems(), st.sampled_from((0.0, 5000.0)))
+@settings(max_examples=60, deadline=None)
+def test_steps_that_are_looked_at_in_part_grow_the_same_set(
+    problem: tuple[list[TaskWorth], Index, int], price: float
+) -> None:
+    tasks, index, budget = problem
+    choice = _Choice(tasks, index, budget, {}, price)
+    assert choice.grown() == plainly_grown(choice)

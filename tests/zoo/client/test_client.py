@@ -14,7 +14,7 @@ from benchmarks.distribution.network import SlowServer
 from tests.support.small_models import plain_image
 from tests.support.small_publisher import Publisher, colour_publisher, mislead
 from zoo.client.client import Client
-from zoo.client.trial import Trials
+from zoo.client.selftest import Trials
 from zoo.client.trust import Trust
 from zoo.errors import (
     BudgetError,

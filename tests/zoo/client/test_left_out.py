@@ -15,8 +15,11 @@ from zoo.client.client import Client
 from zoo.client.rejected import REJECTED_FILE
 from zoo.client.trust import Trust
 from zoo.client.wanted import usable
-from zoo.errors import SelfTestError
-from zoo.releases.release import Index
+from zoo.errors import BudgetError, FetchError, SelfTestError
+from zoo.publisher.assignments import sign_assignments
+from zoo.publisher.keys import Keys
+from zoo.releases.catalogue import index_from_folder
+from zoo.releases.release import Assignment, Index
 from zoo.store.installed import Installed, InstalledBundle, InstalledModel
 from zoo.store.store import Store
 
@@ -141,3 +144,87 @@ def test_what_cannot_be_remembered_on_disk_is_known_until_the_end(
     with pytest.raises(SelfTestError, match="failed its test here before"):
         client.install(models=["full"])
     assert server.requests == 2
+
+
+NAMES = ("tiny", "full")
+
+
+def new_blobs(publisher: Publisher, client: Client, name: str) -> list[Path]:
+    """Files of the published version of a model that the device does not have."""
+    blobs = index_from_folder(publisher.folder).models[name].blobs
+    return [publisher.folder / "blobs" / one[:2] / one for one in client.store.missing(blobs)]
+
+
+def test_what_the_publisher_has_lost_holds_up_nothing_else(
+    client: Client, publisher: Publisher, server: SlowServer
+) -> None:
+    client.install(models=["tiny", "full"])
+    publisher.change("tiny")
+    publisher.change("full", seed=8)
+    publisher.publish()
+    lost = new_blobs(publisher, client, "full")[0]
+    content = lost.read_bytes()
+    lost.unlink()
+    change = client.update()
+    assert change.installed == ("tiny",)
+    assert "status 404" in change.left_out["full"]
+    assert versions(client) == {"tiny": 2, "full": 1}
+    with pytest.raises(FetchError, match="status 404"):  # nothing else is new
+        client.update()
+    lost.write_bytes(content)
+    assert client.update().installed == ("full",)
+
+
+def test_an_installed_blob_that_everybody_has_lost_holds_up_nothing_else(
+    client: Client, publisher: Publisher
+) -> None:
+    client.install(models=["tiny", "full"])
+    blob = index_from_folder(publisher.folder).models["full"].weights[0].sha256
+    for path in (client.store.blobs / blob, publisher.folder / "blobs" / blob[:2] / blob):
+        path.unlink()
+    publisher.change("tiny")
+    publisher.publish()
+    (publisher.folder / "blobs" / blob[:2] / blob).unlink(missing_ok=True)
+    change = client.update()
+    assert change.installed == ("tiny",)
+    assert "status 404" in change.left_out["full"]
+
+
+def test_what_does_not_fit_holds_up_nothing_else(
+    client: Client, publisher: Publisher, server: SlowServer
+) -> None:
+    client.install(models=["tiny", "full"])
+    publisher.change("tiny")
+    publisher.change("full", seed=8)
+    publisher.publish()
+    larger = max(sum(one.stat().st_size for one in new_blobs(publisher, client, name)) for name in NAMES)
+    client.store.budget_bytes = client.store.used_bytes() + larger + 2
+    change = client.update()
+    assert len(change.installed) == 1
+    assert change.left_out.keys() == {*NAMES} - {*change.installed}
+    assert "does not fit into the budget" in next(iter(change.left_out.values()))
+    client.store.budget_bytes = client.store.used_bytes()
+    with pytest.raises(BudgetError, match="expected a budget of at least"):  # nothing else is new
+        client.update()
+
+
+def test_each_assigned_model_is_taken_that_fits_beside_those_before_it(
+    tmp_path: Path, publisher: Publisher, server: SlowServer
+) -> None:
+    index = index_from_folder(publisher.folder)
+    order = sorted(index.models, key=lambda name: -index.models[name].size_bytes)
+    sign_assignments(
+        publisher.folder,
+        Keys.open(publisher.keys),
+        [Assignment(schema_version=1, version=1, group="park", bundles=(), models=tuple(order))],
+    )
+    budget = index.models[order[0]].size_bytes - 1
+    Trust.pin(tmp_path / "member" / "tuf", publisher.root)
+    with Client(
+        Store.open(tmp_path / "member", budget_bytes=budget), server.url, group="park", timeout_s=30
+    ) as member:
+        change = member.follow()
+        assert order[0] in change.no_room
+        assert order[1] in change.installed
+        assert change.left_out == {}
+        assert member.follow().nothing

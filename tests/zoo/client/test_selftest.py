@@ -19,8 +19,7 @@ import zoo.client.selftest
 import zoo.process
 from tests.support.small_blobs import Made, blob_of, make_release, put, wide_onnx
 from tests.support.small_models import build_onnx
-from zoo.client.selftest import self_test
-from zoo.client.trial import Trials
+from zoo.client.selftest import Trials, self_test
 from zoo.errors import DigestError, ModelError, SelfTestError
 from zoo.process import Ended
 from zoo.releases.reference_image import reference_image

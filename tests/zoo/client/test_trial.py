@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import zoo.process
-from zoo.client.trial import Trials
+from zoo.client.selftest import Trials
 
 ECHO = "import sys; sys.stdin.buffer.readline(); sys.stdout.write(sys.stdin.read())"
 

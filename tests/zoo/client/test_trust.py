@@ -248,3 +248,26 @@ def test_damaged_files_of_the_device_are_fetched_again(trust: Trust) -> None:
 def test_short_lived_signatures_are_possible(tmp_path: Path, small_zoo: Zoo) -> None:
     made = colour_publisher(tmp_path / "short", small_zoo, expiry=Expiry(timestamp=0.5))
     assert made.expires("timestamp") < made.expires("snapshot") < made.expires("root")
+
+
+@pytest.mark.parametrize("name", ["timestamp.json", "root.json", "targets.json", "targets", "root_history"])
+def test_what_cannot_be_metadata_is_fetched_again(trust: Trust, name: str) -> None:
+    index = trust.refresh().index
+    path = trust.folder / name
+    if path.is_dir():
+        shutil.rmtree(path)
+        path.write_bytes(b"garbage")
+    else:
+        path.unlink()
+        (path / "inside").mkdir(parents=True)
+    assert trust.refresh().index == index
+
+
+@pytest.mark.parametrize("way", ["folder", "empty", "garbage"])
+def test_the_first_root_is_never_replaced_by_itself(trust: Trust, publisher: Publisher, way: str) -> None:
+    path = trust.folder / "first-root.json"
+    path.unlink()
+    path.mkdir() if way == "folder" else path.write_bytes(b"" if way == "empty" else b"{}")
+    for attempt in (trust.refresh, lambda: Trust.pin(trust.folder, publisher.root)):
+        with pytest.raises(TrustError, match=r"was given in .*first-root\.json.*move what is there away"):
+            attempt()

@@ -203,3 +203,21 @@ def test_full_is_known_through_all_that_wraps_it() -> None:
     error.__cause__ = OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
     assert is_full(error)
     assert not is_full(ZooError("no"))
+
+
+def test_an_empty_folder_in_the_place_of_a_lock_or_the_reserve_goes(store: Store, full: Made) -> None:
+    for name in ("lock", "fetch-lock", RESERVE_FILE):
+        (store.folder / name).unlink(missing_ok=True)
+        (store.folder / name).mkdir()
+    again = Store.open(store.folder)
+    assert again.unwritable is None
+    install(again, full)
+    assert (store.folder / RESERVE_FILE).stat().st_size == RESERVE_BYTES
+
+
+def test_a_folder_with_something_in_it_in_the_place_of_a_lock_is_told(store: Store, full: Made) -> None:
+    (store.folder / "lock").unlink(missing_ok=True)
+    (store.folder / "lock" / "inside").mkdir(parents=True)
+    assert "nothing but a file is there" in str(Store.open(store.folder).unwritable)
+    with pytest.raises(ZooError, match=r"cannot lock .*/lock"):
+        install(store, full)
