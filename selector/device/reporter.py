@@ -32,7 +32,7 @@ IDENTITY_FILE = "reporting.json"
 MAX_RETRY_WAIT_S = 60.0
 MIN_RETRY_WAIT_S = 0.5
 _TOKEN_REFUSED = ("status 401", "status 403")
-_BUSY = ("status 429", "status 5")
+_BUSY = ("status 429", "status 500", "status 502", "status 503", "status 504")
 MAX_ANSWER_BYTES = 4096
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -50,44 +51,43 @@ def test_keys_of_some_roles_go_into_a_folder_of_their_own(zooselect: CommandLine
     assert "got moon" in zooselect("publish", "keys", "x", "--roles", "moon", code=1).err
 
 
-ON_A_TERMINAL = """
-import os, pty, signal, sys, time
-child, terminal = pty.fork()
-if child == 0:
-    if sys.argv[1] == "background":
-        if os.fork():
-            time.sleep(100)
-        os.setpgid(0, 0)
-    from selector.commands.signing import passphrase
-    from selector.__main__ import main
-    sys.argv = ["zooselect", "publish", "keys", sys.argv[2]]
-    main()
-said = b""
-try:
-    while piece := os.read(terminal, 1000):
-        said += piece
-        if b"Passphrase" in piece:
-            os.write(terminal, b"\\x03")
-        if sys.argv[1] == "background" and b"foreground" in said:
-            os.kill(child, signal.SIGKILL)
-            break
-except OSError:
-    pass
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), said.decode())
+WITH_A_TERMINAL = """
+import fcntl, os, subprocess, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+where, *command = sys.argv[1:]
+if where == "foreground":
+    os.execv(command[0], command)
+sys.exit(subprocess.run(command, process_group=0).returncode)
 """
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs terminals of POSIX")
 @pytest.mark.parametrize(
     ("where", "status", "words"),
-    [("foreground", "130", "interrupted; "), ("background", "-9", "ZOOSELECT_PASSPHRASE")],
+    [("foreground", 130, "interrupted; "), ("background", 1, "ZOOSELECT_PASSPHRASE")],
 )
 def test_an_interrupt_at_the_prompt_or_nobody_to_ask_ends_in_words(
-    tmp_path: Path, where: str, status: str, words: str
+    tmp_path: Path, where: str, status: int, words: str
 ) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "ZOOSELECT_PASSPHRASE"}
-    command = [sys.executable, "-c", ON_A_TERMINAL, where, str(tmp_path / "keys")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
-    assert done.stdout.split()[0] == status, done.stdout + done.stderr
-    assert words in done.stdout
-    assert "Traceback" not in done.stdout
+    command = [sys.executable, "-m", "selector", "publish", "keys", str(tmp_path / "keys")]
+    terminal, side = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", WITH_A_TERMINAL, where, *command],
+        stdin=side,
+        stdout=side,
+        stderr=side,
+        env=environment,
+        start_new_session=True,
+    ) as process:
+        os.close(side)
+        shown = b""
+        with contextlib.suppress(OSError):  # the other side is closed
+            while new := os.read(terminal, 4096):
+                shown += new
+                if shown.endswith(b": "):
+                    os.write(terminal, b"\x03")
+        os.close(terminal)
+    assert process.returncode == status, shown
+    assert words in shown.decode()
+    assert b"Traceback" not in shown

@@ -270,5 +270,5 @@ def test_a_round_installs_what_is_sound_and_tells_what_is_not(tmp_path: Path, wo
         assert usable.models["full"].version == 1
         done = CliRunner().invoke(commands, ["update", str(device.folder)])
         assert isinstance(done.exception, LeftOutError)
-        assert "Everything is up to date." in done.stdout
+        assert "Everything else is up to date." in done.stdout
         device.close()
