@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Mapping
 
+from benchmarks.peers.agreement import AgreementCascade
 from benchmarks.peers.algorithm_selectors import PairwiseForests, PairwiseRegression, SatzillaRidge, Sunny
 from benchmarks.peers.cascades import MaxSoftmaxCascade
+from benchmarks.peers.committees import TemperatureCommittee, VectorCommittee
+from benchmarks.peers.deferral import BoostedDeferral
 from benchmarks.peers.dynamic_ensembles import KnoraE, MetaDes, Ola
 from benchmarks.peers.greedy import GreedyCascade
 from benchmarks.peers.peer import Peer, cheapest_meeting
@@ -16,6 +19,10 @@ _CLASSES: tuple[type[Peer], ...] = (
     RandomMix,
     MaxSoftmaxCascade,
     GreedyCascade,
+    TemperatureCommittee,
+    VectorCommittee,
+    BoostedDeferral,
+    AgreementCascade,
     KnnPremodel,
     Ola,
     KnoraE,

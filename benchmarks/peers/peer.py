@@ -85,7 +85,7 @@ class Peer(ABC):
             self._settle(aligned)
         else:
             self._settle(aligned)
-            self._choice = self._points(aligned)
+            self._choice = self._development_points(aligned)
         places = self._places(development)
         self._choice = [replace(point, answered_by=places[point.answered_by]) for point in self._choice]
 
@@ -113,6 +113,10 @@ class Peer(ABC):
     @abstractmethod
     def _settle(self, development: Outcomes) -> None:
         """Fix all settings; columns of `development` are :attr:`models`, cheapest first."""
+
+    def _development_points(self, aligned: Outcomes) -> list[Simulated]:
+        """What settings are chosen on, where :attr:`folds` is 0; a method may cross-validate by itself."""
+        return self._points(aligned)
 
     @abstractmethod
     def _points(self, outcomes: Outcomes) -> list[Simulated]:

@@ -144,7 +144,8 @@ def test_no_method_pays_less_than_the_model_that_answers(name: str) -> None:
     test = made(60, 1)
     prices = np.array([COSTS[model] for model in test.models])
     for point in fitted(name).frontier(test):
-        assert (point.cost_ms >= np.where(point.answered_by >= 0, prices[point.answered_by], 3.0)).all()
+        least = np.where(point.answered_by >= 0, prices[point.answered_by], prices.min())
+        assert (point.cost_ms >= least).all()
 
 
 @pytest.mark.parametrize("name", PEERS)
@@ -351,12 +352,14 @@ def test_a_random_mix_lies_between_its_two_models() -> None:
         assert point.accuracy == pytest.approx(share, abs=0.2)
 
 
-def test_the_oracle_reaches_the_ceiling_and_no_method_passes_it() -> None:
+def test_the_oracle_reaches_the_ceiling_and_no_choice_of_one_model_passes_it() -> None:
     test = made(60, 1)
     assert fitted("oracle").frontier(test)[0].accuracy == ceiling(test)
     for name in REAL:
         if name.partition("-")[0] not in NEEDS:
-            assert max(point.accuracy for point in fitted(name).frontier(test)) <= ceiling(test)
+            points = fitted(name).frontier(test)
+            alone = [point.accuracy for point in points if (point.answered_by >= 0).all()]
+            assert max(alone, default=0.0) <= ceiling(test)
 
 
 def test_the_setting_is_chosen_in_development_and_judged_on_test() -> None:
