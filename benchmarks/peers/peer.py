@@ -187,34 +187,6 @@ class Scaling:
         return scaled.clip(0.0, 1.0)
 
 
-def cheapest_meeting(
-    points_dev: Sequence[Simulated], points_test: Sequence[Simulated], precision: float
-) -> Simulated | None:
-    """The test point of the setting that is cheapest among those reaching `precision` in development.
-
-    Parameters
-    ----------
-    points_dev, points_test
-        Frontiers of one fitted peer, from :meth:`Peer.development_frontier` and :meth:`Peer.frontier`.
-
-    Returns
-    -------
-    Simulated or None
-        None when no setting reaches `precision` in development.
-
-    Raises
-    ------
-    DataError
-        When the frontiers have different lengths.
-    """
-    if len(points_dev) != len(points_test):
-        raise DataError(
-            f"expected two frontiers of one fit, got {len(points_dev)} and {len(points_test)} points."
-        )
-    enough = [i for i, point in enumerate(points_dev) if point.accuracy >= precision]
-    return points_test[min(enough, key=lambda i: points_dev[i].mean_ms)] if enough else None
-
-
 def error_prices(costs: Floats, count: int) -> Floats:
     """Prices of an error in milliseconds, ascending: from "the cheapest model" to "whatever it takes"."""
     gaps = np.diff(np.unique(costs))
