@@ -86,7 +86,7 @@ class CommitteeCascade(Peer):
         best = np.full(len(self.prices), -np.inf)
         chosen: list[tuple[Committee, list[Committee]]] = [(Committee((0,), ()), [])] * len(self.prices)
         for stages in chains:
-            searched = _Search.of(stages, pools, self.costs, parts)
+            searched = JointSearch.of(stages, pools, self.costs, parts)
             values, whole, parted = searched.choices(self.prices)
             for i in np.flatnonzero(values > best):
                 best[i] = values[i]
@@ -155,7 +155,7 @@ def pool(shares: Floats, outcomes: Outcomes, chains: Sequence[Stages]) -> dict[S
 
 
 @dataclass(frozen=True)
-class _Search:
+class JointSearch:
     """All combinations of thresholds of one chain, counted for every fold."""
 
     stages: Stages
@@ -165,7 +165,7 @@ class _Search:
     spent: Floats  # [F, combinations], milliseconds
 
     @classmethod
-    def of(cls, stages: Stages, pools: Mapping[Stages, Pooled], costs: Floats, parts: Indices) -> _Search:
+    def of(cls, stages: Stages, pools: Mapping[Stages, Pooled], costs: Floats, parts: Indices) -> JointSearch:
         """Counts for thresholds at quantiles; most of them low, as most inputs stop early."""
         shape = [int(parts.max()) + 1]
         cuts, bins = [], [parts]
