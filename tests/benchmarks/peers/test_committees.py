@@ -100,7 +100,8 @@ def test_a_committee_may_be_better_than_each_of_its_models(name: str) -> None:
 def test_labels_of_what_is_answered_change_neither_stops_nor_answers(name: str) -> None:
     fresh = made(200, 1)
     shifted = [replace(fresh, labels=(fresh.labels + shift) % 4) for shift in range(4)]
-    fronts = [fit(name, made()).frontier(one) for one in shifted]
+    peer = fit(name, made())
+    fronts = [peer.frontier(one) for one in shifted]
     for points in zip(*fronts, strict=True):
         np.testing.assert_array_equal(np.sum([point.right for point in points], axis=0), 1)
         assert len({point.mean_ms for point in points}) == 1
@@ -145,13 +146,9 @@ def test_thresholds_of_a_committee_compare_the_mean_of_what_ran() -> None:
 
 
 def test_biases_help_where_models_favour_a_class() -> None:
-    favour = np.array([4.0, 0.0, 0.0, 0.0])
-    known, fresh = (
-        replace(one, logits=one.logits + favour.astype(np.float32)) for one in (made(), made(400, 1))
-    )
-    plain, vector = (
-        fit(f"committee-{kind}", known).frontier(fresh)[-1] for kind in ("temperature", "vector")
-    )
+    favour = np.array([4.0, 0.0, 0.0, 0.0], np.float32)
+    known, fresh = (replace(one, logits=one.logits + favour) for one in (made(), made(400, 1)))
+    plain, vector = (fit(name, known).frontier(fresh)[-1] for name in COMMITTEES[:2])
     assert vector.accuracy > plain.accuracy + 0.05
 
 
