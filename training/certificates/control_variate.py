@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import betaincinv, ndtr, ndtri
 
-from training.certificates.linear_tails import CHORD, ROUNDING, Draws, Floats, Sum, exact
+from training.certificates.linear_tails import CHORD, ROUNDING, SMOOTHING, Draws, Floats, Sum, exact
 from zoo.errors import PrecisionError
 
 CORRELATION = 0.65  # between the policy and most models, for which the slope is best
@@ -288,13 +288,15 @@ class _Cells:
         least = at_first - slope * first - ROUNDING
         outside = draws.outside(first, last)
         tails = np.where(straight, above.tilted(least) + outside, 1.0)
-        unsure = np.flatnonzero(straight & (tails > allowed))
-        if len(unsure):
-            bound = Sum(draws.at(unsure), self.beta, slope[unsure]).fourier(least[unsure], upper=True)
-            tails[unsure] = np.minimum(tails[unsure], bound + outside[unsure])
-        unsure = np.flatnonzero(tails > allowed)
-        if len(unsure) and self._surely_above(of[unsure], draws.at(unsure), allowed[unsure]):
-            return np.ones(len(cells))
+        for smoothing in SMOOTHING:
+            unsure = np.flatnonzero(straight & (tails > allowed))
+            if len(unsure):
+                total = Sum(draws.at(unsure), self.beta, slope[unsure])
+                bound = total.fourier(least[unsure], smoothing, upper=True)
+                tails[unsure] = np.minimum(tails[unsure], bound + outside[unsure])
+            unsure = np.flatnonzero(tails > allowed)
+            if len(unsure) and self._surely_above(of[unsure], draws.at(unsure), allowed[unsure], smoothing):
+                return np.ones(len(cells))
         for i in unsure[np.argsort(-(tails - allowed)[unsure], kind="stable")]:
             tails[i] = exact(draws.at(np.array([i])), self.beta, partial(self._needed, of[[i]]))
             if tails[i] > allowed[i]:
@@ -308,7 +310,9 @@ class _Cells:
         needed: Floats = self.z[of] * root + self.n * self.mean[of] + self.beta * k
         return needed
 
-    def _surely_above(self, of: NDArray[np.intp], draws: Draws, allowed: Floats) -> bool:
+    def _surely_above(
+        self, of: NDArray[np.intp], draws: Draws, allowed: Floats, smoothing: tuple[float, float]
+    ) -> bool:
         """Whether some tail exceeds its level, by bounds from below: a tangent lies above h."""
         if (self.still[of] <= 0).any():
             return False
@@ -316,4 +320,4 @@ class _Cells:
         value = self.still[of] + self.growth * k
         slope = self.z[of] * np.sqrt(self.n / value) * self.growth / 2 + self.beta
         least = self._needed(of, k) - slope * k
-        return bool((Sum(draws, self.beta, slope).fourier(least, upper=False) > allowed).any())
+        return bool((Sum(draws, self.beta, slope).fourier(least, smoothing, upper=False) > allowed).any())

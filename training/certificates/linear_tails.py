@@ -2,8 +2,8 @@
 
 Asked is the probability of ``(1 - beta) n11 + n10 >= h(n01)``, where n11, n10, n01, n00 count n draws by
 whether X and Y are true, and h is concave where it is not flat. Where a line replaces h, the event is about a
-sum of n independent numbers with four values: a bound by tilting costs nearly nothing, and a Fourier series is
-within some hundredths of the truth. The exact sum costs far more; it decides where bounds do not.
+sum of n independent numbers with four values: a bound by tilting costs nearly nothing, and a Fourier series
+is within some hundredths of the truth. The exact sum costs far more; it decides where bounds do not.
 """
 
 from __future__ import annotations
@@ -13,19 +13,21 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr, bdtrc, betainc, gammaln, log_ndtr, xlog1py, xlogy
+from scipy.special import bdtr, bdtrc, betainc, gammaln, log_ndtr, rel_entr, xlog1py, xlogy
 
 Floats = NDArray[np.float64]
 Line = tuple[Floats, Floats]  # at 0, and slope
 
 ROUNDING = 1e-7  # counts: a sum that is short of what is needed by less counts as enough
 WINDOW = 5.5  # standard deviations of counts that are summed over exactly; what is outside counts as tail
-CHORD = 4.5  # standard deviations of n01 on which a chord lies below h
-_SMOOTHING = 0.04  # standard deviations by which the sum is shifted at most, so that its series ends;
-_SMOOTHING_OF_FEW = 4.0  # with few draws, this by the root of their number: their sum takes few values
+CHORD = 4.0  # standard deviations of n01 on which a chord lies below h
+# By how many standard deviations of one draw, or of the sum, it is shifted at most, so that its series ends:
+# the sum of few draws takes few values. Coarse first; fine for what is close.
+SMOOTHING = ((4.0, 0.04), (0.6, 0.006))
 BERRY_ESSEEN = 0.4748  # Shevtsova 2011, for equally distributed summands
 _UNIFORMS = 6  # the shift is the sum of so many uniform numbers
 _LAST = 10.0  # where the series ends: so many times 2 / (width of one of the uniform numbers)
+_TINY = 1e-11  # a weight or a tail that is counted whole, not computed
 _NEGLIGIBLE = 1e-9  # of a term of the series; what is left out is added up and counted
 
 
@@ -84,8 +86,8 @@ class Sum:
     def tilted(self, least: Floats) -> Floats:
         """A bound on P(sum >= least) from above ``[Q]``.
 
-        Chernoff's, times what is left of the tail of the tilted sum: by the theorem of Berry and Esseen that is
-        nearly a normal one's, whatever the tilt.
+        Chernoff's, times what is left of the tail of the tilted sum: by the theorem of Berry and Esseen that
+        is nearly a normal one's, whatever the tilt.
         """
         p, (v11, v10, v01) = self.draws, self._values
         tilt = np.clip((least - self.mean) / np.maximum(self.variance, 1e-12), 0, 20)
@@ -106,7 +108,7 @@ class Sum:
         bound: Floats = np.exp(np.minimum(0, p.count * np.log(total) - tilt * least)) * np.minimum(1, left)
         return bound
 
-    def fourier(self, least: Floats, *, upper: bool) -> Floats:
+    def fourier(self, least: Floats, smoothing: tuple[float, float], *, upper: bool) -> Floats:
         """A bound on P(sum >= least) from above or from below ``[Q]``.
 
         A small random number is added to the sum, never negative (from above) or never positive (from below).
@@ -116,8 +118,9 @@ class Sum:
         p, (v11, _, v01) = self.draws, self._values
         mean, variance = self.mean, self.variance
         deviation = float(np.sqrt(variance.max()))
-        shifted = max(_SMOOTHING, _SMOOTHING_OF_FEW / np.sqrt(p.count))
-        width = shifted * float(np.sqrt(np.maximum(variance.min(), 1e-12)))
+        width = max(smoothing[0] / np.sqrt(p.count), smoothing[1]) * float(
+            np.sqrt(np.maximum(variance.min(), 1e-12))
+        )
         half = float(np.abs(least - mean).max()) + 9 * deviation + width  # of a period
         end = _LAST * 2 * _UNIFORMS / width
         terms = np.arange(1, max(3, int(end * half / np.pi)) + 2, 2, dtype=np.float64)
@@ -168,7 +171,12 @@ def exact(draws: Draws, beta: float, needed: Callable[[Floats], Floats]) -> floa
     share = above / (above + float(draws.p00[0]))
     least = np.ceil((needed(k[:, 0])[:, np.newaxis] - j) / (1 - beta) - ROUNDING)
     tails = np.where(least <= 0, 1.0, 0.0)
-    some = (least > 0) & (least <= others) & (weights > 1e-16)
+    tails[weights <= _TINY] = 1.0  # together too little to matter; nor do tails that Chernoff bounds do
+    some = (least > 0) & (least <= others) & (weights > _TINY)
+    at = np.where(some, least / np.maximum(others, 1), share)
+    bound = np.where(at > share, np.exp(-others * (rel_entr(at, share) + rel_entr(1 - at, 1 - share))), 1.0)
+    tails[some] = bound[some]
+    some &= bound > _TINY
     tails[some] = betainc(least[some], (others - least + 1)[some], share)
     return float(min(1.0, (weights * tails).sum() + max(0.0, 1 - weights.sum())))
 
