@@ -28,6 +28,7 @@ _WIDEST_CELL = 0.1  # standard deviations of luck
 _TAILS, _NUISANCE, _LEAST_LEVEL = 0.02, 0.004, 0.01
 _BETAS = (0.02, 0.9)
 _GRID, _FINE_GRID = 9, 25  # values of the nuisance that are tried; the finer ones where it is close
+_SUSPECTS = 8  # of the tails that may be above their level, so many are bounded from below
 _CLOSE = 0.8  # of the level
 
 
@@ -295,9 +296,11 @@ class _Cells:
                 bound = total.fourier(least[unsure], smoothing, upper=True)
                 tails[unsure] = np.minimum(tails[unsure], bound + outside[unsure])
             unsure = np.flatnonzero(tails > allowed)
-            if len(unsure) and self._surely_above(of[unsure], draws.at(unsure), allowed[unsure], smoothing):
+            unsure = unsure[np.argsort(-(tails / allowed)[unsure], kind="stable")]
+            top = unsure[:_SUSPECTS]
+            if len(top) and self._surely_above(of[top], draws.at(top), allowed[top], smoothing):
                 return np.ones(len(cells))
-        for i in unsure[np.argsort(-(tails - allowed)[unsure], kind="stable")]:
+        for i in unsure:
             tails[i] = exact(draws.at(np.array([i])), self.beta, partial(self._needed, of[[i]]))
             if tails[i] > allowed[i]:
                 return np.ones(len(cells))

@@ -23,7 +23,7 @@ WINDOW = 5.5  # standard deviations of counts that are summed over exactly; what
 CHORD = 4.0  # standard deviations of n01 on which a chord lies below h
 # By how many standard deviations of one draw, or of the sum, it is shifted at most, so that its series ends:
 # the sum of few draws takes few values. Coarse first; fine for what is close.
-SMOOTHING = ((4.0, 0.04), (0.6, 0.006))
+SMOOTHING = ((4.0, 0.04), (1.2, 0.012), (0.4, 0.004))
 BERRY_ESSEEN = 0.4748  # Shevtsova 2011, for equally distributed summands
 _UNIFORMS = 6  # the shift is the sum of so many uniform numbers
 _LAST = 10.0  # where the series ends: so many times 2 / (width of one of the uniform numbers)
@@ -135,11 +135,16 @@ class Sum:
         sign = 1.0 if upper else -1.0
         shift = least - sign * width / 2
         total = np.full(len(least), 0.5)
-        for part in np.array_split(omega[kept], int(np.ceil(kept.sum() * len(least) / 4e5)) or 1):
-            one = np.outer(p.p11, np.exp(1j * v11 * part)) + np.outer(p.p10, np.exp(1j * part))
-            one += p.p01[:, np.newaxis] * np.exp(1j * np.outer(v01, part)) + p.p00[:, np.newaxis]
-            wave = np.exp(p.count * np.log(one + 1e-300) - 1j * np.outer(shift, part))
-            total += wave.imag @ weight[kept][np.searchsorted(omega[kept], part)]
+        for chosen in np.array_split(np.flatnonzero(kept), int(np.ceil(kept.sum() * len(least) / 2e5)) or 1):
+            part = omega[chosen]
+            turned = np.outer(v01, part)
+            real = np.outer(p.p11, np.cos(v11 * part)) + np.outer(p.p10, np.cos(part))
+            real += p.p01[:, np.newaxis] * np.cos(turned) + p.p00[:, np.newaxis]
+            imaginary = np.outer(p.p11, np.sin(v11 * part)) + np.outer(p.p10, np.sin(part))
+            imaginary += p.p01[:, np.newaxis] * np.sin(turned)
+            size = np.exp(p.count / 2 * np.log(real**2 + imaginary**2 + 1e-300))
+            angle = p.count * np.arctan2(imaginary, real) - np.outer(shift, part)
+            total += (size * np.sin(angle)) @ weight[chosen]
         reach = half - np.abs(least - mean) - width
         spread = 1 + np.abs(self.slope)
         missed = np.exp(-(reach**2) / 2 / (variance + reach * spread / 3))  # Bernstein 1924
