@@ -11,12 +11,13 @@ from zoo.errors import PrecisionError
 
 LEAST_MODELS = 3
 LEAST_RATIO = 0.5  # of fit and tune samples to certify samples
+LEAST_CERTIFY = 300  # with fewer, one share that is not known costs more than the rest gains
 
 CertificateTest = Literal["auto", "binomial", "control-variate"]
 
 
 @dataclass(frozen=True)
-class TestChoice:
+class ChosenTest:
     """The test that a fit uses for precisions, and why."""
 
     test: PrecisionTest
@@ -38,8 +39,8 @@ def check_constraint(asked: CertificateTest, constraint: Constraint) -> None:
 
 def choose_test(
     asked: CertificateTest, *, models: int, development: int, certify: int, grouped: bool
-) -> TestChoice:
-    """The control variate where it is valid and gains as a rule, else the exact binomial.
+) -> ChosenTest:
+    """The control variate where it holds and gains as a rule, else the exact binomial.
 
     Only these numbers decide. A choice by what the samples show would void the proof.
 
@@ -62,7 +63,7 @@ def choose_test(
     >>> choose_test("auto", models=8, development=2446, certify=1223, grouped=False).test
     'control-variate'
     >>> choose_test("auto", models=2, development=2446, certify=1223, grouped=False)
-    TestChoice(test='binomial', reason='2 models, fewer than 3')
+    ChosenTest(test='binomial', reason='2 models, fewer than 3')
     """
     void = None
     if grouped:
@@ -72,10 +73,12 @@ def choose_test(
     elif development < LEAST_RATIO * certify:
         void = f"{development:,} fit and tune samples, fewer than half of {certify:,} certify samples"
     if asked == "binomial":
-        return TestChoice("binomial", "asked for")
+        return ChosenTest("binomial", "asked for")
+    if void is None and asked == "auto" and certify < LEAST_CERTIFY:
+        void = f"{certify:,} certify samples, fewer than {LEAST_CERTIFY}"
     if void is None:
         why = "asked for: " if asked == "control-variate" else ""
-        return TestChoice(
+        return ChosenTest(
             "control-variate",
             f"{why}{models} models, {development:,} fit and tune samples for {certify:,} certify samples, "
             "each of an original of its own",
@@ -85,4 +88,4 @@ def choose_test(
             f"expected samples and models that the certificate control-variate holds for, got: {void}. "
             "Take certificate auto or binomial, or other samples or models."
         )
-    return TestChoice("binomial", void)
+    return ChosenTest("binomial", void)

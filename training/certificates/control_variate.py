@@ -252,8 +252,10 @@ class _Cells:
         self.high = 1.0 if k == n else float(betaincinv(k + 1, n - k, 1 - half))
         low = 0.0 if k == 0 else float(betaincinv(k, n - k + 1, half))
         self.low = np.maximum(low, np.maximum(mu - level, 0))
-        self.hopeless = (sums <= 0) | (seen <= 0) | (self.high >= 1 - level) | (self.high >= mu)
-        self.impossible = ~self.hopeless & (self.low >= self.high)
+        # no share within the interval leaves the accuracy at the level, so the interval missed the share
+        self.impossible = (sums > 0) & (self.low >= self.high)
+        lost = (sums <= 0) | (seen <= 0) | (self.high >= 1 - level) | (self.high >= mu)
+        self.hopeless = ~self.impossible & lost
 
     def p_values(self, chosen: NDArray[np.intp]) -> Floats:
         """Of some cells ``[c]``: bounds from above, at most the levels where the p-values are."""

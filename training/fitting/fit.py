@@ -16,7 +16,7 @@ from selector.bundle.bundle import subject
 from selector.bundle.certificate import Certificate
 from training.certificates.aim import Aim, share_of_margin
 from training.certificates.certificates import certificates_of
-from training.certificates.choice import TestChoice, choose_test
+from training.certificates.choice import ChosenTest, choose_test
 from training.data.splits import CERTIFY, FIT, TUNE
 from training.features.features import POOL_VERSION
 from training.fitting.drift_reference import drift_fit
@@ -214,7 +214,7 @@ def judged(
     return outcomes.judged(top_k=options.top_k, agree_with=agree_with), agree_with
 
 
-def test_of(outcomes: Outcomes, options: FitOptions) -> TestChoice:
+def test_of(outcomes: Outcomes, options: FitOptions) -> ChosenTest:
     """The test of precisions, from the numbers of models and samples alone."""
     return choose_test(
         options.certificate,

@@ -8,7 +8,7 @@ from functools import cached_property
 from selector.bundle.bundle import SCHEMA_VERSION as BUNDLE_VERSION
 from selector.bundle.bundle import Bundle, Calibration, DeviceCosts, SelectorGraph
 from selector.bundle.certificate import Certificate
-from training.certificates.choice import TestChoice
+from training.certificates.choice import ChosenTest
 from training.data.splits import CERTIFY, FIT, TUNE
 from training.fitting.drift_reference import DriftFit
 from training.fitting.fitted import SCHEMA_VERSION, FeatureRecord, FitRecord, Fitted, ScoutFile
@@ -47,7 +47,7 @@ class Found:
     comparisons: tuple[CandidateComparison, ...]
     storage: tuple[StorageRow, ...]
     input_fit: InputFit | None  # features and estimator, whether a policy uses them or not
-    test: TestChoice  # of precisions
+    test: ChosenTest  # of precisions
 
     @cached_property
     def used(self) -> InputFit | None:
