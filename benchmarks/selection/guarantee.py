@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from scipy.stats import binom
@@ -75,11 +76,9 @@ def study(
     best = max(point.accuracy for candidate in choices.candidates for point in candidate.frontier)
     usual = len(outcomes.split(CERTIFY))
     share = share_of_margin(test, development=len(development), certify=usual)
-    steps = (
-        [usual]
-        if only_usual
-        else [size for size in (usual // 4, usual // 2, usual, 2 * usual, 4 * usual, 8 * usual) if size >= 50]
-    )
+    sizes = [usual // 4, usual // 2, usual, 2 * usual, 4 * usual, 8 * usual]
+    steps = [usual] if only_usual else [size for size in sizes if size >= 50]
+    dearest = _dearest_ms(choices)
     rows = []
     for below in below_best or BELOW_BEST:
         level = round(best - below, 3)
@@ -89,21 +88,10 @@ def study(
         frontier = policy.frontier(world, [point.threshold for point in worth])
         right = world.right[:, world.models.index(choices.reference)]
         fallback = choices.fallback_ms
+        control = partial(_control, development.right, [point.right for point in worth], world.right)
         for size in steps:
-
-            def control(drawn: np.ndarray) -> Control | None:
-                if test == "binomial":
-                    return None
-                return Control.of(
-                    development.right,
-                    [point.right for point in worth],  # noqa: B023
-                    development.right,
-                    world.right[drawn],
-                    delta=DELTA,
-                )
-
-            dearest = _dearest_ms(choices)
-            rows.append(_row(policy, frontier, right, level, size, usual, fallback, dearest, control, seed))
+            used = None if test == "binomial" else control
+            rows.append(_row(policy, frontier, right, level, size, usual, fallback, dearest, used, seed))
     return rows
 
 
@@ -116,7 +104,7 @@ def _row(
     usual: int,
     fallback_ms: float,
     dearest_ms: float,
-    control: Callable[[np.ndarray], Control | None],
+    control: Callable[[np.ndarray], Control] | None,
     seed: int,
 ) -> Guarantee:
     rng = np.random.default_rng([seed, size, round(level * 1000)])
@@ -129,7 +117,13 @@ def _row(
     times = []
 
     def certify(rows: np.ndarray) -> Certified | None:
-        tests = Tests(_rows(frontier, rows), reference=reference[rows], top_ms=top_ms, control=control(rows))
+        used = None if control is None else control(rows)
+        tests = Tests(
+            _rows(frontier, rows),
+            reference=reference[rows],
+            top_ms=top_ms,
+            control=used,
+        )
         return tests.certify(asked, delta=DELTA)
 
     for _ in range(DRAWS):
@@ -158,6 +152,12 @@ def _row(
         floor=_one_test(frontier, level, size, dearest_ms) / hindsight,
         mean_ms=float(np.mean([*times, *[fallback_ms] * (DRAWS - certified)])),
     )
+
+
+def _control(
+    development: np.ndarray, policies: Sequence[np.ndarray], world: np.ndarray, drawn: np.ndarray
+) -> Control:
+    return Control.of(development, policies, development, world[drawn], delta=DELTA)
 
 
 def _dearest_ms(choices: Choices) -> float:
