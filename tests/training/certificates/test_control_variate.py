@@ -214,7 +214,7 @@ def test_it_proves_more_than_the_exact_binomial_and_says_what_it_is() -> None:
         gained += strict[1] - strict[0]
         assert all(p.p_value <= DELTA for p in controlled)
     assert gained > 0.005
-    with pytest.raises(PrecisionError, match=r"expected delta 0\.05 of the control, got 0\.1"):
+    with pytest.raises(PrecisionError, match="expected the delta of the control"):
         cascade(60, 120, 0)[1].certify(asked[0], delta=0.1)
 
 
