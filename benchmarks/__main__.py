@@ -138,6 +138,27 @@ def drift(
 
 
 @app.command()
+def certificates(
+    data: DataOption = Path(_DATA) if _DATA else None,
+    weights: WeightsOption = Path(_DATA) if _DATA else None,
+    work: WorkOption = Path("results/work"),
+    draws: Annotated[int, typer.Option(min=1, help="Draws of each simulation.")] = 2000,
+    splits: Annotated[int, typer.Option(min=0, help="Splits of CIFAR-10 outcomes; 0: none.")] = 3,
+    latency: Annotated[
+        Path | None, typer.Option(help="Latency table of the CIFAR-10 zoo; measured where it is not there.")
+    ] = None,
+    seed: SeedOption = 0,
+    results: ResultsOption = Path("results"),
+) -> None:
+    """False certificates at the boundary, and what each test of a precision proves on CIFAR-10 outcomes."""
+    from benchmarks.selection.certificates import run_certificates
+    from benchmarks.selection.zoos import Given
+
+    given = Given(work, data, weights, seed)
+    run_certificates(given, draws=draws, splits=splits, latency=latency, results=results)
+
+
+@app.command()
 def distribution(
     weights: WeightsOption = Path(_DATA) if _DATA else None,
     devices: Annotated[int, typer.Option(min=1, help="Devices that poll one service.")] = 1000,

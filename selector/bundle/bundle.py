@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from selector.bundle.certificate import Certificate
+from selector.bundle.certificate import Certificate, PrecisionTest
 from selector.drift.reference import DriftReference
 from selector.policies.constraint import Constraint
 from selector.policies.policy import Policy
@@ -22,8 +22,8 @@ from zoo.releases.bundle_files import BundleFiles
 from zoo.releases.input_reference import InputReference
 from zoo.types import Name, Positive, Sha256, check_relative
 
-SCHEMA_VERSION = 4
-OLDEST_VERSION = 2  # has no drift reference, and as version 3 no look-ahead cascades
+SCHEMA_VERSION = 5
+OLDEST_VERSION = 2  # has no drift reference, as version 3 no look-ahead cascades, as 4 no names of tests
 BUNDLE_FILE = "bundle.json"
 
 
@@ -37,6 +37,8 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     top_k: Positive = 1  # an answer counts as right when the label is among its k most probable classes
     agree_with: Name | None = None  # right is what this model says; None: the label
     environment: str | None = None  # samples of this environment only; None: of all
+    test: PrecisionTest | None = None  # that precisions were proven with; None: the exact binomial
+    test_reason: str | None = None  # why that one, in words
 
 
 class SelectorGraph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

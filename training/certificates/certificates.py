@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from selector.bundle.certificate import Certificate
+from selector.bundle.certificate import Certificate, PrecisionTest
 from selector.policies.constraint import Constraint
 from training.certificates.certify import Tests, usual_constraints
+from training.certificates.control_variate import Control
 from training.outcomes.outcomes import Outcomes
 from training.policies.base import FittedPolicy
 
@@ -15,13 +16,30 @@ def certificates_of(
     index: int,
     policy: FittedPolicy,
     development: Outcomes,
+    simulated_on: Outcomes,
     held: Outcomes,
     reference: str,
+    test: PrecisionTest,
     constraint: Constraint,
     delta: float,
     digest: str,
 ) -> list[Certificate]:
-    thresholds = policy.sequence(development)
+    """Certificates of the policy at place `index`, and of the best ones for single environments.
+
+    Parameters
+    ----------
+    simulated_on
+        The fit and tune samples that the policy was fitted on: `development` or a part of it.
+    test
+        For precisions; those of a single environment are always proven by the exact binomial.
+    """
+    worth = policy.worth_certifying(simulated_on)
+    thresholds = [point.threshold for point in worth]
+    control = None
+    if test == "control-variate":
+        control = Control.of(
+            development.right, [point.right for point in worth], simulated_on.right, held.right, delta=delta
+        )
     column = held.models.index(reference)
     environments: list[str | None] = [None]
     if index < ENVIRONMENT_POLICIES and len(set(held.environments.tolist())) > 1:
@@ -36,6 +54,7 @@ def certificates_of(
             policy.frontier(samples, thresholds),
             reference=samples.right[:, column],
             top_ms=max(policy.possible_costs_ms()),
+            control=control if environment is None else None,
         )
         found = tests.certify_all(wanted, delta=delta)
         certificates += [

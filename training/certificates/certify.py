@@ -17,10 +17,12 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from selector.bundle.certificate import PrecisionTest
 from selector.policies.constraint import Constraint
+from training.certificates.control_variate import Control
 from training.certificates.pvalues import Costs, binomial, paired, paired_at_most
 from training.policies.frontier import Simulated
-from zoo.errors import DataError
+from zoo.errors import DataError, PrecisionError
 
 LEVELS: tuple[float, ...] = tuple(round(0.5 + 0.005 * i, 3) for i in range(100))
 DROPS: tuple[float, ...] = (0.0, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05)
@@ -38,6 +40,7 @@ class Certified:
     accuracy: float  # on the certify samples
     mean_ms: float
     p_value: float
+    test: PrecisionTest | None = None  # of a precision
 
 
 class Tests:
@@ -53,6 +56,8 @@ class Tests:
         Whether the reference model is right on each of the n samples; for ``max_drop``.
     top_ms
         The most that an answer of the policy can cost; for ``mean_ms``.
+    control
+        Test precisions with the control variate; without, by the exact binomial.
 
     Raises
     ------
@@ -60,21 +65,32 @@ class Tests:
         When there is no sample.
     """
 
-    def __init__(self, frontier: Sequence[Simulated], *, reference: NDArray[np.bool_], top_ms: float) -> None:
+    def __init__(
+        self,
+        frontier: Sequence[Simulated],
+        *,
+        reference: NDArray[np.bool_],
+        top_ms: float,
+        control: Control | None = None,
+    ) -> None:
         if not len(reference):
             raise DataError("expected certify samples, got none. Give the certify split a larger share.")
         self.frontier = frontier
         self.samples = len(reference)
         self.top_ms = top_ms
+        self.control = control
         self._right = [int(point.right.sum()) for point in frontier]
         self._better = [int((point.right & ~reference).sum()) for point in frontier]
         self._worse = [int((~point.right & reference).sum()) for point in frontier]
         self._costs = lru_cache(maxsize=1)(self._costs_of)  # budgets are tested threshold by threshold
+        self._controlled = lru_cache(maxsize=1000)(self._controlled_of)  # what is certified is asked again
 
     def p_value(self, i: int, constraint: Constraint) -> float:
         """How surprising the samples would be if the i-th threshold only just failed the constraint."""
         level = constraint.level
         if constraint.kind == "precision":
+            if self.control is not None:
+                return self._controlled(i, level)
             return binomial(self._right[i], self.samples, level)
         if constraint.kind == "max_drop":
             return paired(self._better[i], self._worse[i], self.samples, level)
@@ -83,11 +99,23 @@ class Tests:
             return binomial(int(within.sum()), self.samples, P95_SHARE)
         return self._costs(i).p_value(level)
 
+    @property
+    def _precision_test(self) -> PrecisionTest:
+        return "binomial" if self.control is None else "control-variate"
+
     def _costs_of(self, i: int) -> Costs:
         return Costs(self.frontier[i].cost_ms, top_ms=self.top_ms)
 
+    def _controlled_of(self, i: int, level: float) -> float:
+        assert self.control is not None
+        return self.control.p_value(i, self.frontier[i].right, level)
+
     def rejects(self, i: int, constraint: Constraint, delta: float) -> bool:
         """Whether the i-th threshold provably meets the constraint: its p-value is at most `delta`."""
+        if self.control is not None and self.control.test.delta != delta:
+            raise PrecisionError(
+                f"expected the delta of the control, {self.control.test.delta}, got {delta}."
+            )
         if constraint.kind == "max_drop":
             counts = self._better[i], self._worse[i], self.samples
             if paired_at_most(*counts, constraint.level) <= delta:
@@ -110,6 +138,9 @@ class Tests:
         """
         last: dict[Constraint, int] = {}
         places = range(len(self.frontier))
+        if self.control is not None:
+            last = self._last_controlled([item for item in constraints if item.kind == "precision"], delta)
+            constraints = [item for item in constraints if item.kind != "precision"]
         for on_time, order in ((False, places), (True, places[::-1])):
             left = [item for item in constraints if item.on_time is on_time]
             for i in order:
@@ -118,9 +149,22 @@ class Tests:
         kept: dict[tuple[str, float], Certified] = {}
         for item in sorted(last, key=_strictest_first):
             point, value = self.frontier[last[item]], self.p_value(last[item], item)
-            found = Certified(item, point.threshold, self.samples, point.accuracy, point.mean_ms, value)
+            used = self._precision_test if item.kind == "precision" else None
+            found = Certified(item, point.threshold, self.samples, point.accuracy, point.mean_ms, value, used)
             kept.setdefault((item.kind, found.threshold), found)
         return list(kept.values())
+
+    def _last_controlled(self, precisions: Sequence[Constraint], delta: float) -> dict[Constraint, int]:
+        """The last threshold of every precision; those laxer than one that reaches the end are left out."""
+        last: dict[Constraint, int] = {}
+        for item in sorted(precisions, key=_strictest_first):
+            for i in range(len(self.frontier)):
+                if not self.rejects(i, item, delta):
+                    break
+                last[item] = i
+            else:
+                break  # one with the same threshold stays, the strictest
+        return last
 
 
 def _strictest_first(item: Constraint) -> tuple[str, float]:

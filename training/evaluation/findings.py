@@ -186,6 +186,15 @@ def _certificates_table(fitted: Fitted, found: Sequence[Certificate], heading: s
     return table([heading, "right", "mean ms", "models"], rows, align="lrrl")
 
 
+def proven_by(fitted: Fitted, certificate: Certificate) -> str:
+    """By which test a precision was proven, why that one, and what it holds over, in one sentence."""
+    reason = fitted.record.bundle.calibration.test_reason
+    why = f" ({reason})" if reason and certificate.environment is None else ""
+    if certificate.test == "control-variate":
+        return f"proven by a control variate{why}: over the draw of all labelled samples"
+    return f"proven by the exact binomial test{why}: given the fit and tune samples"
+
+
 def explain_uncertified(fitted: Fitted, asked: Constraint) -> str:
     """Why a constraint is not certified, and what can be."""
     bundle = fitted.record.bundle

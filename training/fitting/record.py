@@ -8,6 +8,7 @@ from functools import cached_property
 from selector.bundle.bundle import SCHEMA_VERSION as BUNDLE_VERSION
 from selector.bundle.bundle import Bundle, Calibration, DeviceCosts, SelectorGraph
 from selector.bundle.certificate import Certificate
+from training.certificates.choice import ChosenTest
 from training.data.splits import CERTIFY, FIT, TUNE
 from training.fitting.drift_reference import DriftFit
 from training.fitting.fitted import SCHEMA_VERSION, FeatureRecord, FitRecord, Fitted, ScoutFile
@@ -46,6 +47,7 @@ class Found:
     comparisons: tuple[CandidateComparison, ...]
     storage: tuple[StorageRow, ...]
     input_fit: InputFit | None  # features and estimator, whether a policy uses them or not
+    test: ChosenTest  # of precisions
 
     @cached_property
     def used(self) -> InputFit | None:
@@ -133,6 +135,8 @@ def _bundle(given: FitInputs, found: Found, proven: Proven) -> Bundle:
             top_k=options.top_k,
             agree_with=found.agree_with,
             environment=options.environment,
+            test=found.test.test,
+            test_reason=found.test.reason,
         ),
         selector=found.selector,
         drift=None if proven.drift is None else proven.drift.reference,

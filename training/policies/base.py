@@ -49,11 +49,15 @@ class FittedPolicy(ABC):
         """Thresholds at which choices change, most conservative first; never from certify or test samples."""
 
     def sequence(self, outcomes: Outcomes) -> list[float]:
-        """Thresholds worth certifying, most accurate first, from fit and tune samples.
+        """Thresholds worth certifying, most accurate first, from fit and tune samples."""
+        return [point.threshold for point in self.worth_certifying(outcomes)]
+
+    def worth_certifying(self, outcomes: Outcomes) -> list[Simulated]:
+        """What the policy does with fit and tune samples at the thresholds of :meth:`sequence`.
 
         Only those remain that no other beats in both accuracy and time: more caution than pays is left out.
         """
-        return [point.threshold for point in pareto(self.frontier(outcomes, self.thresholds(outcomes)))]
+        return pareto(self.frontier(outcomes, self.thresholds(outcomes)))
 
     @abstractmethod
     def estimates(self, outcomes: Outcomes) -> dict[str, tuple[Floats, NDArray[np.bool_]]]:
