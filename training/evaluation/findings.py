@@ -55,6 +55,8 @@ def facts(fitted: Fitted, samples: int, asked: Constraint, *, wall_clock: bool) 
                 f"{certificate.mean_ms:.3g} ms; p = {certificate.p_value:.2g})",
             )
         )
+        if certificate.test is not None:
+            lines.append(("Test", proven_by(fitted, certificate)))
     calibration = bundle.calibration
     if calibration.environment is not None:
         lines.append(("Environment", f"{calibration.environment}: no other was fitted or judged"))
