@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from selector.answering.selector import Selector
 from selector.bundle.bundle import BUNDLE_FILE
 from zoo.models.card import SCHEMA_VERSION, Manifest
-from zoo.models.latency import RUNS_IN_A_ROW, LatencyTable, ModelLatency, measure, summarise, time_interleaved
+from zoo.models.latency import LatencyTable, ModelLatency, measure, summarise
+from zoo.models.timing import RUNS_IN_A_ROW, time_interleaved
 from zoo.models.zoo import Zoo
 
 

@@ -182,6 +182,7 @@ def fit(
     """
     import msgspec
 
+    from training.evaluation.busy import busy_warning
     from training.evaluation.findings import alternatives, certified_levels, explain_uncertified
     from training.fitting.fit import fit as run
     from training.fitting.fitted import holds_certified, save_fit
@@ -204,10 +205,14 @@ def fit(
     )
     chosen = names_in(models)
     whole = Zoo.open(zoo)
+    some, table = whole.only(chosen) if chosen else whole, load_table(latency)
+    busy = busy_warning(table, some.names)
+    if busy:
+        say(busy, err=True)
     fitted = run(
         profile,
-        whole.only(chosen) if chosen else whole,
-        load_table(latency),
+        some,
+        table,
         options,
         progress=not as_json,
     )

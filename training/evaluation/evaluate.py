@@ -276,7 +276,7 @@ def _table_in(profile: Path, fitted: Fitted) -> LatencyTable | None:
         table = load_table(profile / "latency" / f"{costs.device}.json")
     except ZooError:
         return None
-    found = {name: row.latency.p50_ms for name, row in table.models.items()}
+    found = {name: row.latency.typical_ms for name, row in table.models.items()}
     return table if all(found.get(name) == cost for name, cost in costs.models.items()) else None
 
 
