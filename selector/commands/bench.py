@@ -38,6 +38,9 @@ def bench(
     wait_quiet: Annotated[
         float, typer.Option(min=0, help="Seconds to wait at most for a machine that is not busy.")
     ] = 0.0,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Of a bundle: with the drift monitor at every answer.")
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(help="Where to write the table. Default: my-profile/latency/DEVICE.json for a zoo."),
@@ -45,7 +48,7 @@ def bench(
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure how long every model takes on this device.
+    """Measure how long every model takes on this device, and whole answers of a bundle.
 
     One image at a time, all models in turns, after a warm-up; gives p50 with its confidence interval, p95,
     p99 and mean. Runs that other programs interrupt are counted and left out: while they wait, the clock of
@@ -73,6 +76,7 @@ def bench(
             threads=threads,
             runs=runs,
             seed=seed,
+            watch=watch,
             progress=not as_json,
         ),
         wait_quiet,
@@ -89,6 +93,11 @@ def bench(
     if measured.selector is not None:
         rows["(features + scores)"] = measured.selector.latency
     say(_shown(rows))
+    if measured.paths:
+        answers = {f"{' → '.join(row.models)} ({row.steps})": row.latency for row in measured.paths}
+        say("\nWhole answers, by the models that run" + (", watched:" if watch else ":"))
+        say(_shown(answers, head="path"))
+        rows |= answers
     for note in _notes(rows, measured, wait_quiet):
         say(note)
     if target is not None:
@@ -114,8 +123,8 @@ def _measured(measure: Callable[[], LatencyTable], wait_quiet: float) -> Latency
     return measured
 
 
-def _shown(rows: Mapping[str, Latency]) -> str:
-    heads = ["model", "p50 ms", "95 % interval", "p95 ms", "p99 ms", "mean ms", "interrupted", "min .. p99"]
+def _shown(rows: Mapping[str, Latency], head: str = "model") -> str:
+    heads = [head, "p50 ms", "95 % interval", "p95 ms", "p99 ms", "mean ms", "interrupted", "min .. p99"]
     cells = [
         [
             name,
@@ -150,8 +159,8 @@ def _notes(rows: Mapping[str, Latency], measured: LatencyTable, waited: float) -
         after = f" after {waited:g} s of waiting for a quiet machine" if waited else ""
         notes.append(
             f"BUSY{after}: other programs interrupted {measured.share_interrupted():.0%} of the runs of a "
-            "model. These are left out, but the others are slower than on a quiet machine too. Measure again "
-            "when it is quiet, or with --wait-quiet SECONDS."
+            "model or path. These are left out, but the others are slower than on a quiet machine too. "
+            "Measure again when it is quiet, or with --wait-quiet SECONDS."
         )
     return notes
 

@@ -87,6 +87,15 @@ class ModelLatency(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     latency: Latency
 
 
+class PathLatency(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Latency of whole answers in which these models run, as an application waits for them."""
+
+    steps: str  # kind of policy that decides on the way, or "alone"; see selector.policies.paths.steps_of
+    models: Annotated[tuple[Name, ...], Meta(min_length=1)]  # that run, in order
+    latency: Latency
+    watched: bool = False  # whether a drift monitor looked at every input
+
+
 class LatencyTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Latency of every model on one device, single images, fixed number of threads.
 
@@ -105,10 +114,17 @@ class LatencyTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     selector: ModelLatency | None = None  # features and scores, where a bundle was measured
     provider: str | None = None  # of ONNX Runtime; None: not known
     clock: Clock | None = None  # of the processor, that tells interruptions; None: none did
+    paths: tuple[PathLatency, ...] = ()  # whole answers, where a bundle was measured
+
+    def path(self, steps: str, models: Sequence[str]) -> Latency | None:
+        """What whole answers on a path took; None where it was not measured."""
+        found = [row for row in self.paths if row.steps == steps and row.models == tuple(models)]
+        return found[0].latency if found else None
 
     def share_interrupted(self, models: Collection[str] | None = None) -> float | None:
         """Largest share of interrupted runs of a model (by default of all); None where it is not known."""
         rows = [row.latency for name, row in self.models.items() if models is None or name in models]
+        rows += [row.latency for row in self.paths if models is None or set(row.models) <= set(models)]
         shares = [one.share_interrupted for one in rows]
         return max((share for share in shares if share is not None), default=None)
 
