@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from selector.answering.runners import Outcome
 from selector.answering.view import Course, Reason, View
+from selector.policies.paths import steps_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,8 @@ def selection(outcome: Outcome, course: Course, view: View) -> Selection:
     cost = sum(costs.models[name] for name in outcome.path)
     certified = course.certificate is not None
     if certified and view.policy is not None:
-        cost += view.policy.decision_ms(costs, len(outcome.path))
+        whole = costs.path(steps_of(view.policy), outcome.path)
+        cost = cost + view.policy.decision_ms(costs, len(outcome.path)) if whole is None else whole.mean_ms
     return Selection(outcome.model, _known(outcome.probability), cost, certified, course.reason)
 
 

@@ -14,7 +14,7 @@ from selector.answering.view import View
 from selector.bundle.bundle import BUNDLE_FILE, Bundle
 from selector.bundle.certificate import Certificate
 from selector.bundle.source import FolderSource
-from selector.policies.paths import forced, paths_of, steps_of
+from selector.policies.paths import ALONE, forced, paths_of, steps_of
 from selector.policies.policy import Policy
 from zoo.errors import LatencyError
 from zoo.models.card import SCHEMA_VERSION, Manifest
@@ -22,7 +22,6 @@ from zoo.models.latency import LatencyTable, ModelLatency, PathLatency, measure,
 from zoo.models.timing import RUNS_IN_A_ROW, time_interleaved
 from zoo.models.zoo import Zoo
 
-ALONE = "alone"  # steps of a model that answers alone
 _NEVER = 1e-300  # probability of an alarm
 
 

@@ -13,6 +13,7 @@ from selector.policies.staged import StagedPolicy, State
 
 Path = tuple[str, ...]  # names of the models that run, in order
 
+ALONE = "alone"  # steps of a model that answers alone
 _PRICE = -1e9  # of a millisecond: the dearest way is taken, whatever its score
 
 
@@ -35,6 +36,8 @@ def paths_of(policy: Policy) -> list[Path]:
 def steps_of(policy: Policy) -> str:
     """What is done beside running models, in a word: paths of one kind take the same time in all policies."""
     kind = str(policy.__struct_config__.tag)
+    if isinstance(policy, CascadePolicy | LookaheadPolicy) and len(policy.models) == 1:
+        return ALONE  # nothing is decided
     return f"{kind}, features" if policy.needs_features and kind != "input" else kind
 
 

@@ -24,6 +24,7 @@ DELTA_SHARE = 0.1  # of delta: probability that the bounds on times mislead; the
 LONGEST = 2.0  # no answer that nothing interrupts takes longer than so many times the longest run seen
 _RELATIVE = 1e-3  # to which bounds on means are computed
 _SEED = 0
+_ULPS = 1 + 1e-9  # sums of times are rounded
 
 Source = Literal["measured", "estimated"]
 
@@ -66,7 +67,9 @@ class PathTimes:
         for a budget that is itself the time of a run with a rank that was fixed beforehand.
         """
         counts = np.array([len(runs) for runs in self.runs_ms], np.float64)
-        late = np.array([len(runs) - np.searchsorted(runs, budget_ms, side="right") for runs in self.runs_ms])
+        late = np.array(
+            [len(runs) - np.searchsorted(runs, budget_ms * _ULPS, side="right") for runs in self.runs_ms]
+        )
         return np.where(
             late >= counts, 1.0, betaincinv(late + 1.0, np.maximum(counts - late, 1), 1 - self._each)
         )

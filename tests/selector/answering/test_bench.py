@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from selector.answering.bench import ALONE, _certain, measure_folder
+from selector.answering.bench import _certain, measure_folder
 from selector.answering.selector import Selector
 from selector.answering.view import View
 from selector.bundle.bundle import read_bundle
 from selector.bundle.source import FolderSource
-from selector.policies.paths import forced, paths_of, steps_of
+from selector.policies.paths import ALONE, forced, paths_of, steps_of
 from tests.support.small_models import plain_image
 from zoo.errors import CardError, LatencyError
 
