@@ -165,6 +165,12 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         costs = self.costs_ms(costs_of).models
         return min(held, key=lambda name: (costs[name], name))
 
+    def alone_ms(self, name: str, costs_of: str | None = None) -> float:
+        """What an answer of one model costs without a certificate: all of it, where that was measured."""
+        costs = self.costs_ms(costs_of)
+        whole = costs.path("alone", (name,))
+        return costs.models[name] if whole is None else whole.mean_ms
+
     @property
     def graphs(self) -> tuple[SelectorGraph | State | DriftReference, ...]:
         """Records of all graphs in the bundle."""

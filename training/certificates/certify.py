@@ -178,7 +178,8 @@ def usual_constraints(
     levels = [Constraint(kind="precision", level=level) for level in LEVELS]
     levels += [Constraint(kind="max_drop", level=level) for level in DROPS]
     means = costs_ms if times is None else times.means_ms.tolist()
-    low, high = max(min(means), max(means) * 1e-6), max(means)
+    high = max(means)
+    low = max(min(means), 1e-6 * high)  # something may cost nothing
     budgets = np.geomspace(low, high, TIME_BUDGETS + 1)[1:] if high > low else [high]
     levels += [Constraint(kind="mean_ms", level=float(level)) for level in budgets if level > 0]
     late = sorted(set(costs_ms)) if times is None else times.budgets_ms()

@@ -219,7 +219,7 @@ def simulate_at(fitted: Fitted, outcomes: Outcomes, asked: Constraint) -> Simula
     column = outcomes.models.index(alone)
     models = fitted.policy.models
     answered = models.index(alone) if alone in models else -1
-    count, cost = len(outcomes), bundle.costs_ms().models[alone]
+    count, cost = len(outcomes), bundle.alone_ms(alone)
     return Simulated(
         np.inf, np.full(count, answered), outcomes.right[:, column], np.full(count, cost, dtype=np.float64)
     )

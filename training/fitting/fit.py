@@ -180,6 +180,7 @@ def search(
         options.delta,
         compared.right[:, compared.models.index(by_accuracy[0])],
         failure_ms=failure_ms(considered.candidates, costs),
+        tail=given.table.tail(zoo.names),
     )
     candidates = within_bytes(considered.candidates, zoo, options.max_bytes)
     kept = worth_keeping(candidates, aim)

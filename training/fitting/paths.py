@@ -46,8 +46,15 @@ def _timed(found: Found, given: FitInputs) -> tuple[PathLatency, ...]:
     with TemporaryDirectory(prefix="zooselect-") as folder:
         export_bundle(assemble(given, found, Proven((), None)), given.zoo, folder)
         selector = Selector.load(folder, threads=given.table.threads)
-        runs = BUDGET_RUNS if given.options.constraint.on_time else RUNS
-        return measure_paths(selector, images, runs=runs, seed=given.options.seed)
+        asked = given.options.constraint
+        alone = {selector.bundle.alone(asked), selector.reference}  # what answers without a certificate
+        return measure_paths(
+            selector,
+            images,
+            models=sorted(alone),
+            runs=BUDGET_RUNS if asked.on_time else RUNS,
+            seed=given.options.seed,
+        )
 
 
 def _measured(policy: FittedPolicy, table: LatencyTable) -> Iterator[tuple[tuple[str, ...], float]]:

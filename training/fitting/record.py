@@ -10,7 +10,7 @@ import numpy as np
 from selector.bundle.bundle import SCHEMA_VERSION as BUNDLE_VERSION
 from selector.bundle.bundle import Bundle, Calibration, DeviceCosts, PathCost, SelectorGraph
 from selector.bundle.certificate import Certificate
-from selector.policies.paths import paths_of, steps_of
+from selector.policies.paths import ALONE, paths_of, steps_of
 from training.certificates.path_times import path_times
 from training.data.splits import CERTIFY, FIT, TUNE
 from training.fitting.drift_reference import DriftFit
@@ -147,8 +147,19 @@ def _bundle(given: FitInputs, found: Found, proven: Proven) -> Bundle:
 def _path_costs(
     policies: tuple[FittedPolicy, ...], table: LatencyTable, delta: float
 ) -> tuple[PathCost, ...]:
-    """Of every path of the policies, each once; none where the table has no times of single runs."""
-    found: dict[tuple[str, tuple[str, ...]], PathCost] = {}
+    """Of every path of the policies, and of models alone, as far as the table has times of single runs."""
+    found = {
+        (row.steps, row.models): PathCost(
+            steps=row.steps,
+            models=row.models,
+            mean_ms=row.latency.typical_ms,
+            p95_ms=row.latency.p95_ms,
+            runs=row.latency.runs,
+            source="measured",
+        )
+        for row in table.paths
+        if row.steps == ALONE and row.models[0] in {name for one in policies for name in one.costs}
+    }
     for fitted in policies:
         steps, costs = steps_of(fitted.policy), fitted.possible_costs_ms()
         times = path_times(fitted.policy, table, costs, delta)

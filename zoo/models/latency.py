@@ -133,6 +133,12 @@ class LatencyTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         """Whether more than a tenth of the runs of some model were interrupted."""
         return (self.share_interrupted() or 0.0) > BUSY_SHARE
 
+    def tail(self, models: Collection[str]) -> float:
+        """99th percentile of a model's runs over its mean, the median of `models`; 1 where not known."""
+        rows = [row.latency for name, row in self.models.items() if name in models]
+        known = [one.p99_ms / one.typical_ms for one in rows if one.p99_ms is not None]
+        return max(1.0, float(np.median(known))) if known else 1.0
+
     def costs_ms(self, zoo: Zoo) -> dict[str, float]:
         """Typical milliseconds of every model of `zoo`: see :attr:`Latency.typical_ms`.
 
