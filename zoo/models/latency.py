@@ -216,7 +216,7 @@ def summarise(measured: Times | NDArray[np.float64] | Sequence[float]) -> Latenc
         p50_low_ms=float(times[low]),
         p50_high_ms=float(times[high]),
         p95_ms=float(np.quantile(times, 0.95)),
-        mean_ms=float(times.mean()),
+        mean_ms=float(f"{times.mean():.12g}"),  # of equal times, that time
         runs=len(times),
         p99_ms=float(np.quantile(times, 0.99)),
         interrupted=len(measured.wall_ms) - len(times) if isinstance(measured, Times) else 0,

@@ -26,7 +26,7 @@ INTERRUPTED = [1.0] * 95 + [5.0] * 5  # the median does not show it
 def with_times(world: World, times: list[float]) -> LatencyTable:
     """The table of the world, had `full` taken such multiples of its time."""
     row = world.table.models["full"]
-    slow = msgspec.structs.replace(row, latency=summarise(np.array(times) * row.latency.p50_ms))
+    slow = msgspec.structs.replace(row, latency=summarise(np.array(times * 25) * row.latency.p50_ms))
     return msgspec.structs.replace(world.table, models={**world.table.models, "full": slow})
 
 
@@ -87,7 +87,7 @@ def test_a_busy_machine_gives_no_ratio_anywhere_but_says_what_to_do(world: World
     calm = evaluate(fitted, world.profile, latency=world.table)
     assert not calm.busy
     assert verdict(calm)
-    found = evaluate(fitted, world.profile, latency=interrupted(world, 20))
+    found = evaluate(fitted, world.profile, latency=interrupted(world, 500))
     assert verdict(found) == []
     assert "zooselect bench --device bench-top" in found.finding
     assert found.finding == found.busy, "where no single model is as good"
@@ -98,7 +98,7 @@ def test_a_busy_machine_gives_no_ratio_anywhere_but_says_what_to_do(world: World
 def test_the_table_in_the_profile_counts_if_the_costs_are_from_it(world: World, tmp_path: Path) -> None:
     shutil.copytree(world.profile, tmp_path / "profile")
     path = tmp_path / "profile" / "latency" / "bench-top.json"
-    save_table(interrupted(world, 20), path)
+    save_table(interrupted(world, 500), path)
     assert "interrupted 50% of the runs" in evaluate(world.fits["cascade"], tmp_path / "profile").busy
     save_table(with_times(world, [2 * one for one in INTERRUPTED]), path)
     assert not evaluate(world.fits["cascade"], tmp_path / "profile").busy, "nothing is known of these costs"
