@@ -119,6 +119,26 @@ def speed(
 
 
 @app.command()
+def clock(
+    data: DataOption = Path(_DATA) if _DATA else None,
+    weights: WeightsOption = Path(_DATA) if _DATA else None,
+    work: WorkOption = Path("results/work"),
+    suites: Annotated[
+        str, typer.Option(help="Which, separated by commas.")
+    ] = "cifar10,cifar10-float,cifar10-environments",
+    answers: Annotated[int, typer.Option(min=100, help="Inputs to answer under each budget.")] = 2000,
+    seed: SeedOption = 0,
+    results: ResultsOption = Path("results"),
+) -> None:
+    """Certified budgets of time, mean and 95th percentile, held against a clock on fresh inputs."""
+    from benchmarks.selection.clock import run_clock
+    from benchmarks.selection.zoos import SUITES, Given
+
+    chosen = _named("suites", suites, SUITES)
+    run_clock(Given(work, data, weights, seed), suites=chosen, answers=answers, results=results)
+
+
+@app.command()
 def drift(
     data: DataOption = Path(_DATA) if _DATA else None,
     weights: WeightsOption = Path(_DATA) if _DATA else None,

@@ -73,6 +73,7 @@ class Aim:
     reference: NDArray[np.bool_]
     failure_ms: float
     share_of_margin: float = 1.0
+    tail: float = 1.0  # 99th percentile of an answer on one path, over its mean: a p95 budget is about these
 
     def slack(self, point: Point) -> float:
         """By how much a point exceeds what is asked, in shares of answers or of the budget."""
@@ -81,7 +82,7 @@ class Aim:
             margin = accuracy_to_certify(level, self.samples, delta=self.delta) - level
             return point.accuracy - level - margin * self.share_of_margin
         if self.constraint.kind == "p95_ms":
-            kept = point.share_within(level * (1 + 1e-9))
+            kept = point.share_within(level / self.tail * (1 + 1e-9))
             return kept - accuracy_to_certify(P95_SHARE, self.samples, delta=self.delta)
         if self.constraint.kind == "max_drop":
             lead, spread = point.lead(self.reference)

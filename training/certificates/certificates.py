@@ -6,8 +6,10 @@ from selector.bundle.certificate import Certificate, PrecisionTest
 from selector.policies.constraint import Constraint
 from training.certificates.certify import Tests, usual_constraints
 from training.certificates.control_variate import Control
+from training.certificates.path_times import path_times
 from training.outcomes.outcomes import Outcomes
 from training.policies.base import FittedPolicy
+from zoo.models.latency import LatencyTable
 
 ENVIRONMENT_POLICIES = 2  # so many of the best policies get certificates for single environments
 
@@ -23,6 +25,7 @@ def certificates_of(
     constraint: Constraint,
     delta: float,
     digest: str,
+    table: LatencyTable,
 ) -> list[Certificate]:
     """Certificates of the policy at place `index`, and of the best ones for single environments.
 
@@ -44,17 +47,21 @@ def certificates_of(
     environments: list[str | None] = [None]
     if index < ENVIRONMENT_POLICIES and len(set(held.environments.tolist())) > 1:
         environments += sorted(set(held.environments.tolist()))
+    costs = policy.possible_costs_ms()
+    times = path_times(policy.policy, table, costs, delta)
     certificates = []
     for environment in environments:
         samples = held if environment is None else held.rows(held.environments == environment)
-        wanted = usual_constraints(policy.possible_costs_ms(), constraint)
-        if environment is not None:
+        wanted = usual_constraints(costs, constraint, times)
+        if environment is not None or times is None:  # a budget needs times of single runs
             wanted = [item for item in wanted if not item.on_time]
         tests = Tests(
             policy.frontier(samples, thresholds),
             reference=samples.right[:, column],
-            top_ms=max(policy.possible_costs_ms()),
             control=control if environment is None else None,
+            top_ms=max(costs),
+            possible_ms=costs,
+            times=times,
         )
         found = tests.certify_all(wanted, delta=delta)
         certificates += [

@@ -103,6 +103,7 @@ def make(
     those of 'zooselect zoo add' and apply to all ONNX files that are named.
     Example: zooselect make photos/ small.onnx large.onnx --precision 0.9
     """
+    from training.evaluation.busy import busy_warning
     from training.evaluation.evaluate import evaluate
     from training.outcomes.parts import PROFILE_FILE, read_profile_record
     from training.outcomes.profile import profile as run
@@ -148,6 +149,9 @@ def make(
 
     path = profile / "latency" / f"{DEVICE}.json"
     measured, done = _bench(chosen, images, path)
+    busy = busy_warning(measured, chosen.names)
+    if busy:
+        say(busy, err=True)
     _say("bench", f"times on this machine in {path}", done=done)
 
     fitted, done = _fit(chosen, profile, measured, options, fit, again)

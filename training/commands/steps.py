@@ -200,7 +200,9 @@ def fit(
     """
     import msgspec
 
+    from training.evaluation.busy import busy_warning
     from training.evaluation.findings import alternatives, certified_levels, explain_uncertified, proven_by
+    from training.fitting.costs import costs_table
     from training.fitting.fit import fit as run
     from training.fitting.fitted import holds_certified, save_fit
     from zoo.models.zoo import Zoo
@@ -221,12 +223,17 @@ def fit(
     )
     chosen = names_in(models)
     whole = Zoo.open(zoo)
+    some = whole.only(chosen) if chosen else whole
+    file = latency if costs_of is None or latency != THIS_MACHINE else None
+    table = costs_table(profile, file, costs_of)
+    busy = busy_warning(table, some.names)
+    if busy:
+        say(busy, err=True)
     fitted = run(
         profile,
-        whole.only(chosen) if chosen else whole,
-        latency if costs_of is None or latency != THIS_MACHINE else None,
+        some,
+        table,
         options,
-        costs_of=costs_of,
         progress=not as_json,
     )
     if list_levels:

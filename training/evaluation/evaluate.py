@@ -212,16 +212,16 @@ def our_name(asked: Constraint | None) -> str:
 
 
 def simulate_at(fitted: Fitted, outcomes: Outcomes, asked: Constraint) -> Simulated:
-    """What the bundle would do under a constraint: the certified threshold, else the reference model."""
+    """What the bundle would do under a constraint: the certified threshold, else :meth:`.Bundle.alone`."""
     certificate = fitted.certificate(asked)
     if certificate is not None:
         return fitted.policy.simulate(outcomes, certificate.threshold)
     bundle = fitted.record.bundle
-    column = outcomes.models.index(bundle.reference)
+    alone = bundle.alone(asked)
+    column = outcomes.models.index(alone)
     models = fitted.policy.models
-    answered = models.index(bundle.reference) if bundle.reference in models else -1
-    count = len(outcomes)
-    cost = bundle.costs_ms().models[bundle.reference]
+    answered = models.index(alone) if alone in models else -1
+    count, cost = len(outcomes), bundle.alone_ms(alone)
     return Simulated(
         np.inf, np.full(count, answered), outcomes.right[:, column], np.full(count, cost, dtype=np.float64)
     )
@@ -255,7 +255,7 @@ def _breakdown(fitted: Fitted, test: Outcomes, asked: Constraint, timed: Timed |
         index = {name: i for i, name in enumerate(test.classes)}
         answered = np.array([index[name] for name in timed.labels.tolist()], dtype=np.intp)
     elif certificate is None:
-        answered = test.predicted[:, test.models.index(fitted.record.bundle.reference)]
+        answered = test.predicted[:, test.models.index(fitted.record.bundle.alone(asked))]
     else:
         answered = fitted.policy.answers(test, certificate.threshold)
     costs = fitted.record.bundle.costs_ms().models
@@ -278,7 +278,7 @@ def _table_in(profile: Path, fitted: Fitted) -> LatencyTable | None:
         table = load_table(profile / "latency" / f"{costs.device}.json")
     except ZooError:
         return None
-    found = {name: row.latency.p50_ms for name, row in table.models.items()}
+    found = {name: row.latency.typical_ms for name, row in table.models.items()}
     return table if all(found.get(name) == cost for name, cost in costs.models.items()) else None
 
 
@@ -302,7 +302,7 @@ def _our_row(
         return timed_row(timed, "ours", precision)
     certified = fitted.certificate(asked) is not None
     models = fitted.policy.models
-    shares = _shares(models, simulated.answered_by) if certified else {fitted.record.bundle.reference: 1.0}
+    shares = _shares(models, simulated.answered_by) if certified else {fitted.record.bundle.alone(asked): 1.0}
     return _row(name, "ours", simulated.right, simulated.cost_ms, shares, precision, certified)
 
 

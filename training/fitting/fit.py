@@ -23,6 +23,7 @@ from training.fitting.costs import costs_table
 from training.fitting.drift_reference import drift_fit
 from training.fitting.fitted import SCHEMA_VERSION, Fitted
 from training.fitting.options import FitOptions
+from training.fitting.paths import with_paths
 from training.fitting.record import FitInputs, Found, Proven, assemble
 from training.outcomes.outcomes import Outcomes, has_pixels, load_outcomes, pixels_of
 from training.outcomes.parts import read_profile_record
@@ -121,7 +122,8 @@ def fit_outcomes(
       says how much a certificate will ask for. Where a scout was trained, it also computes the scout's
       features of the certify samples from their pixels; no label or answer of theirs is read.
     - *Prove* looks at the certify samples. Everything is fixed by then: the policies, and the order in which
-      their thresholds are tested. Nothing is chosen after it.
+      their thresholds are tested. Nothing is chosen after it. Before it whole answers of the first policy are
+      timed, where the latency table is of this machine: budgets of time are about these.
     - *Assemble* sees no sample, only how many there are.
 
     No step sees test samples. What the search trains, measures and simulates does not depend on the
@@ -138,6 +140,7 @@ def fit_outcomes(
 
         found = search(outcomes, given, pixels=pixels, step=step, searches=searches)
         step("certifying")
+        given = with_paths(found, given)
         proven = prove(found, given)
     return assemble(given, found, proven)
 
@@ -189,6 +192,7 @@ def search(
         share_of_margin=share_of_margin(
             test.test, development=len(outcomes.split(FIT, TUNE)), certify=len(outcomes.split(CERTIFY))
         ),
+        tail=given.table.tail(zoo.names),
     )
     candidates = within_bytes(considered.candidates, zoo, options.max_bytes)
     kept = worth_keeping(candidates, aim)
@@ -247,6 +251,7 @@ def prove(found: Found, given: FitInputs) -> Proven:
             options.constraint,
             options.delta,
             subject(policy.policy, found.selector, held.classes, cards),
+            given.table,
         )
     return Proven(tuple(certificates), drift_fit(found.outcomes, grid=given.grid))
 
