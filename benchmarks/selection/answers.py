@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from benchmarks.selection.zoos import Given, Prepared
 from training.data.splits import FIT, TEST, TUNE
-from training.evaluation.evaluate import evaluate_outcomes, our_name, simulate_at, timed_row
+from training.evaluation.evaluate import evaluate_outcomes, our_name, simulate_at
 from training.evaluation.records import Evaluation, MethodRow
+from training.evaluation.rows import timed_row
 from training.evaluation.wallclock import Timed, time_bundle
 from training.fitting.export import export_bundle
 from training.fitting.fit import fit_outcomes
