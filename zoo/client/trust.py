@@ -197,8 +197,8 @@ class Trust:
     def _heal(self, targets: Path) -> None:
         """Remove what is in the place of metadata and records and cannot be any; they are fetched again."""
         for path in (targets, self.folder / "root_history"):
-            if path.exists() and not path.is_dir():
-                path.unlink()
+            if not path.is_dir():  # also a link to nothing
+                path.unlink(missing_ok=True)
         for path in (*self.folder.glob("*.json"), *targets.glob("*")):
             if path.name != ROOT_FILE:
                 remove_folder(path)
