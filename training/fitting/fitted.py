@@ -13,6 +13,7 @@ from selector.bundle.certificate import Certificate, covering
 from selector.policies.cascade import CascadePolicy, LookaheadPolicy
 from selector.policies.constraint import Constraint, ConstraintKind, known_kind
 from selector.policies.policy import Policy
+from selector.policies.pool import PoolPolicy
 from selector.policies.staged import StagedPolicy
 from training.features.scout import Scout
 from training.outcomes.outcomes import Outcomes, with_features
@@ -20,6 +21,7 @@ from training.policies.base import FittedPolicy
 from training.policies.cascade import FittedCascade
 from training.policies.input import FittedInputPolicy
 from training.policies.lookahead import FittedLookahead
+from training.policies.pool import FittedPool
 from training.policies.staged import FittedStaged
 from training.search.comparisons import CandidateComparison, StorageRow
 from training.search.input_fit import PixelsOf
@@ -28,7 +30,7 @@ from zoo.errors import DataError, PrecisionError, ZooError
 from zoo.files import encode_record, read_record, read_verified, write_atomic
 from zoo.types import Positive, Sha256
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 OLDEST_VERSION = 2  # of a bundle without a drift reference
 FIT_FILE = "fit.json"
 
@@ -279,6 +281,8 @@ def _restore(record: FitRecord, policy: Policy, scores: bytes | None, folder: Pa
         return FittedCascade(policy, costs.models, stage_ms=costs.confidence_ms)
     if isinstance(policy, LookaheadPolicy):
         return FittedLookahead(policy, costs.models, stage_ms=costs.confidence_ms)
+    if isinstance(policy, PoolPolicy):
+        return FittedPool(policy, costs.models, stage_ms=costs.confidence_ms)
     if isinstance(policy, StagedPolicy):
         graphs = {
             state.file: read_verified(folder / state.file, state.sha256, state.size_bytes)

@@ -42,6 +42,7 @@ from training.search.plans import (
     folded_frontier,
     plans,
 )
+from training.search.pools import Pools, ScalingMethod, methods, pool_chains
 
 MAX_POLICIES = 8
 
@@ -82,6 +83,18 @@ class Situation:
         return Lookahead(self.outcomes, self.costs, self.confidence_ms)
 
     @cached_property
+    def pools(self) -> Pools:
+        """Recalibrated models on the compared samples."""
+        return Pools(self.outcomes, self.folds, self.costs, self.confidence_ms)
+
+    @cached_property
+    def final_pools(self) -> Pools:
+        """The same for the final fit."""
+        if len(self.everything) == len(self.outcomes):
+            return self.pools
+        return Pools.of(self.everything, self.costs, self.confidence_ms)
+
+    @cached_property
     def singles(self) -> SingleModelHull:
         """What can be had without a selector."""
         return SingleModelHull(self.outcomes, self.costs)
@@ -115,6 +128,7 @@ def all_candidates(at: Situation, kinds: Sequence[str], input_fit: InputFit | No
     models = useful_models(at.outcomes, at.costs)
     found = single_candidates(at)
     if "cascade" in kinds:
+        found += pool_candidates(at, models)
         found += cascade_candidates(at, models)
         found += staged_candidates(at, models, probe=False, input_fit=input_fit)
     if "probe" in kinds:
@@ -128,6 +142,13 @@ def all_candidates(at: Situation, kinds: Sequence[str], input_fit: InputFit | No
 def single_candidates(at: Situation) -> list[Candidate]:
     """Each model alone: what is left for a device that holds only one."""
     return [_raw(at, (name,)) for name in at.outcomes.models]
+
+
+def pool_candidates(at: Situation, models: Sequence[str]) -> list[Candidate]:
+    """Pools of recalibrated models: all chains of up to four of `models`, and each of all models alone."""
+    chains: list[tuple[str, ...]] = [(name,) for name in at.outcomes.models]
+    chains += [chain for chain in pool_chains(at.costs, models) if len(chain) > 1]
+    return [_pool(at, chain, method) for chain in chains for method in methods(len(at.outcomes.classes))]
 
 
 def cascade_candidates(at: Situation, models: Sequence[str]) -> list[Candidate]:
@@ -254,6 +275,12 @@ def _raw(at: Situation, chain: tuple[str, ...]) -> Candidate:
 
     label = "one model" if len(chain) == 1 else "cascade on raw confidence"
     return Candidate("cascade", label, chain, at.outline(f"raw {' '.join(chain)}", simulate), build)
+
+
+def _pool(at: Situation, chain: tuple[str, ...], method: ScalingMethod) -> Candidate:
+    label = f"{method} scaling, " + ("one model" if len(chain) == 1 else "log-opinion pool")
+    frontier = at.outline(f"{label} {' '.join(chain)}", lambda: at.pools.frontier(chain, method))
+    return Candidate("cascade", label, chain, frontier, lambda: at.final_pools.fit(chain, method))
 
 
 def _lookahead(at: Situation, chain: tuple[str, ...]) -> Candidate:
