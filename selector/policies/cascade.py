@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from selector.policies.rules import DecisionCosts, Floats, next_action_of, sigmoid, sigmoid_of
+from selector.policies.rules import DecisionCosts, Floats, next_action_of, sigmoid_of, sigmoid_of_each
 from zoo.types import Name
 
 
@@ -115,9 +115,9 @@ class LookaheadPolicy(
 
 def right_probability(stage: Stage, log_odds: Floats) -> Floats:
     """Estimated probability ``[N]`` that the stage's answers are right, from their log-odds ``[N]``."""
-    return sigmoid(stage.scale * log_odds + stage.offset)
+    return sigmoid_of_each(stage.scale * log_odds + stage.offset)
 
 
 def way_probabilities(stage: LookaheadStage, log_odds: Floats) -> Floats:
     """Estimated probabilities ``[N, 1 + A]`` of being right when stopping, and after each way to go on."""
-    return sigmoid(log_odds[:, np.newaxis] * np.array(stage.scales) + np.array(stage.offsets))
+    return sigmoid_of_each(log_odds[:, np.newaxis] * np.array(stage.scales) + np.array(stage.offsets))

@@ -1,8 +1,8 @@
 """The rules that policies share: how sure an answer is, and which way to go on. Pure numpy, no sessions.
 
 A device decides row by row, with the functions that take one row: alone or in a batch, an input meets the
-same arithmetic. Simulations decide for all samples at once, with the functions that take arrays; a test holds
-both against each other.
+same arithmetic. Simulations decide for all samples at once, with the functions that take arrays, and get the
+same bits; tests hold both against each other.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ Indices = NDArray[np.intp]
 Rule = Literal["threshold", "price"]
 
 _TINY = 1e-30  # keeps log-odds finite when all other classes underflow
+# The weight of the top class. All others weigh 1 at most, and a class that is below the top by less than
+# exp can tell weighs just that: so much more, and the largest probability is that of the largest logit.
+_TOP = 1.0 + 2.0**-51
 
 
 class DecisionCosts(Protocol):
@@ -34,8 +37,9 @@ class DecisionCosts(Protocol):
 
 
 def softmax(logits: NDArray[np.floating]) -> Floats:
-    """Class probabilities float64 ``[N, C]`` of logits ``[N, C]``."""
-    return shares(np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True)))
+    """Class probabilities float64 ``[N, C]`` of logits ``[N, C]``; the first of the largest is that of the
+    logits."""
+    return shares(confidence(logits)[1])
 
 
 def shares(weights: Floats) -> Floats:
@@ -59,7 +63,7 @@ def confidence(logits: NDArray[np.floating]) -> tuple[list[float], Floats]:
     -------
     tuple
         N log-odds, and weights float64 ``[N, C]``; :func:`shares` of these is the :func:`softmax`. The same
-        for a row alone as in a batch, bit for bit.
+        for a row alone as in a batch, bit for bit. The first of the largest weights is that of the logits.
     """
     if len(logits) == 1:  # numpy's overhead on single rows would be felt beside a small model
         row = logits[0].astype(np.float64)
@@ -67,14 +71,16 @@ def confidence(logits: NDArray[np.floating]) -> tuple[list[float], Floats]:
         weights = np.exp(row - row[best])
         weights[best] = 0.0
         odds = -math.log(float(weights.sum()) + _TINY)
-        weights[best] = 1.0
+        weights[best] = _TOP
         return [odds], weights[np.newaxis]
-    wide = logits.astype(np.float64)
+    wide = np.ascontiguousarray(
+        logits, np.float64
+    )  # sums of columns would round otherwise than those of a row
     tops = (np.arange(len(wide)), wide.argmax(axis=1))
     weights = np.exp(wide - wide[tops][:, np.newaxis])
     weights[tops] = 0.0
     others = weights.sum(axis=1).tolist()
-    weights[tops] = 1.0
+    weights[tops] = _TOP
     return [-math.log(other + _TINY) for other in others], weights
 
 
@@ -85,8 +91,16 @@ def sigmoid(odds: Floats) -> Floats:
 
 
 def sigmoid_of(odds: float) -> float:
-    """:func:`sigmoid` of one number."""
+    """:func:`sigmoid` of one number, but for the last bit; see :func:`sigmoid_of_each`."""
     return 1.0 / (1.0 + math.exp(min(max(-odds, -700.0), 700.0)))
+
+
+def sigmoid_of_each(odds: Floats) -> Floats:
+    """:func:`sigmoid_of` of many numbers, of any shape, bit for bit: numpy's exp rounds otherwise."""
+    clipped = np.clip(-odds, -700.0, 700.0)
+    exponentials = np.array(list(map(math.exp, clipped.ravel().tolist())), np.float64)
+    probabilities: Floats = 1.0 / (1.0 + exponentials.reshape(odds.shape))
+    return probabilities
 
 
 def choose(scores: NDArray[np.floating], threshold: float) -> Indices:

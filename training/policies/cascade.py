@@ -10,7 +10,7 @@ from selector.policies.cascade import CascadePolicy, LookaheadPolicy, Stage, rig
 from selector.policies.rules import escalate
 from training.outcomes.outcomes import Outcomes
 from training.policies.base import FittedPolicy, _Scored
-from training.policies.frontier import Floats, Indices, cascade_thresholds
+from training.policies.frontier import DOUBLE, Floats, Indices, cascade_thresholds
 from training.policies.platt import platt
 
 
@@ -63,4 +63,4 @@ class FittedCascade(ConfidenceChain, _Scored):
         return escalate(known, threshold)
 
     def thresholds(self, outcomes: Outcomes, *, count: int = 200) -> Floats:
-        return cascade_thresholds(self.known(outcomes), count=count)
+        return cascade_thresholds(self.known(outcomes), count=count, rounding=DOUBLE)

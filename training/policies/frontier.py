@@ -16,6 +16,10 @@ from selector.policies.rules import Indices as Indices
 from zoo.errors import DataError
 
 UNREACHABLE_THRESHOLD = 2.0  # a threshold above every probability: the most conservative choice
+SINGLE, DOUBLE = 2.0**-23, 2.0**-52  # steps of float32 and of float64 at 1: what a probability is rounded to
+_SAME_ODDS = 1e-5  # log-odds that are closer than this are the same, but for the rounding of models
+_ONE_VALUE = 8  # neighbours within so many margins are one value that was rounded in different ways
+_NEARBY = 32  # values among which the widest gap is sought
 
 
 class Point(Protocol):
@@ -132,31 +136,118 @@ class Outline:
         return mean, math.sqrt(max(0.0, square - mean**2))
 
 
-def threshold_grid(probabilities: Floats, *, count: int = 200) -> Floats:
-    """Thresholds in descending order: above everything, then quantiles of the probabilities, then 0."""
+def halfway(wanted: Floats, values: Floats, rounding: Floats) -> Floats:
+    """Thresholds between values that occur: what `wanted` ones do, but nothing hangs on the last bits.
+
+    Graphs and batches of other sizes round otherwise. A threshold on a value that many samples share would
+    part them by that.
+
+    Parameters
+    ----------
+    wanted
+        Thresholds ``[T]``; a value is enough where it is not below.
+    values
+        ``[n]``, what occurs.
+    rounding
+        ``[n]``, by how much each may be off, with a wide margin.
+
+    Returns
+    -------
+    ndarray
+        Thresholds ``[T or fewer]``, each in the middle between two neighbouring values. Neighbours that
+        rounding may have parted are one value; where so many lie in a row that they are no one value, the
+        widest gap nearby is taken. What is left below no gap is left out: every value is enough there.
+    """
+    order = np.argsort(values)
+    ordered, margin = values[order], rounding[order]
+    distinct = np.concatenate([[True], np.diff(ordered) > 0]) if len(ordered) else np.zeros(0, np.bool_)
+    ordered, margin = ordered[distinct], margin[distinct]
+    gaps = np.diff(ordered)
+    clear = gaps > margin[:-1] + margin[1:]
+    starts = np.concatenate([[0], np.flatnonzero(clear) + 1])
+    found = []
+    for place in np.searchsorted(ordered, wanted, side="left").tolist():  # the first value that is enough
+        if not 0 < place < len(ordered):
+            continue
+        gap = place - 1
+        if not clear[gap]:
+            group = int(np.searchsorted(starts, gap, side="right"))
+            first = int(starts[group - 1])
+            last = int(starts[group]) - 1 if group < len(starts) else len(ordered) - 1
+            if ordered[last] - ordered[first] > _ONE_VALUE * margin[first : last + 1].max():
+                near = max(first, gap - _NEARBY)
+                gap = near + int(gaps[near : gap + 1].argmax())
+            else:
+                gap = first - 1
+        if gap >= 0:
+            low, high = float(ordered[gap]), float(ordered[gap + 1])
+            middle = (low + high) / 2
+            found.append(middle if middle > low else high)
+    return np.array(found)
+
+
+def threshold_grid(probabilities: Floats, *, count: int = 200, rounding: float | None = None) -> Floats:
+    """Thresholds in descending order: above everything, then quantiles of the probabilities, then 0.
+
+    Parameters
+    ----------
+    rounding
+        Of the numbers that the probabilities were computed in, such as :data:`SINGLE`: thresholds that a
+        device shall use lie :func:`halfway` between values. None: on values.
+    """
     levels = np.quantile(probabilities, np.linspace(1, 0, count))
+    if rounding is not None:
+        values = np.unique(probabilities)
+        levels = halfway(np.unique(levels), values, _SAME_ODDS * values * (1 - values) + 4 * rounding)
     return np.unique(np.concatenate([[UNREACHABLE_THRESHOLD], levels, [0.0]]))[::-1]
 
 
-def cascade_thresholds(probabilities: Floats, *, count: int = 200) -> Floats:
+def cascade_thresholds(probabilities: Floats, *, count: int = 200, rounding: float | None = None) -> Floats:
     """Thresholds of a cascade on probabilities ``[n, K]``; the last stage answers whatever its own is."""
-    return threshold_grid(probabilities[:, :-1], count=count) if probabilities.shape[1] > 1 else np.zeros(1)
+    if probabilities.shape[1] == 1:
+        return np.zeros(1)
+    return threshold_grid(probabilities[:, :-1], count=count, rounding=rounding)
 
 
-def price_grid(gains: Sequence[tuple[Floats, Floats]], *, count: int = 200) -> Floats:
+Gains = Sequence[
+    tuple[Floats, Floats]
+]  # gains in probability [n, A], and the extra milliseconds [A] they cost
+
+
+def price_grid(gains: Gains, *, count: int = 200, rounding: float | None = None, among: Gains = ()) -> Floats:
     """Prices of a millisecond at which choices change, lowest first: 0, quantiles, above everything.
 
     Parameters
     ----------
     gains
-        Pairs of gains in probability ``[n, A]`` and of the extra milliseconds ``[A]`` they cost.
+        Over stopping. What costs nothing more is worth its gain at any price.
+    rounding
+        As of :func:`threshold_grid`; the lowest price lies above 0 then, and of ways that are as good the
+        cheapest is taken.
+    among
+        Of ways to go on over cheaper ones: what changes at these prices too, but for `rounding` does not
+        matter.
     """
-    prices = [np.zeros(1)]
+    prices = np.concatenate([np.zeros(1), _rates(gains)[0]])
+    grid = np.unique(np.quantile(prices, np.linspace(0, 1, count)))
+    top = 2 * grid[-1] + 1.0
+    if rounding is None:
+        return np.concatenate([[0.0], grid[grid > 0], [top]])
+    rates, extra = _rates([*gains, *among])
+    values = np.concatenate([np.zeros(1), rates])
+    apart = (_SAME_ODDS / 2 + 8 * rounding) / np.concatenate([[np.inf], extra])
+    return np.unique([*-halfway(-grid, -values, apart), max(top, 2 * float(values.max()) + 1.0)])
+
+
+def _rates(gains: Gains) -> tuple[Floats, Floats]:
+    """Gains in probability a millisecond, where there are any, and the milliseconds ``[n]`` of each."""
+    rates, extras = [np.zeros(0)], [np.zeros(0)]
     for gain, extra in gains:
-        rates = (gain / np.maximum(extra, 1e-9)).ravel()
-        prices.append(rates[rates > 0])
-    grid = np.unique(np.quantile(np.concatenate(prices), np.linspace(0, 1, count)))
-    return np.concatenate([[0.0], grid[grid > 0], [2 * grid[-1] + 1.0]])
+        gain, extra = gain[:, extra > 0], np.maximum(extra[extra > 0], 1e-9)
+        rate, wide = (gain / extra).ravel(), np.broadcast_to(extra, gain.shape).ravel()
+        rates.append(rate[rate > 0])
+        extras.append(wide[rate > 0])
+    return np.concatenate(rates), np.concatenate(extras)
 
 
 def by_cost(costs: Mapping[str, float], models: Sequence[str]) -> tuple[str, ...]:

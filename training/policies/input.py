@@ -13,7 +13,7 @@ from selector.policies.input import InputPolicy
 from selector.policies.rules import next_action
 from training.outcomes.outcomes import Outcomes
 from training.policies.base import _Scored
-from training.policies.frontier import Floats, Indices, Simulated, price_grid, threshold_grid
+from training.policies.frontier import SINGLE, Floats, Indices, Simulated, price_grid, threshold_grid
 from zoo.models.model import open_session
 
 
@@ -60,16 +60,21 @@ class FittedInputPolicy(_Scored):
         return next_action(known, self.policy.costs_ms, threshold, self.policy.rule)
 
     def thresholds(self, outcomes: Outcomes, *, count: int = 200) -> Floats:
-        return input_thresholds(self.known(outcomes), self.policy, count=count)
+        return input_thresholds(self.known(outcomes), self.policy, count=count, rounding=SINGLE)
 
     def stop_costs(self) -> Floats:
         return np.array([self.costs[name] for name in self.models]) + self.overhead_ms
 
 
-def input_thresholds(scores: Floats, policy: InputPolicy, *, count: int = 200) -> Floats:
-    """Thresholds of an input policy on scores ``[n, M]``, most conservative first."""
+def input_thresholds(
+    scores: Floats, policy: InputPolicy, *, count: int = 200, rounding: float | None = None
+) -> Floats:
+    """Thresholds of an input policy on scores ``[n, M]``, most conservative first.
+
+    With `rounding` they lie between values; see :func:`.threshold_grid`.
+    """
     if policy.rule == "threshold":
-        return threshold_grid(scores, count=count)
+        return threshold_grid(scores, count=count, rounding=rounding)
     return price_grid(
         [
             (scores[:, [i]] - scores[:, :i], cost - np.array(policy.costs_ms[:i]))
@@ -77,6 +82,7 @@ def input_thresholds(scores: Floats, policy: InputPolicy, *, count: int = 200) -
             if i
         ],
         count=count,
+        rounding=rounding,
     )
 
 

@@ -12,7 +12,7 @@ from selector.policies.cascade import LookaheadPolicy, LookaheadStage, way_proba
 from training.outcomes.outcomes import Outcomes
 from training.policies.base import _Stopping
 from training.policies.cascade import ConfidenceChain
-from training.policies.frontier import Floats, Indices
+from training.policies.frontier import DOUBLE, Floats, Indices
 from training.policies.platt import platt
 from training.policies.staged import follow, staged_thresholds
 from training.policies.steps import PlanState
@@ -85,7 +85,7 @@ class FittedLookahead(ConfidenceChain, _Stopping[list[Floats]]):
         return follow(self.steps, known, threshold, "price")
 
     def thresholds(self, outcomes: Outcomes, *, count: int = 200) -> Floats:
-        return staged_thresholds(self.steps, self.known(outcomes), "price", count=count)
+        return staged_thresholds(self.steps, self.known(outcomes), "price", count=count, rounding=DOUBLE)
 
     def estimates(self, outcomes: Outcomes) -> dict[str, tuple[Floats, NDArray[np.bool_]]]:
         right = outcomes.with_models(self.models).right

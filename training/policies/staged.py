@@ -14,7 +14,7 @@ from selector.policies.rules import Rule
 from selector.policies.staged import StagedPolicy
 from training.outcomes.outcomes import Outcomes
 from training.policies.base import FittedPolicy, Simulator
-from training.policies.frontier import Floats, Indices, Simulated, price_grid, threshold_grid
+from training.policies.frontier import SINGLE, Floats, Indices, Simulated, price_grid, threshold_grid
 from zoo.models.model import open_session
 
 
@@ -96,9 +96,8 @@ class FittedStaged(FittedPolicy):
         ]
 
     def thresholds(self, outcomes: Outcomes, *, count: int = 200) -> Floats:
-        return staged_thresholds(
-            self.policy.states, [s for s, _ in self.judge(outcomes)], self.policy.rule, count=count
-        )
+        scores = [known for known, _ in self.judge(outcomes)]
+        return staged_thresholds(self.policy.states, scores, self.policy.rule, count=count, rounding=SINGLE)
 
     def estimates(self, outcomes: Outcomes) -> dict[str, tuple[Floats, NDArray[np.bool_]]]:
         judged = self.judge(outcomes)
@@ -194,16 +193,26 @@ def _picks(columns: Floats, costs: Sequence[float], levels: Floats, rule: Rule) 
 
 
 def staged_thresholds(
-    states: Sequence[StateLike], scores: Sequence[Floats], rule: Rule, *, count: int = 200
+    states: Sequence[StateLike],
+    scores: Sequence[Floats],
+    rule: Rule,
+    *,
+    count: int = 200,
+    rounding: float | None = None,
 ) -> Floats:
-    """Thresholds of a staged policy, most conservative first: quantiles of where choices change."""
+    """Thresholds of a staged policy, most conservative first: quantiles of where choices change.
+
+    With `rounding` they lie between values; see :func:`.threshold_grid`.
+    """
     if rule == "threshold":
-        return threshold_grid(np.concatenate([s.ravel() for s in scores]), count=count)
-    return price_grid(
-        [
-            (known[:, 1:] - known[:, :1], np.array(state.costs_ms))
-            for state, known in zip(states, scores, strict=True)
-            if state.costs_ms
-        ],
-        count=count,
-    )
+        return threshold_grid(np.concatenate([s.ravel() for s in scores]), count=count, rounding=rounding)
+    gains, among = [], []
+    for state, known in zip(states, scores, strict=True):
+        costs = np.array(state.costs_ms)
+        if len(costs):
+            gains.append((known[:, 1:] - known[:, :1], costs))
+        if branches(state):
+            among += [
+                (known[:, [i + 1]] - known[:, 1 : i + 1], costs[i] - costs[:i]) for i in range(1, len(costs))
+            ]
+    return price_grid(gains, count=count, rounding=rounding, among=among)

@@ -31,6 +31,7 @@ from training.policies.frontier import (
 from training.policies.input import input_frontier
 from training.policies.lookahead import FittedLookahead, Lookahead
 from training.policies.singles import SingleModelHull
+from training.policies.staged import staged_thresholds
 from training.search.input_fit import InputFit
 from training.search.plans import (
     MAX_MODELS,
@@ -289,7 +290,9 @@ def _lookahead(at: Situation, chain: tuple[str, ...]) -> Candidate:
 
     def simulate() -> list[Simulated]:
         known = fitted(at.lookahead)
-        return known.frontier(at.outcomes, known.thresholds(at.outcomes, count=SEARCH_THRESHOLDS))
+        scores = known.known(at.outcomes)
+        thresholds = staged_thresholds(known.steps, scores, "price", count=SEARCH_THRESHOLDS)
+        return known.frontier(at.outcomes, thresholds)
 
     return Candidate(
         "cascade",
