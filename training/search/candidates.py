@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -46,6 +47,7 @@ from training.search.plans import (
 from training.search.pools import Pools, ScalingMethod, methods, pool_chains
 
 MAX_POLICIES = 8
+TWIN_SHARE = 0.015  # of the samples, on which a model and a cheaper one that does the same may differ
 
 
 @dataclass(frozen=True)
@@ -216,8 +218,13 @@ def input_candidates(at: Situation, input_fit: InputFit) -> list[Candidate]:
 
 
 def useful_models(outcomes: Outcomes, costs: Mapping[str, float], most: int = MAX_MODELS) -> tuple[str, ...]:
-    """At most `most` models: those on the frontier of accuracy and cost first, then on the next one."""
-    names = by_cost(costs, outcomes.models)
+    """At most `most` models: those on the frontier of accuracy and cost first, then on the next one.
+
+    A model is left out where a cheaper one does the same, such as its 8-bit version: it is right on all but
+    :data:`TWIN_SHARE` of the samples that the dearer one is right on, and its accuracy is within two
+    standard errors of the difference.
+    """
+    names = _without_twins(outcomes, by_cost(costs, outcomes.models))
     if len(names) <= most:
         return names
     accuracy = outcomes.accuracy()
@@ -231,6 +238,21 @@ def useful_models(outcomes: Outcomes, costs: Mapping[str, float], most: int = MA
                 layers.append(name)
                 left.remove(name)
     return by_cost(costs, layers[:most])
+
+
+def _without_twins(outcomes: Outcomes, names: tuple[str, ...]) -> tuple[str, ...]:
+    kept: list[str] = []
+    right = {name: outcomes.right[:, outcomes.models.index(name)] for name in names}
+    for name in names:
+        for cheaper in kept:
+            lost = float((right[name] & ~right[cheaper]).mean())
+            won = float((right[cheaper] & ~right[name]).mean())
+            error = math.sqrt((lost + won) / len(outcomes))
+            if lost <= TWIN_SHARE and lost - won <= 2 * error:
+                break
+        else:
+            kept.append(name)
+    return tuple(kept)
 
 
 def failure_ms(candidates: Sequence[Candidate], costs: Mapping[str, float]) -> float:

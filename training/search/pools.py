@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selector.policies.pool import PoolPolicy, PoolStage, Scaling, margins, stopping
+from training.calibration.scaling import fit_matrix, fit_vector, has_matrix
 from training.outcomes.folds import Folds, grouped_folds
 from training.outcomes.outcomes import Outcomes
 from training.policies.frontier import Floats, Simulated, by_cost
 from training.policies.joint import joint_thresholds
 from training.policies.platt import platt
 from training.policies.pool import FittedPool
-from training.policies.scaling import fit_matrix, fit_vector, has_matrix
 
 ScalingMethod = Literal["vector", "matrix"]
 METHODS: tuple[ScalingMethod, ...] = ("vector", "matrix")

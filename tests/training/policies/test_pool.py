@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from selector.answering.runners import runner_of
 from selector.policies.policy import Policy
 from selector.policies.pool import PoolPolicy, PoolStage, Scaling, margins, stopping
+from training.calibration.scaling import fit_matrix, fit_vector
 from training.outcomes.outcomes import Outcomes
 from training.policies.joint import joint_thresholds
-from training.policies.scaling import fit_matrix, fit_vector
 from training.search.pools import Pools
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from selector.policies.pool import MAX_WEIGHTS, Scaling
-from training.policies.frontier import Floats
+from selector.policies.rules import Floats
 
 MAX_MATRIX_CLASSES = 32
 MAX_CLASSES = 128  # with more classes a model gets a temperature alone
