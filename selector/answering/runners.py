@@ -44,6 +44,12 @@ class Sessions(Protocol):
         """Logits ``[N, C]`` of one model, in the order of the bundle's classes."""
         ...
 
+    def embedded(
+        self, name: str, batch: NDArray[np.uint8], width: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Logits ``[N, C]`` as of :meth:`logits`, and the embedding ``[N, width]``."""
+        ...
+
     def scores(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Scores ``[N, M]`` of the selector graph."""
         ...
@@ -179,8 +185,12 @@ class _PoolRunner:
         images = list(range(len(batch)))  # that no pool was sure enough of so far
         confidences: Sequence[float | None] = [None] * len(batch)
         for (stage, scaling, path), least in zip(self._steps, enough, strict=True):
-            logits = sessions.logits(stage.model, _part(batch, images))
-            scaled = scaling(logits)
+            part, embedding = _part(batch, images), None
+            if scaling.on_embedding and scaling.weights is not None:
+                logits, embedding = sessions.embedded(stage.model, part, len(scaling.weights))
+            else:
+                logits = sessions.logits(stage.model, part)
+            scaled = scaling(logits, embedding)
             if len(path) == 1:
                 total = scaled
                 if self._confident:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import msgspec
 import numpy as np
@@ -21,31 +21,36 @@ MAX_WEIGHTS = 2**14  # numbers of one matrix
 class PoolStage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One model, how its logits are recalibrated, and how sure the pool is once it has answered.
 
-    Recalibrated logits are ``scale * logits + bias + logits @ weights``: vector scaling without `weights`,
-    matrix scaling with them (Guo et al. 2017).
+    Recalibrated logits are ``scale * logits + bias + inputs @ weights``: vector scaling without `weights`,
+    matrix scaling where the inputs are the logits (Guo et al. 2017), and a new last layer where they are the
+    model's embedding, its second output.
     """
 
     model: Name
     scale: float
     bias: tuple[float, ...] = ()  # one a class; empty: none
-    weights: tuple[tuple[float, ...], ...] = ()  # one row a class; empty: none
+    weights: tuple[tuple[float, ...], ...] = ()  # one row an input; empty: none
+    inputs: Literal["logits", "embedding"] = "logits"
     slope: Annotated[float, Meta(ge=0)]  # P(the pool is right) = sigmoid(slope * margin + offset)
     offset: float
 
     def __post_init__(self) -> None:
-        count = len(self.weights)
-        if any(len(row) != count for row in self.weights) or count**2 > MAX_WEIGHTS:
+        rows, widths = len(self.weights), {len(row) for row in self.weights}
+        square = self.inputs == "embedding" or widths <= {rows}
+        if len(widths) > 1 or not square or rows * sum(widths) > MAX_WEIGHTS:
             raise ValueError(
-                f"weights: expected a square matrix of at most {MAX_WEIGHTS:,} numbers, got {count} rows of "
-                f"{sorted({len(row) for row in self.weights})}"
+                f"weights: expected {'a square' if self.inputs == 'logits' else 'one'} matrix of at most "
+                f"{MAX_WEIGHTS:,} numbers, got {rows} rows of {sorted(widths)}"
             )
-        if self.bias and self.weights and len(self.bias) != count:
-            raise ValueError(f"bias: expected {count}, one a row of weights, got {len(self.bias)}")
+        if self.inputs == "embedding" and not self.weights:
+            raise ValueError("weights: expected some for the embedding, got none")
+        if self.bias and self.weights and {len(self.bias)} != widths:
+            raise ValueError(f"bias: expected {max(widths)}, one a column of weights, got {len(self.bias)}")
 
     @property
     def classes(self) -> int | None:
         """The number of classes that it is for; None: any."""
-        return len(self.bias) or len(self.weights) or None
+        return len(self.bias) or (len(self.weights[0]) if self.weights else None)
 
     def probability(self, margin: float) -> float:
         """Estimated probability that the pool's answer is right."""
@@ -111,23 +116,32 @@ class Scaling:
 
     scale: float
     bias: Floats | None  # [C]
-    weights: Floats | None  # [C, C]
+    weights: Floats | None  # [C, C], or [D, C] for the embedding
+    on_embedding: bool = False
 
     @classmethod
     def of(cls, stage: PoolStage) -> Self:
         """The arrays of a stored stage."""
         bias = np.array(stage.bias) if stage.bias else None
-        return cls(stage.scale, bias, np.array(stage.weights) if stage.weights else None)
+        weights = np.array(stage.weights) if stage.weights else None
+        return cls(stage.scale, bias, weights, stage.inputs == "embedding")
 
-    def __call__(self, logits: NDArray[np.floating]) -> Floats:
-        """Recalibrated logits float64 ``[N, C]`` of logits ``[N, C]``, each row as if it were alone."""
+    def __call__(self, logits: NDArray[np.floating], embedding: NDArray[np.floating] | None = None) -> Floats:
+        """Recalibrated logits float64 ``[N, C]`` of logits ``[N, C]``, each row as if it were alone.
+
+        Parameters
+        ----------
+        embedding
+            ``[N, D]``, where the weights are for it.
+        """
         wide = logits.astype(np.float64, order="C")  # as rows of one kind, whatever they come from
         scaled: Floats = wide * self.scale
         if self.bias is not None:
             scaled += self.bias
         if self.weights is not None:
+            inputs = wide if embedding is None else embedding.astype(np.float64, order="C")
             # as N products of one row each: a product of N rows at once is rounded otherwise
-            scaled += np.matmul(wide[:, np.newaxis], self.weights)[:, 0]
+            scaled += np.matmul(inputs[:, np.newaxis], self.weights)[:, 0]
         return scaled
 
 

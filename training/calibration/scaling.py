@@ -21,6 +21,8 @@ MAX_CLASSES = 128  # with more classes a model gets a temperature alone
 BIAS_PENALTY = 1.0
 RIDGE = 1000.0  # of the weights that matrix scaling adds, where logits have a standard deviation of SPREAD
 SPREAD = 6.5
+EMBEDDING_RIDGE = 50.0  # the same of weights on an embedding with a standard deviation of EMBEDDING_SPREAD
+EMBEDDING_SPREAD = 0.65
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,27 @@ def fit_linear(
     found = minimize(loss_of, first.ravel(), jac=True, method="L-BFGS-B", options=options)
     weights = back @ found.x.reshape(shape)
     return Linear(weights[:-1], weights[-1])
+
+
+def fit_embedding(
+    vector: Scaling,
+    logits: NDArray[np.floating],
+    embedding: NDArray[np.floating],
+    labels: NDArray[np.integer],
+) -> Scaling:
+    """Vector scaling with weights from an embedding ``[n, D]``, drawn towards none: a new last layer."""
+    wide = embedding.astype(np.float64)
+    mean = wide.mean(axis=0)
+    spread = max(float((wide - mean).std()), 1e-9)
+    ridge = EMBEDDING_RIDGE * (spread / EMBEDDING_SPREAD) ** 2
+    added = fit_linear(wide - mean, vector(logits), labels, ridge=ridge)
+    bias = added.bias - mean @ added.weights
+    return Scaling(vector.scale, bias if vector.bias is None else vector.bias + bias, added.weights, True)
+
+
+def has_head(classes: int, width: int) -> bool:
+    """Whether a new last layer is offered for so many classes and numbers of an embedding."""
+    return classes <= MAX_MATRIX_CLASSES and classes * width <= MAX_WEIGHTS
 
 
 def has_matrix(classes: int) -> bool:

@@ -9,19 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from training.calibration.scaling import fit_linear, fit_vector
+from training.calibration.scaling import EMBEDDING_SPREAD, fit_linear, fit_vector
 from training.data.images import LabelledImages
 from training.networks.adapt import MAX_P_VALUE, Adaptation, check_names
 from training.networks.adaptation_images import MAX_IMAGES, gather, right_answers
-from zoo.convert.head import EMBEDDING, Head, find_head, head_difference, replace_head, with_embedding
+from zoo.convert.head import Head, find_head, head_difference, replace_head, with_embedding
 from zoo.cores import allowed_cores
 from zoo.errors import CardError, DataError
 from zoo.files import read_verified, sha256_bytes
 from zoo.models.card import Adapted
-from zoo.models.model import open_session
+from zoo.models.model import EMBEDDING, open_session
 from zoo.models.zoo import Zoo, add_again, held_message
 
-RIDGE = 3.0  # of what is added to a head's weights
+RIDGE = 3.0  # of what is added to a head's weights, where its inputs deviate by EMBEDDING_SPREAD
 BATCH = 64
 
 
@@ -144,7 +144,10 @@ def fit_head(
     logits = embeddings @ head.weights + head.bias
     vector = fit_vector(logits, labels)
     mean = embeddings.mean(axis=0)
-    added = fit_linear(embeddings - mean, vector(logits), labels, ridge=ridge)
+    centred = embeddings - mean
+    spread = max(float(centred.std()), 1e-9)
+    scaled = ridge * (spread / EMBEDDING_SPREAD) ** 2
+    added = fit_linear(centred, vector(logits), labels, ridge=scaled)
     weights = vector.scale * head.weights.astype(np.float64) + added.weights
     bias = vector.scale * head.bias.astype(np.float64) + added.bias - mean @ added.weights
     if vector.bias is not None:

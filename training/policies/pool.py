@@ -33,7 +33,8 @@ class FittedPool(FittedPolicy):
         """After every stage the recalibrated logits ``[n, C]`` of all that ran, added up."""
         total: Floats | None = None
         for stage in self.policy.stages:
-            scaled = Scaling.of(stage)(outcomes.logits[:, outcomes.models.index(stage.model)])
+            embedding = outcomes.embeddings[stage.model] if stage.inputs == "embedding" else None
+            scaled = Scaling.of(stage)(outcomes.logits[:, outcomes.models.index(stage.model)], embedding)
             total = scaled if total is None else total + scaled
             yield total
 

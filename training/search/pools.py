@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selector.policies.pool import PoolPolicy, PoolStage, Scaling, margins, stopping
-from training.calibration.scaling import fit_matrix, fit_vector, has_matrix
+from training.calibration.scaling import fit_embedding, fit_matrix, fit_vector, has_head, has_matrix
 from training.outcomes.folds import Folds, grouped_folds
 from training.outcomes.outcomes import Outcomes
 from training.policies.frontier import Floats, Simulated, by_cost
@@ -18,8 +18,7 @@ from training.policies.joint import joint_thresholds
 from training.policies.platt import platt
 from training.policies.pool import FittedPool
 
-ScalingMethod = Literal["vector", "matrix"]
-METHODS: tuple[ScalingMethod, ...] = ("vector", "matrix")
+ScalingMethod = Literal["vector", "matrix", "head"]
 MAX_STAGES = 4
 PRICES = 64  # of a millisecond, each with thresholds of its own
 FIT_ROWS = 12_000  # samples that a hundred numbers and a few thresholds are fitted to
@@ -50,6 +49,16 @@ class Pools:
             chosen = np.random.default_rng(0).choice(len(outcomes), FIT_ROWS, replace=False)
             outcomes = outcomes.rows(np.sort(chosen))
         return cls(outcomes, grouped_folds(outcomes.groups), costs, stage_ms)
+
+    def methods(self, chain: Sequence[str]) -> tuple[ScalingMethod, ...]:
+        """How the models of a chain can be recalibrated."""
+        classes, known = len(self.outcomes.classes), self.outcomes.embeddings
+        found: list[ScalingMethod] = ["vector"]
+        if has_matrix(classes):
+            found.append("matrix")
+        if all(name in known and has_head(classes, known[name].shape[1]) for name in chain):
+            found.append("head")
+        return tuple(found)
 
     def prices(self, chain: Sequence[str]) -> Floats:
         """Of a millisecond, in right answers: from one that decides nothing to one that stops everything."""
@@ -105,6 +114,7 @@ class Pools:
                     scale=scaling.scale,
                     bias=() if scaling.bias is None else tuple(scaling.bias.tolist()),
                     weights=() if scaling.weights is None else tuple(map(tuple, scaling.weights.tolist())),
+                    inputs="embedding" if scaling.on_embedding else "logits",
                     slope=slope,
                     offset=offset,
                 )
@@ -124,7 +134,8 @@ class Pools:
             logits = self.outcomes.logits[:, self.outcomes.models.index(name)]
             scaled = np.empty(logits.shape)
             for rest, held in self.folds:
-                scaled[held] = self._fit(name, method, rest)(logits[held])
+                embedding = self.outcomes.embeddings[name][held] if method == "head" else None
+                scaled[held] = self._fit(name, method, rest)(logits[held], embedding)
             self._scaled[name, method] = scaled
         return self._scaled[name, method]
 
@@ -133,6 +144,9 @@ class Pools:
         if rows is not None:
             logits, labels = logits[rows], labels[rows]
         scaling = fit_vector(logits, labels)
+        if method == "head":
+            embedding = self.outcomes.embeddings[name]
+            return fit_embedding(scaling, logits, embedding if rows is None else embedding[rows], labels)
         return fit_matrix(scaling, logits, labels) if method == "matrix" else scaling
 
 
@@ -140,8 +154,3 @@ def pool_chains(costs: Mapping[str, float], models: Sequence[str]) -> list[tuple
     """All chains of up to four of `models`, cheapest first; one alone is recalibrated only."""
     names = by_cost(costs, models)
     return [chain for k in range(1, min(MAX_STAGES, len(names)) + 1) for chain in combinations(names, k)]
-
-
-def methods(classes: int) -> tuple[ScalingMethod, ...]:
-    """How models with so many classes can be recalibrated."""
-    return METHODS if has_matrix(classes) else METHODS[:1]

@@ -91,6 +91,10 @@ def search_key(
         if isinstance(value, np.ndarray):
             digest.update(f"{item.name} {value.dtype.str} {value.shape}".encode())
             digest.update(np.ascontiguousarray(value).view(np.uint8).data)
+        elif isinstance(value, dict):
+            for name, array in sorted(value.items()):
+                digest.update(f"{item.name} {name} {array.dtype.str} {array.shape}".encode())
+                digest.update(np.ascontiguousarray(array).view(np.uint8).data)
         else:
             digest.update(msgspec.json.encode((item.name, value)))
     return digest.hexdigest()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -17,8 +18,10 @@ from onnx import TensorProto, helper, numpy_helper
 from zoo.convert.exchange import Difference
 from zoo.convert.torch_graph import stored_tensors
 from zoo.errors import ModelError
-
-EMBEDDING = "embedding"  # the second output of a model that gives the input of its head
+from zoo.files import read_verified, sha256_bytes
+from zoo.models.card import ModelCard
+from zoo.models.model import EMBEDDING
+from zoo.models.zoo import Zoo, add_again
 
 
 class Head(NamedTuple):
@@ -59,6 +62,21 @@ def with_embedding(content: bytes, *, classes: int, name: str) -> bytes:
     model.graph.output.append(helper.make_tensor_value_info(EMBEDDING, TensorProto.FLOAT, ["N", width]))
     extended: bytes = model.SerializeToString(deterministic=True)
     return extended
+
+
+def without_embedding(content: bytes) -> bytes:
+    """The model with logits as its only output, as it was before :func:`with_embedding`."""
+    model = onnx.load_model_from_string(content)
+    for output in [output for output in model.graph.output if output.name == EMBEDDING]:
+        model.graph.output.remove(output)
+        _prune(model.graph)
+    plain: bytes = model.SerializeToString(deterministic=True)
+    return plain
+
+
+def has_embedding(content: bytes) -> bool:
+    """Whether the model gives the input of its last layer as a second output."""
+    return any(output.name == EMBEDDING for output in onnx.load_model_from_string(content).graph.output)
 
 
 def replace_head(
@@ -106,6 +124,29 @@ def replace_head(
     _prune(graph)
     replaced: bytes = model.SerializeToString(deterministic=True)
     return replaced
+
+
+def add_embedding(zoo: Zoo, name: str) -> ModelCard:
+    """Give a model of `zoo` the input of its last layer as a second output, in place of the one without.
+
+    Raises
+    ------
+    ModelError
+        When its last layer is not a product with stored weights.
+
+    Examples
+    --------
+    >>> from zoo.convert.head import add_embedding
+    >>> add_embedding(zoo, "small").name
+    'small'
+    """
+    card = zoo.card(name)
+    content = read_verified(zoo.folder / card.file, card.sha256, card.size_bytes)
+    if has_embedding(content):
+        return card
+    extended = with_embedding(content, classes=len(card.classes), name=name)
+    facts = {"sha256": sha256_bytes(extended), "size_bytes": len(extended)}
+    return add_again(zoo, msgspec.structs.replace(card, **facts), extended, force=True)
 
 
 def _free_names(taken: set[str]) -> tuple[str, str]:

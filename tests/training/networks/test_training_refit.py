@@ -13,10 +13,10 @@ from training.data.sources import digits
 from training.networks.family import train_family
 from training.networks.refit import refit_head
 from zoo.convert.add_int8 import add_int8
-from zoo.convert.head import EMBEDDING, find_head, head_difference, replace_head, with_embedding
+from zoo.convert.head import find_head, head_difference, replace_head, with_embedding
 from zoo.errors import CardError, DataError, ModelError
 from zoo.files import read_verified
-from zoo.models.model import Model, open_session
+from zoo.models.model import EMBEDDING, Model, open_session
 from zoo.models.zoo import Zoo
 from zoo.publisher.external_data import externalise
 

@@ -185,5 +185,5 @@ def test_a_policy_that_fits_nothing_is_refused(changes: dict[str, object], messa
         PoolPolicy(**{**good, **changes})
     with pytest.raises(ValueError, match="weights: expected a square matrix"):
         PoolStage(model="a", scale=1.0, slope=1.0, offset=0.0, weights=((1.0, 2.0),))
-    with pytest.raises(ValueError, match="bias: expected 1, one a row of weights, got 2"):
+    with pytest.raises(ValueError, match="bias: expected 1, one a column of weights, got 2"):
         PoolStage(model="a", scale=1.0, slope=1.0, offset=0.0, weights=((1.0,),), bias=(1.0, 2.0))
