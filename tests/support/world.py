@@ -54,7 +54,7 @@ CANDIDATES: dict[Kind, Callable[[Candidate], bool]] = {
     "lookahead": lambda one: one.label == "cascade on raw confidence, look-ahead" and len(one.models) == 3,
     "learned": lambda one: one.label.startswith("learned") and len(one.models) == 3,
     "probe": lambda one: one.label == "probe, committee, input features",
-    "pool": lambda one: one.label == "matrix scaling, log-opinion pool" and len(one.models) == 3,
+    "pool": lambda one: one.label == "log-opinion pool" and len(one.models) == 3,
 }
 
 

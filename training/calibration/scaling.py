@@ -157,6 +157,11 @@ def fit_matrix(vector: Scaling, logits: NDArray[np.floating], labels: NDArray[np
     return Scaling(vector.scale, bias, added.weights)
 
 
+def log_loss(logits: Floats, labels: NDArray[np.integer]) -> float:
+    """Mean log loss of logits ``[n, C]`` for labels ``[n]``."""
+    return _log_loss(logits, (np.arange(len(labels)), labels))[0] / len(labels)
+
+
 def _log_loss(scaled: Floats, truth: tuple[NDArray[np.integer], NDArray[np.integer]]) -> tuple[float, Floats]:
     """The sum of the log losses, and class probabilities ``[n, C]``."""
     scaled = scaled - scaled.max(axis=1, keepdims=True)

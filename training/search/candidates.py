@@ -44,7 +44,7 @@ from training.search.plans import (
     folded_frontier,
     plans,
 )
-from training.search.pools import Pools, ScalingMethod, pool_chains
+from training.search.pools import Pools, pool_chains
 
 MAX_POLICIES = 8
 TWIN_SHARE = 0.015  # of the samples, on which a model and a cheaper one that does the same may differ
@@ -150,8 +150,7 @@ def single_candidates(at: Situation) -> list[Candidate]:
 def pool_candidates(at: Situation, models: Sequence[str]) -> list[Candidate]:
     """Pools of recalibrated models: all chains of up to four of `models`, and each of all models alone."""
     chains: list[tuple[str, ...]] = [(name,) for name in at.outcomes.models]
-    chains += [chain for chain in pool_chains(at.costs, models) if len(chain) > 1]
-    return [_pool(at, chain, method) for chain in chains for method in at.pools.methods(chain)]
+    return [_pool(at, chain) for chain in (*chains, *pool_chains(at.costs, models))]
 
 
 def cascade_candidates(at: Situation, models: Sequence[str]) -> list[Candidate]:
@@ -300,11 +299,10 @@ def _raw(at: Situation, chain: tuple[str, ...]) -> Candidate:
     return Candidate("cascade", label, chain, at.outline(f"raw {' '.join(chain)}", simulate), build)
 
 
-def _pool(at: Situation, chain: tuple[str, ...], method: ScalingMethod) -> Candidate:
-    way = "refitted head" if method == "head" else f"{method} scaling"
-    label = f"{way}, " + ("one model" if len(chain) == 1 else "log-opinion pool")
-    frontier = at.outline(f"{label} {' '.join(chain)}", lambda: at.pools.frontier(chain, method))
-    return Candidate("cascade", label, chain, frontier, lambda: at.final_pools.fit(chain, method))
+def _pool(at: Situation, chain: tuple[str, ...]) -> Candidate:
+    label = "one model, recalibrated" if len(chain) == 1 else "log-opinion pool"
+    frontier = at.outline(f"{label} {' '.join(chain)}", lambda: at.pools.frontier(chain))
+    return Candidate("cascade", label, chain, frontier, lambda: at.final_pools.fit(chain))
 
 
 def _lookahead(at: Situation, chain: tuple[str, ...]) -> Candidate:

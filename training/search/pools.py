@@ -10,7 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selector.policies.pool import PoolPolicy, PoolStage, Scaling, margins, stopping
-from training.calibration.scaling import fit_embedding, fit_matrix, fit_vector, has_head, has_matrix
+from training.calibration.scaling import (
+    fit_embedding,
+    fit_matrix,
+    fit_vector,
+    has_head,
+    has_matrix,
+    log_loss,
+)
 from training.outcomes.folds import Folds, grouped_folds
 from training.outcomes.outcomes import Outcomes
 from training.policies.frontier import Floats, Simulated, by_cost
@@ -27,6 +34,8 @@ FIT_ROWS = 12_000  # samples that a hundred numbers and a few thresholds are fit
 class Pools:
     """Recalibrated models on one set of samples, computed once for all chains that share them.
 
+    Of each model that way to recalibrate it is taken whose log loss is least out of fold.
+
     Parameters
     ----------
     outcomes
@@ -39,8 +48,8 @@ class Pools:
 
     def __init__(self, outcomes: Outcomes, folds: Folds, costs: Mapping[str, float], stage_ms: float) -> None:
         self.outcomes, self.folds, self.costs, self.stage_ms = outcomes, folds, costs, stage_ms
-        self._scaled: dict[tuple[str, ScalingMethod], Floats] = {}
-        self._margins: dict[tuple[tuple[str, ...], ScalingMethod], tuple[Floats, NDArray[np.bool_]]] = {}
+        self._scaled: dict[str, tuple[ScalingMethod, Floats]] = {}
+        self._judged: dict[tuple[str, ...], tuple[Floats, NDArray[np.bool_]]] = {}
 
     @classmethod
     def of(cls, outcomes: Outcomes, costs: Mapping[str, float], stage_ms: float) -> Pools:
@@ -50,63 +59,52 @@ class Pools:
             outcomes = outcomes.rows(np.sort(chosen))
         return cls(outcomes, grouped_folds(outcomes.groups), costs, stage_ms)
 
-    def methods(self, chain: Sequence[str]) -> tuple[ScalingMethod, ...]:
-        """How the models of a chain can be recalibrated."""
-        classes, known = len(self.outcomes.classes), self.outcomes.embeddings
-        found: list[ScalingMethod] = ["vector"]
-        if has_matrix(classes):
-            found.append("matrix")
-        if all(name in known and has_head(classes, known[name].shape[1]) for name in chain):
-            found.append("head")
-        return tuple(found)
+    def methods(self, name: str) -> tuple[ScalingMethod, ...]:
+        """How a model can be recalibrated, the simplest way first."""
+        classes, embedding = len(self.outcomes.classes), self.outcomes.embeddings.get(name)
+        there: dict[ScalingMethod, bool] = {
+            "vector": True,
+            "matrix": has_matrix(classes),
+            "head": embedding is not None and has_head(classes, embedding.shape[1]),
+        }
+        return tuple(method for method, usable in there.items() if usable)
 
-    def prices(self, chain: Sequence[str]) -> Floats:
-        """Of a millisecond, in right answers: from one that decides nothing to one that stops everything."""
-        costs = [self.costs[name] + self.stage_ms for name in chain]
-        least = 1e-4 / max(sum(costs), 1e-9)
-        return np.concatenate([[0.0], np.geomspace(least, 2.0 / max(min(costs), 1e-9), PRICES - 1)])
+    def scaled(self, name: str) -> tuple[ScalingMethod, Floats]:
+        """The best way, and recalibrated logits ``[n, C]`` of every sample by fits that did not see it."""
+        if name not in self._scaled:
+            found = [(method, self._folded(name, method)) for method in self.methods(name)]
+            self._scaled[name] = min(found, key=lambda pair: log_loss(pair[1], self.outcomes.labels))
+        return self._scaled[name]
 
-    def judge(self, chain: Sequence[str], method: ScalingMethod) -> tuple[list[Floats], NDArray[np.bool_]]:
+    def judge(self, chain: Sequence[str]) -> tuple[list[Floats], NDArray[np.bool_]]:
         """Out of fold: margins ``[n]`` after every stage, and whether stopping is right ``[n, K]``."""
         found = []
         for i in range(len(chain)):
-            key = tuple(chain[: i + 1]), method
-            if key not in self._margins:
-                total = sum(
-                    (self._folded(name, method) for name in chain[1 : i + 1]), self._folded(chain[0], method)
-                )
-                self._margins[key] = np.array(margins(total, i + 1)), self.outcomes.right_of(total)
-            found.append(self._margins[key])
+            key = tuple(chain[: i + 1])
+            if key not in self._judged:
+                total = self.scaled(key[0])[1]
+                for name in key[1:]:  # in the order in which they run, as on a device
+                    total = total + self.scaled(name)[1]
+                self._judged[key] = np.array(margins(total, i + 1)), self.outcomes.right_of(total)
+            found.append(self._judged[key])
         return [sure for sure, _ in found], np.stack([right for _, right in found], axis=1)
 
-    def stop_costs(self, chain: Sequence[str]) -> Floats:
-        """Milliseconds of stopping after each model ``[K]``."""
-        total: Floats = np.cumsum([self.costs[name] + self.stage_ms for name in chain])
-        return total
+    def frontier(self, chain: Sequence[str]) -> list[Simulated]:
+        """What a pool does at every price, with scalings that did not see the sample."""
+        sure, right = self.judge(chain)
+        costs, rows = self._stop_costs(chain), np.arange(len(right))
+        points = []
+        for price, setting in zip(*self._settings(chain), strict=True):
+            stop = stopping(sure, setting)
+            points.append(Simulated(price, stop, right[rows, stop], costs[stop]))
+        return points
 
-    def frontier(self, chain: Sequence[str], method: ScalingMethod) -> list[Simulated]:
-        """What a pool does at every price, with scalings and thresholds that did not see the sample."""
-        sure, right = self.judge(chain, method)
-        costs, prices, rows = self.stop_costs(chain), self.prices(chain), np.arange(len(right))
-        stops = np.zeros((len(prices), len(right)), np.intp)
-        if len(chain) > 1:
-            for rest, held in self.folds:
-                settings = joint_thresholds([s[rest] for s in sure], right[rest], costs, prices)
-                for i, setting in enumerate(settings):
-                    stops[i, held] = stopping([s[held] for s in sure], setting)
-        else:
-            prices, stops = prices[:1], stops[:1]
-        return [
-            Simulated(float(price), stop, right[rows, stop], costs[stop])
-            for price, stop in zip(prices, stops, strict=True)
-        ]
-
-    def fit(self, chain: Sequence[str], method: ScalingMethod) -> FittedPool:
+    def fit(self, chain: Sequence[str]) -> FittedPool:
         """The pool, its scalings fitted on all samples and its thresholds out of fold."""
-        sure, right = self.judge(chain, method)
+        sure, right = self.judge(chain)
         stages = []
         for i, name in enumerate(chain):
-            scaling = self._fit(name, method, None)
+            scaling = self._fit(name, self.scaled(name)[0], None)
             slope, offset = platt(sure[i], right[:, i])
             stages.append(
                 PoolStage(
@@ -119,38 +117,43 @@ class Pools:
                     offset=offset,
                 )
             )
-        prices = self.prices(chain)
-        settings = joint_thresholds(sure, right, self.stop_costs(chain), prices)
-        new = np.concatenate([[True], (settings[1:] != settings[:-1]).any(axis=1)])
-        policy = PoolPolicy(
-            stages=tuple(stages),
-            prices=tuple(prices[new].tolist()),
-            settings=tuple(map(tuple, settings[new].tolist())),
-        )
+        prices, settings = self._settings(chain)
+        policy = PoolPolicy(stages=tuple(stages), prices=prices, settings=settings)
         return FittedPool(policy, self.costs, stage_ms=self.stage_ms)
 
+    def _settings(self, chain: Sequence[str]) -> tuple[tuple[float, ...], tuple[tuple[float, ...], ...]]:
+        """Prices of a millisecond from one that decides nothing to one that stops everything; thresholds."""
+        costs = [self.costs[name] + self.stage_ms for name in chain]
+        least, most = 1e-4 / max(sum(costs), 1e-9), 2.0 / max(min(costs), 1e-9)
+        prices = np.concatenate([[0.0], np.geomspace(least, most, PRICES - 1)])
+        sure, right = self.judge(chain)
+        settings = joint_thresholds(sure, right, self._stop_costs(chain), prices)
+        new = np.concatenate([[True], (settings[1:] != settings[:-1]).any(axis=1)])
+        return tuple(prices[new].tolist()), tuple(map(tuple, settings[new].tolist()))
+
+    def _stop_costs(self, chain: Sequence[str]) -> Floats:
+        total: Floats = np.cumsum([self.costs[name] + self.stage_ms for name in chain])
+        return total
+
     def _folded(self, name: str, method: ScalingMethod) -> Floats:
-        if (name, method) not in self._scaled:
-            logits = self.outcomes.logits[:, self.outcomes.models.index(name)]
-            scaled = np.empty(logits.shape)
-            for rest, held in self.folds:
-                embedding = self.outcomes.embeddings[name][held] if method == "head" else None
-                scaled[held] = self._fit(name, method, rest)(logits[held], embedding)
-            self._scaled[name, method] = scaled
-        return self._scaled[name, method]
+        logits = self.outcomes.logits[:, self.outcomes.models.index(name)]
+        scaled = np.empty(logits.shape)
+        for rest, held in self.folds:
+            embedding = self.outcomes.embeddings[name][held] if method == "head" else None
+            scaled[held] = self._fit(name, method, rest)(logits[held], embedding)
+        return scaled
 
     def _fit(self, name: str, method: ScalingMethod, rows: NDArray[np.intp] | None) -> Scaling:
-        logits, labels = self.outcomes.logits[:, self.outcomes.models.index(name)], self.outcomes.labels
-        if rows is not None:
-            logits, labels = logits[rows], labels[rows]
+        chosen = slice(None) if rows is None else rows
+        logits = self.outcomes.logits[chosen, self.outcomes.models.index(name)]
+        labels = self.outcomes.labels[chosen]
         scaling = fit_vector(logits, labels)
         if method == "head":
-            embedding = self.outcomes.embeddings[name]
-            return fit_embedding(scaling, logits, embedding if rows is None else embedding[rows], labels)
+            return fit_embedding(scaling, logits, self.outcomes.embeddings[name][chosen], labels)
         return fit_matrix(scaling, logits, labels) if method == "matrix" else scaling
 
 
 def pool_chains(costs: Mapping[str, float], models: Sequence[str]) -> list[tuple[str, ...]]:
-    """All chains of up to four of `models`, cheapest first; one alone is recalibrated only."""
+    """All chains of two to four of `models`, cheapest first."""
     names = by_cost(costs, models)
-    return [chain for k in range(1, min(MAX_STAGES, len(names)) + 1) for chain in combinations(names, k)]
+    return [chain for k in range(2, min(MAX_STAGES, len(names)) + 1) for chain in combinations(names, k)]

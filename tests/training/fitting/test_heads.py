@@ -13,10 +13,12 @@ from selector.policies.constraint import Constraint
 from selector.policies.pool import PoolPolicy
 from tests.support.colours import colour_zoo, latency_table
 from tests.support.world import COLOUR_SPLITS, colour_images, fit_colours
+from tests.training.policies.test_pool import some_outcomes
 from training.fitting.export import check_bundle, export_bundle
 from training.fitting.fitted import Fitted, load_fit, save_fit
 from training.outcomes.outcomes import ALL_SPLITS, Outcomes, load_outcomes
 from training.outcomes.profile import held_out_images, profile
+from training.search.pools import Pools
 from training.search.searched import search_key
 from zoo.convert.head import add_embedding
 from zoo.errors import ModelError
@@ -34,14 +36,16 @@ class Embedded:
             add_embedding(self.zoo, name)
         self.data = colour_images(250, seed=3)
         profile(self.zoo, self.data, folder / "profile", splits=COLOUR_SPLITS, progress=False)
-        self.fitted: Fitted = fit_colours(
-            folder / "profile",
-            self.zoo,
-            latency_table(self.zoo),
-            only=lambda one: one.label == "refitted head, log-opinion pool" and len(one.models) == 3,
-            policy="cascade",
-            precision=0.8,
-        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Pools, "methods", lambda *_: ("head",))
+            self.fitted: Fitted = fit_colours(
+                folder / "profile",
+                self.zoo,
+                latency_table(self.zoo),
+                only=lambda one: one.label == "log-opinion pool" and len(one.models) == 3,
+                policy="cascade",
+                precision=0.8,
+            )
 
 
 @pytest.fixture(scope="module")
@@ -98,14 +102,11 @@ def test_without_an_embedding_no_head_is_offered_and_none_can_be_used(
     embedded: Embedded, tmp_path: Path
 ) -> None:
     outcomes = outcomes_of(embedded, "fit", "tune")
-    from tests.training.policies.test_pool import some_outcomes
-    from training.search.pools import Pools
-
     pools = Pools.of(outcomes, {"tiny": 0.1, "small": 0.3, "full": 1.0}, 0.0)
-    assert pools.methods(("tiny", "small")) == ("vector", "matrix", "head")
+    assert pools.methods("small") == ("vector", "matrix", "head")
     some = replace(outcomes, embeddings={"tiny": outcomes.embeddings["tiny"]})
-    assert Pools.of(some, pools.costs, 0.0).methods(("tiny", "small")) == ("vector", "matrix")
-    assert "head" not in Pools.of(some_outcomes(50, 3), {"a": 1.0}, 0.0).methods(("a",))
+    assert Pools.of(some, pools.costs, 0.0).methods("small") == ("vector", "matrix")
+    assert "head" not in Pools.of(some_outcomes(50, 3), {"a": 1.0}, 0.0).methods("a")
     plain = colour_zoo(tmp_path / "zoo")
     with pytest.raises(ModelError, match=r"expected a second output 'embedding', got logits alone"):
         plain.model("tiny").embedded(np.zeros((1, 4, 4, 3), np.uint8))

@@ -15,7 +15,7 @@ from selector.policies.pool import PoolPolicy, PoolStage, Scaling, margins, stop
 from training.calibration.scaling import fit_matrix, fit_vector
 from training.outcomes.outcomes import Outcomes
 from training.policies.joint import joint_thresholds
-from training.search.pools import Pools
+from training.search.pools import Pools, ScalingMethod
 
 
 def some_logits(
@@ -130,11 +130,14 @@ class StoredLogits:
 @pytest.mark.parametrize("step", [0.0, 0.5])
 def test_a_device_does_as_simulated_alone_and_in_a_batch(classes: int, step: float) -> None:
     outcomes = some_outcomes(400, classes, step=step)
-    pools = Pools.of(outcomes, {"a": 0.1, "b": 0.2, "c": 0.5}, 0.01)
     images = np.zeros((400, 1, 1, 3), np.uint8)
     images[:, 0, 0, 0], images[:, 0, 0, 1] = np.arange(400) % 256, np.arange(400) // 256
-    for method in ("vector", "matrix"):
-        fitted = pools.fit(("a", "b", "c"), method)
+    ways: tuple[ScalingMethod, ...] = ("vector", "matrix")
+    for method in ways:
+        pools = Pools.of(outcomes, {"a": 0.1, "b": 0.2, "c": 0.5}, 0.01)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pools, "methods", lambda _, method=method: (method,))
+            fitted = pools.fit(("a", "b", "c"))
         stored: Policy = msgspec.json.decode(msgspec.json.encode(fitted.policy), type=Policy)
         assert stored == fitted.policy
         assert fitted.policy.prices[0] == 0

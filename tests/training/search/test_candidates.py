@@ -84,8 +84,7 @@ def test_every_chain_and_every_single_model_is_a_candidate(situation: Situation)
     labels = {item.label for item in found}
     assert labels == {
         "one model", "cascade on raw confidence", "cascade on raw confidence, look-ahead", "learned cascade",
-        "learned cascade, committee", "vector scaling, one model", "matrix scaling, one model",
-        "vector scaling, log-opinion pool", "matrix scaling, log-opinion pool",
+        "learned cascade, committee", "one model, recalibrated", "log-opinion pool",
     }  # fmt: skip
     chains = {("tiny",), ("small",), ("full",), ("tiny", "small"), ("tiny", "full"), ("small", "full")}
     assert {item.models for item in found} == chains | {("tiny", "small", "full")}
