@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from zoo.convert.exchange import Difference
+from zoo.convert.exchange import Difference, exchange
 from zoo.convert.torch_graph import stored_tensors
 from zoo.errors import ModelError
 from zoo.files import read_verified, sha256_bytes
@@ -107,16 +107,14 @@ def replace_head(
     assert old is not None
     turned = old.op_type == "Gemm" and any(a.name == "transB" and a.i for a in old.attribute)
     new_weights = np.ascontiguousarray(weights.T if turned else weights, np.float32)
-    taken = {*stored_tensors(graph), *made_by}
-    names = _free_names(taken) if len(head.stored) < 2 else head.stored[:2]
-    tensors = {names[0]: new_weights, names[1]: bias.astype(np.float32)}
-    for key, value in tensors.items():
-        tensor = numpy_helper.from_array(value, key)
-        held = [one for one in graph.initializer if one.name == key]
-        if held:
-            held[0].CopyFrom(tensor)
-        else:
-            graph.initializer.append(tensor)
+    tensors = stored_tensors(graph)
+    if len(head.stored) == 2:  # the graph stays the same, byte by byte
+        shape = tuple(tensors[head.stored[1]].dims)
+        new_bias = bias.astype(np.float32).reshape(shape)
+        return exchange(content, {head.stored[0]: new_weights, head.stored[1]: new_bias})
+    names = _free_names({*tensors, *made_by})
+    for key, value in zip(names, (new_weights, bias.astype(np.float32)), strict=True):
+        graph.initializer.append(numpy_helper.from_array(value, key))
     for node in [node for node in graph.node if logits in node.output]:
         graph.node.remove(node)
     made = helper.make_node("Gemm", [head.embedding, *names], [logits], name="head", transB=int(turned))
