@@ -113,11 +113,12 @@ def adapt(
     from training.networks.refit import refit_head
     from zoo.models.zoo import Zoo
 
+    if only is not None:
+        _check_only(only, what=what, int8=int8, epochs=epochs, flip=flip, allow_missing=allow_missing)
     target = Zoo.open(zoo)
     target.card(parent)  # before the images are read, which may take a while
     given = _images(target, data, labels_from, environments=environments, skip_bad=skip_bad, seed=seed or 0)
     if only is not None:
-        _check_only(only, what=what, int8=int8, epochs=epochs, flip=flip, allow_missing=allow_missing)
         made = refit_head(
             target,
             parent,
