@@ -16,7 +16,7 @@ from selector.bundle.graph import Graph
 from selector.bundle.source import FolderSource, Source
 from selector.policies.policy import Policy
 from selector.policies.staged import StagedPolicy, State
-from zoo.errors import NotFiniteError
+from zoo.errors import ModelError, NotFiniteError
 from zoo.models.card import match_classes
 from zoo.models.model import Model, all_finite
 
@@ -164,6 +164,19 @@ class Engine:
         logits = model.run(batch)
         permutation = self._permutations.get(name)
         return logits if permutation is None else logits[:, permutation]
+
+    def embedded(
+        self, name: str, batch: NDArray[np.uint8], width: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Logits ``[N, C]`` as of :meth:`logits`, and the model's embedding ``[N, width]``."""
+        logits, embedding = self._open_model(name).embedded(batch)
+        if embedding.shape[1] != width:
+            raise ModelError(
+                f"model {name!r}: expected an embedding of {width} numbers, as the policy was fitted to, got "
+                f"{embedding.shape[1]}. Fetch the bundle and its models again."
+            )
+        permutation = self._permutations.get(name)
+        return logits if permutation is None else logits[:, permutation], embedding
 
     def _open_model(self, name: str) -> Model:
         with self._lock:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from selector.policies.cascade import CascadePolicy, LookaheadPolicy, LookaheadStage, Stage
 from selector.policies.input import InputPolicy
 from selector.policies.policy import Policy
+from selector.policies.pool import PoolPolicy, Scaling, margins
 from selector.policies.rules import confidence, shares, softmax
 from selector.policies.staged import StagedPolicy, State
 
@@ -41,6 +42,12 @@ class Sessions(Protocol):
 
     def logits(self, name: str, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits ``[N, C]`` of one model, in the order of the bundle's classes."""
+        ...
+
+    def embedded(
+        self, name: str, batch: NDArray[np.uint8], width: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Logits ``[N, C]`` as of :meth:`logits`, and the embedding ``[N, width]``."""
         ...
 
     def scores(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -81,6 +88,8 @@ def runner_of(policy: Policy, *, confident: bool) -> Runner:
         return _InputRunner(policy)
     if isinstance(policy, StagedPolicy):
         return _StagedRunner(policy, confident=confident)
+    if isinstance(policy, PoolPolicy):
+        return _PoolRunner(policy, confident=confident)
     return _CascadeRunner(policy)
 
 
@@ -157,6 +166,48 @@ class _CascadeRunner:
             if len(done) == len(images):
                 break
             images = [image for image, (_, enough) in zip(images, judged, strict=True) if not enough]
+        return _in_order(outcomes)
+
+
+class _PoolRunner:
+    """One model after the other, as long as the pool of all that ran is not sure enough."""
+
+    def __init__(self, policy: PoolPolicy, *, confident: bool) -> None:
+        self._policy, self._confident = policy, confident
+        names = policy.models
+        self._steps = [(stage, Scaling.of(stage), names[: i + 1]) for i, stage in enumerate(policy.stages)]
+
+    def run(
+        self, sessions: Sessions, batch: NDArray[np.uint8], threshold: float, *, answer: bool
+    ) -> list[Outcome]:
+        enough = (*self._policy.setting(threshold), None)  # the last stage answers whatever comes to it
+        outcomes: dict[int, Outcome] = {}
+        images = list(range(len(batch)))  # that no pool was sure enough of so far
+        confidences: Sequence[float | None] = [None] * len(batch)
+        for (stage, scaling, path), least in zip(self._steps, enough, strict=True):
+            part, embedding = _part(batch, images), None
+            if scaling.on_embedding and scaling.weights is not None:
+                logits, embedding = sessions.embedded(stage.model, part, len(scaling.weights))
+            else:
+                logits = sessions.logits(stage.model, part)
+            scaled = scaling(logits, embedding)
+            if len(path) == 1:
+                total = scaled
+                if self._confident:
+                    confidences = confidence(logits)[0]
+            else:
+                total = total + scaled
+            sure = margins(total, len(path))
+            done = [i for i, margin in enumerate(sure) if least is None or margin >= least]
+            if done:
+                for i, row in zip(done, softmax(_part(total, done) / len(path)), strict=True):
+                    image, right = images[i], stage.probability(sure[i])
+                    outcomes[image] = Outcome(stage.model, path, right, row, None, confidences[image])
+            if len(done) == len(images):
+                break
+            stopped = set(done)
+            going = [i for i in range(len(images)) if i not in stopped]
+            images, total = [images[i] for i in going], total[going]
         return _in_order(outcomes)
 
 

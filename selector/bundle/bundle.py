@@ -13,6 +13,7 @@ from selector.bundle.certificate import Certificate, PrecisionTest
 from selector.drift.reference import DriftReference
 from selector.policies.constraint import Constraint
 from selector.policies.policy import Policy
+from selector.policies.pool import PoolPolicy
 from selector.policies.staged import StagedPolicy, State
 from zoo.errors import BundleError, ModelNotFoundError
 from zoo.files import decode_record, read_json, read_verified, record_schema, sha256_bytes
@@ -23,7 +24,9 @@ from zoo.releases.input_reference import InputReference
 from zoo.types import Name, Positive, Sha256, check_relative
 
 SCHEMA_VERSION = 5
-OLDEST_VERSION = 2  # has no drift reference, as 3 no look-ahead cascades, as 4 no paths and no names of tests
+OLDEST_VERSION = (
+    2  # has no drift reference, as 3 no look-ahead cascades, as 4 no paths, pools or names of tests
+)
 BUNDLE_FILE = "bundle.json"
 
 
@@ -126,6 +129,11 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             known = ((), () if self.selector is None else self.selector.features)
             if isinstance(policy, StagedPolicy) and policy.features not in known:
                 raise ValueError(f"policies[{i}].features: expected those of the selector graph")
+            if isinstance(policy, PoolPolicy) and policy.classes not in (None, len(self.classes)):
+                raise ValueError(
+                    f"policies[{i}]: expected biases and weights of {len(self.classes)} classes, "
+                    f"got {policy.classes}"
+                )
         for certificate in self.certificates:
             if certificate.policy >= len(self.policies):
                 raise ValueError(

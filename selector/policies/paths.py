@@ -9,6 +9,7 @@ import msgspec
 from selector.policies.cascade import CascadePolicy, LookaheadPolicy
 from selector.policies.input import InputPolicy
 from selector.policies.policy import Policy
+from selector.policies.pool import PoolPolicy
 from selector.policies.staged import StagedPolicy, State
 
 Path = tuple[str, ...]  # names of the models that run, in order
@@ -38,6 +39,8 @@ def steps_of(policy: Policy) -> str:
     kind = str(policy.__struct_config__.tag)
     if isinstance(policy, CascadePolicy | LookaheadPolicy) and len(policy.models) == 1:
         return ALONE  # nothing is decided
+    if isinstance(policy, PoolPolicy) and any(stage.weights for stage in policy.stages):
+        return f"{kind}, weights"
     return f"{kind}, features" if policy.needs_features and kind != "input" else kind
 
 
@@ -55,6 +58,10 @@ def forced(policy: Policy, path: Path) -> tuple[Policy, float] | None:
     count = len(path)
     if isinstance(policy, CascadePolicy):
         return msgspec.structs.replace(policy, stages=policy.stages[:count]), inf
+    if isinstance(policy, PoolPolicy):
+        return msgspec.structs.replace(
+            policy, stages=policy.stages[:count], prices=(0.0,), settings=((inf,) * (count - 1),)
+        ), 0.0
     if isinstance(policy, LookaheadPolicy):
         stages = tuple(
             msgspec.structs.replace(

@@ -26,8 +26,8 @@ from zoo.models.zoo import Zoo
 
 COSTS_MS = {"tiny": 0.1, "small": 0.3, "full": 1.0}
 STAGE_MS, CONFIDENCE_MS, SELECTOR_MS = 0.004, 0.002, 0.01
-Kind = Literal["input", "cascade", "lookahead", "learned", "probe"]
-KINDS: tuple[Kind, ...] = ("input", "cascade", "lookahead", "learned", "probe")
+Kind = Literal["input", "cascade", "lookahead", "learned", "probe", "pool"]
+KINDS: tuple[Kind, ...] = ("input", "cascade", "lookahead", "learned", "probe", "pool")
 STORED_WATCHED: tuple[Kind, ...] = ("input", "cascade")
 STORED = Path(__file__).parent / "bundles"
 

@@ -46,6 +46,7 @@ KIND_OF_POLICY: dict[Kind, PolicyKind] = {
     "lookahead": "cascade",
     "learned": "cascade",
     "probe": "probe",
+    "pool": "cascade",
 }
 CANDIDATES: dict[Kind, Callable[[Candidate], bool]] = {
     "input": lambda one: one.kind == "input" and len(one.models) == 3,
@@ -53,6 +54,7 @@ CANDIDATES: dict[Kind, Callable[[Candidate], bool]] = {
     "lookahead": lambda one: one.label == "cascade on raw confidence, look-ahead" and len(one.models) == 3,
     "learned": lambda one: one.label.startswith("learned") and len(one.models) == 3,
     "probe": lambda one: one.label == "probe, committee, input features",
+    "pool": lambda one: one.label == "log-opinion pool" and len(one.models) == 3,
 }
 
 

@@ -66,6 +66,13 @@ def adapt(
             autocompletion=list_of(either("normalisation", "biases", "head")),
         ),
     ] = "",
+    only: Annotated[
+        str | None,
+        typer.Option(
+            "--only",
+            help="head: fit the last layer anew and nothing else, in seconds; 8-bit models can have it too.",
+        ),
+    ] = None,
     int8: Annotated[
         bool,
         typer.Option("--int8", help="Also add the 8-bit version of the child, calibrated on its images."),
@@ -106,43 +113,75 @@ def adapt(
     """Adapt a model to one environment: train its normalisation and its head on images of it, nothing else.
 
     The child shares all other bytes with its parent, so a device that has one fetches little for the other.
-    A fifth of the images is held out; a child that is not better on them is not added.
+    A fifth of the images is held out; a child that is not better on them is not added. With --only head the
+    parent runs once on each image, and a new last layer is fitted to what goes into it.
     Examples: zooselect zoo adapt resnet56 --data photos-in-the-dark --environment dark --int8; zooselect zoo
-    adapt resnet20 --data loose-photos --environment dark --labels-from resnet56 --share 1
+    adapt resnet20 --data loose-photos --environment dark --labels-from resnet56 --share 1; zooselect zoo
+    adapt resnet20-int8 --data my-photos --environment kitchen --only head
     """
     import msgspec
 
     from training.networks.adapt import adapt as adapt_model
+    from training.networks.refit import refit_head
     from zoo.models.zoo import Zoo
 
+    if only is not None:
+        _check_only(only, what=what, int8=int8, epochs=epochs, flip=flip, allow_missing=allow_missing)
     target = Zoo.open(zoo)
     target.card(parent)  # before the images are read, which may take a while
     given = _images(target, data, labels_from, environments=environments, skip_bad=skip_bad, seed=seed or 0)
-    made = adapt_model(
-        target,
-        parent,
-        given,
-        environment,
-        labels_from=labels_from,
-        name=name,
-        what=_parse_what(what),
-        share=share,
-        seed=seed,
-        images=images,
-        epochs=epochs,
-        flip=flip,
-        torch_device=torch_device,
-        allow_missing=allow_missing,
-        keep=keep,
-        force=force,
-        progress=not as_json,
-    )
+    if only is not None:
+        made = refit_head(
+            target,
+            parent,
+            given,
+            environment,
+            labels_from=labels_from,
+            name=name,
+            share=share,
+            seed=seed,
+            images=images,
+            keep=keep,
+            force=force,
+            progress=not as_json,
+        )
+    else:
+        made = adapt_model(
+            target,
+            parent,
+            given,
+            environment,
+            labels_from=labels_from,
+            name=name,
+            what=_parse_what(what),
+            share=share,
+            seed=seed,
+            images=images,
+            epochs=epochs,
+            flip=flip,
+            torch_device=torch_device,
+            allow_missing=allow_missing,
+            keep=keep,
+            force=force,
+            progress=not as_json,
+        )
     small = _add_int8(target, made, given, force=force, progress=not as_json) if int8 and made.kept else None
     if as_json:
         figures = {"difference": made.difference._asdict(), "p_value": made.p_value, "int8": small}
         say(msgspec.json.encode({**msgspec.to_builtins(made), **figures}).decode())
     else:
         _tell(made, small, zoo)
+
+
+def _check_only(only: str, **others: object) -> None:
+    if only != "head":
+        raise DataError(f"expected --only head, got {only!r}. Leave it out to adapt the normalisation too.")
+    given = [f"--{key.replace('_', '-')}" for key, value in others.items() if value]
+    if given:
+        raise DataError(
+            f"expected --only head without {', '.join(given)}: nothing else changes, and the layer is "
+            "fitted, not trained. Leave out one of them."
+        )
 
 
 def _parse_what(text: str) -> tuple[Changed, ...] | None:

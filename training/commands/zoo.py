@@ -117,6 +117,13 @@ def add(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="ONNX: the network ends in a softmax or sigmoid.")
     ] = False,
+    embedding: Annotated[
+        bool,
+        typer.Option(
+            "--embedding",
+            help="Also give what goes into the last layer: fit can then refit that layer to your images.",
+        ),
+    ] = False,
     check: CheckOption = "",
     force: ForceOption = False,
     as_json: JsonOption = False,
@@ -220,6 +227,10 @@ def add(
             output=output_name,
             output_kind="probabilities" if probabilities else "logits",
         )
+    if embedding:
+        from zoo.convert.head import add_embedding
+
+        card = add_embedding(target, card.name)
     found = None
     if shown is not None:
         source: Source = "onnx" if onnx else "torchvision" if torchvision else "fixed"

@@ -134,6 +134,12 @@ def _outcomes(images: Sequence[NDArray[np.uint8]], fitted: Fitted, zoo: Zoo) -> 
         ],
         axis=1,
     )
+    embeddings = {
+        name: np.concatenate([model.embedded(image[np.newaxis])[1] for image in images])
+        for name in zoo.names
+        for model in [zoo.model(name)]
+        if model.embedding_width is not None
+    }
     blank = np.full(len(images), "")
     return Outcomes(
         classes=bundle.classes,
@@ -146,6 +152,7 @@ def _outcomes(images: Sequence[NDArray[np.uint8]], fitted: Fitted, zoo: Zoo) -> 
         logits=logits,
         features=features,
         feature_names=names,
+        embeddings=embeddings,
     )
 
 

@@ -14,6 +14,7 @@ from selector.policies.cascade import CascadePolicy, LookaheadPolicy
 from selector.policies.constraint import Constraint, ConstraintKind, known_kind
 from selector.policies.paths import paths_of, steps_of
 from selector.policies.policy import Policy
+from selector.policies.pool import PoolPolicy
 from selector.policies.staged import StagedPolicy
 from training.features.scout import Scout
 from training.outcomes.outcomes import Outcomes, with_features
@@ -21,6 +22,7 @@ from training.policies.base import FittedPolicy
 from training.policies.cascade import FittedCascade
 from training.policies.input import FittedInputPolicy
 from training.policies.lookahead import FittedLookahead
+from training.policies.pool import FittedPool
 from training.policies.staged import FittedStaged
 from training.search.comparisons import CandidateComparison, StorageRow
 from training.search.input_fit import PixelsOf
@@ -283,6 +285,8 @@ def _restore(record: FitRecord, policy: Policy, scores: bytes | None, folder: Pa
         return FittedCascade(policy, costs.models, stage_ms=costs.confidence_ms)
     if isinstance(policy, LookaheadPolicy):
         return FittedLookahead(policy, costs.models, stage_ms=costs.confidence_ms)
+    if isinstance(policy, PoolPolicy):
+        return FittedPool(policy, costs.models, stage_ms=costs.confidence_ms)
     if isinstance(policy, StagedPolicy):
         graphs = {
             state.file: read_verified(folder / state.file, state.sha256, state.size_bytes)

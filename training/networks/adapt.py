@@ -128,7 +128,7 @@ def adapt(
         When the parent has nothing that can be adapted, or operators that cannot be trained.
     """
     card = zoo.card(parent)
-    name = _check_names(zoo, card, environment, name, force=force)
+    name = check_names(zoo, card, environment, name, force=force)
     if labels_from == parent:
         raise DataError(f"expected labels from a more accurate model than {parent!r} itself. Name another.")
     content = read_verified(zoo.folder / card.file, card.sha256, card.size_bytes)
@@ -291,7 +291,8 @@ class _Among(nn.Module):
         return logits
 
 
-def _check_names(zoo: Zoo, card: ModelCard, environment: str, name: str | None, *, force: bool) -> str:
+def check_names(zoo: Zoo, card: ModelCard, environment: str, name: str | None, *, force: bool) -> str:
+    """The name of a child, where it and that of the environment can be names."""
     name = name or f"{card.name}-{environment}"
     for what, value in (("environment", environment), ("model", name)):
         try:

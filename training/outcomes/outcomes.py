@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,11 @@ from selector.policies.rules import confidence
 from training.data.splits import CERTIFY, FIT, TEST, TUNE
 from training.features.features import NAMES
 from training.outcomes.parts import (
+    MAX_EMBEDDING,
     PIXELS,
     SAMPLES_FILE,
     ProfileRecord,
+    embedding_folder,
     is_complete,
     part_path,
     parts_folder,
@@ -46,6 +48,7 @@ class Outcomes:
     logits: NDArray[np.float32]  # [n, M, C]
     features: NDArray[np.float32]  # [n, F]
     feature_names: tuple[str, ...] = NAMES
+    embeddings: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)  # model → [n, D], where given
     top_k: int = 1  # an answer is right when the label is among its k most probable classes
 
     def __len__(self) -> int:
@@ -108,7 +111,9 @@ class Outcomes:
 
     def rows(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Outcomes:
         """The samples of a mask or of indices."""
-        return replace(self, **{name: getattr(self, name)[chosen] for name in _PER_SAMPLE})
+        embeddings = {name: values[chosen] for name, values in self.embeddings.items()}
+        kept = {name: getattr(self, name)[chosen] for name in _PER_SAMPLE}
+        return replace(self, **kept, embeddings=embeddings)
 
     def split(self, *names: str) -> Outcomes:
         """The samples of the named splits; raises :class:`DataError` when there is none."""
@@ -211,7 +216,38 @@ def load_outcomes(
         logits=logits,
         features=_read_parts(features_folder, record, columns["id"], len(feature_names), chosen),
         feature_names=feature_names,
+        embeddings=_embeddings(path, models, record, columns["id"], chosen),
     )
+
+
+def _embeddings(
+    folder: Path,
+    models: Sequence[str],
+    record: ProfileRecord,
+    ids: NDArray[np.str_],
+    chosen: NDArray[np.bool_],
+) -> dict[str, NDArray[np.float32]]:
+    """The embeddings of those models that give them, in the profile."""
+    found = {}
+    for name in models:
+        parts = embedding_folder(folder, name, record)
+        if is_complete(parts, record):
+            width = _width(part_path(parts, 0))
+            found[name] = _read_parts(parts, record, ids, width, chosen)
+    return found
+
+
+def _width(path: Path) -> int:
+    """How many numbers a sample has in a part of embeddings."""
+    try:
+        width = int(pq.read_schema(path).field("values").type.list_size)
+    except (OSError, KeyError, AttributeError, pa.ArrowInvalid) as error:
+        raise DataError(
+            f"{path}: expected embeddings, got another file. Delete it and profile again."
+        ) from error
+    if not 0 < width <= MAX_EMBEDDING:
+        raise DataError(f"{path}: expected 1 to {MAX_EMBEDDING} numbers a sample, got {width}. Delete it.")
+    return width
 
 
 def has_pixels(folder: str | Path) -> bool:

@@ -20,6 +20,7 @@ SAMPLES_FILE = "samples.parquet"
 FEATURES = "input-features"
 PIXELS = "input-pixels"  # what the features read: a scout learns from them, and fitting needs no images
 PART_ROWS = 1024
+MAX_EMBEDDING = 512  # numbers a sample; wider embeddings are not kept: heads on them need more samples
 SplitShare = Annotated[float, Meta(ge=0, le=1)]
 
 
@@ -66,6 +67,11 @@ def parts_folder(folder: Path, name: str, record: ProfileRecord) -> Path:
     if name == PIXELS:
         return folder / "outputs" / f"{PIXELS}-{sha256_bytes(f'1 {record.grid}'.encode())[:12]}"
     return folder / "outputs" / f"{name}-{record.models[name][:12]}"
+
+
+def embedding_folder(folder: Path, name: str, record: ProfileRecord) -> Path:
+    """Where the parts of one model's embeddings lie, where it gives them; none is without its logits."""
+    return folder / "outputs" / f"{name}-{record.models[name][:12]}-embedding"
 
 
 def stored_features(folder: Path, record: ProfileRecord) -> tuple[Path, tuple[str, ...]]:

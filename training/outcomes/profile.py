@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -25,6 +26,7 @@ from training.features.features import NAMES, feature_graph, read_pixels
 from training.outcomes.batches import Batches, Call, Values, in_order, is_out_of_memory, pixels_per_batch
 from training.outcomes.parts import (
     FEATURES,
+    MAX_EMBEDDING,
     PART_ROWS,
     PIXELS,
     PROFILE_FILE,
@@ -33,6 +35,7 @@ from training.outcomes.parts import (
     UNFINISHED_FILE,
     ProfileRecord,
     SplitRecord,
+    embedding_folder,
     part_path,
     parts_folder,
     read_profile_record,
@@ -227,7 +230,13 @@ def _run_missing(
     models = _open(zoo, chosen, threads, arena=True)
     arena = True
     orders = {
-        name: np.array(match_classes(record.classes, zoo.card(name).classes, model=name)) for name in models
+        name: np.concatenate(
+            [
+                match_classes(record.classes, zoo.card(name).classes, model=name),
+                np.arange(len(record.classes), len(record.classes) + _kept_width(model)),
+            ]
+        )
+        for name, model in models.items()
     }
     features = open_session(feature_graph(NAMES, grid=record.grid).SerializeToString(), name=FEATURES)
 
@@ -257,7 +266,7 @@ def _run_missing(
                     found = {
                         name: batch.of_images[name]
                         if name in of_images
-                        else in_order(batch.stacks, models[name].run_unchecked)[:, orders[name]]
+                        else in_order(batch.stacks, models[name].run_wide)[:, orders[name]]
                         for name in names
                     }
                 except Exception as error:
@@ -279,9 +288,23 @@ def _run_missing(
             ids = [data.ids[i] for i in members]
             for name in names:
                 whole = np.concatenate(outputs[name])
-                column = pa.FixedSizeListArray.from_arrays(pa.array(whole.ravel()), whole.shape[1])
-                target = part_path(parts_folder(folder, name, record), part)
-                _write_table(pa.table({"id": ids, "values": column}), target)
+                if name in models and whole.shape[1] > len(record.classes):
+                    # before the logits: where these are there, nothing is missing
+                    logits, embedding = np.split(whole, [len(record.classes)], axis=1)
+                    _write_part(ids, embedding, embedding_folder(folder, name, record), part)
+                    whole = logits
+                _write_part(ids, whole, parts_folder(folder, name, record), part)
+
+
+def _write_part(ids: list[str], values: NDArray[Any], folder: Path, part: int) -> None:
+    column = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
+    _write_table(pa.table({"id": ids, "values": column}), part_path(folder, part))
+
+
+def _kept_width(model: Model) -> int:
+    """How many numbers of a model's embedding are kept; parts with logits have those of embeddings, too."""
+    width = model.embedding_width or 0
+    return width if width <= MAX_EMBEDDING else 0
 
 
 def _open(zoo: Zoo, names: Sequence[str], threads: int, *, arena: bool) -> dict[str, Model]:
@@ -307,6 +330,7 @@ def _write_table(table: pa.Table, path: Path) -> None:
 
 def _remove_others(folder: Path, record: ProfileRecord) -> None:
     kept = {parts_folder(folder, name, record) for name in (*record.models, FEATURES, PIXELS)}
+    kept |= {embedding_folder(folder, name, record) for name in record.models}
     for path in (folder / "outputs").iterdir():
         if path not in kept:
             shutil.rmtree(path, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -43,8 +44,10 @@ from training.search.plans import (
     folded_frontier,
     plans,
 )
+from training.search.pools import Pools, pool_chains
 
 MAX_POLICIES = 8
+TWIN_SHARE = 0.015  # of the samples, on which a model and a cheaper one that does the same may differ
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,18 @@ class Situation:
         return Lookahead(self.outcomes, self.costs, self.confidence_ms)
 
     @cached_property
+    def pools(self) -> Pools:
+        """Recalibrated models on the compared samples."""
+        return Pools(self.outcomes, self.folds, self.costs, self.confidence_ms)
+
+    @cached_property
+    def final_pools(self) -> Pools:
+        """The same for the final fit."""
+        if len(self.everything) == len(self.outcomes):
+            return self.pools
+        return Pools.of(self.everything, self.costs, self.confidence_ms)
+
+    @cached_property
     def singles(self) -> SingleModelHull:
         """What can be had without a selector."""
         return SingleModelHull(self.outcomes, self.costs)
@@ -116,6 +131,7 @@ def all_candidates(at: Situation, kinds: Sequence[str], input_fit: InputFit | No
     models = useful_models(at.outcomes, at.costs)
     found = single_candidates(at)
     if "cascade" in kinds:
+        found += pool_candidates(at, models)
         found += cascade_candidates(at, models)
         found += staged_candidates(at, models, probe=False, input_fit=input_fit)
     if "probe" in kinds:
@@ -129,6 +145,12 @@ def all_candidates(at: Situation, kinds: Sequence[str], input_fit: InputFit | No
 def single_candidates(at: Situation) -> list[Candidate]:
     """Each model alone: what is left for a device that holds only one."""
     return [_raw(at, (name,)) for name in at.outcomes.models]
+
+
+def pool_candidates(at: Situation, models: Sequence[str]) -> list[Candidate]:
+    """Pools of recalibrated models: all chains of up to four of `models`, and each of all models alone."""
+    chains: list[tuple[str, ...]] = [(name,) for name in at.outcomes.models]
+    return [_pool(at, chain) for chain in (*chains, *pool_chains(at.costs, models))]
 
 
 def cascade_candidates(at: Situation, models: Sequence[str]) -> list[Candidate]:
@@ -195,8 +217,13 @@ def input_candidates(at: Situation, input_fit: InputFit) -> list[Candidate]:
 
 
 def useful_models(outcomes: Outcomes, costs: Mapping[str, float], most: int = MAX_MODELS) -> tuple[str, ...]:
-    """At most `most` models: those on the frontier of accuracy and cost first, then on the next one."""
-    names = by_cost(costs, outcomes.models)
+    """At most `most` models: those on the frontier of accuracy and cost first, then on the next one.
+
+    A model is left out where a cheaper one does the same, such as its 8-bit version: it is right on all but
+    :data:`TWIN_SHARE` of the samples that the dearer one is right on, and its accuracy is within two
+    standard errors of the difference.
+    """
+    names = _without_twins(outcomes, by_cost(costs, outcomes.models))
     if len(names) <= most:
         return names
     accuracy = outcomes.accuracy()
@@ -210,6 +237,21 @@ def useful_models(outcomes: Outcomes, costs: Mapping[str, float], most: int = MA
                 layers.append(name)
                 left.remove(name)
     return by_cost(costs, layers[:most])
+
+
+def _without_twins(outcomes: Outcomes, names: tuple[str, ...]) -> tuple[str, ...]:
+    kept: list[str] = []
+    right = {name: outcomes.right[:, outcomes.models.index(name)] for name in names}
+    for name in names:
+        for cheaper in kept:
+            lost = float((right[name] & ~right[cheaper]).mean())
+            won = float((right[cheaper] & ~right[name]).mean())
+            error = math.sqrt((lost + won) / len(outcomes))
+            if lost <= TWIN_SHARE and lost - won <= 2 * error:
+                break
+        else:
+            kept.append(name)
+    return tuple(kept)
 
 
 def failure_ms(candidates: Sequence[Candidate], costs: Mapping[str, float]) -> float:
@@ -255,6 +297,12 @@ def _raw(at: Situation, chain: tuple[str, ...]) -> Candidate:
 
     label = "one model" if len(chain) == 1 else "cascade on raw confidence"
     return Candidate("cascade", label, chain, at.outline(f"raw {' '.join(chain)}", simulate), build)
+
+
+def _pool(at: Situation, chain: tuple[str, ...]) -> Candidate:
+    label = "one model, recalibrated" if len(chain) == 1 else "log-opinion pool"
+    frontier = at.outline(f"{label} {' '.join(chain)}", lambda: at.pools.frontier(chain))
+    return Candidate("cascade", label, chain, frontier, lambda: at.final_pools.fit(chain))
 
 
 def _lookahead(at: Situation, chain: tuple[str, ...]) -> Candidate:

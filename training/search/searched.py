@@ -30,7 +30,7 @@ from zoo.files import read_npz, write_atomic
 from zoo.models.latency import LatencyTable
 from zoo.models.zoo import Zoo
 
-SEARCH_VERSION = 1  # of what a search does; another one finds other things
+SEARCH_VERSION = 2  # of what a search does; another one finds other things
 MAX_FILES = 8  # searches that are kept beside a profile, the latest ones
 MAX_BYTES = 2**31  # of the contents of a file
 _ARRAYS = {
@@ -92,6 +92,10 @@ def search_key(
         if isinstance(value, np.ndarray):
             digest.update(f"{item.name} {value.dtype.str} {value.shape}".encode())
             digest.update(np.ascontiguousarray(value).view(np.uint8).data)
+        elif isinstance(value, dict):
+            for name, array in sorted(value.items()):
+                digest.update(f"{item.name} {name} {array.dtype.str} {array.shape}".encode())
+                digest.update(np.ascontiguousarray(array).view(np.uint8).data)
         else:
             digest.update(msgspec.json.encode((item.name, value)))
     return digest.hexdigest()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from zoo.convert.calibration import MIN_AGREEMENT, Quantised, quantize_best
 from zoo.convert.count import add_counted
 from zoo.convert.exchange import difference
+from zoo.convert.head import has_embedding, with_embedding, without_embedding
 from zoo.errors import ModelError
 from zoo.files import read_verified
 from zoo.models.card import ModelCard, TrainedOn
@@ -71,11 +72,15 @@ def add_int8(
     original = read_verified(zoo.folder / card.file, card.sha256, card.size_bytes)
     kin = _kin(zoo, card, like)
     other = None if kin is None else read_verified(zoo.folder / kin.file, kin.sha256, kin.size_bytes)
+    embedding = has_embedding(original)  # goes out and in again: it is to be taken before it is rounded
+    original = without_embedding(original) if embedding else original
     quantised = quantize_best(original, images, name=name, held_out=held_out, like=other, progress=progress)
     tell(quantised)
     if quantised.too_different and not force:
         raise ModelError(_too_different(quantised, parent))
     content = quantised.content
+    if embedding:
+        content = with_embedding(content, classes=len(card.classes), name=name)
     adapted = card.adapted
     if adapted is not None and kin is not None and other is not None:
         adapted = msgspec.structs.replace(

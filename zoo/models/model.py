@@ -18,6 +18,7 @@ from zoo.models.image import check_batch
 from zoo.models.limits import RunLimits, limited_memory
 from zoo.models.runs import Runs
 
+EMBEDDING = "embedding"  # the second output of a model that gives the input of its last layer
 _TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 
 
@@ -123,6 +124,13 @@ class Model:
         self._runs = Runs(session, arena=arena, limits=limits)
         inputs, outputs = session.get_inputs(), session.get_outputs()
         _expect(card.name, "inputs", inputs, "image", "tensor(uint8)", [None, None, None, 3])
+        self.embedding_width: int | None = None  # of the second output, where there is one
+        if len(outputs) == 2 and outputs[1].name == EMBEDDING:
+            shape = outputs[1].shape
+            width = next((size for size in shape[1:2] if isinstance(size, int) and size > 0), 1)
+            _expect(card.name, "a second output", outputs[1:], EMBEDDING, "tensor(float)", [None, width])
+            self.embedding_width = width
+            outputs = outputs[:1]
         _expect(card.name, "outputs", outputs, "logits", "tensor(float)", [None, len(card.classes)])
 
     @classmethod
@@ -175,10 +183,40 @@ class Model:
             )
         return logits
 
+    def embedded(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Logits ``[N, C]`` and embedding ``[N, D]`` of a batch that was checked already.
+
+        Raises
+        ------
+        ModelError
+            When the model has no output of that name.
+        """
+        if self.embedding_width is None:
+            raise ModelError(
+                f"model {self.card.name!r}: expected a second output 'embedding', got logits alone. "
+                "Add the model again with --embedding."
+            )
+        logits, embedding = self._outputs(images, ["logits", EMBEDDING])
+        if not (all_finite(logits) and all_finite(embedding)):
+            raise NotFiniteError(
+                f"model {self.card.name!r}: expected finite logits and embeddings, got NaN or infinite ones. "
+                "Replace or remove the model; one that computes in half precision may need float32."
+            )
+        return logits, embedding
+
+    def run_wide(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Logits and then the embedding, where there is one, ``[N, C + D]``; they may be NaN or infinite."""
+        if self.embedding_width is None:
+            return self.run_unchecked(images)
+        return np.concatenate(self._outputs(images, ["logits", EMBEDDING]), axis=1)
+
     def run_unchecked(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Like :meth:`run`, but the logits may be NaN or infinite."""
+        return self._outputs(images, ["logits"])[0]
+
+    def _outputs(self, images: NDArray[np.uint8], names: list[str]) -> list[NDArray[np.float32]]:
         try:
-            logits: NDArray[np.float32] = self._runs.run(["logits"], {"image": images}, images.nbytes)[0]
+            found: list[NDArray[np.float32]] = self._runs.run(names, {"image": images}, images.nbytes)
         except (TimeoutError, MemoryError) as error:
             raise LimitError(
                 f"model {self.card.name!r}: expected an answer to images {list(images.shape)}, got {error}. "
@@ -190,12 +228,14 @@ class Model:
                 f"model {self.card.name!r} failed on images {list(images.shape)}: {_first_line(error)}. "
                 "Add the model again; if that does not help, it does not handle this image size."
             ) from error
-        if logits.shape != (len(images), len(self.card.classes)):
-            raise ModelError(
-                f"model {self.card.name!r}: expected logits {[len(images), len(self.card.classes)]}, "
-                f"got {list(logits.shape)}. Its card and its file do not belong together; add it again."
-            )
-        return logits
+        widths = [len(self.card.classes), self.embedding_width]
+        for name, values, width in zip(names, found, widths, strict=False):
+            if values.shape != (len(images), width):
+                raise ModelError(
+                    f"model {self.card.name!r}: expected {name} {[len(images), width]}, "
+                    f"got {list(values.shape)}. Its card and its file do not belong together; add it again."
+                )
+        return found
 
     def warm_up(self, images: NDArray[np.uint8], runs: int = 3) -> None:
         """Run a few times, so that the first real answer is not slowed down by set-up.

@@ -52,7 +52,7 @@ def test_nothing_to_measure_is_an_error(world: World, tmp_path: Path) -> None:
         measure_folder(world.zoo.folder, [], device="here")
 
 
-@pytest.mark.parametrize("kind", ["input", "cascade", "lookahead", "learned", "probe"])
+@pytest.mark.parametrize("kind", ["input", "cascade", "lookahead", "learned", "probe", "pool"])
 def test_every_path_of_a_bundle_is_measured_as_whole_answers(world: World, kind: Kind) -> None:
     bundle = read_bundle(world.bundles[kind])
     table = measure_folder(world.bundles[kind], IMAGES, device="here", runs=20)
@@ -70,7 +70,7 @@ def test_the_monitor_is_part_of_an_answer_where_it_watches(world: World) -> None
     assert {row.watched for row in table.paths} == {True}, "and no alarm ended it"
 
 
-@pytest.mark.parametrize("kind", ["input", "cascade", "lookahead", "learned", "probe"])
+@pytest.mark.parametrize("kind", ["input", "cascade", "lookahead", "learned", "probe", "pool"])
 def test_a_forced_path_gives_the_answers_of_those_inputs_that_take_it_by_themselves(
     world: World, kind: Kind
 ) -> None:

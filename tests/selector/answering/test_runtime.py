@@ -15,6 +15,7 @@ from selector import Selector
 from selector.policies.cascade import CascadePolicy, LookaheadPolicy, right_probability
 from selector.policies.constraint import Constraint
 from selector.policies.input import InputPolicy
+from selector.policies.pool import PoolPolicy
 from selector.policies.rules import confidence, next_action
 from selector.policies.staged import StagedPolicy
 from tests.support.colours import CONFIDENCE_MS, COSTS_MS, KINDS, SELECTOR_MS, STAGE_MS, Kind, edit_bundle
@@ -44,7 +45,7 @@ def full_cost(selector: Selector, path: tuple[str, ...]) -> float:
     each = 0.0
     if isinstance(policy, StagedPolicy):
         each = STAGE_MS
-    elif isinstance(policy, CascadePolicy | LookaheadPolicy) and len(policy.stages) > 1:
+    elif isinstance(policy, CascadePolicy | LookaheadPolicy | PoolPolicy) and len(policy.stages) > 1:
         each = CONFIDENCE_MS
     return sum(COSTS_MS[name] + each for name in path) + policy.needs_features * SELECTOR_MS
 

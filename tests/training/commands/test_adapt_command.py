@@ -100,3 +100,18 @@ def test_an_unreadable_image_and_an_unknown_parent_are_named(folder: Path) -> No
         run("adapt", "net", *common)
     with pytest.raises(ModelNotFoundError, match="no model 'nobody'"):
         run("adapt", "nobody", *common)
+
+
+def test_a_head_alone_is_fitted_and_nothing_else_can_be_asked_of_it(nets: Path) -> None:
+    given = ("adapt", "tiny", "--data", "digits", "--environments", "blur", "--environment", "blurred")
+    done = run(*given, "--only", "head", "--zoo", nets, "--keep", "--json")
+    assert done.exit_code == 0, done.output
+    made = json.loads(done.stdout)
+    assert made["card"]["adapted"]["changed"] == ["head"]
+    assert made["after"] > made["before"]
+    for more, message in (
+        (("--only", "body"), "expected --only head, got 'body'"),
+        (("--only", "head", "--int8", "--epochs", 3), "expected --only head without --int8, --epochs"),
+    ):
+        with pytest.raises(DataError, match=message):
+            run(*given, *more, "--zoo", nets)

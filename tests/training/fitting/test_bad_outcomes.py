@@ -68,7 +68,7 @@ def test_a_model_that_is_always_wrong(world: World, policy: PolicyKind) -> None:
     outcomes = with_logits(world.outcomes, "tiny", wrong)
     fitted = fit_in_memory(outcomes, world.zoo, world.table, precision=0.88, policy=policy)
     assert fitted.record.bundle.by_accuracy[-1] == "tiny"
-    if policy != "probe":  # what a probe always gets wrong in the same way tells others what is right
+    if policy == "input":  # what is always wrong in the same way tells others what is right
         assert "tiny" not in fitted.policy.models
     assert accuracy_on_test(fitted, outcomes) > 0.87
 
@@ -80,7 +80,8 @@ def test_all_models_always_right_or_always_wrong(world: World, policy: PolicyKin
     outcomes = replace(world.outcomes, logits=np.stack([answers] * 3, axis=1))
     fitted = fit_in_memory(outcomes, world.zoo, world.table, precision=0.95, policy=policy)
     assert fitted.policy.models == ("tiny",)
-    assert (fitted.certificate() is not None) == right
+    set_right = policy in ("auto", "cascade")  # matrix scaling sees which class is meant by which
+    assert (fitted.certificate() is not None) == (right or set_right)
 
 
 @every_policy
@@ -89,7 +90,8 @@ def test_models_that_answer_alike_are_used_once(world: World, policy: PolicyKind
     outcomes = replace(world.outcomes, logits=same)
     fitted = fit_in_memory(outcomes, world.zoo, world.table, precision=0.88, policy=policy)
     assert fitted.policy.models == ("tiny",)
-    assert accuracy_on_test(fitted, outcomes) == outcomes.split("test").accuracy()["tiny"]
+    alone = outcomes.split("test").accuracy()["tiny"]
+    assert accuracy_on_test(fitted, outcomes) == pytest.approx(alone, abs=0.01)  # scaling moves a few
 
 
 @pytest.mark.parametrize("policy", ["input", "probe"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -83,7 +84,7 @@ def test_every_chain_and_every_single_model_is_a_candidate(situation: Situation)
     labels = {item.label for item in found}
     assert labels == {
         "one model", "cascade on raw confidence", "cascade on raw confidence, look-ahead", "learned cascade",
-        "learned cascade, committee",
+        "learned cascade, committee", "one model, recalibrated", "log-opinion pool",
     }  # fmt: skip
     chains = {("tiny",), ("small",), ("full",), ("tiny", "small"), ("tiny", "full"), ("small", "full")}
     assert {item.models for item in found} == chains | {("tiny", "small", "full")}
@@ -121,6 +122,16 @@ def test_many_models_are_narrowed_down_to_the_frontier_and_what_lies_next_to_it(
     assert useful_models(situation.outcomes, COSTS_MS, most=2) == ("tiny", "small")
     dear = {"tiny": 2.0, "small": 0.3, "full": 1.0}
     assert useful_models(situation.outcomes, dear, most=2) == ("small", "full")
+
+
+def test_a_model_is_left_out_where_a_cheaper_one_does_the_same(situation: Situation) -> None:
+    outcomes = situation.outcomes
+    logits = np.concatenate([outcomes.logits, outcomes.logits[:, 2:]], axis=1)
+    logits[:5, 3] = outcomes.logits[:5, 2][:, ::-1]  # as rounding changes a few answers
+    doubled = replace(outcomes, models=(*outcomes.models, "full-int8"), logits=logits)
+    costs = {**COSTS_MS, "full-int8": 0.5}
+    assert useful_models(doubled, costs) == ("tiny", "small", "full-int8")
+    assert useful_models(doubled, {**costs, "full-int8": 2.0}) == ("tiny", "small", "full")
 
 
 def test_certifying_nothing_counts_as_the_dearest_model_and_its_features() -> None:

@@ -1,0 +1,1 @@
+"""Recalibration of logits and of last layers, by convex fits."""

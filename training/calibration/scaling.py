@@ -1,0 +1,172 @@
+"""Recalibration of a model's logits: temperature, vector and matrix scaling (Guo et al. 2017).
+
+``scale * logits + bias + logits @ weights`` is fitted by maximum likelihood with ridge penalties. Those of
+the scale and the biases are what a few samples would say: they decide nothing where there are enough, and
+keep the bias of a class finite that never occurs. That of the weights draws towards vector scaling.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from selector.policies.pool import MAX_WEIGHTS, Scaling
+from selector.policies.rules import Floats
+
+MAX_MATRIX_CLASSES = 32
+MAX_CLASSES = 128  # with more classes a model gets a temperature alone
+BIAS_PENALTY = 1.0
+RIDGE = 1000.0  # of the weights that matrix scaling adds, where logits have a standard deviation of SPREAD
+SPREAD = 6.5
+EMBEDDING_RIDGE = 50.0  # the same of weights on an embedding with a standard deviation of EMBEDDING_SPREAD
+EMBEDDING_SPREAD = 0.65
+
+
+@dataclass(frozen=True)
+class Linear:
+    """What is added to logits, from inputs ``[n, d]``: ``inputs @ weights + bias``."""
+
+    weights: Floats  # [d, C]
+    bias: Floats  # [C]
+
+    def __call__(self, inputs: NDArray[np.floating]) -> Floats:
+        """``[n, C]``, summed as is fastest."""
+        added: Floats = inputs @ self.weights + self.bias
+        return added
+
+
+def fit_vector(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> Scaling:
+    """A scale and a bias a class, for logits ``[n, C]`` and labels ``[n]``, by Newton's method.
+
+    With more than :data:`MAX_CLASSES` classes there are no biases. The scale is not negative.
+
+    Examples
+    --------
+    >>> fit_vector(np.array([[9.0, 0.0], [9.0, 0.0]]), np.array([0, 1])).scale < 0.2
+    True
+    """
+    wide, (count, classes) = logits.astype(np.float64), logits.shape
+    biases = classes if classes <= MAX_CLASSES else 0
+    truth = (np.arange(count), labels)
+    at = np.zeros(1 + biases)  # scale, then biases
+    at[0] = 1.0
+    start, ridge = at.copy(), np.full(1 + biases, BIAS_PENALTY)
+
+    def loss_of(values: Floats) -> tuple[float, Floats]:
+        scaled = values[0] * wide + (values[1:] if biases else 0.0)
+        loss, shares = _log_loss(scaled, truth)
+        return loss + 0.5 * float((ridge * (values - start) ** 2).sum()), shares
+
+    loss, shares = loss_of(at)
+    for _ in range(30):
+        mean = (shares * wide).sum(axis=1)
+        off = shares * (wide - mean[:, np.newaxis])
+        gradient, curvature = ridge * (at - start), np.diag(ridge)
+        gradient[0] += mean.sum() - wide[truth].sum()
+        curvature[0, 0] += (off * wide).sum()
+        if biases:
+            gradient[1:] += shares.sum(axis=0) - np.bincount(labels, minlength=classes)
+            curvature[1:, 1:] += np.diag(shares.sum(axis=0)) - shares.T @ shares
+            curvature[0, 1:] += off.sum(axis=0)
+            curvature[1:, 0] = curvature[0, 1:]
+        step, size = np.linalg.solve(curvature, gradient), 1.0
+        fresh, shares = loss_of(at - step)
+        while fresh > loss and size > 1e-4:
+            size /= 2
+            fresh, shares = loss_of(at - size * step)
+        if fresh > loss:
+            break
+        at, gained, loss = at - size * step, loss - fresh, fresh
+        if gained < 1e-7 * count:
+            break
+    return Scaling(max(float(at[0]), 0.0), at[1:] if biases else None, None)
+
+
+def fit_linear(
+    inputs: NDArray[np.floating],
+    base: Floats,
+    labels: NDArray[np.integer],
+    *,
+    ridge: float,
+    start: Linear | None = None,
+) -> Linear:
+    """What inputs ``[n, d]`` add to logits `base` ``[n, C]``, drawn towards nothing by `ridge`.
+
+    L-BFGS in coordinates in which a bound of the curvature (Böhning 1992) is the identity: few steps.
+    """
+    design = np.concatenate([inputs, np.ones((len(inputs), 1), inputs.dtype)], axis=1)
+    penalty = np.full((design.shape[1], 1), ridge)
+    penalty[-1] = BIAS_PENALTY
+    bound = (0.25 * (design.T @ design)).astype(np.float64) + np.diag(penalty[:, 0])
+    factor = np.linalg.cholesky(bound)
+    truth = (np.arange(len(labels)), labels)
+    shape = (design.shape[1], base.shape[1])
+    back = np.linalg.inv(factor).T  # weights = back @ coordinates
+
+    def loss_of(flat: Floats) -> tuple[float, Floats]:
+        weights = back @ flat.reshape(shape)
+        loss, shares = _log_loss(base + design @ weights.astype(design.dtype), truth)
+        shares[truth] -= 1.0
+        gradient = design.T @ shares.astype(design.dtype) + penalty * weights
+        return loss + 0.5 * float((penalty * weights**2).sum()), (back.T @ gradient).ravel()
+
+    first = np.zeros(shape)
+    if start is not None:
+        first = factor.T @ np.concatenate([start.weights, start.bias[np.newaxis]])
+    options = {"maxiter": 100, "ftol": 1e-9, "gtol": 1e-3}
+    found = minimize(loss_of, first.ravel(), jac=True, method="L-BFGS-B", options=options)
+    weights = back @ found.x.reshape(shape)
+    return Linear(weights[:-1], weights[-1])
+
+
+def fit_embedding(
+    vector: Scaling,
+    logits: NDArray[np.floating],
+    embedding: NDArray[np.floating],
+    labels: NDArray[np.integer],
+) -> Scaling:
+    """Vector scaling with weights from an embedding ``[n, D]``, drawn towards none: a new last layer."""
+    wide = embedding.astype(np.float64)
+    mean = wide.mean(axis=0)
+    spread = max(float((wide - mean).std()), 1e-9)
+    ridge = EMBEDDING_RIDGE * (spread / EMBEDDING_SPREAD) ** 2
+    added = fit_linear(wide - mean, vector(logits), labels, ridge=ridge)
+    bias = added.bias - mean @ added.weights
+    return Scaling(vector.scale, bias if vector.bias is None else vector.bias + bias, added.weights, True)
+
+
+def has_head(classes: int, width: int) -> bool:
+    """Whether a new last layer is offered for so many classes and numbers of an embedding."""
+    return classes <= MAX_MATRIX_CLASSES and classes * width <= MAX_WEIGHTS
+
+
+def has_matrix(classes: int) -> bool:
+    """Whether matrix scaling is offered for so many classes."""
+    return classes**2 <= MAX_WEIGHTS and classes <= MAX_MATRIX_CLASSES
+
+
+def fit_matrix(vector: Scaling, logits: NDArray[np.floating], labels: NDArray[np.integer]) -> Scaling:
+    """Vector scaling with weights between classes, drawn towards none by :data:`RIDGE`."""
+    wide = logits.astype(np.float64)
+    spread = max(float(wide.std()), 1e-9)
+    added = fit_linear(wide, vector(wide), labels, ridge=RIDGE * (spread / SPREAD) ** 2)
+    bias = added.bias if vector.bias is None else vector.bias + added.bias
+    return Scaling(vector.scale, bias, added.weights)
+
+
+def log_loss(logits: Floats, labels: NDArray[np.integer]) -> float:
+    """Mean log loss of logits ``[n, C]`` for labels ``[n]``."""
+    return _log_loss(logits, (np.arange(len(labels)), labels))[0] / len(labels)
+
+
+def _log_loss(scaled: Floats, truth: tuple[NDArray[np.integer], NDArray[np.integer]]) -> tuple[float, Floats]:
+    """The sum of the log losses, and class probabilities ``[n, C]``."""
+    scaled = scaled - scaled.max(axis=1, keepdims=True)
+    shares = np.exp(scaled)
+    total = shares.sum(axis=1)
+    loss = float(np.log(total).sum() - scaled[truth].sum())
+    shares /= total[:, np.newaxis]
+    return loss, shares
