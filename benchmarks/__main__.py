@@ -80,6 +80,7 @@ for _name, _about in {
     "cifar10-float": "CIFAR-10 as JPEG, four third-party ResNets as delivered.",
     "cifar10": "The same with their int8 versions.",
     "cifar10-environments": "The same, every image also in the dark, with noise and blurred.",
+    "cifar10-heads": "CIFAR-10 as JPEG, int8 ResNets with a last layer refitted to it.",
     "cifar10-adapted": "CIFAR-10 as JPEG, ResNets adapted to it, and a small first model.",
     "cifar10-environments-adapted": "CIFAR-10 under environments, with specialists for each.",
     "photos": "Photographs, EfficientNet-Lite 0, 1, 2 at several resolutions, float and int8.",

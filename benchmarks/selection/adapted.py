@@ -12,6 +12,7 @@ from training.data.images import LabelledImages
 from training.networks.adapt import adapt, add_adapted_int8
 from training.networks.distill import distill
 from training.networks.loop import Recipe, pick_torch_device
+from training.networks.refit import refit_head
 from zoo.architectures.convnet import ConvNet
 from zoo.architectures.preprocessing import Preprocessing
 from zoo.convert.add_int8 import add_int8
@@ -61,6 +62,30 @@ def add_children(
             f"{name}: {made.before:.1%} → {made.after:.1%} on {made.held_out:,} held-out training images, "
             f"{made.difference.share:.2%} of the weights changed; int8: {small.adapted.changed_bytes:,} bytes"
         )
+    return names
+
+
+def add_heads(
+    zoo: Zoo, parents: Sequence[str], data: LabelledImages, environment: str, *, seed: int
+) -> list[str]:
+    """Refit the last layer of models of `zoo` to all images, unless it holds their children; their names."""
+    names = []
+    for parent in parents:
+        names.append(f"{parent}-{environment}-head")
+        if names[-1] not in zoo.names:
+            made = refit_head(
+                zoo,
+                parent,
+                data,
+                environment,
+                name=names[-1],
+                share=1.0,
+                seed=seed,
+                images=len(data),
+                keep=True,
+                force=True,
+            )
+            print(f"{names[-1]}: {made.before:.1%} → {made.after:.1%} of {made.held_out:,} images held out")
     return names
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.selection.adapted import add_children, add_first, copy_models
+from benchmarks.selection.adapted import add_children, add_first, add_heads, copy_models
 from training.data.environments import ENVIRONMENTS, under_environments
 from training.data.folder import folder as image_folder
 from training.data.folder import unpacked as unpacked_folder
@@ -21,6 +21,7 @@ from training.outcomes.profile import profile
 from training.scenarios.demo import SEVERITY
 from zoo.convert.add import add_cifar_resnet, add_efficientnet_lite
 from zoo.convert.add_int8 import add_int8
+from zoo.convert.head import add_embedding
 from zoo.errors import DataError
 from zoo.models.image import load_image
 from zoo.models.zoo import Zoo
@@ -121,6 +122,17 @@ def prepare_cifar10_adapted(given: Given) -> Prepared:
     return _profiled(title, some, data, work, given, reference=reference)
 
 
+def prepare_cifar10_heads(given: Given) -> Prepared:
+    """CIFAR-10 as JPEG: int8 ResNets whose last layer is refitted to it, and ResNet-56 as delivered."""
+    work = given.work / "cifar10-heads"
+    zoo, train = _specialised_zoo(given)
+    children = add_heads(zoo, [f"resnet{depth}-int8" for depth in DEPTHS], train, "jpeg", seed=given.seed)
+    reference = f"resnet{DEPTHS[-1]}"
+    title = "CIFAR-10: int8 ResNets with a last layer for JPEG, beside ResNet-56 as delivered"
+    data = image_folder(unpacked(given, "cifar10-test.zip", "test"))
+    return _profiled(title, zoo.only([*children, reference]), data, work, given, reference=reference)
+
+
 def prepare_cifar10_environments_adapted(given: Given) -> Prepared:
     """CIFAR-10 under four environments: a specialist for each, ResNet-56 as delivered."""
     work = given.work / "cifar10-environments-adapted"
@@ -162,6 +174,7 @@ SUITES: Mapping[str, Callable[[Given], Prepared]] = {
     "cifar10-float": prepare_cifar10_float,
     "cifar10": prepare_cifar10,
     "cifar10-environments": prepare_cifar10_environments,
+    "cifar10-heads": prepare_cifar10_heads,
     "cifar10-adapted": prepare_cifar10_adapted,
     "cifar10-environments-adapted": prepare_cifar10_environments_adapted,
     "photos": prepare_photos,
@@ -169,7 +182,7 @@ SUITES: Mapping[str, Callable[[Given], Prepared]] = {
 
 
 def resnet_zoo(given: Given) -> Zoo:
-    """The four CIFAR ResNets and their int8 versions, in ``<work>/resnets``."""
+    """The four CIFAR ResNets and their int8 versions, all with their embedding, in ``<work>/resnets``."""
     if given.weights is None:
         raise DataError("expected --weights, a folder with cifar10-resnet20.npz and so on, got none.")
     zoo = Zoo.open_or_create(given.work / "resnets")
@@ -177,6 +190,7 @@ def resnet_zoo(given: Given) -> Zoo:
     for depth, name in zip(DEPTHS, names, strict=True):
         if name not in zoo.names:
             add_cifar_resnet(zoo, depth, given.weights / f"cifar10-resnet{depth}.npz")
+            add_embedding(zoo, name)
     _add_int8(zoo, names, lambda: _calibration_images(given))
     return zoo
 
