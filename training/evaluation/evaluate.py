@@ -94,7 +94,8 @@ def evaluate(
             f"{profile_folder} holds. Run 'zooselect fit' again."
         )
     table = table_in(Path(profile_folder), fitted) if latency is None else latency
-    again = "" if table is None else measure_again(table, zoo=zoo and zoo.folder, profile=profile_folder)
+    where = None if zoo is None else zoo.folder
+    again = "" if table is None else measure_again(table, zoo=where, profile=profile_folder)
     return evaluate_outcomes(
         fitted,
         fitted.informed(

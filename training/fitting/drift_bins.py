@@ -55,6 +55,6 @@ def bin_edges(values: NDArray[np.floating]) -> tuple[float, ...]:
     return tuple(rounded)
 
 
-def _margin(values: NDArray[np.floating]) -> NDArray[np.floating]:
+def _margin(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """By how much computers may disagree about values ``[n]``."""
     return np.asarray(_TOLERANCE * np.maximum(1, np.abs(values)))
