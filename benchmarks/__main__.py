@@ -119,6 +119,26 @@ def speed(
 
 
 @app.command()
+def clock(
+    data: DataOption = Path(_DATA) if _DATA else None,
+    weights: WeightsOption = Path(_DATA) if _DATA else None,
+    work: WorkOption = Path("results/work"),
+    suites: Annotated[
+        str, typer.Option(help="Which, separated by commas.")
+    ] = "cifar10,cifar10-float,cifar10-environments",
+    answers: Annotated[int, typer.Option(min=100, help="Inputs to answer under each budget.")] = 2000,
+    seed: SeedOption = 0,
+    results: ResultsOption = Path("results"),
+) -> None:
+    """Certified budgets of time, mean and 95th percentile, held against a clock on fresh inputs."""
+    from benchmarks.selection.clock import run_clock
+    from benchmarks.selection.zoos import SUITES, Given
+
+    chosen = _named("suites", suites, SUITES)
+    run_clock(Given(work, data, weights, seed), suites=chosen, answers=answers, results=results)
+
+
+@app.command()
 def drift(
     data: DataOption = Path(_DATA) if _DATA else None,
     weights: WeightsOption = Path(_DATA) if _DATA else None,
@@ -135,6 +155,27 @@ def drift(
 
     chosen = _named("suites", suites, SUITES)
     run_drift(Given(work, data, weights, seed), suites=chosen, streams=streams, runs=runs, results=results)
+
+
+@app.command()
+def certificates(
+    data: DataOption = Path(_DATA) if _DATA else None,
+    weights: WeightsOption = Path(_DATA) if _DATA else None,
+    work: WorkOption = Path("results/work"),
+    draws: Annotated[int, typer.Option(min=1, help="Draws of each simulation.")] = 2000,
+    splits: Annotated[int, typer.Option(min=0, help="Splits of CIFAR-10 outcomes; 0: none.")] = 3,
+    latency: Annotated[
+        Path | None, typer.Option(help="Latency table of the CIFAR-10 zoo; measured where it is not there.")
+    ] = None,
+    seed: SeedOption = 0,
+    results: ResultsOption = Path("results"),
+) -> None:
+    """False certificates at the boundary, and what each test of a precision proves on CIFAR-10 outcomes."""
+    from benchmarks.selection.certificates import run_certificates
+    from benchmarks.selection.zoos import Given
+
+    given = Given(work, data, weights, seed)
+    run_certificates(given, draws=draws, splits=splits, latency=latency, results=results)
 
 
 @app.command()

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Mapping
 
+from benchmarks.peers.agreement import AgreementCascade
 from benchmarks.peers.algorithm_selectors import PairwiseForests, PairwiseRegression, SatzillaRidge, Sunny
 from benchmarks.peers.cascades import MaxSoftmaxCascade
+from benchmarks.peers.committees import TemperatureCommittee, VectorCommittee
+from benchmarks.peers.deferral import BoostedDeferral
 from benchmarks.peers.dynamic_ensembles import KnoraE, MetaDes, Ola
 from benchmarks.peers.greedy import GreedyCascade
-from benchmarks.peers.peer import Peer, cheapest_meeting
+from benchmarks.peers.peer import Peer
 from benchmarks.peers.premodel import KnnPremodel
 from benchmarks.peers.singles import AlwaysLargest, Oracle, RandomMix, SingleModels, ceiling
 
@@ -16,6 +19,10 @@ _CLASSES: tuple[type[Peer], ...] = (
     RandomMix,
     MaxSoftmaxCascade,
     GreedyCascade,
+    TemperatureCommittee,
+    VectorCommittee,
+    BoostedDeferral,
+    AgreementCascade,
     KnnPremodel,
     Ola,
     KnoraE,
@@ -29,4 +36,4 @@ _CLASSES: tuple[type[Peer], ...] = (
 
 PEERS: Mapping[str, Callable[[], Peer]] = {kind.name: kind for kind in _CLASSES}
 
-__all__ = ["PEERS", "Peer", "ceiling", "cheapest_meeting"]
+__all__ = ["PEERS", "Peer", "ceiling"]

@@ -85,7 +85,7 @@ class Peer(ABC):
             self._settle(aligned)
         else:
             self._settle(aligned)
-            self._choice = self._points(aligned)
+            self._choice = self._development_points(aligned)
         places = self._places(development)
         self._choice = [replace(point, answered_by=places[point.answered_by]) for point in self._choice]
 
@@ -113,6 +113,10 @@ class Peer(ABC):
     @abstractmethod
     def _settle(self, development: Outcomes) -> None:
         """Fix all settings; columns of `development` are :attr:`models`, cheapest first."""
+
+    def _development_points(self, aligned: Outcomes) -> list[Simulated]:
+        """What settings are chosen on, where :attr:`folds` is 0; a method may cross-validate by itself."""
+        return self._points(aligned)
 
     @abstractmethod
     def _points(self, outcomes: Outcomes) -> list[Simulated]:
@@ -181,34 +185,6 @@ class Scaling:
         span = (self.high - self.low)[self.varying]
         scaled: Floats = (_finite(features)[:, self.varying] - self.low[self.varying]) / span
         return scaled.clip(0.0, 1.0)
-
-
-def cheapest_meeting(
-    points_dev: Sequence[Simulated], points_test: Sequence[Simulated], precision: float
-) -> Simulated | None:
-    """The test point of the setting that is cheapest among those reaching `precision` in development.
-
-    Parameters
-    ----------
-    points_dev, points_test
-        Frontiers of one fitted peer, from :meth:`Peer.development_frontier` and :meth:`Peer.frontier`.
-
-    Returns
-    -------
-    Simulated or None
-        None when no setting reaches `precision` in development.
-
-    Raises
-    ------
-    DataError
-        When the frontiers have different lengths.
-    """
-    if len(points_dev) != len(points_test):
-        raise DataError(
-            f"expected two frontiers of one fit, got {len(points_dev)} and {len(points_test)} points."
-        )
-    enough = [i for i, point in enumerate(points_dev) if point.accuracy >= precision]
-    return points_test[min(enough, key=lambda i: points_dev[i].mean_ms)] if enough else None
 
 
 def error_prices(costs: Floats, count: int) -> Floats:

@@ -88,12 +88,13 @@ class RandomMix(Peer):
 class Oracle(Peer):
     """The cheapest right model of every input, the cheapest of all where none is right.
 
-    Its accuracy is the ceiling: the share of inputs that any model gets right. It reads the labels of the
-    samples that it answers, as no real method can.
+    Its accuracy is the ceiling of every method that answers with the class of one model: the share of inputs
+    that any model gets right. A committee can be right where each of its models is wrong. The oracle reads
+    the labels of the samples that it answers, as no real method can.
     """
 
     name = "oracle"
-    source = "virtual best model: a bound for every selection, not a method"
+    source = "virtual best model: a bound for every choice of one model's answer, not a method"
 
     def _settle(self, development: Outcomes) -> None:
         pass

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.selection.zoos import Given, Prepared
 from training.data.splits import FIT, TEST, TUNE
-from training.evaluation.evaluate import evaluate_outcomes, our_name, simulate_at, timed_row
+from training.evaluation.evaluate import evaluate_outcomes, our_name, simulate_at
 from training.evaluation.records import Evaluation, MethodRow
+from training.evaluation.rows import timed_row
 from training.evaluation.wallclock import Timed, time_bundle
 from training.fitting.export import export_bundle
 from training.fitting.fit import fit_outcomes
@@ -49,6 +51,23 @@ class TimedAnswers:
         return self.ours.latency.mean_ms / self.simulated_ms
 
     @property
+    def over_simulated_error(self) -> float:
+        """Its standard error over the answers."""
+        return ratio_error(self.ours.all_times_ms, np.array([self.simulated_ms]))
+
+    @property
+    def speedup(self) -> tuple[float, float]:
+        """The reference model's mean time over ours, and its standard error over the answers."""
+        ratio = self.reference.latency.mean_ms / self.ours.latency.mean_ms
+        return ratio, ratio_error(self.reference.all_times_ms, self.ours.all_times_ms)
+
+    @property
+    def gain(self) -> tuple[float, float]:
+        """Our accuracy less the reference model's on the same images, and its standard error."""
+        lead = self.ours.right.astype(np.float64) - self.reference.right
+        return float(lead.mean()), float(lead.std() / np.sqrt(len(lead)))
+
+    @property
     def drift(self) -> float:
         """What the machine takes for the reference model in this run, over what the table says."""
         table = self.fitted.record.bundle.costs_ms().models
@@ -57,7 +76,7 @@ class TimedAnswers:
     @property
     def explained(self) -> str:
         """The ratio, and where it is large, what it is made of."""
-        text = f"{self.ours.name}: {self.over_simulated:.2f}"
+        text = f"{self.ours.name}: {self.over_simulated:.2f} ± {self.over_simulated_error:.2f}"
         if abs(self.over_simulated - 1) <= MAX_TIME_DISAGREEMENT:
             return text
         beyond_us = (self.ours.latency.mean_ms / self.drift - self.simulated_ms) * 1e3
@@ -66,6 +85,19 @@ class TimedAnswers:
             f"is {beyond_us:.0f} µs an answer outside of models and graphs, beside "
             f"{self.simulated_ms * 1e3:.0f} µs in them)"
         )
+
+
+def ratio_error(times: NDArray[np.float64], others: NDArray[np.float64]) -> float:
+    """Standard error of the ratio of two mean times, of answers ``[n]`` and ``[m]``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> ratio_error(np.array([2.0, 2.0]), np.array([1.0, 1.0]))
+    0.0
+    """
+    relative = sum(values.var() / len(values) / values.mean() ** 2 for values in (times, others))
+    return float(times.mean() / others.mean() * np.sqrt(relative))
 
 
 def precisions(development: Outcomes, reference: str) -> list[float]:
@@ -115,6 +147,7 @@ def answer(
             data_sha256=record.data_sha256,
             inputs_sha256="0" * 64,
             pixels=pixels,
+            searches=given.work / "searches" / suite,
         )
         label = our_name(options.constraint)
         folder = given.work / "bundles" / suite / f"{options.constraint.level:g}"

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.selection.repeated import OFFSETS, Point, Repetition
+from benchmarks.selection.mixes import Point
+from benchmarks.selection.repeated import OFFSETS, Repetition
 from training.data.splits import Splits
 
 _SPLITS = Splits()
@@ -17,7 +18,11 @@ ACCURACY_ROUNDING = 5e-4  # of an accuracy, on a thousand test images: less is r
 
 @dataclass(frozen=True)
 class Verdict:
-    """One peer against ours; differences in accuracy are ours minus theirs at the same mean time."""
+    """One peer against ours; differences in accuracy are ours minus theirs at the same mean time.
+
+    Settings of both are mixed: between two of them, accuracy and time are those of a coin that picks one for
+    every input. Which are worth mixing is decided on fit and tune samples.
+    """
 
     peer: str
     levels: int  # how many precision levels the peer reached in most repetitions
@@ -27,18 +32,33 @@ class Verdict:
     mean: float  # over all levels
     mean_error: float  # mean of the levels' standard errors
     mean_naive: float
-    not_behind: bool  # at every level within one standard error
+    behind: int  # levels at which ours is behind by more than one standard error
+    not_behind: bool  # at no level
     ahead: bool  # on average, by more than one standard error
 
 
 def verdicts(repetitions: Sequence[Repetition]) -> list[Verdict]:
-    """One verdict for every peer but the oracle, which no selector can reach."""
+    """One verdict for every peer but the oracle, which reads the labels of what it answers."""
     names = [name for name in repetitions[0].peers if name != "oracle"]
     return [_verdict(name, repetitions) for name in names]
 
 
+def strongest(judged: Sequence[Verdict]) -> Verdict | None:
+    """The peer that ours is least ahead of, over all levels, among those that reach most levels.
+
+    Where a peer reaches few levels only, ours is compared with it on these few. So those that reach at least
+    half as many levels as any come first; None where no peer reaches any.
+    """
+    most = max((item.levels for item in judged), default=0)
+    return min((item for item in judged if item.levels and 2 * item.levels >= most), default=None, key=_lead)
+
+
+def _lead(item: Verdict) -> float:
+    return item.mean
+
+
 def at_equal_time(ours: Sequence[Point], mean_ms: float) -> float:
-    """Our accuracy at a mean time, on the line through neighbouring settings.
+    """Accuracy at a mean time, on the line through neighbouring settings.
 
     Between two settings a coin that picks one for every input gives just that. Beyond the last setting
     nothing is gained, before the first nothing is cheaper.
@@ -49,28 +69,28 @@ def at_equal_time(ours: Sequence[Point], mean_ms: float) -> float:
 
 def speedups(repetitions: Sequence[Repetition]) -> list[tuple[float, float, float, float, float]]:
     """Per offset that was aimed at above the delivered model's accuracy: offset, mean difference in accuracy
-    on the test samples and its standard error, mean ratio of times and its standard deviation."""
+    on the test samples and its standard error, mean ratio of times and its standard error."""
     rows = []
     for i, offset in enumerate(OFFSETS):
         gains = np.array([r.at_reference[i].accuracy - r.named.accuracy for r in repetitions])
         ratios = np.array([r.named.mean_ms / r.at_reference[i].mean_ms for r in repetitions])
-        rows.append((offset, float(gains.mean()), error(gains), float(ratios.mean()), float(ratios.std())))
+        rows.append((offset, float(gains.mean()), error(gains), float(ratios.mean()), error(ratios)))
     return rows
 
 
 def gains(repetitions: Sequence[Repetition], share: float = 0.6) -> np.ndarray:
     """Accuracy above the delivered model's per repetition, at the highest level within `share` of its time.
 
-    The level has the same number in all repetitions; its mean time decides whether it is within the share.
+    Which level that is says cross-validation on fit and tune samples, in each repetition. Nothing where some
+    repetition has no such level.
     """
-    count = min(len(r.ours) for r in repetitions)
-    allowed = [
-        i
-        for i in range(count)
-        if np.mean([r.ours[i].mean_ms / r.named.mean_ms for r in repetitions]) <= share
-    ]
-    table = np.array([[r.ours[i].accuracy - r.named.accuracy for i in allowed] for r in repetitions])
-    return table[:, -1] if allowed else np.zeros(0)
+    found = []
+    for one in repetitions:
+        within = np.flatnonzero(np.array(one.expected_ms) <= share * one.named.mean_ms)
+        if not len(within):
+            return np.zeros(0)
+        found.append(one.ours[within[-1]].accuracy - one.named.accuracy)
+    return np.array(found)
 
 
 def error(values: np.ndarray) -> float:
@@ -100,11 +120,12 @@ def _verdict(name: str, repetitions: Sequence[Repetition]) -> Verdict:
             differences.append(np.array(met))
     if not differences:
         nothing = float("nan")
-        return Verdict(name, 0, nothing, nothing, nothing, nothing, nothing, nothing, True, False)
+        return Verdict(name, 0, nothing, nothing, nothing, nothing, nothing, nothing, 0, True, False)
     means = [float(values.mean()) for values in differences]
     errors = [error(values) for values in differences]
     worst = int(np.argmin(means))
     overall, spread = float(np.mean(means)), float(np.mean(errors))
+    behind = sum(mean < -max(half, ACCURACY_ROUNDING) for mean, half in zip(means, errors, strict=True))
     return Verdict(
         peer=name,
         levels=len(differences),
@@ -114,8 +135,7 @@ def _verdict(name: str, repetitions: Sequence[Repetition]) -> Verdict:
         mean=overall,
         mean_error=spread,
         mean_naive=float(np.mean([naive_error(values) for values in differences])),
-        not_behind=not any(
-            mean < -max(half, ACCURACY_ROUNDING) for mean, half in zip(means, errors, strict=True)
-        ),
+        behind=behind,
+        not_behind=not behind,
         ahead=overall > spread,
     )

@@ -8,15 +8,19 @@ the precision.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from scipy.stats import binom
 
 from benchmarks.selection.repeated import DELTA, Choices
+from selector.bundle.certificate import PrecisionTest
 from selector.policies.constraint import Constraint
+from training.certificates.aim import share_of_margin
 from training.certificates.certify import Certified, Tests
+from training.certificates.control_variate import Control
 from training.data.splits import CERTIFY, FIT, TEST, TUNE
 from training.outcomes.outcomes import Outcomes
 from training.policies.base import FittedPolicy
@@ -38,30 +42,56 @@ class Guarantee:
     certified: int  # draws with a certificate
     violated: int  # certificates that are not true
     below_on_test: int  # random halves: certified on one half, accuracy on the other half below the precision
-    # mean time over that of the cheapest threshold that is truly good enough; without a certificate, the
-    # reference model answers
+    # mean time over that of the cheapest threshold that is truly good enough; a draw without a certificate
+    # counts as the dearest model, as nothing else would be sure to be right as often
     price: float
     # the same if only one threshold were tested, the best one for that, known in hindsight: what the number
     # of samples leaves possible
     floor: float
+    mean_ms: float = 0.0  # of all draws, where one without a certificate counts as the reference model
 
 
-def study(choices: Choices, outcomes: Outcomes, *, seed: int = 0) -> list[Guarantee]:
-    """One row for every precision and number of certify samples."""
+def study(
+    choices: Choices,
+    outcomes: Outcomes,
+    *,
+    seed: int = 0,
+    test: PrecisionTest = "binomial",
+    below_best: Sequence[float] | None = None,
+    only_usual: bool = False,
+) -> list[Guarantee]:
+    """One row for every precision and number of certify samples.
+
+    Parameters
+    ----------
+    test
+        The draws are of certify samples alone: what they show of the control variate is given one draw of fit
+        and tune samples.
+    below_best
+        Below the best cross-validated accuracy: the precisions that are asked for.
+    only_usual
+        With the usual number of certify samples only.
+    """
     development, world = outcomes.split(FIT, TUNE), outcomes.split(CERTIFY, TEST)
     best = max(point.accuracy for candidate in choices.candidates for point in candidate.frontier)
     usual = len(outcomes.split(CERTIFY))
-    sizes = [size for size in (usual // 4, usual // 2, usual, 2 * usual, 4 * usual, 8 * usual) if size >= 50]
+    share = share_of_margin(test, development=len(development), certify=usual)
+    sizes = [usual // 4, usual // 2, usual, 2 * usual, 4 * usual, 8 * usual]
+    steps = [usual] if only_usual else [size for size in sizes if size >= 50]
+    dearest = _dearest_ms(choices)
     rows = []
-    for below in BELOW_BEST:
+    for below in below_best or BELOW_BEST:
         level = round(best - below, 3)
-        candidate, _ = choices.choice(level, usual)
+        candidate, _ = choices.choice(level, round(usual / share**2))  # a margin goes with the root
         policy = choices.policy(candidate)
-        frontier = policy.frontier(world, policy.sequence(development))
+        worth = policy.worth_certifying(development)
+        frontier = policy.frontier(world, [point.threshold for point in worth])
         right = world.right[:, world.models.index(choices.reference)]
         fallback = choices.fallback_ms
-        for size in sizes:
-            rows.append(_row(policy, frontier, right, level, size, usual, fallback, seed))
+        control = partial(_control, development.right, [point.right for point in worth], world.right)
+        for size in steps:
+            used = None if test == "binomial" else control
+            rows.append(_row(policy, frontier, right, level, size, usual, fallback, dearest, used, seed))
     return rows
 
 
@@ -73,6 +103,8 @@ def _row(
     size: int,
     usual: int,
     fallback_ms: float,
+    dearest_ms: float,
+    control: Callable[[np.ndarray], Control] | None,
     seed: int,
 ) -> Guarantee:
     rng = np.random.default_rng([seed, size, round(level * 1000)])
@@ -80,18 +112,23 @@ def _row(
     asked = Constraint(kind="precision", level=level)
     truth = {point.threshold: point for point in frontier}
     enough = [point.mean_ms for point in frontier if point.accuracy >= level]
-    hindsight = min(enough, default=fallback_ms)
+    hindsight = min(enough, default=dearest_ms)
     certified = violated = below = 0
     times = []
 
     def certify(rows: np.ndarray) -> Certified | None:
-        tests = Tests(_rows(frontier, rows), reference=reference[rows], top_ms=top_ms)
+        used = None if control is None else control(rows)
+        tests = Tests(
+            _rows(frontier, rows),
+            reference=reference[rows],
+            top_ms=top_ms,
+            control=used,
+        )
         return tests.certify(asked, delta=DELTA)
 
     for _ in range(DRAWS):
         found = certify(rng.integers(0, len(reference), size))
         if found is None:
-            times.append(fallback_ms)
             continue
         certified += 1
         point = truth[found.threshold]
@@ -111,9 +148,22 @@ def _row(
         certified=certified,
         violated=violated,
         below_on_test=below,
-        price=float(np.mean(times)) / hindsight,
-        floor=_one_test(frontier, level, size, fallback_ms) / hindsight,
+        price=float(np.mean([*times, *[dearest_ms] * (DRAWS - certified)])) / hindsight,
+        floor=_one_test(frontier, level, size, dearest_ms) / hindsight,
+        mean_ms=float(np.mean([*times, *[fallback_ms] * (DRAWS - certified)])),
     )
+
+
+def _control(
+    development: np.ndarray, policies: Sequence[np.ndarray], world: np.ndarray, drawn: np.ndarray
+) -> Control:
+    return Control.of(development, policies, development, world[drawn], delta=DELTA)
+
+
+def _dearest_ms(choices: Choices) -> float:
+    """Mean time of the dearest model alone."""
+    alone = [candidate for candidate in choices.candidates if len(candidate.models) == 1]
+    return max([choices.fallback_ms, *(point.mean_ms for one in alone for point in one.frontier)])
 
 
 def _one_test(frontier: Sequence[Simulated], level: float, size: int, fallback_ms: float) -> float:

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.peers import PEERS, cheapest_meeting
+from benchmarks.peers import PEERS
+from benchmarks.selection.mixes import Point, point_of, reaching
 from selector.policies.constraint import Constraint
 from training.certificates.aim import STANDARD_ERRORS_DISCOUNTED, Aim
 from training.certificates.certify import Tests
@@ -42,15 +43,6 @@ LEVELS_TO_CERTIFY = np.arange(0.5, 0.99, 0.01).round(2)
 
 
 @dataclass(frozen=True)
-class Point:
-    """One method at one setting on the test samples of one repetition."""
-
-    accuracy: float
-    mean_ms: float
-    p95_ms: float
-
-
-@dataclass(frozen=True)
 class CertifiedPoint:
     """A certified precision and what came of it on the test samples."""
 
@@ -69,10 +61,12 @@ class Repetition:
     named: Point  # the most capable model as delivered
     levels: tuple[float, ...]
     ours: tuple[Point, ...]  # one a level
+    expected_ms: tuple[float, ...]  # what ours takes at each level in cross-validation
     settings: tuple[Point, ...]  # ours that no mix of others beats in cross-validation, cheapest first
     at_reference: tuple[Point, ...]  # aiming at the named model's accuracy plus each of OFFSETS
     certified: tuple[CertifiedPoint, ...]
-    peers: Mapping[str, tuple[Point | None, ...]]  # one a level; None where it cannot reach the level
+    # one a level, of the peer's settings or a mix of two of them; None where it cannot reach the level
+    peers: Mapping[str, tuple[Point | None, ...]]
     frontiers: Mapping[str, tuple[Point, ...]]  # all settings of each peer
     kinds: tuple[str, ...]  # what each of ours is
     seconds: Mapping[str, float]  # to fit
@@ -163,21 +157,22 @@ def _one(
         peer.fit(development, costs, overhead_ms=overhead_ms, decide_ms=decide_ms, seed=seed)
         seconds[name] = time.perf_counter() - start
         settings = peer.frontier(test)
-        points = {
-            id(setting): replace(_point(setting), accuracy=accuracy)
-            for setting, accuracy in zip(settings, peer.accuracies(test, settings), strict=True)
-        }
-        frontiers[name] = tuple(points.values())
-        met = [cheapest_meeting(peer.development_frontier(), settings, level) for level in levels]
-        found[name] = tuple(None if setting is None else points[id(setting)] for setting in met)
+        shown = peer.accuracies(test, settings)
+        frontiers[name] = tuple(
+            replace(point_of(setting), accuracy=accuracy)
+            for setting, accuracy in zip(settings, shown, strict=True)
+        )
+        chosen_on = peer.development_frontier()
+        found[name] = tuple(reaching(level, chosen_on, settings, shown) for level in levels)
     return Repetition(
         seed=seed,
         reference=_single(test, reference, costs),
         named=_single(test, named, costs),
         levels=tuple(levels),
-        ours=tuple(_point(ours.reaching(level, test)) for level in levels),
-        settings=tuple(_point(setting) for setting in ours.settings(test)),
-        at_reference=tuple(_point(ours.reaching(accuracy[named] + offset, test)) for offset in OFFSETS),
+        ours=tuple(point_of(ours.reaching(level, test)) for level in levels),
+        expected_ms=tuple(ours.choice(level)[1].mean_ms for level in levels),
+        settings=tuple(point_of(setting) for setting in ours.settings(test)),
+        at_reference=tuple(point_of(ours.reaching(accuracy[named] + offset, test)) for offset in OFFSETS),
         certified=tuple(_certified(ours, outcomes, levels, reference)),
         peers=found,
         frontiers=frontiers,
@@ -203,7 +198,7 @@ class Choices:
         self.candidates = candidates
         accuracy = compared.accuracy()
         self.reference = max(accuracy, key=lambda name: (accuracy[name], -costs[name]))
-        self.fallback_ms = costs[self.reference]
+        self.fallback_ms = max(costs[name] for name in compared.models)  # what certifying nothing counts as
         self._failure_ms = failure_ms(candidates, {name: costs[name] for name in compared.models})
         self._nothing = np.zeros(len(compared), dtype=np.bool_)  # no constraint here needs a reference
         self._built: dict[int, FittedPolicy] = {}
@@ -265,7 +260,3 @@ def _certified(
 
 def _single(test: Outcomes, name: str, costs: Mapping[str, float]) -> Point:
     return Point(test.accuracy()[name], costs[name], costs[name])
-
-
-def _point(simulated: Simulated) -> Point:
-    return Point(simulated.accuracy, simulated.mean_ms, float(np.quantile(simulated.cost_ms, 0.95)))

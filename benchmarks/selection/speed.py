@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from benchmarks.result import finish
 from benchmarks.selection.repeated import deal
-from benchmarks.selection.suite import input_overhead
+from benchmarks.selection.suite import input_overhead, search
 from benchmarks.selection.zoos import SUITES, Given
 from selector.commands.tables import table
 from selector.policies.rules import choose
@@ -138,7 +138,9 @@ def _overhead(suite: str, given: Given, size: tuple[int, int]) -> dict[str, Any]
     ]
     latency = measure(prepared.zoo, images, device="this-machine", runs=100, seed=given.seed)
     outcomes = deal(load_outcomes(prepared.profile, zoo=prepared.zoo, splits=ALL_SPLITS), given.seed)
-    figures = input_overhead(outcomes, prepared, latency, given.seed)
+    figures = input_overhead(
+        outcomes, search(outcomes, prepared, latency, given.seed, kinds=("input",)), prepared, latency
+    )
     times = figures["selector_us"], figures["selector_p95_us"]
     share, models = figures["selector_share"], list(prepared.zoo.names)
     return _row(size, len(figures["features"]), times, share=share, models=models)

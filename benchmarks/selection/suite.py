@@ -15,14 +15,14 @@ from benchmarks.selection.answers import answer
 from benchmarks.selection.compare import verdicts
 from benchmarks.selection.guarantee import Guarantee, study
 from benchmarks.selection.repeated import Choices, deal, repeat
-from benchmarks.selection.report import figures, print_verdicts, summary
+from benchmarks.selection.report import figures, print_headlines, print_verdicts, summary
 from benchmarks.selection.zoos import SUITES, Given, Prepared
 from training.data.splits import FIT, TUNE
 from training.outcomes.outcomes import ALL_SPLITS, Outcomes, load_outcomes, pixels_of
 from training.outcomes.parts import read_profile_record
 from training.reports.method_table import table
 from training.reports.page import render
-from training.search.search import consider
+from training.search.search import Considered, consider
 from training.search.selector_graph import time_selector_us
 from zoo.models.latency import LatencyTable, measure
 
@@ -55,7 +55,8 @@ def run_suite(
     latency = measure(prepared.zoo, images, device="this-machine", runs=300, seed=given.seed, progress=True)
     outcomes = deal(load_outcomes(prepared.profile, zoo=prepared.zoo, splits=ALL_SPLITS), given.seed)
     answered = answer(name, prepared, outcomes, latency, given, rounds=rounds)
-    overhead = input_overhead(outcomes, prepared, latency, given.seed)
+    considered = search(outcomes, prepared, latency, given.seed)
+    overhead = input_overhead(outcomes, considered, prepared, latency)
     repetitions = repeat(
         prepared.profile,
         prepared.zoo,
@@ -65,11 +66,12 @@ def run_suite(
         jobs=jobs,
         peers=peers,
     )
-    guarantee = _guarantee(outcomes, prepared, latency, given.seed)
+    guarantee = _guarantee(considered, given.seed)
     judged = verdicts(repetitions)
     evaluation = summary(prepared, repetitions, answered, guarantee)
     print(table(evaluation))
     print_verdicts(judged)
+    print_headlines(prepared, repetitions, answered, guarantee)
     results.mkdir(parents=True, exist_ok=True)
     report = results / f"{name}.html"
     render(evaluation, report)
@@ -83,19 +85,30 @@ def run_suite(
     )
 
 
-def input_overhead(
-    outcomes: Outcomes, prepared: Prepared, latency: LatencyTable, seed: int
-) -> dict[str, Any]:
-    """Cost of features and scores in an input policy, whichever policy was chosen."""
-    considered = consider(
+def search(
+    outcomes: Outcomes,
+    prepared: Prepared,
+    latency: LatencyTable,
+    seed: int,
+    *,
+    kinds: Sequence[str] = ("cascade", "probe", "input"),
+) -> Considered:
+    """All policies that ours chooses from, or those of some kinds."""
+    return consider(
         outcomes,
         prepared.zoo,
         latency,
-        ("input",),
+        kinds,
         grid=read_profile_record(prepared.profile).grid,
         pixels=partial(pixels_of, prepared.profile),
         seed=seed,
     )
+
+
+def input_overhead(
+    outcomes: Outcomes, considered: Considered, prepared: Prepared, latency: LatencyTable
+) -> dict[str, Any]:
+    """Cost of features and scores in an input policy, whichever policy was chosen."""
     assert considered.input_fit is not None
     known = outcomes.split(FIT, TUNE).accuracy()
     inputs = [candidate for candidate in considered.candidates if candidate.kind == "input"]
@@ -112,15 +125,8 @@ def input_overhead(
     }
 
 
-def _guarantee(outcomes: Outcomes, prepared: Prepared, latency: LatencyTable, seed: int) -> list[Guarantee]:
-    considered = consider(
-        outcomes,
-        prepared.zoo,
-        latency,
-        ("cascade", "probe"),
-        grid=read_profile_record(prepared.profile).grid,
-        pixels=None,
-        seed=seed,
-    )
-    choices = Choices(considered.candidates, considered.situation.outcomes, considered.situation.costs)
+def _guarantee(considered: Considered, seed: int) -> list[Guarantee]:
+    """The study, of all policies but those that look at the input before any model runs."""
+    later = [candidate for candidate in considered.candidates if candidate.kind != "input"]
+    choices = Choices(later, considered.situation.outcomes, considered.situation.costs)
     return study(choices, considered.outcomes, seed=seed)

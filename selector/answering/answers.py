@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from selector.answering.runners import Outcome
 from selector.answering.view import Course, Reason, View
+from selector.policies.paths import ALONE, steps_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +64,14 @@ class Prediction:
 
 def selection(outcome: Outcome, course: Course, view: View) -> Selection:
     """What was picked, and its cost on the bundle's device."""
-    costs = view.costs
-    cost = sum(costs.models[name] for name in outcome.path)
-    certified = course.certificate is not None
-    if certified and view.policy is not None:
-        cost += view.policy.decision_ms(costs, len(outcome.path))
+    costs, certified = view.costs, course.certificate is not None
+    followed = view.policy if certified else None
+    whole = costs.path(ALONE if followed is None else steps_of(followed), outcome.path)
+    if whole is not None:
+        cost = whole.mean_ms
+    else:
+        cost = sum(costs.models[name] for name in outcome.path)
+        cost += 0.0 if followed is None else followed.decision_ms(costs, len(outcome.path))
     return Selection(outcome.model, _known(outcome.probability), cost, certified, course.reason)
 
 

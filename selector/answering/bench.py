@@ -10,10 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selector.answering.selector import Selector
-from selector.bundle.bundle import BUNDLE_FILE
+from selector.answering.view import View
+from selector.bundle.bundle import BUNDLE_FILE, Bundle
+from selector.bundle.certificate import Certificate
+from selector.bundle.source import FolderSource
+from selector.policies.paths import ALONE, forced, paths_of, steps_of
+from selector.policies.policy import Policy
+from zoo.errors import LatencyError
 from zoo.models.card import SCHEMA_VERSION, Manifest
-from zoo.models.latency import RUNS_IN_A_ROW, LatencyTable, ModelLatency, measure, summarise, time_interleaved
+from zoo.models.latency import LatencyTable, ModelLatency, PathLatency, measure, summarise
+from zoo.models.timing import RUNS_IN_A_ROW, time_interleaved
 from zoo.models.zoo import Zoo
+
+_NEVER = 1e-300  # probability of an alarm
 
 
 def measure_folder(
@@ -24,14 +33,19 @@ def measure_folder(
     threads: int = 1,
     runs: int = 300,
     seed: int = 0,
+    watch: bool = False,
     progress: bool = False,
 ) -> LatencyTable:
-    """Latency table of a zoo, or of the installed models and the selector graph of a bundle.
+    """Latency table of a zoo, or of what answers of a bundle are made of, and of whole answers.
+
+    Of a bundle: its installed models, the selector graph, and every path; see :func:`measure_paths`.
 
     Parameters
     ----------
     images
         uint8 ``[H, W, 3]``, like those that the device will see.
+    watch
+        Whether a drift monitor looks at every input of a whole answer.
 
     Raises
     ------
@@ -56,12 +70,99 @@ def measure_folder(
     zoo = Zoo(folder, Manifest(schema_version=SCHEMA_VERSION, models=installed), complete=False)
     table = measure(zoo, images, device=device, threads=threads, runs=runs, seed=seed, progress=progress)
     record = selector.bundle.selector
+    paths = measure_paths(
+        selector, images, models=selector.models, runs=runs, seed=seed, watch=watch, progress=progress
+    )
+    table = msgspec.structs.replace(table, paths=paths)
     if record is None:
         return table
     batches = [image[np.newaxis] for image in images]
     times = time_interleaved(
-        {"scores": selector.scores}, batches, runs=runs, burst=RUNS_IN_A_ROW, seed=seed, progress=progress
+        {"scores": selector.scores},
+        batches,
+        runs=runs,
+        burst=RUNS_IN_A_ROW,
+        seed=seed,
+        threads=threads,
+        progress=progress,
     )
     return msgspec.structs.replace(
         table, selector=ModelLatency(sha256=record.sha256, latency=summarise(times["scores"]))
     )
+
+
+def measure_paths(
+    selector: Selector,
+    images: Sequence[NDArray[np.uint8]],
+    *,
+    models: Sequence[str] = (),
+    runs: int = 300,
+    seed: int = 0,
+    watch: bool = False,
+    progress: bool = False,
+) -> tuple[PathLatency, ...]:
+    """Latency of whole answers on every path of the policy that a selector follows.
+
+    Each is an answer of :meth:`Selector.predict`: checks, features, the models of the path and the decisions
+    between them, scores, the label. The policy takes one path on every image, with the same work as when it
+    decides by itself.
+
+    Parameters
+    ----------
+    models
+        Also these models, each alone: as where nothing is certified.
+    watch
+        Whether a drift monitor looks at every input. Its alarm is switched off.
+    """
+    bundle, source = selector.bundle, FolderSource(selector.folder)
+    if bundle.drift is not None:
+        bundle = msgspec.structs.replace(bundle, drift=msgspec.structs.replace(bundle.drift, alpha=_NEVER))
+    watch = watch and bundle.drift is not None
+    view: View | None = None
+    calls: dict[tuple[str, tuple[str, ...]], Selector] = {}
+    policy = selector.policy
+    ways = [] if policy is None else [(steps_of(policy), path) for path in paths_of(policy)]
+    for steps, path in (*ways, *((ALONE, (name,)) for name in models)):
+        certain = None if steps == ALONE or policy is None else forced(policy, path)
+        if certain is None and steps != ALONE:
+            continue
+        changed = msgspec.structs.replace(bundle, certificates=())
+        if certain is not None:
+            changed = _certain(bundle, *certain)
+        held = path if steps == ALONE else selector.models
+        view = View(changed, source, held, threads=selector.threads, watch=watch, before=view)
+        calls[steps, path] = Selector(view, selector.folder, threads=selector.threads)
+        answer = calls[steps, path].predict(images[0])
+        if answer.path != path:
+            raise LatencyError(f"expected the path {' → '.join(path)}, got {' → '.join(answer.path)}.")
+    names = {" → ".join((steps, *path)): (steps, path) for steps, path in calls}
+    times = time_interleaved(
+        {name: calls[key].predict for name, key in names.items()},
+        images,
+        runs=runs,
+        burst=RUNS_IN_A_ROW,
+        seed=seed,
+        threads=selector.threads,
+        progress=progress,
+    )
+    return tuple(
+        PathLatency(steps=steps, models=path, latency=summarise(times[name]), watched=watch)
+        for name, (steps, path) in names.items()
+    )
+
+
+def _certain(bundle: Bundle, policy: Policy, threshold: float) -> Bundle:
+    """A bundle that follows a policy at a threshold, as if that were proven for its own constraint."""
+    changed = msgspec.structs.replace(bundle, policies=(policy,), certificates=())
+    certificate = Certificate(
+        constraint=bundle.default,
+        confidence=0.5,
+        policy=0,
+        threshold=threshold,
+        samples=1,
+        accuracy=1.0,
+        mean_ms=0.0,
+        p_value=0.0,
+        subject_sha256=changed.subject(0),
+    )
+    return msgspec.structs.replace(changed, certificates=(certificate,))

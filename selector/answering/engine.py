@@ -137,8 +137,10 @@ class Engine:
         """Whether any session is open."""
         return bool(self._models) or any(graph.opened for graph in self._graphs.values())
 
-    def run(self, batch: NDArray[np.uint8], threshold: float | None, *, answer: bool) -> list[Outcome]:
-        """Follow the policy at `threshold`, or use the fallback model where that is None.
+    def run(
+        self, batch: NDArray[np.uint8], threshold: float | None, *, answer: bool, alone: str | None = None
+    ) -> list[Outcome]:
+        """Follow the policy at `threshold`, or use one model where that is None.
 
         Parameters
         ----------
@@ -146,9 +148,11 @@ class Engine:
             uint8 ``[N, H, W, 3]``, checked.
         answer
             Whether logits are needed; without, an input policy runs no model.
+        alone
+            The model that answers without a threshold; by default the fallback model.
         """
         if threshold is None:
-            return run_alone(self.fallback, self, batch, answer=answer, confident=self.watch)
+            return run_alone(alone or self.fallback, self, batch, answer=answer, confident=self.watch)
         assert self._runner is not None
         return self._runner.run(self, batch, threshold, answer=answer)
 

@@ -20,6 +20,7 @@ from selector.policies.constraint import Constraint, constraint
 from selector.policies.policy import Policy
 from zoo.errors import BundleError, PrecisionError
 
+_BUDGET = Constraint(kind="mean_ms", level=1.0)
 _MAX_COURSES = 1000  # a caller that varies the constraint must not grow memory for ever
 
 
@@ -41,7 +42,10 @@ class Asked(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """What to do for one question; without a certificate, the fallback model answers."""
+    """What to do for one question.
+
+    Without a certificate the fallback model answers; where a budget of time was asked for, the fastest model.
+    """
 
     asked: Question
     certificate: Certificate | None
@@ -96,6 +100,8 @@ class View:
         watch = watch and not no_graphs
         index = None if no_graphs else bundle.policy_for(self.installed)
         fallback = next(name for name in bundle.by_accuracy if name in self.installed)
+        # what answers where a budget of time is asked for that nothing is certified for
+        self.fastest = bundle.alone(_BUDGET, installed, costs_of)
         self.index = index
         self.engine = Engine(
             bundle,
@@ -123,9 +129,9 @@ class View:
 
     @property
     def needed(self) -> tuple[str, ...]:
-        """The models that answers may come from: the policy's and the fallback."""
+        """The models that answers may come from: the policy's and those that answer without a certificate."""
         followed = () if self.policy is None else self.policy.models
-        return tuple(dict.fromkeys((*followed, self.engine.fallback)))
+        return tuple(dict.fromkeys((*followed, self.engine.fallback, self.fastest)))
 
     def proven_for(self, environment: str | None) -> str | None:
         """How certificates name an environment: not at all, where they were all made in it.
@@ -171,7 +177,8 @@ class View:
         return course, outcomes
 
     def _outcomes(self, images: Batch, course: Course, *, answer: bool) -> list[Outcome]:
-        run = partial(self.engine.run, threshold=course.threshold, answer=answer)
+        alone = self.fastest if course.asked.constraint.on_time else self.engine.fallback
+        run = partial(self.engine.run, threshold=course.threshold, alone=alone, answer=answer)
         return run_pieces(run, images) if isinstance(images, Portion) else run(images)
 
     def _course(self, precision: float | None, asked: Asked) -> Course:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from selector.bundle.certificate import Certificate
+from selector.bundle.certificate import Certificate, PrecisionTest
 from selector.drift.reference import DriftReference
 from selector.policies.constraint import Constraint
 from selector.policies.policy import Policy
@@ -22,8 +22,8 @@ from zoo.releases.bundle_files import BundleFiles
 from zoo.releases.input_reference import InputReference
 from zoo.types import Name, Positive, Sha256, check_relative
 
-SCHEMA_VERSION = 4
-OLDEST_VERSION = 2  # has no drift reference, and as version 3 no look-ahead cascades
+SCHEMA_VERSION = 5
+OLDEST_VERSION = 2  # has no drift reference, as 3 no look-ahead cascades, as 4 no paths and no names of tests
 BUNDLE_FILE = "bundle.json"
 
 
@@ -37,6 +37,8 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     top_k: Positive = 1  # an answer counts as right when the label is among its k most probable classes
     agree_with: Name | None = None  # right is what this model says; None: the label
     environment: str | None = None  # samples of this environment only; None: of all
+    test: PrecisionTest | None = None  # that precisions were proven with; None: the exact binomial
+    test_reason: str | None = None  # why that one, in words
 
 
 class SelectorGraph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -52,8 +54,22 @@ class SelectorGraph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         check_relative(self.file)
 
 
+class PathCost(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a whole answer costs in which these models run, everything included."""
+
+    steps: str  # kind of policy that decides on the way; see selector.policies.paths.steps_of
+    models: Annotated[tuple[Name, ...], Meta(min_length=1)]  # in the order in which they run
+    mean_ms: Annotated[float, Meta(ge=0)]
+    p95_ms: Annotated[float, Meta(ge=0)]
+    runs: Positive
+    source: Literal["measured", "estimated"]  # whole answers, or runs of the models added up
+
+
 class DeviceCosts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Typical (median) wall-clock milliseconds of one image on one device."""
+    """Typical wall-clock milliseconds of one image on one device: means of runs that nothing interrupted.
+
+    Medians, where the latency table does not know what was interrupted.
+    """
 
     device: Name
     threads: Positive
@@ -62,6 +78,11 @@ class DeviceCosts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     selector_ms: Annotated[float, Meta(ge=0)] = 0.0  # features and scores; 0 where no policy needs them
     stage_ms: Annotated[float, Meta(ge=0)] = 0.0  # the graph of a state, after a model ran
     confidence_ms: Annotated[float, Meta(ge=0)] = 0.0  # looking at a model's raw confidence instead
+    paths: tuple[PathCost, ...] = ()  # of the policies; empty: times of single runs were not known
+
+    def path(self, steps: str, models: tuple[str, ...]) -> PathCost | None:
+        """What a whole answer costs on a path, or None where that is not known."""
+        return next((one for one in self.paths if one.steps == steps and one.models == models), None)
 
 
 class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -124,6 +145,39 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     def reference(self) -> str:
         """The most accurate single model: what answers when nothing is certified."""
         return self.by_accuracy[0]
+
+    def alone(
+        self, asked: Constraint, installed: Iterable[str] | None = None, costs_of: str | None = None
+    ) -> str:
+        """What answers where nothing is certified: the reference model, or the fastest for a budget of time.
+
+        Parameters
+        ----------
+        installed
+            Models that are there, by default all.
+
+        Examples
+        --------
+        >>> bundle.alone(bundle.default), bundle.alone(Constraint(kind="mean_ms", level=0.001))
+        ('full', 'tiny')
+        """
+        held = set(self.by_accuracy if installed is None else installed)
+        if not asked.on_time:
+            return next(name for name in self.by_accuracy if name in held)
+        costs = self.costs_ms(costs_of).models
+        return min(held, key=lambda name: (costs[name], name))
+
+    def alone_ms(self, name: str, costs_of: str | None = None) -> float:
+        """What an answer of one model costs without a certificate: all of it, where that was measured.
+
+        Examples
+        --------
+        >>> bundle.alone_ms("tiny") > 0
+        True
+        """
+        costs = self.costs_ms(costs_of)
+        whole = costs.path("alone", (name,))
+        return costs.models[name] if whole is None else whole.mean_ms
 
     @property
     def graphs(self) -> tuple[SelectorGraph | State | DriftReference, ...]:

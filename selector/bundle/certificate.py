@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -12,6 +12,7 @@ from selector.policies.constraint import Constraint
 from zoo.types import Positive, Sha256
 
 Probability = Annotated[float, Meta(gt=0, lt=1)]
+PrecisionTest = Literal["binomial", "control-variate"]  # see docs/guarantees.md
 
 
 class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -35,6 +36,7 @@ class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     p_value: Annotated[float, Meta(ge=0, le=1)]
     subject_sha256: Sha256  # digest of policy, graphs and model files; see Bundle.subject
     environment: str | None = None  # of the inputs that it holds for; None: the mix of the calibration data
+    test: PrecisionTest | None = None  # of a precision; None: the one test of its kind of constraint
 
 
 def covering(

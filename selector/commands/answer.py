@@ -213,7 +213,11 @@ def _announce(chooser: Any, asked: dict[str, Any]) -> None:
     say(
         f"{wanted} is not certified with the models {', '.join(chooser.models)}{where}; "
         f"{'none is' if nearest is None else f'{nearest:g} is the nearest that is'}. "
-        f"The reference model {chooser.reference} answers.",
+        + (
+            "The fastest model answers."
+            if wanted.on_time
+            else f"The reference model {chooser.reference} answers."
+        ),
         err=True,
     )
 

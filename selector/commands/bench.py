@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -15,6 +18,10 @@ from selector.commands.options import DEVICE_PANEL, JsonOption, SeedOption, Thre
 from selector.commands.say import say
 from selector.commands.tables import table
 from zoo.errors import DataError
+from zoo.models.spread import bars
+
+if TYPE_CHECKING:
+    from zoo.models.latency import Latency, LatencyTable
 
 _IMAGES = 64  # how many are read and measured in turns
 
@@ -27,7 +34,13 @@ def bench(
     ] = None,
     size: Annotated[str, typer.Option(help="Height x width of random images, without --images.")] = "32x32",
     threads: ThreadsOption = 1,
-    runs: Annotated[int, typer.Option(min=20, help="Runs per model.")] = 300,
+    runs: Annotated[int, typer.Option(min=20, max=10_000, help="Runs per model.")] = 300,
+    wait_quiet: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait at most for a machine that is not busy.")
+    ] = 0.0,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Of a bundle: with the drift monitor at every answer.")
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(help="Where to write the table. Default: my-profile/latency/DEVICE.json for a zoo."),
@@ -35,10 +48,13 @@ def bench(
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure how long every model takes on this device.
+    """Measure how long every model takes on this device, and whole answers of a bundle.
 
-    One image at a time, all models in turns, after a warm-up; gives p50 with its confidence interval, p95 and
-    mean. Example: zooselect bench my-zoo --size 224x224 --device kitchen-camera
+    One image at a time, all models in turns, after a warm-up; gives p50 with its confidence interval, p95,
+    p99 and mean. Runs that other programs interrupt are counted and left out: while they wait, the clock of
+    the processor stands still. Where these are more than a tenth, the machine is busy; with --wait-quiet the
+    command waits for it and measures again. Example: zooselect bench my-zoo --size 224x224
+    --device kitchen-camera
     """
     import msgspec
 
@@ -51,8 +67,19 @@ def bench(
         tell_unread(unread, len(pixels) + len(unread), skip_bad=True)
     else:
         pixels = _random_images(size, seed)
-    measured = measure_folder(
-        path, pixels, device=device, threads=threads, runs=runs, seed=seed, progress=not as_json
+    measured = _measured(
+        partial(
+            measure_folder,
+            path,
+            pixels,
+            device=device,
+            threads=threads,
+            runs=runs,
+            seed=seed,
+            watch=watch,
+            progress=not as_json,
+        ),
+        wait_quiet,
     )
     is_zoo = (path / "zoo.json").is_file()
     target = out or (Path("my-profile") / "latency" / f"{device}.json" if is_zoo else None)
@@ -65,22 +92,77 @@ def bench(
     rows = {name: row.latency for name, row in measured.models.items()}
     if measured.selector is not None:
         rows["(features + scores)"] = measured.selector.latency
+    say(_shown(rows))
+    if measured.paths:
+        answers = {f"{' → '.join(row.models)} ({row.steps})": row.latency for row in measured.paths}
+        say("\nWhole answers, by the models that run" + (", watched:" if watch else ":"))
+        say(_shown(answers, head="path"))
+        rows |= answers
+    for note in _notes(rows, measured, wait_quiet):
+        say(note)
+    if target is not None:
+        beside = target.parent.parent  # a table lies in the folder latency of a profile
+        profile = beside if (beside / "profile.json").is_file() else None
+        following = command("fit", zoo=path if is_zoo else None, profile=profile, latency=target)
+        say(f"Written to {target}. Next: {following}")
+
+
+def _measured(measure: Callable[[], LatencyTable], wait_quiet: float) -> LatencyTable:
+    """A table; measured again, after a wait, for as long as the machine was busy and time is left."""
+    from zoo.models.latency import BUSY_SHARE
+    from zoo.models.timing import wait_quiet as wait
+
+    end = time.monotonic() + wait_quiet
+    if wait_quiet > 0:
+        wait(wait_quiet, most=BUSY_SHARE)
+    measured = measure()
+    while measured.busy and time.monotonic() < end:
+        if not wait(max(0.0, end - time.monotonic()), most=BUSY_SHARE):
+            break
+        measured = measure()
+    return measured
+
+
+def _shown(rows: Mapping[str, Latency], head: str = "model") -> str:
+    heads = [head, "p50 ms", "95 % interval", "p95 ms", "p99 ms", "mean ms", "interrupted", "min .. p99"]
     cells = [
         [
             name,
             f"{row.p50_ms:.3f}",
             f"{row.p50_low_ms:.3f} .. {row.p50_high_ms:.3f}",
             f"{row.p95_ms:.3f}",
+            "–" if row.p99_ms is None else f"{row.p99_ms:.3f}",
             f"{row.mean_ms:.3f}",
+            "–" if row.share_interrupted is None else f"{row.share_interrupted:.0%}",
+            bars(row.times_ms),
         ]
         for name, row in sorted(rows.items(), key=lambda item: item[1].mean_ms)
     ]
-    say(table(["model", "p50 ms", "95 % interval", "p95 ms", "mean ms"], cells))
-    if target is not None:
-        beside = target.parent.parent  # a table lies in the folder latency of a profile
-        profile = beside if (beside / "profile.json").is_file() else None
-        following = command("fit", zoo=path if is_zoo else None, profile=profile, latency=target)
-        say(f"Written to {target}. Next: {following}")
+    return table(heads, cells, "lrrrrrrl")
+
+
+def _notes(rows: Mapping[str, Latency], measured: LatencyTable, waited: float) -> list[str]:
+    """What a reader of the table has to know."""
+    notes = []
+    for name, row in rows.items():
+        peaks = row.two_peaks_ms
+        if peaks is not None:
+            notes.append(
+                f"{name}: two peaks, at {peaks[0]:.3f} and {peaks[1]:.3f} ms. "
+                "Something changes while it runs: the clock of the processor, or other programs."
+            )
+    if measured.threads > 1:
+        notes.append(
+            f"With {measured.threads} threads, runs are interrupted only where all of them stood still."
+        )
+    if measured.busy:
+        after = f" after {waited:g} s of waiting for a quiet machine" if waited else ""
+        notes.append(
+            f"BUSY{after}: other programs interrupted {measured.share_interrupted():.0%} of the runs of a "
+            "model or path. These are left out, but the others are slower than on a quiet machine too. "
+            "Measure again when it is quiet, or with --wait-quiet SECONDS."
+        )
+    return notes
 
 
 def register(app: typer.Typer) -> None:

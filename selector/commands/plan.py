@@ -108,16 +108,14 @@ def _device(store: str) -> tuple[Installed, dict[str, float], float | None]:
 
 
 def _tasks(repo: Path, index: Index) -> list[TaskWorth]:
-    from selector.bundle.bundle import SCHEMA_VERSION, Bundle
+    from selector.bundle.bundle import decode_bundle
     from selector.worth.value import task_worth
-    from zoo.files import decode_record
     from zoo.releases.catalogue import read_blob
 
     tasks = []
     known = {name: one.accuracy for name, one in index.models.items() if one.accuracy is not None}
     for name, release in sorted(index.bundles.items()):
-        content = read_blob(repo, release.record)
-        bundle = decode_record(content, Bundle, name=f"bundle {name!r}", schema_version=SCHEMA_VERSION)
+        bundle = decode_bundle(read_blob(repo, release.record), name=f"bundle {name!r}")
         tasks.append(task_worth(bundle, name=name, known=known))
     return tasks
 

@@ -117,11 +117,20 @@ def by_importance(
     missed: Counter[str] = Counter()
     for bundle in demand.bundles.values():
         missed.update(bundle.models)
-    names = [task.name for task in tasks]
+    users = {name: [i for i, task in enumerate(tasks) if name in task.models] for name in models}
     ordered: list[str] = []
     left = set(models)
+
+    def gain(name: str, before: Sequence[float]) -> float:
+        after = [*before]
+        for i in users[name]:
+            after[i] = tasks[i].answers * tasks[i].gain([*ordered, name])
+        return sum(after)
+
     while left:
-        best = min(left, key=lambda name: (-_gain(tasks, [*ordered, name], names), -missed[name], name))
+        before = [task.answers * task.gain(ordered) for task in tasks]
+        gains = {name: gain(name, before) for name in left}
+        best = min(left, key=lambda name: (-gains[name], -missed[name], name))
         ordered.append(best)
         left.remove(best)
     return tuple(ordered)

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from selector.answering.recent import Answered, Question
-from selector.bundle.bundle import SCHEMA_VERSION, Bundle
+from selector.bundle.bundle import decode_bundle
 from selector.fleet.tally import BundleDemand, GroupDemand
 from selector.policies.constraint import Constraint
 from selector.worth.best_set import TaskWorth
 from selector.worth.value import task_worth
-from zoo.files import decode_record
 from zoo.releases.catalogue import read_blob
 from zoo.releases.release import Index
 
@@ -34,8 +33,7 @@ def tasks_for(root: str | Path, index: Index, demand: GroupDemand) -> list[TaskW
     for name, asked in demand.bundles.items():
         if name not in index.bundles:
             continue
-        content = read_blob(root, index.bundles[name].record)
-        bundle = decode_record(content, Bundle, name=f"bundle {name!r}", schema_version=SCHEMA_VERSION)
+        bundle = decode_bundle(read_blob(root, index.bundles[name].record), name=f"bundle {name!r}")
         weight = float(max(asked.window, 1))  # an installed bundle that is not asked keeps a little weight
         tasks.append(task_worth(bundle, list(_answers(asked)), name=name, known=known, weight=weight))
     return tasks

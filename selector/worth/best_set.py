@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated
 
 import msgspec
@@ -163,6 +163,9 @@ class _Choice:
         self._all_of: list[dict[int, int]] = [
             {one: size for one, size in self._all.items() if one >> i & 1} for i in range(len(self.items))
         ]
+        self._missing_of: list[dict[int, int]] = [
+            {one: size for one, size in self._missing.items() if one >> i & 1} for i in range(len(self.items))
+        ]
 
     def size(self, chosen: int) -> int:
         return sum(size for shared_by, size in self._all.items() if shared_by & chosen)
@@ -177,17 +180,19 @@ class _Choice:
         earned = sum(task.gain(chosen) for task in self._tasks)
         return round(earned - self._price * self.missing(chosen), 12)  # sums in another order are equal
 
-    def _gain_from(self, gains: Sequence[float], both: int, chosen: int) -> float:
-        """``gain(both)``, where the tasks gain `gains` with what was `chosen` of it."""
-        after = list(gains)
-        new = both & ~chosen
-        while new:
-            last = new.bit_length() - 1
-            for i in self._users[last]:
-                after[i] = self._tasks[i].gain(both)
-            new ^= 1 << last
-        missing = self.missing(both) if self._price else 0
-        return round(sum(after) - self._price * missing, 12)
+    def _seen(self, step: int) -> tuple[list[int], int]:
+        """Which tasks know something of a step, and all items that its gain and its bytes depend on."""
+        users: set[int] = set()
+        near, left = step, step
+        while left:
+            last = left.bit_length() - 1
+            users.update(self._users[last])
+            for shared_by in self._all_of[last]:
+                near |= shared_by
+            left ^= 1 << last
+        for i in users:
+            near |= self._tasks[i].known
+        return sorted(users), near
 
     def _added(self, sizes: Sequence[Mapping[int, int]], both: int, chosen: int) -> int:
         """Bytes of `both` that are not of `chosen`, a part of it."""
@@ -212,31 +217,74 @@ class _Choice:
         A step brings what serves one task well, for this task or for all that can use it.
         """
         every = sum(task.bundle for task in self._tasks)
-        steps = [both for task in self._tasks for step in task.steps() for both in (step, step | every)]
-        chosen = 0
+        steps = sorted({step for task in self._tasks for step in task.steps()})
+        alone, beside = _Steps(self, steps), _Steps(self, steps)
+        chosen, single = 0, 0
         while True:
             gain, size = self.gain(chosen), self.size(chosen)
-            gains = [task.gain(chosen) for task in self._tasks]
-            paying: list[tuple[float, int, int]] = []
-            for both in {chosen | step for step in steps} - {chosen}:
-                added = self._added(self._all_of, both, chosen)
-                if size + added > self._budget:
-                    continue
-                gained = self._gain_from(gains, both, chosen) - gain
-                if gained > 0:
-                    paying.append((-gained / max(added, 1), added, both))
+            offers = list(alone.offers(chosen))
+            if chosen | every != chosen:
+                offers += beside.offers(chosen | every)
+            fitting = [offer for offer in offers if offer[2] <= self._budget and offer[3] != chosen]
+            if not chosen and fitting:
+                first = min(offer[:3] for offer in fitting)
+                single = min((offer[3] for offer in fitting if offer[:3] == first), key=self.rank)
+            paying = [
+                ((gain + minus) / max(total - size, 1), total - size, both)
+                for minus, _, total, both in fitting
+                if -minus > gain
+            ]
             if not paying:
                 break
             chosen = min(paying)[2]
-        best = min((chosen, *filter(self.fits, steps)), key=self.rank)
+        best = min((chosen, single), key=self.rank) if single else chosen
         for i in range(len(self.items)):  # what a later step made useless goes
-            best = min(best, best & ~(1 << i), key=self.rank)
+            if best >> i & 1:
+                best = min(best, best & ~(1 << i), key=self.rank)
         return best
 
     def bound(self) -> float:
         """As if every task had the whole budget for itself, and bytes had no price."""
         most = (max(map(task.gain, filter(self.fits, task.steps())), default=0.0) for task in self._tasks)
         return round(sum(most), 12)
+
+
+class _Steps:
+    """Steps from one set after another. Only what has changed near a step is worked out again."""
+
+    def __init__(self, choice: _Choice, steps: Sequence[int]) -> None:
+        self._choice = choice
+        self._steps = [(step, *choice._seen(step)) for step in steps]
+        self._known: dict[int, tuple[int, int, int, list[tuple[int, float]]]] = {}
+
+    def offers(self, chosen: int) -> Iterator[tuple[float, int, int, int]]:
+        """The set itself, then with each step that changes a gain.
+
+        Of each: its gain with a minus, what is missing of it, its bytes, and the set.
+        """
+        choice = self._choice
+        size, missing = choice.size(chosen), choice.missing(chosen)
+        gains = [task.gain(chosen) for task in choice._tasks]
+        yield -choice.gain(chosen), missing, size, chosen
+        for step, users, near in self._steps:
+            known = self._known.get(step)
+            if known is None or known[0] != chosen & near:
+                both = chosen | step
+                after = ((i, choice._tasks[i].gain(both)) for i in users)
+                known = self._known[step] = (
+                    chosen & near,
+                    choice._added(choice._all_of, both, chosen),
+                    choice._added(choice._missing_of, both, chosen),
+                    [(i, value) for i, value in after if value != gains[i]],
+                )
+            if not known[3]:  # more bytes and no more gain
+                continue
+            changed = gains.copy()
+            for i, value in known[3]:
+                changed[i] = value
+            lacking = missing + known[2]
+            gain = round(sum(changed) - choice._price * lacking, 12)
+            yield -gain, lacking, size + known[1], chosen | step
 
 
 class _Bits:

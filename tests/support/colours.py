@@ -86,7 +86,7 @@ def latency_table(zoo: Zoo, costs_ms: dict[str, float] | None = None) -> Latency
         image=(12, 12),
         machine=Machine(processor="p", cores=1, system="s", python="3", onnxruntime="1"),
         models={
-            card.name: ModelLatency(sha256=card.sha256, latency=summarise([costs[card.name]] * 20))
+            card.name: ModelLatency(sha256=card.sha256, latency=summarise([costs[card.name]] * 500))
             for card in zoo.cards
         },
     )

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom, norm
 
+from selector.bundle.certificate import PrecisionTest
 from selector.policies.constraint import Constraint
 from training.certificates.certify import P95_SHARE
+from training.certificates.control_variate import CORRELATION
 from training.policies.frontier import Point
 from zoo.errors import DataError
 
@@ -37,6 +39,17 @@ def accuracy_to_certify(precision: float, samples: int, *, delta: float = 0.05) 
     return min(1.0, right / samples)
 
 
+def share_of_margin(test: PrecisionTest, *, development: int, certify: int) -> float:
+    """What a test of a precision asks for above it, roughly, as a share of what the exact binomial does.
+
+    The control variate takes out what a correlation of CORRELATION explains, as far as fit and tune samples
+    know the mean.
+    """
+    if test == "binomial":
+        return 1.0
+    return math.sqrt(1 - development / (development + certify) * CORRELATION**2)
+
+
 @dataclass(frozen=True)
 class Aim:
     """A constraint, and what must be seen elsewhere for it to be provable on `samples` certify samples.
@@ -49,6 +62,9 @@ class Aim:
         What an outcome counts as that certifies nothing: see
         :func:`training.search.candidates.failure_ms`. With less, such as the time of the reference model,
         which answers then, failing would pay where that one is fast.
+    share_of_margin
+        What the test of a precision asks for above it, as a share of what the exact binomial does: see
+        :func:`share_of_margin`.
     """
 
     constraint: Constraint
@@ -56,14 +72,17 @@ class Aim:
     delta: float
     reference: NDArray[np.bool_]
     failure_ms: float
+    share_of_margin: float = 1.0
+    tail: float = 1.0  # 99th percentile of an answer on one path, over its mean: a p95 budget is about these
 
     def slack(self, point: Point) -> float:
         """By how much a point exceeds what is asked, in shares of answers or of the budget."""
         level = self.constraint.level
         if self.constraint.kind == "precision":
-            return point.accuracy - accuracy_to_certify(level, self.samples, delta=self.delta)
+            margin = accuracy_to_certify(level, self.samples, delta=self.delta) - level
+            return point.accuracy - level - margin * self.share_of_margin
         if self.constraint.kind == "p95_ms":
-            kept = point.share_within(level * (1 + 1e-9))
+            kept = point.share_within(level / self.tail * (1 + 1e-9))
             return kept - accuracy_to_certify(P95_SHARE, self.samples, delta=self.delta)
         if self.constraint.kind == "max_drop":
             lead, spread = point.lead(self.reference)
@@ -122,7 +141,8 @@ class Aim:
         best = max(frontier, key=lambda point: point.accuracy)
         counted = self.constraint.kind == "max_drop"
         _, spread = best.lead(self.reference if counted else np.zeros_like(self.reference))
-        return spread / math.sqrt(max(1, self.samples))
+        share = self.share_of_margin if self.constraint.kind == "precision" else 1.0
+        return share * spread / math.sqrt(max(1, self.samples))
 
     def _margin(self, deviation: float) -> float:
         return self._sureness * deviation / math.sqrt(max(1, self.samples))

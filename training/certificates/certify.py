@@ -17,10 +17,13 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from selector.bundle.certificate import PrecisionTest
 from selector.policies.constraint import Constraint
-from training.certificates.pvalues import Costs, binomial, paired, paired_at_most
+from training.certificates.control_variate import Control
+from training.certificates.path_times import PathTimes
+from training.certificates.pvalues import Costs, binomial, paired, paired_at_most, two_valued
 from training.policies.frontier import Simulated
-from zoo.errors import DataError
+from zoo.errors import DataError, PrecisionError
 
 LEVELS: tuple[float, ...] = tuple(round(0.5 + 0.005 * i, 3) for i in range(100))
 DROPS: tuple[float, ...] = (0.0, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05)
@@ -38,6 +41,7 @@ class Certified:
     accuracy: float  # on the certify samples
     mean_ms: float
     p_value: float
+    test: PrecisionTest | None = None  # of a precision
 
 
 class Tests:
@@ -53,6 +57,13 @@ class Tests:
         Whether the reference model is right on each of the n samples; for ``max_drop``.
     top_ms
         The most that an answer of the policy can cost; for ``mean_ms``.
+    control
+        Test precisions with the control variate; without, by the exact binomial.
+    possible_ms
+        All that an answer can cost, where that is known: two values are tested exactly.
+    times
+        How long each path takes on a clock, for budgets of time. Without, costs are what the budgets are
+        about, and are taken as known.
 
     Raises
     ------
@@ -60,34 +71,83 @@ class Tests:
         When there is no sample.
     """
 
-    def __init__(self, frontier: Sequence[Simulated], *, reference: NDArray[np.bool_], top_ms: float) -> None:
+    def __init__(
+        self,
+        frontier: Sequence[Simulated],
+        *,
+        reference: NDArray[np.bool_],
+        top_ms: float,
+        control: Control | None = None,
+        possible_ms: Sequence[float] = (),
+        times: PathTimes | None = None,
+    ) -> None:
         if not len(reference):
             raise DataError("expected certify samples, got none. Give the certify split a larger share.")
         self.frontier = frontier
         self.samples = len(reference)
         self.top_ms = top_ms
+        self.control = control
+        self.possible_ms = tuple(sorted(set(possible_ms)))
+        self.times = times
         self._right = [int(point.right.sum()) for point in frontier]
         self._better = [int((point.right & ~reference).sum()) for point in frontier]
         self._worse = [int((~point.right & reference).sum()) for point in frontier]
         self._costs = lru_cache(maxsize=1)(self._costs_of)  # budgets are tested threshold by threshold
+        self._controlled = lru_cache(maxsize=1000)(self._controlled_of)  # what is certified is asked again
 
     def p_value(self, i: int, constraint: Constraint) -> float:
         """How surprising the samples would be if the i-th threshold only just failed the constraint."""
         level = constraint.level
         if constraint.kind == "precision":
+            if self.control is not None:
+                return self._controlled(i, level)
             return binomial(self._right[i], self.samples, level)
         if constraint.kind == "max_drop":
             return paired(self._better[i], self._worse[i], self.samples, level)
+        if self.times is not None:
+            return min(1.0, self._on_the_clock(i, constraint, self.times) + self.times.lost)
         if constraint.kind == "p95_ms":
             within = self.frontier[i].cost_ms <= level * (1 + 1e-9)
             return binomial(int(within.sum()), self.samples, P95_SHARE)
+        if len(self.possible_ms) == 2:
+            return two_valued(self.frontier[i].cost_ms, self.possible_ms, level)
         return self._costs(i).p_value(level)
+
+    @property
+    def _precision_test(self) -> PrecisionTest:
+        return "binomial" if self.control is None else "control-variate"
+
+    def _on_the_clock(self, i: int, constraint: Constraint, times: PathTimes) -> float:
+        """The p-value of a budget of time, if the bounds on the times of the paths hold."""
+        charged = self.frontier[i].cost_ms
+        if constraint.kind == "p95_ms":
+            # the bounds are rounded up to two values, split where they are furthest apart; that depends on
+            # the times alone, so the test of the samples is exact
+            late = times.late(constraint.level)
+            values = np.sort(late)
+            low = float(values[int(np.diff(values).argmax())]) if len(values) > 1 else float(values[0])
+            rounded = np.where(late <= low, low, float(values[-1]))
+            return two_valued(times.place(charged, rounded), (low, float(values[-1])), 1 - P95_SHARE)
+        means = times.means_ms
+        possible = sorted(set(means.tolist()))
+        placed = times.place(charged, means)
+        if len(possible) <= 2:
+            return two_valued(placed, (possible[0], possible[-1]), constraint.level)
+        return Costs(placed, top_ms=possible[-1]).p_value(constraint.level)
 
     def _costs_of(self, i: int) -> Costs:
         return Costs(self.frontier[i].cost_ms, top_ms=self.top_ms)
 
+    def _controlled_of(self, i: int, level: float) -> float:
+        assert self.control is not None
+        return self.control.p_value(i, self.frontier[i].right, level)
+
     def rejects(self, i: int, constraint: Constraint, delta: float) -> bool:
         """Whether the i-th threshold provably meets the constraint: its p-value is at most `delta`."""
+        if self.control is not None and self.control.test.delta != delta:
+            raise PrecisionError(
+                f"expected the delta of the control, {self.control.test.delta}, got {delta}."
+            )
         if constraint.kind == "max_drop":
             counts = self._better[i], self._worse[i], self.samples
             if paired_at_most(*counts, constraint.level) <= delta:
@@ -110,6 +170,9 @@ class Tests:
         """
         last: dict[Constraint, int] = {}
         places = range(len(self.frontier))
+        if self.control is not None:
+            last = self._last_controlled([item for item in constraints if item.kind == "precision"], delta)
+            constraints = [item for item in constraints if item.kind != "precision"]
         for on_time, order in ((False, places), (True, places[::-1])):
             left = [item for item in constraints if item.on_time is on_time]
             for i in order:
@@ -118,23 +181,47 @@ class Tests:
         kept: dict[tuple[str, float], Certified] = {}
         for item in sorted(last, key=_strictest_first):
             point, value = self.frontier[last[item]], self.p_value(last[item], item)
-            found = Certified(item, point.threshold, self.samples, point.accuracy, point.mean_ms, value)
+            used = self._precision_test if item.kind == "precision" else None
+            found = Certified(item, point.threshold, self.samples, point.accuracy, point.mean_ms, value, used)
             kept.setdefault((item.kind, found.threshold), found)
         return list(kept.values())
+
+    def _last_controlled(self, precisions: Sequence[Constraint], delta: float) -> dict[Constraint, int]:
+        """The last threshold of every precision; those laxer than one that reaches the end are left out."""
+        last: dict[Constraint, int] = {}
+        for item in sorted(precisions, key=_strictest_first):
+            for i in range(len(self.frontier)):
+                if not self.rejects(i, item, delta):
+                    break
+                last[item] = i
+            else:
+                break  # one with the same threshold stays, the strictest
+        return last
 
 
 def _strictest_first(item: Constraint) -> tuple[str, float]:
     return item.kind, -item.level if item.kind == "precision" else item.level
 
 
-def usual_constraints(costs_ms: Sequence[float], extra: Constraint | None = None) -> list[Constraint]:
-    """Constraints worth certifying for a policy whose answers can take `costs_ms`."""
-    low, high = min(costs_ms), max(costs_ms)
+def usual_constraints(
+    costs_ms: Sequence[float], extra: Constraint | None = None, times: PathTimes | None = None
+) -> list[Constraint]:
+    """Constraints worth certifying for a policy whose answers can take `costs_ms`.
+
+    Parameters
+    ----------
+    times
+        Of its paths: budgets of time are about these.
+    """
     levels = [Constraint(kind="precision", level=level) for level in LEVELS]
     levels += [Constraint(kind="max_drop", level=level) for level in DROPS]
+    means = costs_ms if times is None else times.means_ms.tolist()
+    high = max(means)
+    low = max(min(means), 1e-6 * high)  # something may cost nothing
     budgets = np.geomspace(low, high, TIME_BUDGETS + 1)[1:] if high > low else [high]
-    levels += [Constraint(kind="mean_ms", level=float(level)) for level in budgets]
-    levels += [Constraint(kind="p95_ms", level=level) for level in sorted(set(costs_ms))]
+    levels += [Constraint(kind="mean_ms", level=float(level)) for level in budgets if level > 0]
+    late = sorted(set(costs_ms)) if times is None else times.budgets_ms()
+    levels += [Constraint(kind="p95_ms", level=level) for level in late if level > 0]
     if extra is not None and extra not in levels:
         levels.append(extra)
     return levels

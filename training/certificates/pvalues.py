@@ -21,6 +21,19 @@ def binomial(right: int, samples: int, share: float) -> float:
     return 1.0 if right < 1 else float(bdtrc(right - 1, samples, share))
 
 
+def two_valued(values: NDArray[np.floating], possible: tuple[float, float], most: float) -> float:
+    """Of "the mean is more than `most`", where a value ``[n]`` is one of two `possible` ones: exact.
+
+    The mean is at most `most` when the smaller value has at least a certain share, which the binomial tests.
+    """
+    low, high = possible
+    if high <= most * (1 + 1e-9):
+        return 0.0
+    if low > most:
+        return 1.0
+    return binomial(int((values <= low).sum()), len(values), (high - most) / (high - low))
+
+
 @lru_cache(maxsize=20_000)  # neighbouring thresholds and levels ask for the same again and again
 def paired(better: int, worse: int, samples: int, drop: float) -> float:
     """Of "the accuracy lies `drop` or more below the reference's", judged on the same samples.
@@ -75,6 +88,8 @@ class Costs:
 
     def __init__(self, costs_ms: NDArray[np.floating], *, top_ms: float) -> None:
         self._top_ms = top_ms
+        if top_ms <= 0:  # nothing costs anything, which keeps every budget
+            return
         # images often come sorted by class
         self._saved = 1 - costs_ms[_shuffled(len(costs_ms))].astype(np.float64) / top_ms
         count = np.arange(1, len(costs_ms) + 1)

@@ -104,6 +104,7 @@ def make(
     Examples: zooselect make photos/ small.onnx large.onnx --precision 0.9; for networks that want normalised
     images: zooselect make photos/ net.onnx --precision 0.9 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
     """
+    from training.evaluation.busy import busy_warning
     from training.evaluation.evaluate import evaluate
     from training.outcomes.parts import PROFILE_FILE, read_profile_record
     from training.outcomes.profile import profile as run
@@ -149,6 +150,9 @@ def make(
 
     path = profile / "latency" / f"{DEVICE}.json"
     measured, done = _bench(chosen, images, path)
+    busy = busy_warning(measured, chosen.names, zoo=zoo, profile=profile)
+    if busy:
+        say(busy, err=True)
     _say("bench", f"times on this machine in {path}", done=done)
 
     fitted, done = _fit(chosen, profile, measured, options, fit, again)

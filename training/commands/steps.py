@@ -39,6 +39,7 @@ from selector.commands.options import (
 )
 from selector.commands.say import say
 from selector.commands.tables import table
+from training.certificates.choice import CertificateTest
 from training.commands.labelled_images import load_data
 from training.fitting.options import FitOptions, PolicyKind
 from zoo.errors import DataError
@@ -164,8 +165,15 @@ def fit(
     ] = DEFAULTS.top_k,
     no_labels: Annotated[
         bool,
-        typer.Option("--no-labels", help="Right is what the most accurate model says, whatever the label."),
+        typer.Option("--no-labels", help="Right is what the dearest model says, whatever the label."),
     ] = DEFAULTS.agree_with_reference,
+    certificate: Annotated[
+        CertificateTest,
+        typer.Option(
+            help="Test of a precision. control-variate: proves more, where three models or more and enough "
+            "fit and tune samples allow it; binomial: exact given these; auto: by those numbers."
+        ),
+    ] = DEFAULTS.certificate,
     environment: Annotated[
         str | None,
         typer.Option(
@@ -192,7 +200,9 @@ def fit(
     """
     import msgspec
 
-    from training.evaluation.findings import alternatives, certified_levels, explain_uncertified
+    from training.evaluation.busy import busy_warning
+    from training.evaluation.findings import alternatives, certified_levels, explain_uncertified, proven_by
+    from training.fitting.costs import costs_table
     from training.fitting.fit import fit as run
     from training.fitting.fitted import holds_certified, save_fit
     from zoo.models.zoo import Zoo
@@ -207,25 +217,31 @@ def fit(
         max_bytes=max_bytes,
         top_k=top_k,
         agree_with_reference=no_labels,
+        certificate=certificate,
         environment=environment,
         seed=seed,
     )
     chosen = names_in(models)
     whole = Zoo.open(zoo)
+    some = whole.only(chosen) if chosen else whole
+    file = latency if costs_of is None or latency != THIS_MACHINE else None
+    table = costs_table(profile, file, costs_of)
+    busy = busy_warning(table, some.names, zoo=zoo, profile=profile)
+    if busy:
+        say(busy, err=True)
     fitted = run(
         profile,
-        whole.only(chosen) if chosen else whole,
-        latency if costs_of is None or latency != THIS_MACHINE else None,
+        some,
+        table,
         options,
-        costs_of=costs_of,
         progress=not as_json,
     )
     if list_levels:
         found = fitted.certified(options.constraint.kind)
         say(msgspec.json.encode(found).decode() if as_json else certified_levels(fitted, options.constraint))
         return
-    certificate = fitted.certificate()
-    kept_before = None if replace or certificate is not None else holds_certified(out)
+    proven = fitted.certificate()
+    kept_before = None if replace or proven is not None else holds_certified(out)
     if kept_before is None:
         save_fit(fitted, out, replace=True)
     if as_json:
@@ -240,17 +256,19 @@ def fit(
         kept = [item.name for item in fitted.record.features if item.kept]
         if kept:
             say(f"features kept: {len(kept)} of {len(fitted.record.features)}: {', '.join(kept)}")
-        if certificate is not None:
+        if proven is not None:
             say(
-                f"certified: {certificate.constraint} at {certificate.confidence:.0%} confidence "
-                f"({certificate.accuracy:.1%} of {certificate.samples} certify samples right, "
-                f"{certificate.mean_ms:.3f} ms)"
+                f"certified: {proven.constraint} at {proven.confidence:.0%} confidence "
+                f"({proven.accuracy:.1%} of {proven.samples} certify samples right, "
+                f"{proven.mean_ms:.3f} ms)"
             )
+            if proven.test is not None:
+                say(proven_by(fitted, proven))
         if kept_before is None:
             judged = command("evaluate", **_unless_usual(fit=out, profile=profile, zoo=zoo))
             exported = command("export", **_unless_usual(fit=out, zoo=zoo))
             say(f"Written to {out}. Next: {judged}, then {exported}")
-    if certificate is None:
+    if proven is None:
         asked_for = fitted.record.bundle.default
         say(explain_uncertified(fitted, asked_for), err=True)
         again = command(
@@ -264,6 +282,7 @@ def fit(
             max_bytes=max_bytes,
             top_k=None if top_k == 1 else top_k,
             no_labels=no_labels,
+            certificate=None if certificate == DEFAULTS.certificate else certificate,
             environment=environment,
             seed=seed or None,
         )

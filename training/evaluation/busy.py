@@ -10,7 +10,7 @@ from selector.commands.options import MY_PROFILE, MY_ZOO, THIS_MACHINE
 from training.evaluation.wallclock import Timed
 from training.fitting.fitted import Fitted
 from zoo.errors import ZooError
-from zoo.models.latency import LatencyTable, load_table
+from zoo.models.latency import BUSY_SHARE, LatencyTable, load_table
 
 MAX_LOST_SHARE = 0.1  # of the time of measuring
 MAX_INTERVAL = 0.1  # width of the interval of a median, over the median
@@ -20,13 +20,20 @@ def busy_table(table: LatencyTable, models: Collection[str]) -> str:
     """Why the times of a latency table are not to be compared; empty where they are.
 
     A single model does the same work in every run. What its runs take beyond its median therefore went to
-    other programs. Added up over all models, that is the share of the measuring time that was lost.
+    other programs. Added up over all models, that is the share of the measuring time that was lost. Newer
+    tables also know how many runs were interrupted; these are left out of the times.
 
     Parameters
     ----------
     models
         Those of the table that count.
     """
+    interrupted = table.share_interrupted(models) or 0.0
+    if interrupted > BUSY_SHARE:
+        return (
+            f"the machine was busy when the latency table of {table.device} was measured: "
+            f"other programs interrupted {interrupted:.0%} of the runs of a model"
+        )
     found = {name: row.latency for name, row in table.models.items() if name in models}
     total = sum(one.runs * one.mean_ms for one in found.values())
     lost = sum(one.runs * max(0.0, one.mean_ms - one.p50_ms) for one in found.values())
@@ -43,6 +50,21 @@ def busy_table(table: LatencyTable, models: Collection[str]) -> str:
             f"is {widths[widest]:.0%} of it wide"
         )
     return ""
+
+
+def busy_warning(
+    table: LatencyTable,
+    models: Collection[str],
+    *,
+    zoo: str | Path | None = None,
+    profile: str | Path = MY_PROFILE,
+) -> str:
+    """What to say before the times of a latency table are used; empty where they can be compared."""
+    busy = busy_table(table, models)
+    return busy and (
+        f"warning: {busy}. What is fitted with these times may not be the fastest on a quiet machine. "
+        + remedy(wall_clock=False, again=measure_again(table, zoo=zoo, profile=profile))
+    )
 
 
 def busy_run(timed: Collection[Timed]) -> str:
@@ -103,5 +125,5 @@ def table_in(profile: Path, fitted: Fitted) -> LatencyTable | None:
         table = load_table(profile / "latency" / f"{costs.device}.json")
     except ZooError:
         return None
-    found = {name: row.latency.p50_ms for name, row in table.models.items()}
+    found = {name: row.latency.typical_ms for name, row in table.models.items()}
     return table if all(found.get(name) == cost for name, cost in costs.models.items()) else None

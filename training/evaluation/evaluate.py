@@ -20,10 +20,9 @@ from training.evaluation.records import (
     Evaluation,
     FeatureShown,
     FrontierCurve,
-    Kind,
     MethodRow,
-    wilson_interval,
 )
+from training.evaluation.rows import oracle_row, row_of, shares_of, timed_row
 from training.evaluation.single_model import single_as_good
 from training.evaluation.wallclock import Timed
 from training.fitting.fitted import Fitted
@@ -219,28 +218,19 @@ def our_name(asked: Constraint | None) -> str:
 
 
 def simulate_at(fitted: Fitted, outcomes: Outcomes, asked: Constraint) -> Simulated:
-    """What the bundle would do under a constraint: the certified threshold, else the reference model."""
+    """What the bundle would do under a constraint: the certified threshold, else :meth:`.Bundle.alone`."""
     certificate = fitted.certificate(asked)
     if certificate is not None:
         return fitted.policy.simulate(outcomes, certificate.threshold)
     bundle = fitted.record.bundle
-    column = outcomes.models.index(bundle.reference)
+    alone = bundle.alone(asked)
+    column = outcomes.models.index(alone)
     models = fitted.policy.models
-    answered = models.index(bundle.reference) if bundle.reference in models else -1
-    count = len(outcomes)
-    cost = bundle.costs_ms().models[bundle.reference]
+    answered = models.index(alone) if alone in models else -1
+    count, cost = len(outcomes), bundle.alone_ms(alone)
     return Simulated(
         np.inf, np.full(count, answered), outcomes.right[:, column], np.full(count, cost, dtype=np.float64)
     )
-
-
-def oracle_row(outcomes: Outcomes, costs: Mapping[str, float]) -> MethodRow:
-    """The cheapest right model for every input, the cheapest of all where none is right."""
-    order = by_cost(costs, outcomes.models)
-    right = outcomes.with_models(order).right
-    pick = np.where(right.any(axis=1), right.argmax(axis=1), 0)
-    times = np.array([costs[name] for name in order])[pick]
-    return _row("oracle", "oracle", np.asarray(right.any(axis=1)), times, _shares(order, pick))
 
 
 def _right(simulated: NDArray[np.bool_], timed: Timed | None) -> NDArray[np.bool_]:
@@ -262,7 +252,7 @@ def _breakdown(fitted: Fitted, test: Outcomes, asked: Constraint, timed: Timed |
         index = {name: i for i, name in enumerate(test.classes)}
         answered = np.array([index[name] for name in timed.labels.tolist()], dtype=np.intp)
     elif certificate is None:
-        answered = test.predicted[:, test.models.index(fitted.record.bundle.reference)]
+        answered = test.predicted[:, test.models.index(fitted.record.bundle.alone(asked))]
     else:
         answered = fitted.policy.answers(test, certificate.threshold)
     costs = fitted.record.bundle.costs_ms().models
@@ -282,7 +272,7 @@ def _single_row(outcomes: Outcomes, name: str, costs: Mapping[str, float], timed
     if timed is not None:
         return timed_row(timed, "single", None)
     right = outcomes.right[:, outcomes.models.index(name)]
-    return _row(name, "single", right, np.full(len(right), costs[name]), {name: 1.0})
+    return row_of(name, "single", right, np.full(len(right), costs[name]), {name: 1.0})
 
 
 def _our_row(
@@ -298,57 +288,10 @@ def _our_row(
         return timed_row(timed, "ours", precision)
     certified = fitted.certificate(asked) is not None
     models = fitted.policy.models
-    shares = _shares(models, simulated.answered_by) if certified else {fitted.record.bundle.reference: 1.0}
-    return _row(name, "ours", simulated.right, simulated.cost_ms, shares, precision, certified)
-
-
-def timed_row(timed: Timed, kind: Kind, precision: float | None) -> MethodRow:
-    """The row of real answers, with the times of single calls."""
-    low, high = wilson_interval(int(timed.right.sum()), len(timed.right))
-    latency = timed.latency
-    return MethodRow(
-        name=timed.name,
-        kind=kind,
-        precision=precision,
-        accuracy=timed.accuracy,
-        accuracy_low=low,
-        accuracy_high=high,
-        mean_ms=latency.mean_ms,
-        p95_ms=latency.p95_ms,
-        shares=timed.answered_by,
-        certified=timed.certified,
-        wall_clock=True,
+    shares = (
+        shares_of(models, simulated.answered_by) if certified else {fitted.record.bundle.alone(asked): 1.0}
     )
-
-
-def _row(
-    name: str,
-    kind: Kind,
-    right: np.ndarray,
-    times: np.ndarray,
-    shares: Mapping[str, float],
-    precision: float | None = None,
-    certified: bool | None = None,
-) -> MethodRow:
-    low, high = wilson_interval(int(right.sum()), len(right))
-    return MethodRow(
-        name=name,
-        kind=kind,
-        precision=precision,
-        accuracy=float(right.mean()),
-        accuracy_low=low,
-        accuracy_high=high,
-        mean_ms=float(times.mean()),
-        p95_ms=float(np.quantile(times, 0.95)),
-        shares=shares,
-        certified=certified,
-        wall_clock=False,
-    )
-
-
-def _shares(models: Sequence[str], picks: np.ndarray) -> dict[str, float]:
-    counts = np.bincount(picks, minlength=len(models)) / len(picks)
-    return {name: float(share) for name, share in zip(models, counts, strict=True) if share > 0}
+    return row_of(name, "ours", simulated.right, simulated.cost_ms, shares, precision, certified)
 
 
 def _mixes(
@@ -362,7 +305,7 @@ def _mixes(
         assert certificate is not None
         if level != asked.level:
             picks = simulator(certificate.threshold).answered_by
-            mixes.append((level, _shares(fitted.policy.models, picks)))
+            mixes.append((level, shares_of(fitted.policy.models, picks)))
     step = max(1, -(-len(mixes) // MAX_OTHER_MIXES))
     return sorted([*mixes[::-1][::step], (asked.level, at_asked)], key=lambda mix: mix[0])
 

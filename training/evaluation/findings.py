@@ -45,7 +45,8 @@ def facts(fitted: Fitted, samples: int, asked: Constraint, *, wall_clock: bool) 
         ),
     ]
     if certificate is None:
-        lines.append(("Certificate", f"none for {asked}: the reference model answers"))
+        alone = "fastest" if asked.on_time else "reference"
+        lines.append(("Certificate", f"none for {asked}: the {alone} model answers"))
     else:
         lines.append(
             (
@@ -55,6 +56,8 @@ def facts(fitted: Fitted, samples: int, asked: Constraint, *, wall_clock: bool) 
                 f"{certificate.mean_ms:.3g} ms; p = {certificate.p_value:.2g})",
             )
         )
+        if certificate.test is not None:
+            lines.append(("Test", proven_by(fitted, certificate)))
     calibration = bundle.calibration
     if calibration.environment is not None:
         lines.append(("Environment", f"{calibration.environment}: no other was fitted or judged"))
@@ -181,9 +184,18 @@ def _certificates_table(fitted: Fitted, found: Sequence[Certificate], heading: s
         ]
         for c in found
     ]
-    reference = bundle.costs_ms().models[bundle.reference]
-    rows.append(["(not certified)", "", f"{reference:.3f}", bundle.reference])
+    alone = bundle.alone(found[0].constraint)
+    rows.append(["(not certified)", "", f"{bundle.costs_ms().models[alone]:.3f}", alone])
     return table([heading, "right", "mean ms", "models"], rows, align="lrrl")
+
+
+def proven_by(fitted: Fitted, certificate: Certificate) -> str:
+    """By which test a precision was proven, why that one, and what it holds over, in one sentence."""
+    reason = fitted.record.bundle.calibration.test_reason
+    why = f" ({reason})" if reason and certificate.environment is None else ""
+    if certificate.test == "control-variate":
+        return f"proven by a control variate{why}: over the draw of all labelled samples"
+    return f"proven by the exact binomial test{why}: given the fit and tune samples"
 
 
 def explain_uncertified(fitted: Fitted, asked: Constraint) -> str:
@@ -203,6 +215,10 @@ def explain_uncertified(fitted: Fitted, asked: Constraint) -> str:
         text += f"The nearest that is: {Constraint(kind=asked.kind, level=can[0])}. "
     else:
         text += "Nothing of that kind is. "
+    if asked.on_time:
+        if not bundle.costs_ms().paths:
+            text += "The latency table has no times of single runs: measure it again with 'zooselect bench'. "
+        return text + f"The fastest model {bundle.alone(asked)} answers instead, uncertified."
     text += f"The reference model {bundle.reference} answers instead, uncertified."
     if asked.kind != "precision":
         return text

@@ -19,8 +19,9 @@ from selector.policies.constraint import Constraint
 from selector.policies.rules import softmax
 from training.data.images import LabelledImages
 from zoo.models.card import match_classes
-from zoo.models.latency import RUNS_IN_A_ROW, Latency, summarise, time_interleaved
+from zoo.models.latency import Latency, summarise
 from zoo.models.model import Model
+from zoo.models.timing import RUNS_IN_A_ROW, time_interleaved
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Timed:
     # share of the whole run in which the program waited for a processor; None where several threads answer
     waited: float | None = None
     labels: NDArray[np.str_] | None = None  # [n], the class that was answered
+    # [rounds * n], which calls were interrupted: they are not in the summary; None: not known
+    interrupted: NDArray[np.bool_] | None = None
 
     @property
     def accuracy(self) -> float:
@@ -44,8 +47,9 @@ class Timed:
 
     @property
     def latency(self) -> Latency:
-        """Summary of all single calls."""
-        return summarise(self.all_times_ms)
+        """Summary of all single calls that nothing interrupted."""
+        kept = np.ones(len(self.all_times_ms), np.bool_) if self.interrupted is None else ~self.interrupted
+        return summarise(self.all_times_ms[kept] if kept.any() else self.all_times_ms)
 
 
 def run_wall_clock(
@@ -92,6 +96,7 @@ def run_wall_clock(
             else:
                 answers[name].append((str(result), name, None))
     start, worked = time.perf_counter(), time.thread_time()
+    counts = {one.threads for one, _ in selectors.values()} | {one.threads for one in singles.values()}
     times = time_interleaved(
         calls,
         images,
@@ -99,10 +104,10 @@ def run_wall_clock(
         warm_up=min(20, len(images)),
         burst=RUNS_IN_A_ROW,
         seed=seed,
+        threads=max(counts, default=1),
         progress=progress,
     )
     share = 1 - (time.thread_time() - worked) / (time.perf_counter() - start)
-    counts = {one.threads for one, _ in selectors.values()} | {one.threads for one in singles.values()}
     timed = []
     for name in calls:
         labels = np.array([label for label, _, _ in answers[name]])
@@ -112,8 +117,9 @@ def run_wall_clock(
             Timed(
                 name=name,
                 right=labels == truth,
-                times_ms=times[name].reshape(rounds, -1).mean(axis=0),
-                all_times_ms=times[name],
+                times_ms=times[name].wall_ms.reshape(rounds, -1).mean(axis=0),
+                all_times_ms=times[name].wall_ms,
+                interrupted=times[name].interrupted,
                 answered_by={model: count / len(images) for model, count in shares.items()},
                 certified=None if flags[0] is None else all(flags),
                 waited=max(0.0, share) if counts == {1} else None,

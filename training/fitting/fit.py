@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 from tqdm import tqdm
 
 from selector.bundle.bundle import subject
 from selector.bundle.certificate import Certificate
-from training.certificates.aim import Aim
+from training.certificates.aim import Aim, share_of_margin
 from training.certificates.certificates import certificates_of
+from training.certificates.choice import ChosenTest, choose_test
 from training.data.splits import CERTIFY, FIT, TUNE
 from training.features.features import POOL_VERSION
 from training.fitting.costs import costs_table
 from training.fitting.drift_reference import drift_fit
 from training.fitting.fitted import SCHEMA_VERSION, Fitted
 from training.fitting.options import FitOptions
+from training.fitting.paths import with_paths
 from training.fitting.record import FitInputs, Found, Proven, assemble
 from training.outcomes.outcomes import Outcomes, has_pixels, load_outcomes, pixels_of
 from training.outcomes.parts import read_profile_record
@@ -119,7 +122,8 @@ def fit_outcomes(
       says how much a certificate will ask for. Where a scout was trained, it also computes the scout's
       features of the certify samples from their pixels; no label or answer of theirs is read.
     - *Prove* looks at the certify samples. Everything is fixed by then: the policies, and the order in which
-      their thresholds are tested. Nothing is chosen after it.
+      their thresholds are tested. Nothing is chosen after it. Before it whole answers of the first policy are
+      timed, where the latency table is of this machine: budgets of time are about these.
     - *Assemble* sees no sample, only how many there are.
 
     No step sees test samples. What the search trains, measures and simulates does not depend on the
@@ -136,6 +140,7 @@ def fit_outcomes(
 
         found = search(outcomes, given, pixels=pixels, step=step, searches=searches)
         step("certifying")
+        given = with_paths(found, given)
         proven = prove(found, given)
     return assemble(given, found, proven)
 
@@ -158,10 +163,12 @@ def search(
     zoo, options, costs = given.zoo, given.options, given.table.costs_ms(given.zoo)
     if options.environment is not None:
         outcomes = outcomes.environment(options.environment)
+    outcomes, agree_with = judged(outcomes.split(FIT, TUNE, CERTIFY), costs, options)
+    test = test_of(outcomes, options)
     accuracy = outcomes.split(FIT, TUNE).accuracy()
-    by_accuracy = tuple(sorted(accuracy, key=lambda name: (-accuracy[name], costs[name], name)))
-    agree_with = by_accuracy[0] if options.agree_with_reference else None
-    outcomes = outcomes.judged(top_k=options.top_k, agree_with=agree_with).split(FIT, TUNE, CERTIFY)
+    by_accuracy = tuple(
+        sorted(accuracy, key=lambda name: (name != agree_with, -accuracy[name], costs[name], name))
+    )
     kinds = ("cascade", "probe", "input") if options.policy == "auto" else (options.policy,)
     considered = consider(
         outcomes,
@@ -182,6 +189,10 @@ def search(
         options.delta,
         compared.right[:, compared.models.index(by_accuracy[0])],
         failure_ms=failure_ms(considered.candidates, costs),
+        share_of_margin=share_of_margin(
+            test.test, development=len(outcomes.split(FIT, TUNE)), certify=len(outcomes.split(CERTIFY))
+        ),
+        tail=given.table.tail(zoo.names),
     )
     candidates = within_bytes(considered.candidates, zoo, options.max_bytes)
     kept = worth_keeping(candidates, aim)
@@ -194,6 +205,32 @@ def search(
         comparisons(candidates, kept[0], aim),
         by_storage(candidates, zoo, aim),
         considered.input_fit,
+        test,
+    )
+
+
+def judged(
+    outcomes: Outcomes, costs: Mapping[str, float], options: FitOptions
+) -> tuple[Outcomes, str | None]:
+    """Outcomes with the notion of a right answer that was asked for, and the model it comes from, if one.
+
+    Without labels the dearest model says what is right. No label is read to find it, as there may be none
+    that can be trusted; and no answer, or it would no longer be fixed before the samples.
+    """
+    agree_with = None
+    if options.agree_with_reference:
+        agree_with = max(outcomes.models, key=lambda name: (costs[name], name))
+    return outcomes.judged(top_k=options.top_k, agree_with=agree_with), agree_with
+
+
+def test_of(outcomes: Outcomes, options: FitOptions) -> ChosenTest:
+    """The test of precisions, from the numbers of models and samples alone."""
+    return choose_test(
+        options.certificate,
+        models=len(outcomes.models),
+        development=len(outcomes.split(FIT, TUNE)),
+        certify=len(outcomes.split(CERTIFY)),
+        grouped=len(np.unique(outcomes.groups)) < len(outcomes),
     )
 
 
@@ -206,12 +243,15 @@ def prove(found: Found, given: FitInputs) -> Proven:
         certificates += certificates_of(
             index,
             policy,
+            found.outcomes.split(FIT, TUNE),
             found.situation.everything,
             held,
             found.by_accuracy[0],
+            found.test.test,
             options.constraint,
             options.delta,
             subject(policy.policy, found.selector, held.classes, cards),
+            given.table,
         )
     return Proven(tuple(certificates), drift_fit(found.outcomes, grid=given.grid))
 

@@ -12,6 +12,7 @@ from selector.bundle.bundle import Bundle, SelectorGraph
 from selector.bundle.certificate import Certificate, covering
 from selector.policies.cascade import CascadePolicy, LookaheadPolicy
 from selector.policies.constraint import Constraint, ConstraintKind, known_kind
+from selector.policies.paths import paths_of, steps_of
 from selector.policies.policy import Policy
 from selector.policies.staged import StagedPolicy
 from training.features.scout import Scout
@@ -28,7 +29,7 @@ from zoo.errors import DataError, PrecisionError, ZooError
 from zoo.files import encode_record, read_record, read_verified, write_atomic
 from zoo.types import Positive, Sha256
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 OLDEST_VERSION = 2  # of a bundle without a drift reference
 FIT_FILE = "fit.json"
 
@@ -288,6 +289,9 @@ def load_fit(folder: str | Path) -> Fitted:
         for item in (record.bundle.selector, record.scores, record.scout, record.bundle.drift)
     )
     policies = tuple(_restore(record, policy, scores, source) for policy in record.bundle.policies)
+    for fitted in policies:
+        rows = [record.bundle.costs_ms().path(steps_of(fitted.policy), p) for p in paths_of(fitted.policy)]
+        fitted.measured_ms = {row.models: row.mean_ms for row in rows if row and row.source == "measured"}
     return Fitted(record, policies, graph, scores, scout, drift)
 
 

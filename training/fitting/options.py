@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from selector.policies.constraint import Constraint, constraint
+from training.certificates.choice import CertificateTest, check_constraint
 from zoo.errors import PrecisionError
 
 PolicyKind = Literal["auto", "input", "cascade", "probe"]
@@ -19,7 +20,8 @@ class FitOptions:
     Raises
     ------
     PrecisionError
-        When more than one constraint is given, or a level or `delta` is out of range.
+        When more than one constraint is given, a level or `delta` is out of range, or `certificate` is
+        not for such a constraint.
 
     Examples
     --------
@@ -37,9 +39,10 @@ class FitOptions:
     p95_ms: float | None = None  # or: with 95 of 100 answers within this time
     policy: PolicyKind = "auto"  # auto: what cross-validation finds best
     delta: float = 0.05  # 1 - confidence of each certificate
+    certificate: CertificateTest = "auto"  # test of a precision; auto: by what is known beforehand
     max_bytes: int | None = None  # use models of at most so many bytes in all
     top_k: int = 1  # an answer is right when the label is among its k most probable classes
-    agree_with_reference: bool = False  # without labels: right is what the most accurate model says
+    agree_with_reference: bool = False  # without labels: right is what the dearest model says
     environment: str | None = None  # fit and certify on samples of this environment only
     seed: int = 0
 
@@ -48,7 +51,7 @@ class FitOptions:
             raise PrecisionError(
                 f"expected delta strictly between 0 and 1, such as 0.05, got {self.delta!r}."
             )
-        _ = self.constraint
+        check_constraint(self.certificate, self.constraint)
 
     @property
     def constraint(self) -> Constraint:

@@ -5,9 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from selector.bundle.bundle import SCHEMA_VERSION as BUNDLE_VERSION
-from selector.bundle.bundle import Bundle, Calibration, DeviceCosts, SelectorGraph
+from selector.bundle.bundle import Bundle, Calibration, DeviceCosts, PathCost, SelectorGraph
 from selector.bundle.certificate import Certificate
+from selector.policies.paths import ALONE, paths_of, steps_of
+from training.certificates.choice import ChosenTest
+from training.certificates.path_times import path_times
 from training.data.splits import CERTIFY, FIT, TUNE
 from training.fitting.drift_reference import DriftFit
 from training.fitting.fitted import SCHEMA_VERSION, FeatureRecord, FitRecord, Fitted, ScoutFile
@@ -46,6 +51,7 @@ class Found:
     comparisons: tuple[CandidateComparison, ...]
     storage: tuple[StorageRow, ...]
     input_fit: InputFit | None  # features and estimator, whether a policy uses them or not
+    test: ChosenTest  # of precisions
 
     @cached_property
     def used(self) -> InputFit | None:
@@ -123,6 +129,7 @@ def _bundle(given: FitInputs, found: Found, proven: Proven) -> Bundle:
                 selector_ms=0.0 if found.used is None else found.used.cost_ms,
                 stage_ms=found.situation.stage_ms,
                 confidence_ms=found.situation.confidence_ms,
+                paths=_path_costs(found.policies, table, options.delta),
             ),
         ),
         calibration=Calibration(
@@ -133,10 +140,45 @@ def _bundle(given: FitInputs, found: Found, proven: Proven) -> Bundle:
             top_k=options.top_k,
             agree_with=found.agree_with,
             environment=options.environment,
+            test=found.test.test,
+            test_reason=found.test.reason,
         ),
         selector=found.selector,
         drift=None if proven.drift is None else proven.drift.reference,
     )
+
+
+def _path_costs(
+    policies: tuple[FittedPolicy, ...], table: LatencyTable, delta: float
+) -> tuple[PathCost, ...]:
+    """Of every path of the policies, and of models alone, as far as the table has times of single runs."""
+    found = {
+        (row.steps, row.models): PathCost(
+            steps=row.steps,
+            models=row.models,
+            mean_ms=row.latency.typical_ms,
+            p95_ms=row.latency.p95_ms,
+            runs=row.latency.runs,
+            source="measured",
+        )
+        for row in table.paths
+        if row.steps == ALONE and row.models[0] in {name for one in policies for name in one.costs}
+    }
+    for fitted in policies:
+        steps, costs = steps_of(fitted.policy), fitted.possible_costs_ms()
+        times = path_times(fitted.policy, table, costs, delta)
+        if times is None:
+            continue
+        for path, cost, runs in zip(paths_of(fitted.policy), costs, times.runs_ms, strict=True):
+            found[steps, path] = PathCost(
+                steps=steps,
+                models=path,
+                mean_ms=cost,
+                p95_ms=float(np.quantile(runs, 0.95)),
+                runs=len(runs),
+                source="measured" if path in fitted.measured_ms else "estimated",
+            )
+    return tuple(found.values())
 
 
 def _graph_file(name: str, fit: InputFit, content: bytes) -> SelectorGraph:

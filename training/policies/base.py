@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from selector.policies.paths import paths_of
 from selector.policies.policy import Policy
 from training.outcomes.outcomes import Outcomes
 from training.policies.frontier import Floats, Indices, Simulated, pareto
@@ -34,6 +35,12 @@ class FittedPolicy(ABC):
     def __init__(self, costs: Mapping[str, float], *, overhead_ms: float = 0.0) -> None:
         self.costs = dict(costs)
         self.overhead_ms = overhead_ms
+        self.measured_ms: dict[tuple[str, ...], float] = {}  # of whole answers, by the models that run
+
+    def charged(self, costs: Sequence[float] | Floats) -> Floats:
+        """What each path is charged ``[K]``: what was measured of whole answers, else the sum `costs`."""
+        paths = paths_of(self.policy)
+        return np.array([self.measured_ms.get(path, float(c)) for path, c in zip(paths, costs, strict=True)])
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -49,11 +56,15 @@ class FittedPolicy(ABC):
         """Thresholds at which choices change, most conservative first; never from certify or test samples."""
 
     def sequence(self, outcomes: Outcomes) -> list[float]:
-        """Thresholds worth certifying, most accurate first, from fit and tune samples.
+        """Thresholds worth certifying, most accurate first, from fit and tune samples."""
+        return [point.threshold for point in self.worth_certifying(outcomes)]
+
+    def worth_certifying(self, outcomes: Outcomes) -> list[Simulated]:
+        """What the policy does with fit and tune samples at the thresholds of :meth:`sequence`.
 
         Only those remain that no other beats in both accuracy and time: more caution than pays is left out.
         """
-        return [point.threshold for point in pareto(self.frontier(outcomes, self.thresholds(outcomes)))]
+        return pareto(self.frontier(outcomes, self.thresholds(outcomes)))
 
     @abstractmethod
     def estimates(self, outcomes: Outcomes) -> dict[str, tuple[Floats, NDArray[np.bool_]]]:
@@ -98,7 +109,7 @@ class _Stopping(FittedPolicy, Generic[Known]):
     def simulator(self, outcomes: Outcomes) -> Simulator:
         known = self.known(outcomes)
         right = outcomes.with_models(self.models).right
-        costs, rows = self.stop_costs(), np.arange(len(right))
+        costs, rows = self.charged(self.stop_costs()), np.arange(len(right))
 
         def at(threshold: float) -> Simulated:
             stop = self.decide(known, threshold)
@@ -107,7 +118,7 @@ class _Stopping(FittedPolicy, Generic[Known]):
         return at
 
     def possible_costs_ms(self) -> list[float]:
-        return [float(cost) for cost in self.stop_costs()]
+        return [float(cost) for cost in self.charged(self.stop_costs())]
 
 
 class _Scored(_Stopping[Floats]):

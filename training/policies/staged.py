@@ -90,10 +90,11 @@ class FittedStaged(FittedPolicy):
         return at
 
     def possible_costs_ms(self) -> list[float]:
-        return [
+        sums = [
             self.overhead_ms + sum(self.costs[name] + self.stage_ms for name in state.ran)
             for state in self.policy.states
         ]
+        return [float(cost) for cost in self.charged(sums)]
 
     def thresholds(self, outcomes: Outcomes, *, count: int = 200) -> Floats:
         scores = [known for known, _ in self.judge(outcomes)]

@@ -18,8 +18,9 @@ from selector.policies.cascade import Stage
 from selector.policies.rules import Floats, confidence, sigmoid, softmax
 from training.features.operators import OperatorList
 from training.policies.logistic import fit_logistic, log_odds
-from zoo.models.latency import LatencyTable, time_interleaved
+from zoo.models.latency import LatencyTable
 from zoo.models.model import open_session
+from zoo.models.timing import time_interleaved
 from zoo.models.zoo import Zoo
 
 MAX_CLASSES = 100  # beyond, single classes are too rare in the samples to be worth a weight
@@ -176,7 +177,7 @@ def decision_costs_ms(zoo: Zoo, table: LatencyTable, classes: int, *, runs: int 
         [rng.integers(0, 256, (1, *table.image, 3), dtype=np.uint8) for _ in range(8)],
         runs=runs,
     )
-    quick = {name: float(np.quantile(some, UNDISTURBED_QUANTILE)) for name, some in times.items()}
+    quick = {name: float(np.quantile(some.kept_ms, UNDISTURBED_QUANTILE)) for name, some in times.items()}
     scale = table.models[cheapest].latency.p50_ms / quick["model"]
     return quick["stage"] * scale, quick["confidence"] * scale
 

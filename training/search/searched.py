@@ -84,6 +84,7 @@ def search_key(
     digest = hashlib.sha256()
     models = {card.name: card.sha256 for card in zoo.cards}
     version = importlib.metadata.version("zooselect")
+    table = msgspec.structs.replace(table, paths=())  # of policies, which are built after the search
     parts = (SEARCH_VERSION, version, POOL_VERSION, models, table, kinds, grid, scout, seed, reference)
     digest.update(msgspec.json.encode(parts, order="deterministic"))
     for item in fields(outcomes):

@@ -16,8 +16,9 @@ from training.features.operators import IR_VERSION
 from training.features.scout import Scout
 from training.policies.estimators import CorrectnessEstimator
 from zoo.errors import ParityError
-from zoo.models.latency import LatencyTable, time_interleaved
+from zoo.models.latency import LatencyTable
 from zoo.models.model import open_session
+from zoo.models.timing import time_interleaved
 from zoo.models.zoo import Zoo
 
 TOLERANCE = 1e-4
@@ -146,7 +147,7 @@ def selector_cost_ms(
         images,
         runs=runs,
     )
-    here = {name: float(np.median(values)) for name, values in times.items()}
+    here = {name: float(np.median(values.kept_ms)) for name, values in times.items()}
     return here["selector"] / here["model"] * rows[cheapest]
 
 

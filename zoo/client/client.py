@@ -20,15 +20,7 @@ from zoo.client.rejected import REJECTED_FILE, Rejected
 from zoo.client.room import Room
 from zoo.client.selftest import Trials
 from zoo.client.trust import Refreshed, Trust
-from zoo.client.wanted import (
-    Wanted,
-    to_begin,
-    to_update,
-    usable,
-    with_pins,
-    with_releases,
-    without,
-)
+from zoo.client.wanted import Wanted, to_begin, usable, with_pins, with_releases, without
 from zoo.closing import Closing
 from zoo.errors import (
     BudgetError,
@@ -96,6 +88,7 @@ class Client(Closing):
         self._trust = Trust(store.folder / "tuf", url, timeout_s=timeout_s)
         self.fetcher = Fetcher(url, workers=workers, timeout_s=timeout_s)
         self._room = Room(store)
+        self._lost_records: Mapping[str, ZooError] = {}  # releases whose record the publisher did not have
         self._rejected = Rejected(store.folder / REJECTED_FILE)
 
     @property
@@ -118,7 +111,7 @@ class Client(Closing):
         except ZooError as error:
             self.freshness = replace(self.freshness, stale=True, reason=str(error))
             raise
-        self.index = refreshed.index
+        self.index, self._lost_records = refreshed.index, refreshed.lost
         self.freshness = Freshness(False, None, time.time())
         return refreshed
 
@@ -185,21 +178,21 @@ class Client(Closing):
         """Bring everything that is installed to its newest version; raises like :meth:`install`.
 
         What cannot be had stays as it is, with what needs it, and stands in the result: a model that does not
-        answer on this device as it must, a release of which the publisher has lost a blob, one that does not
-        fit into the budget. Only where nothing else is new it is raised.
+        answer on this device as it must, a release of which the publisher has lost the record or a blob, one
+        that does not fit into the budget or on the disk. Only where nothing else is new it is raised.
 
         Examples
         --------
         >>> client.update().nothing  # all is of the newest version
         True
         """
-        return self._bring(lambda index, _: self._newest(index), progress, cancel)
+        return self._bring(lambda index, _: self._room.newest(index), progress, cancel)
 
     def follow(self, *, progress: Progress | None = None, cancel: Event | None = None) -> Change:
         """Do what the group's signed assignment says; without a group or an assignment, :meth:`update`.
 
-        Where the budget does not allow all assigned models, each is taken, in their order, that fits beside
-        those before it; the others stand in the result under ``no_room``. Raises like :meth:`update`.
+        Where budget or disk does not allow all assigned models, each is taken, in their order, that fits
+        beside those before it; the others stand in the result under ``no_room``. Raises like :meth:`update`.
 
         Examples
         --------
@@ -210,7 +203,7 @@ class Client(Closing):
         def wanted(index: Index, _: Collection[str]) -> Wanted:
             assignment = index.assignments.get(self.group or "")
             if assignment is None:
-                return self._newest(index)
+                return self._room.newest(index)
             return self._room.first_that_fit(assignment, index)
 
         return self._bring(wanted, progress, cancel)
@@ -259,9 +252,6 @@ class Client(Closing):
         """
         self.fetcher.close()
 
-    def _newest(self, index: Index) -> Wanted:
-        return to_update(index, self.store.installed, budget_bytes=self.store.budget_bytes)
-
     def _bring(
         self,
         decide: Decide,
@@ -278,6 +268,7 @@ class Client(Closing):
         start, changes = time.perf_counter(), 0  # of others
         evicted: list[str] = []
         failed: dict[str, ZooError] = {}
+        self._room.on_disk = False
         with self.store.fetching(), Trials(self.store.folder) as trials:
             if news:
                 trials.prepare()  # loads ONNX Runtime while the publisher is asked
@@ -290,7 +281,7 @@ class Client(Closing):
                 wanted = decide(index, left_out)
                 try:
                     steps = self._room.steps(wanted, index)
-                except BudgetError as error:
+                except (BudgetError, StoreFullError) as error:
                     if named or self.assigned:
                         raise
                     failed |= self._room.too_large(error, partial(self._decided, decide), failed)
@@ -301,6 +292,10 @@ class Client(Closing):
                     break
                 except _FailedError as error:
                     failed |= error.args[0]
+                except StoreFullError:
+                    if named or self._room.on_disk:
+                        raise
+                    self._room.on_disk = True
                 except _ChangedError as error:
                     changes += 1
                     if changes == MAX_DECISIONS:
@@ -310,7 +305,7 @@ class Client(Closing):
                         ) from error
             after = self.store.installed
         for name in left_out.keys() & {*named}:
-            raise failed.get(name) or SelfTestError(left_out[name])
+            raise failed.get(name) or refreshed.lost.get(name) or SelfTestError(left_out[name])
         versions = {release.name: release for release in before.releases}
         return Change(
             installed=tuple(one.name for one in after.releases if versions.get(one.name) != one),
@@ -332,7 +327,9 @@ class Client(Closing):
     def _usable(self, index: Index, failed: Mapping[str, ZooError]) -> tuple[Index, dict[str, str]]:
         """The index without what fails here, now or lately, and why each of these is left out."""
         before = self._rejected.among(index, self.store.installed)
-        return usable(index, self.store.installed, before | {name: str(why) for name, why in failed.items()})
+        lost = {name: str(why) for name, why in self._lost_records.items()}
+        now = {name: str(why) for name, why in failed.items()}
+        return usable(index, self.store.installed, before | now, lost=lost)
 
     def _step(
         self,
@@ -356,11 +353,9 @@ class Client(Closing):
                 index.models[name] for name in wanted.models if index.models[name].card.sha256 not in tested
             ]
             self.store.collect(keep=needed.missing)  # also what an installation that was given up has left
-            rest = without(before, first)
-            going = sum(size for digest, size in before.blobs.items() if digest not in rest.blobs)
-            self.store.check_disk(needed.missing, freed_bytes=going)  # before anything goes
+            self._room.check_disk(needed, first)  # before anything goes
             if first:
-                self.store.commit(rest)
+                self.store.commit(without(before, first))
                 self.store.collect(keep=needed.missing)
             evicted += needed.evict
             now = self.store.installed

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 import msgspec
 
 from zoo.client.plan import Plan, plan
-from zoo.client.wanted import Wanted, bridges, to_follow, to_install, unserved, without
-from zoo.errors import BudgetError, ZooError
+from zoo.client.wanted import Wanted, bridges, to_follow, to_install, to_update, unserved, without
+from zoo.errors import BudgetError, StoreFullError, ZooError
 from zoo.releases.release import Assignment, Index
 from zoo.store.store import Store
 
 
 class Room:
-    """The room of a store: its byte budget, and what is in it at the moment."""
+    """The room of a store: its byte budget, and what is in it at the moment.
+
+    Attributes
+    ----------
+    on_disk
+        Whether the disk counts as well as the budget: it was too full for something.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.on_disk = False
+
+    def newest(self, index: Index) -> Wanted:
+        """The newest versions of what is installed."""
+        return to_update(index, self._store.installed, budget_bytes=self._store.budget_bytes)
 
     def plan(self, wanted: Wanted, index: Index) -> Plan:
         """What it takes to have what is wanted."""
@@ -36,7 +47,7 @@ class Room:
         """Whether what is wanted can be had, with an answer for every task meanwhile."""
         try:
             self.steps(wanted, index)
-        except BudgetError:
+        except (BudgetError, StoreFullError):
             return False
         return True
 
@@ -62,14 +73,14 @@ class Room:
                 found = part
             else:
                 no_room[name] = (
-                    f"model {name!r} version {index.models[name].version} is assigned, and does not fit into "
+                    f"model {name!r} version {index.models[name].version} is assigned, and does not fit "
                     f"{self._budget()} beside what comes before it."
                 )
         return replace(found, no_room=no_room)
 
     def too_large(
         self,
-        error: BudgetError,
+        error: BudgetError | StoreFullError,
         decide: Callable[[Mapping[str, ZooError]], tuple[Wanted, Index]],
         failed: Mapping[str, ZooError],
     ) -> dict[str, ZooError]:
@@ -94,10 +105,10 @@ class Room:
                 raise error
             largest = max(new, key=lambda item: (item.missing_bytes, item.name))
             sizes[largest.name] = largest.missing_bytes
-            out[largest.name] = BudgetError(
-                f"{largest.kind} {largest.name!r} version {largest.version} does not fit into "
-                f"{self._budget()} beside what is installed until it is in use. It was left out; raise the "
-                "budget, or unpin or remove something."
+            out[largest.name] = type(error)(
+                f"{largest.kind} {largest.name!r} version {largest.version} does not fit "
+                f"{self._budget()} beside what is installed until it is in use. It was left out; "
+                f"{'free some space' if self.on_disk else 'raise the budget'}, or unpin or remove something."
             )
         for name in sorted(out, key=lambda one: (sizes[one], one)):  # it may have been another that was large
             fewer = {other: why for other, why in out.items() if other != name}
@@ -108,11 +119,15 @@ class Room:
         return out
 
     def _budget(self) -> str:
-        return f"the budget of {self._store.budget_bytes or 0:,} bytes"
+        budget = self._store.budget_bytes
+        places = [] if budget is None and self.on_disk else [f"into the budget of {budget or 0:,} bytes"]
+        return " or ".join([*places, f"on the disk of {self._store.folder}"] if self.on_disk else places)
 
     def steps(self, wanted: Wanted, index: Index) -> list[Wanted]:
         """One step, or two where a task would have no model while its new ones are fetched."""
-        first = self.room(wanted, index)[1]
+        needed, first = self.room(wanted, index)
+        if self.on_disk:
+            self.check_disk(needed, first)
         lonely = unserved(self._store.installed, first)
         if not lonely:
             return [wanted]
@@ -127,6 +142,13 @@ class Room:
             f"{', '.join(lonely)} now, got {self._store.budget_bytes or 0:,} bytes. Nothing was fetched; "
             "raise the budget, or remove what is installed to let the device be without an answer."
         )
+
+    def check_disk(self, needed: Plan, first: Collection[str]) -> None:
+        """Raise :class:`StoreFullError` when the disk has no room for a plan once the `first` have gone."""
+        before = self._store.installed.blobs
+        rest = without(self._store.installed, first).blobs
+        going = sum(size for digest, size in before.items() if digest not in rest)
+        self._store.check_disk(needed.missing, freed_bytes=going)
 
     def room(self, wanted: Wanted, index: Index) -> tuple[Plan, tuple[str, ...]]:
         """The plan, and the models that have to go before anything can come."""

@@ -8,10 +8,10 @@ it was given, for example with the application.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 ROOT_FILE = "first-root.json"  # what the device was given; never replaced
 PARALLEL_RECORDS = 8  # records that are fetched at a time
 LOOK_DEADLINE_S = 300.0  # what arrived until then is kept, and not asked for again
+LOST = (404, 410)  # statuses of what is not there
 CLOCK_ADVICE = (
     "Check the clock of this device and the connection; if both are right, the publisher has to sign again."
 )
@@ -43,6 +44,9 @@ class Refreshed:
     requests: int
     bytes_on_wire: int
     seconds: float
+    lost: Mapping[str, ZooError] = field(
+        default_factory=dict
+    )  # published, not in the index: its record is lost
 
 
 class Trust:
@@ -141,11 +145,11 @@ class Trust:
         self.wire.patience = Patience(deadline_s, cancel)
         try:
             with self._verified() as updater:
-                index = self._index(updater, group)
+                index, lost = self._index(updater, group)
         finally:
             self.wire.close()  # until the next look, nobody is to keep a connection for this device
         seconds = time.perf_counter() - start
-        return Refreshed(index, self.wire.requests - requests, self.wire.bytes_on_wire - wire, seconds)
+        return Refreshed(index, self.wire.requests - requests, self.wire.bytes_on_wire - wire, seconds, lost)
 
     @contextmanager
     def _verified(self) -> Iterator[Updater]:
@@ -193,13 +197,14 @@ class Trust:
     def _heal(self, targets: Path) -> None:
         """Remove what is in the place of metadata and records and cannot be any; they are fetched again."""
         for path in (targets, self.folder / "root_history"):
-            if path.exists() and not path.is_dir():
-                path.unlink()
+            if not path.is_dir():  # also a link to nothing
+                path.unlink(missing_ok=True)
         for path in (*self.folder.glob("*.json"), *targets.glob("*")):
             if path.name != ROOT_FILE:
                 remove_folder(path)
 
-    def _index(self, updater: Updater, group: str | None) -> Index:
+    def _index(self, updater: Updater, group: str | None) -> tuple[Index, dict[str, ZooError]]:
+        """What is published, and of what the publisher has lost the record, with the reason."""
         from tuf.api.metadata import Metadata, Targets
 
         # the updater has verified this file, or has just written it after verifying its content
@@ -211,20 +216,38 @@ class Trust:
         files = self._files(updater, targets if assigned is None else [*targets, assigned])
         known = {path for path in signed.targets if path.startswith(("models/", "bundles/"))}
         known |= set() if assigned is None else {assigned.path}
-        index = index_of((path, files[path].read_bytes()) for path in sorted(known))
+        found = ((path, files[path]) for path in sorted(known))
+        index = index_of((path, file.read_bytes()) for path, file in found if file is not None)
         self._forget({*files})
-        return index
+        lost: dict[str, ZooError] = {
+            Path(path).stem: UnreachableError(
+                f"expected the record {path} of {self.url}, got: it is signed, and not there. It was "
+                "left out; what is installed of it goes on answering. Tell the publisher."
+            )
+            for path in sorted(known)
+            if files[path] is None
+        }
+        return index, lost
 
-    def _files(self, updater: Updater, targets: Sequence[TargetFile]) -> dict[str, Path]:
-        """Verified files of some targets, by their paths; those that are not here yet come in parallel."""
+    def _files(self, updater: Updater, targets: Sequence[TargetFile]) -> dict[str, Path | None]:
+        """Verified files of some targets, by their paths; those that are not here yet come in parallel.
 
-        def file(target: TargetFile) -> Path:
+        None where the publisher has lost the record of a model or a bundle: the others go on without it.
+        """
+        from tuf.api.exceptions import DownloadHTTPError
+
+        def file(target: TargetFile) -> Path | None:
             if target.length > MAX_RECORD_BYTES:
                 raise TrustError(
                     f"{target.path}: expected at most {MAX_RECORD_BYTES:,} bytes, got {target.length:,}. "
                     "Nothing was changed; tell the publisher."
                 )
-            return Path(updater.find_cached_target(target) or updater.download_target(target))
+            try:
+                return Path(updater.find_cached_target(target) or updater.download_target(target))
+            except DownloadHTTPError as error:
+                if error.status_code not in LOST or target.path.startswith("assignments/"):
+                    raise
+                return None
 
         patience = self.wire.patience
         patience.least_bytes_per_s = LEAST_BYTES_PER_S / PARALLEL_RECORDS

@@ -158,7 +158,9 @@ def bootstrap(index: Index, bundle: str, *, budget_bytes: int | None) -> tuple[s
     return tuple(item.name for item in sorted(known, key=lambda item: (item.size_bytes, item.name))[:1])
 
 
-def usable(index: Index, installed: Installed, failed: Mapping[str, str]) -> tuple[Index, dict[str, str]]:
+def usable(
+    index: Index, installed: Installed, failed: Mapping[str, str], *, lost: Mapping[str, str] | None = None
+) -> tuple[Index, dict[str, str]]:
     """What of `index` may be wanted: instead of what is left out, it holds what is installed, or nothing.
 
     A bundle knows its models by their digests. So a new version of a bundle that is in use waits with any of
@@ -168,12 +170,15 @@ def usable(index: Index, installed: Installed, failed: Mapping[str, str]) -> tup
     ----------
     failed
         Model or bundle → why its published release is not to be used on this device.
+    lost
+        Model or bundle that is published, and that `index` lacks → why.
 
     Returns
     -------
     The index, and for the name of each model or bundle that is left out the reason.
     """
     left_out = {name: why for name, why in failed.items() if name in index.models or name in index.bundles}
+    left_out |= lost or {}
     models = {item.release.name: item.release for item in installed.models}
     bundles = {item.release.name: item.release for item in installed.bundles}
     digests = {name: release.card.sha256 for name, release in models.items()}
@@ -187,7 +192,11 @@ def usable(index: Index, installed: Installed, failed: Mapping[str, str]) -> tup
         used = [] if held is None else [one for one in held.models if digests.get(one) == held.models[one]]
         if used:
             return next((one for one in used if one in left_out and _other(bundle, one, digests[one])), None)
-        could = [one for one, digest in bundle.models.items() if published(one) == digest]
+        could = [
+            one
+            for one, digest in bundle.models.items()
+            if published(one) == digest or (lost and one in lost and one not in index.models)
+        ]
         usable = [one for one in could if one not in left_out or digests.get(one) == bundle.models[one]]
         return could[0] if could and not usable else None
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import platform
 import re
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import numpy as np
@@ -18,24 +17,31 @@ from zoo.cores import allowed_cores
 from zoo.errors import CardError, LatencyError
 from zoo.files import encode_record, read_record, write_atomic
 from zoo.models.image import check_image
+from zoo.models.spread import two_peaks
+from zoo.models.timing import RUNS_IN_A_ROW, Clock, Times, clock_of, time_interleaved
 from zoo.models.zoo import Zoo
-from zoo.types import Name, Positive, Sha256
+from zoo.types import Name, NonNegative, Positive, Sha256
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # tables of version 1 do not know of interruptions, nor single runs
 MIN_RUNS = 20
-RUNS_IN_A_ROW = 5  # runs of one model in a row: a device that answers with it has it in its caches
+MAX_RUNS = 10_000  # all of them are kept
+BUSY_SHARE = 0.1  # of the runs interrupted: then the machine was busy
+PROVIDER = "CPUExecutionProvider"  # of ONNX Runtime, that all models run with
 
 Milliseconds = Annotated[float, Meta(gt=0, lt=1e7)]
 
 
 class Latency(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Wall-clock time of one image, in milliseconds.
+    """Wall-clock time of one image, in milliseconds, over the runs that nothing interrupted.
+
+    See :attr:`zoo.models.timing.Times.interrupted`. Tables of schema version 1 have no p99 and no single
+    runs, and do not know how many were interrupted.
 
     Examples
     --------
     >>> latency = table.models["tiny"].latency
     >>> latency.p50_ms, latency.runs
-    (0.1, 20)
+    (0.1, 500)
     """
 
     p50_ms: Milliseconds
@@ -43,7 +49,25 @@ class Latency(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     p50_high_ms: Milliseconds
     p95_ms: Milliseconds
     mean_ms: Milliseconds
-    runs: Positive
+    runs: Positive  # that count
+    p99_ms: Milliseconds | None = None
+    interrupted: NonNegative | None = None  # further runs, which are left out
+    times_ms: Annotated[tuple[Milliseconds, ...], Meta(max_length=MAX_RUNS)] = ()  # of all runs, ascending
+
+    @property
+    def share_interrupted(self) -> float | None:
+        """Share of all runs that were interrupted; None where it is not known."""
+        return None if self.interrupted is None else self.interrupted / (self.runs + self.interrupted)
+
+    @property
+    def typical_ms(self) -> float:
+        """What an answer costs: the mean; the median where interrupted runs may be among them."""
+        return self.p50_ms if self.interrupted is None else self.mean_ms
+
+    @property
+    def two_peaks_ms(self) -> tuple[float, float] | None:
+        """See :func:`zoo.models.spread.two_peaks`."""
+        return two_peaks(self.times_ms)
 
 
 class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -63,6 +87,15 @@ class ModelLatency(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     latency: Latency
 
 
+class PathLatency(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Latency of whole answers in which these models run, as an application waits for them."""
+
+    steps: str  # kind of policy that decides on the way, or "alone"; see selector.policies.paths.steps_of
+    models: Annotated[tuple[Name, ...], Meta(min_length=1)]  # that run, in order
+    latency: Latency
+    watched: bool = False  # whether a drift monitor looked at every input
+
+
 class LatencyTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Latency of every model on one device, single images, fixed number of threads.
 
@@ -79,11 +112,53 @@ class LatencyTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     machine: Machine
     models: dict[str, ModelLatency]
     selector: ModelLatency | None = None  # features and scores, where a bundle was measured
+    provider: str | None = None  # of ONNX Runtime; None: not known
+    clock: Clock | None = None  # of the processor, that tells interruptions; None: none did
+    paths: tuple[PathLatency, ...] = ()  # whole answers, where a bundle was measured
+
+    def path(self, steps: str, models: Sequence[str]) -> Latency | None:
+        """What whole answers on a path took; None where it was not measured.
+
+        Examples
+        --------
+        >>> table.path("cascade", ("tiny", "full")) is None  # this way was not measured
+        True
+        """
+        found = [row for row in self.paths if row.steps == steps and row.models == tuple(models)]
+        return found[0].latency if found else None
+
+    def share_interrupted(self, models: Collection[str] | None = None) -> float | None:
+        """Largest share of interrupted runs of a model (by default of all); None where it is not known.
+
+        Examples
+        --------
+        >>> 0 <= (table.share_interrupted() or 0.0) <= 1
+        True
+        """
+        rows = [row.latency for name, row in self.models.items() if models is None or name in models]
+        rows += [row.latency for row in self.paths if models is None or set(row.models) <= set(models)]
+        shares = [one.share_interrupted for one in rows]
+        return max((share for share in shares if share is not None), default=None)
+
+    @property
+    def busy(self) -> bool:
+        """Whether more than a tenth of the runs of some model were interrupted."""
+        return (self.share_interrupted() or 0.0) > BUSY_SHARE
+
+    def tail(self, models: Collection[str]) -> float:
+        """99th percentile of a model's runs over its mean, the median of `models`; 1 where not known.
+
+        Examples
+        --------
+        >>> table.tail(["tiny", "full"]) >= 1
+        True
+        """
+        rows = [row.latency for name, row in self.models.items() if name in models]
+        known = [one.p99_ms / one.typical_ms for one in rows if one.p99_ms is not None]
+        return max(1.0, float(np.median(known))) if known else 1.0
 
     def costs_ms(self, zoo: Zoo) -> dict[str, float]:
-        """Typical (median) milliseconds of every model of `zoo`.
-
-        The median, because a few preemptions on a busy machine would reorder fast models by their means.
+        """Typical milliseconds of every model of `zoo`: see :attr:`Latency.typical_ms`.
 
         Raises
         ------
@@ -105,12 +180,13 @@ class LatencyTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
                     f"{', '.join(self.models) or 'nothing'}. Measure again with 'zooselect bench', "
                     "or name the right table with --latency."
                 )
-            if not 0 < row.latency.p50_ms < float("inf"):
+            cost = row.latency.typical_ms
+            if not 0 < cost < float("inf"):
                 raise LatencyError(
                     f"expected a positive finite time of model {card.name!r} on device {self.device!r}, "
-                    f"got {row.latency.p50_ms!r} ms. Measure again with 'zooselect bench'."
+                    f"got {cost!r} ms. Measure again with 'zooselect bench'."
                 )
-            costs[card.name] = row.latency.p50_ms
+            costs[card.name] = cost
         return costs
 
 
@@ -133,8 +209,8 @@ def machine() -> Machine:
     )
 
 
-def summarise(milliseconds: NDArray[np.float64] | Sequence[float]) -> Latency:
-    """Summary of single-run times in milliseconds.
+def summarise(measured: Times | NDArray[np.float64] | Sequence[float]) -> Latency:
+    """Summary of single-run times, or of milliseconds that nothing interrupted.
 
     The interval of the median is the distribution-free one from order statistics: the ranks
     n/2 ± 0.98·sqrt(n) bound it with 95 % confidence (Conover, Practical Nonparametric Statistics, §3.2).
@@ -144,7 +220,8 @@ def summarise(milliseconds: NDArray[np.float64] | Sequence[float]) -> Latency:
     LatencyError
         When there is no time, or one is not a positive finite number.
     """
-    times = np.sort(np.asarray(milliseconds, dtype=np.float64))
+    taken = measured.kept_ms if isinstance(measured, Times) else measured
+    times = np.sort(np.asarray(taken, dtype=np.float64))
     if not len(times) or not np.isfinite(times).all() or times[0] <= 0:
         raise LatencyError(
             f"expected positive finite times, got {len(times)} of them with NaN, 0 or none at all."
@@ -157,63 +234,12 @@ def summarise(milliseconds: NDArray[np.float64] | Sequence[float]) -> Latency:
         p50_low_ms=float(times[low]),
         p50_high_ms=float(times[high]),
         p95_ms=float(np.quantile(times, 0.95)),
-        mean_ms=float(times.mean()),
+        mean_ms=float(f"{times.mean():.12g}"),  # of equal times, that time
         runs=len(times),
+        p99_ms=float(np.quantile(times, 0.99)),
+        interrupted=len(measured.wall_ms) - len(times) if isinstance(measured, Times) else 0,
+        times_ms=tuple(np.round(times, 6).clip(1e-6).tolist()) if len(times) <= MAX_RUNS else (),
     )
-
-
-def time_interleaved(
-    calls: Mapping[str, Callable[[Any], object]],
-    inputs: Sequence[Any],
-    *,
-    runs: int,
-    warm_up: int = 10,
-    burst: int = 1,
-    seed: int = 0,
-    progress: bool = False,
-) -> dict[str, NDArray[np.float64]]:
-    """Time every call on the same inputs, in a new random order each round.
-
-    Interleaving lets slow drifts of a shared machine fall on all calls alike.
-
-    Parameters
-    ----------
-    calls
-        Name → function of one input.
-    inputs
-        What to call them with; round r uses ``inputs[r % len(inputs)]`` for all of them.
-    runs
-        Runs of each call that count. `warm_up` rounds before them do not.
-    burst
-        Runs of one call in a row. With 1, every run finds the caches filled by other calls; with more, one
-        further run at the start of each burst does not count, as where a device uses one of them over and
-        over.
-
-    Returns
-    -------
-    dict
-        Name → float64 ``[runs]``, milliseconds, in the order of `inputs`, over and over.
-    """
-    from tqdm import tqdm  # here, so that importing the package stays fast
-
-    rng = np.random.default_rng(seed)
-    names = list(calls)
-    times = {name: np.empty(runs) for name in names}
-    clock = time.perf_counter
-    rounds = range(-warm_up, runs, burst)
-    for first in tqdm(rounds, desc="timing", unit="round", disable=not progress or None, leave=False):
-        for k in rng.permutation(len(names)):
-            call = calls[names[k]]
-            if burst > 1:
-                call(inputs[(first - 1) % len(inputs)])
-            for r in range(first, min(first + burst, runs)):
-                item = inputs[r % len(inputs)]
-                start = clock()
-                call(item)
-                elapsed = clock() - start
-                if r >= 0:
-                    times[names[k]][r] = elapsed * 1e3
-    return times
 
 
 def measure(
@@ -228,6 +254,8 @@ def measure(
 ) -> LatencyTable:
     """Measure all models of `zoo` on this machine, one image at a time, in interleaved bursts.
 
+    Runs that other programs interrupt are counted and left out.
+
     Parameters
     ----------
     images
@@ -235,7 +263,7 @@ def measure(
     device
         A name for this machine and setting, such as ``pixel-8`` or ``this-machine``.
     runs
-        Runs per model, at least 20.
+        Runs per model, at least 20; those that are interrupted are among them.
 
     Raises
     ------
@@ -251,6 +279,8 @@ def measure(
         )
     if runs < MIN_RUNS:
         raise LatencyError(f"expected at least {MIN_RUNS} runs per model for a p95, got {runs}.")
+    if runs > MAX_RUNS:
+        raise LatencyError(f"expected at most {MAX_RUNS:,} runs per model, got {runs:,}.")
     for what, value, kind in (("device", device, Name), ("threads", threads, Positive)):
         try:  # now, because a table that does not validate could not be read back
             msgspec.convert(value, kind)
@@ -259,7 +289,9 @@ def measure(
     batches = [check_image(image) for image in images]
     models = {name: zoo.model(name, threads=threads) for name in zoo.names}
     calls = {name: model.logits for name, model in models.items()}
-    times = time_interleaved(calls, batches, runs=runs, burst=RUNS_IN_A_ROW, seed=seed, progress=progress)
+    times = time_interleaved(
+        calls, batches, runs=runs, burst=RUNS_IN_A_ROW, seed=seed, threads=threads, progress=progress
+    )
     height, width = images[0].shape[:2]
     return LatencyTable(
         schema_version=SCHEMA_VERSION,
@@ -271,6 +303,8 @@ def measure(
             card.name: ModelLatency(sha256=card.sha256, latency=summarise(times[card.name]))
             for card in zoo.cards
         },
+        provider=PROVIDER,
+        clock=clock_of(threads),
     )
 
 

@@ -8,9 +8,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.selection.compare import at_equal_time, error, gains, naive_error, speedups, verdicts
-from benchmarks.selection.repeated import OFFSETS, Point, Repetition
+from benchmarks.selection.compare import (
+    at_equal_time,
+    error,
+    gains,
+    naive_error,
+    speedups,
+    strongest,
+    verdicts,
+)
+from benchmarks.selection.mixes import Point, point_of, reaching
+from benchmarks.selection.repeated import OFFSETS, Repetition
 from benchmarks.selection.report import print_verdicts
+from training.policies.frontier import Simulated
 
 
 def points(*pairs: tuple[float, float]) -> tuple[Point, ...]:
@@ -29,6 +39,7 @@ def repetition(seed: int = 0, *, ours: Sequence[Point] = OURS, **peers: Sequence
         named=Point(0.85, 5.0, 5.0),
         levels=(0.80, 0.84, 0.86),
         ours=tuple(ours),
+        expected_ms=tuple(point.mean_ms for point in ours),
         settings=tuple(ours),
         at_reference=points(*((2.5, 0.85 + offset) for offset in OFFSETS)),
         certified=(),
@@ -51,6 +62,34 @@ def test_between_two_settings_accuracy_is_that_of_mixing_them() -> None:
 def test_outside_of_our_settings_nothing_is_gained() -> None:
     assert at_equal_time(OURS, 0.1) == 0.80
     assert at_equal_time(OURS[::-1], 99.0) == 0.86
+
+
+def setting(costs: Sequence[float], right: int) -> Simulated:
+    """Ten samples, of which so many are right."""
+    return Simulated(0.0, np.zeros(10, np.intp), np.arange(10) < right, np.resize(np.array(costs), 10))
+
+
+def test_a_peer_reaches_a_level_with_a_mix_chosen_in_development_and_judged_on_test() -> None:
+    known = [setting([1.0], 5), setting([2.0], 5), setting([3.0], 9)]  # the second is beaten by a mix
+    tested = [setting([1.0], 4), setting([1.0], 10), setting([3.0], 8)]
+    half = reaching(0.7, known, tested)
+    assert half is not None
+    assert (half.accuracy, half.mean_ms, half.p95_ms) == pytest.approx((0.6, 2.0, 3.0))
+    assert reaching(0.1, known, tested) == point_of(tested[0])
+    assert reaching(0.9, known, tested) == point_of(tested[2])
+    assert reaching(0.91, known, tested) is None
+    expected = reaching(0.7, known, tested, [0.5, 1.0, 0.7])
+    assert expected is not None
+    assert expected.accuracy == pytest.approx(0.6)
+
+
+def test_a_mix_has_the_p95_of_all_that_it_may_take() -> None:
+    known = [setting([1.0], 5), setting([4.0], 10)]
+    rare = reaching(0.51, known, known)
+    often = reaching(0.6, known, known)
+    assert rare is not None
+    assert often is not None
+    assert (rare.p95_ms, often.p95_ms) == (1.0, 4.0)
 
 
 def test_a_peer_that_does_the_same_is_neither_ahead_nor_behind() -> None:
@@ -80,6 +119,18 @@ def test_one_level_at_which_a_peer_is_better_is_enough_to_be_behind() -> None:
     assert found.worst == pytest.approx(-0.01)
     assert found.ahead
     assert not found.not_behind
+    assert found.behind == 1
+
+
+def test_the_strongest_peer_is_the_one_that_we_lead_least_where_it_can_be_compared() -> None:
+    few = (None, None, OURS[2])
+    judged = verdicts(
+        [repetition(weak=moved((-0.1,) * 3), near=moved((-0.01,) * 3), few=few) for _ in range(3)]
+    )
+    found = strongest(judged)
+    assert found is not None
+    assert found.peer == "near"
+    assert strongest(verdicts([repetition(none=(None,) * 3)])) is None
 
 
 def test_a_peer_is_judged_only_at_levels_that_it_mostly_reaches() -> None:
@@ -100,7 +151,7 @@ def test_speedups_are_those_over_the_delivered_model() -> None:
     rows = speedups([repetition(seed) for seed in range(3)])
     assert [row[0] for row in rows] == list(OFFSETS)
     assert [row[1] for row in rows] == pytest.approx(OFFSETS)
-    assert {row[3] for row in rows} == {2.0}
+    assert {row[3:] for row in rows} == {(2.0, 0.0)}
 
 
 def test_a_peer_that_reaches_no_level_is_said_to(capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,3 +167,9 @@ def test_gains_count_only_what_keeps_within_the_time() -> None:
     quick = repetition(ours=points((1.0, 0.80), (3.0, 0.88), (3.1, 0.99)))
     assert gains([quick, quick]) == pytest.approx([0.03, 0.03])
     assert not len(gains([repetition(ours=points((4.0, 0.9)))]))
+
+
+def test_what_keeps_within_the_time_is_chosen_without_test_figures() -> None:
+    quick = repetition(ours=points((1.0, 0.80), (3.0, 0.88), (3.1, 0.99)))
+    lucky = replace(quick, ours=points((1.0, 0.80), (3.0, 0.88), (2.0, 0.99)))
+    assert gains([lucky]) == pytest.approx([0.03])

@@ -173,7 +173,7 @@ def test_the_line_of_figures_has_every_field(ran: Ran) -> None:
     fields = {"name", "kind", "precision", "accuracy", "mean_ms", "p95_ms", "certified"}
     assert all(fields <= set(row) for row in line["methods"])
     assert {row["kind"] for row in line["methods"]} == {"ours", "peer", "single", "oracle"}
-    assert {"splits", "violated"} <= set(line["violations"])
+    assert {"draws", "issued", "violated"} <= set(line["violations"])
     assert line["suite"] == "colours"
     for name in ("speedup_at_reference_accuracy", "gain_at_60_percent_time", "selector_us", "selector_share"):
         assert isinstance(line[name], float), name
@@ -216,6 +216,7 @@ def test_the_violations_are_those_at_the_number_of_samples_that_there_are(ran: R
     rows = [row for row in ran.result["guarantee"] if row["samples"] == (splits == CERTIFY).sum()]
     assert rows
     assert ran.result["violations"] == {
-        "splits": len(rows) * DRAWS,
+        "draws": len(rows) * DRAWS,
+        "issued": sum(row["certified"] for row in rows),
         "violated": sum(row["violated"] for row in rows),
     }

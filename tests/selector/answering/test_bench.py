@@ -5,15 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
-from selector.answering.bench import measure_folder
+from selector.answering.bench import _certain, measure_folder
+from selector.answering.selector import Selector
+from selector.answering.view import View
 from selector.bundle.bundle import read_bundle
+from selector.bundle.source import FolderSource
+from selector.policies.paths import ALONE, forced, paths_of, steps_of
 from tests.support.small_models import plain_image
 from zoo.errors import CardError, LatencyError
 
 if TYPE_CHECKING:
-    from tests.support.world import World
+    from tests.support.world import Kind, World
 
 IMAGES = [plain_image("red"), plain_image("blue")]
 
@@ -45,3 +50,45 @@ def test_nothing_to_measure_is_an_error(world: World, tmp_path: Path) -> None:
         measure_folder(tmp_path, IMAGES, device="here")
     with pytest.raises(LatencyError, match="got 3 models and 0 images"):
         measure_folder(world.zoo.folder, [], device="here")
+
+
+@pytest.mark.parametrize("kind", ["input", "cascade", "lookahead", "learned", "probe"])
+def test_every_path_of_a_bundle_is_measured_as_whole_answers(world: World, kind: Kind) -> None:
+    bundle = read_bundle(world.bundles[kind])
+    table = measure_folder(world.bundles[kind], IMAGES, device="here", runs=20)
+    steps = steps_of(bundle.policies[0])
+    assert [row.models for row in table.paths if row.steps == steps] == paths_of(bundle.policies[0])
+    assert [row.models for row in table.paths if row.steps == ALONE] == [(name,) for name in table.models]
+    assert all(row.latency.runs + (row.latency.interrupted or 0) == 20 for row in table.paths)
+    first = paths_of(bundle.policies[0])[0]
+    assert table.path(steps, first) is not None
+    assert table.path(steps, ["nobody"]) is table.path("other", first) is None
+
+
+def test_the_monitor_is_part_of_an_answer_where_it_watches(world: World) -> None:
+    table = measure_folder(world.watched["cascade"], IMAGES, device="here", runs=200, watch=True)
+    assert {row.watched for row in table.paths} == {True}, "and no alarm ended it"
+
+
+@pytest.mark.parametrize("kind", ["input", "cascade", "lookahead", "learned", "probe"])
+def test_a_forced_path_gives_the_answers_of_those_inputs_that_take_it_by_themselves(
+    world: World, kind: Kind
+) -> None:
+    selector = Selector.load(world.bundles[kind])
+    policy = selector.policy
+    assert policy is not None
+    levels = selector.certified_precisions
+    seen = set()
+    for level in levels[:: max(1, len(levels) // 4)]:
+        for image in [world.data.image(i) for i in range(0, len(world.data), len(world.data) // 6)]:
+            answer = selector.predict(image, level)
+            certain = forced(policy, answer.path)
+            assert certain is not None
+            changed = _certain(selector.bundle, *certain)
+            source = FolderSource(selector.folder)
+            view = View(changed, source, selector.models, threads=1, before=selector._view)
+            again = Selector(view, selector.folder, threads=1).predict(image)
+            assert (again.path, again.label) == (answer.path, answer.label)
+            np.testing.assert_array_equal(again.probabilities, answer.probabilities)
+            seen.add(answer.path)
+    assert seen <= set(paths_of(policy))

@@ -13,7 +13,8 @@ from selector.policies.constraint import Constraint
 from tests.support.colours import COSTS_MS, KINDS, Kind
 from tests.support.small_models import add_colours, build_onnx
 from tests.support.world import COLOUR_SPLITS, World
-from training.evaluation.evaluate import evaluate, oracle_row, other_settings, our_name, simulate_at
+from training.evaluation.evaluate import evaluate, other_settings, our_name, simulate_at
+from training.evaluation.rows import oracle_row
 from training.outcomes.outcomes import load_outcomes
 from training.outcomes.profile import profile
 from zoo import Zoo

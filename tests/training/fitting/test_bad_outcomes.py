@@ -116,7 +116,7 @@ def test_numbers_that_are_none_are_refused_wherever_they_are_used(
 @pytest.mark.parametrize("time", [float("nan"), float("inf"), 0.0, -1.0])
 def test_times_that_are_none_are_refused(world: World, time: float) -> None:
     row = world.table.models["small"]
-    bad = msgspec.structs.replace(row, latency=msgspec.structs.replace(row.latency, p50_ms=time))
+    bad = msgspec.structs.replace(row, latency=msgspec.structs.replace(row.latency, mean_ms=time))
     table = msgspec.structs.replace(world.table, models=world.table.models | {"small": bad})
     with pytest.raises(LatencyError, match=r"expected a positive finite time of model 'small' on device"):
         fit_in_memory(world.outcomes, world.zoo, table)

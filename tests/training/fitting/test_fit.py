@@ -102,7 +102,7 @@ def test_top_k_counts_the_label_among_the_most_probable_classes(world: World) ->
             fit_colours(world.profile, world.zoo, world.table, top_k=k)
 
 
-def test_without_labels_right_is_what_the_most_accurate_model_says(world: World) -> None:
+def test_without_labels_right_is_what_the_dearest_model_says(world: World) -> None:
     asked: dict[str, Any] = {"precision": 0.9, "agree_with_reference": True}
     fitted = fit_in_memory(world.outcomes, world.zoo, world.table, **asked)
     assert fitted.record.bundle.calibration.agree_with == fitted.record.bundle.reference == "full"
@@ -117,6 +117,31 @@ def test_without_labels_right_is_what_the_most_accurate_model_says(world: World)
     np.testing.assert_array_equal(turned.split("certify").right, agreed.right)
     with pytest.raises(DataError, match=r"expected a model among tiny, small, full, got 'huge'"):
         world.outcomes.judged(agree_with="huge")
+
+
+def test_without_labels_no_label_matters(world: World) -> None:
+    asked: dict[str, Any] = {"precision": 0.9, "agree_with_reference": True, "policy": "cascade"}
+    # on these labels the cheapest model is the most accurate one
+    misled = replace(world.outcomes, labels=world.outcomes.predicted[:, 0].astype(np.int64))
+    fits = [fit_in_memory(outcomes, world.zoo, world.table, **asked) for outcomes in (world.outcomes, misled)]
+    assert fits[0].record == fits[1].record
+
+
+def test_with_top_k_the_reference_is_chosen_by_top_k(world: World) -> None:
+    outcomes = world.outcomes
+    logits, rows = np.zeros_like(outcomes.logits), np.arange(len(outcomes))
+    logits[rows, :, outcomes.labels] = 2.0
+    logits[rows, 1, (outcomes.labels + 1) % 3] = 3.0  # small: the label is always second
+    bad = rows % 5 == 0
+    for j, which in ((0, rows % 2 == 0), (2, bad)):  # tiny, full: first, or last
+        logits[which, j, (outcomes.labels[which] + 1) % 3] = 4.0
+        logits[which, j, (outcomes.labels[which] + 2) % 3] = 3.0
+    turned = replace(outcomes, logits=logits)
+    found = [
+        fit_in_memory(turned, world.zoo, world.table, max_drop=0.05, top_k=k, policy="cascade")
+        for k in (1, 2)
+    ]
+    assert [fitted.record.bundle.by_accuracy[0] for fitted in found] == ["full", "small"]
 
 
 def test_models_fit_into_the_bytes_that_are_allowed(world: World) -> None:

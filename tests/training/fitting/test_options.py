@@ -11,6 +11,7 @@ import training
 from tests.support.command_line import CommandLine
 from tests.support.fresh_interpreter import loaded_after
 from tests.support.world import World
+from training.evaluation.findings import proven_by
 from training.fitting.fit import fit, fit_inputs_sha256
 from training.fitting.fitted import load_fit, save_fit
 from training.fitting.options import FitOptions
@@ -39,6 +40,34 @@ def test_the_command_has_every_option(zooselect: CommandLine) -> None:
         assert f"--{renamed.get(item.name, item.name).replace('_', '-')} " in text
     both = zooselect("fit", "--precision", 0.9, "--accuracy", 0.9, code=1)
     assert "got --precision and --accuracy, which mean the same" in both.err
+
+
+def test_the_test_of_a_precision_is_chosen_stored_and_said(
+    world: World, zooselect: CommandLine, tmp_path: Path
+) -> None:
+    chosen = world.fits["cascade"].record.bundle.calibration
+    assert (chosen.test, chosen.test_reason) == ("binomial", "some samples are variants of one original")
+    asked = {"precision": 0.6, "environment": "clear", "certificate": "control-variate"}
+    fitted = world.fit("cascade", **asked)
+    save_fit(fitted, tmp_path)
+    bundle = load_fit(tmp_path).record.bundle
+    tests = {(c.constraint.kind, c.test) for c in bundle.certificates}
+    assert ("precision", "control-variate") in tests
+    assert {test for kind, test in tests if kind != "precision"} == {None}
+    assert bundle.calibration.test == "control-variate"
+    certificate = fitted.certificate()
+    assert certificate is not None
+    text = proven_by(fitted, certificate)
+    assert text.startswith("proven by a control variate (asked for: 3 models")
+    assert text.endswith("over the draw of all labelled samples")
+    with pytest.raises(PrecisionError, match="expected certificate auto or binomial with max_drop"):
+        FitOptions(max_drop=0.01, certificate="control-variate")
+    with pytest.raises(PrecisionError, match="expected certificate among auto, binomial"):
+        FitOptions(certificate="normal")  # type: ignore[arg-type]
+    with pytest.raises(PrecisionError, match="got: some samples are variants of one original"):
+        fit(world.profile, world.zoo, world.table, certificate="control-variate")
+    on_time = ("--mean-ms", 1, "--certificate", "control-variate")
+    assert "which is a test of a precision" in zooselect("fit", *on_time, code=1).err
 
 
 def test_a_certified_selector_is_replaced_only_when_asked_to(world: World, tmp_path: Path) -> None:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.distribution.network import SlowServer
+from tests.support.disks import fill, free_bytes, small_disk
 from tests.support.small_publisher import Publisher, colour_publisher, mislead
 from tests.support.small_releases import bundle_release, index_of, model_release
 from zoo.client.client import Client
 from zoo.client.rejected import REJECTED_FILE
 from zoo.client.trust import Trust
-from zoo.client.wanted import usable
-from zoo.errors import BudgetError, FetchError, SelfTestError
+from zoo.client.wanted import to_update, usable
+from zoo.errors import BudgetError, FetchError, SelfTestError, StoreFullError, UnreachableError
 from zoo.publisher.assignments import sign_assignments
 from zoo.publisher.keys import Keys
 from zoo.releases.catalogue import index_from_folder
@@ -206,6 +207,92 @@ def test_what_does_not_fit_holds_up_nothing_else(
     client.store.budget_bytes = client.store.used_bytes()
     with pytest.raises(BudgetError, match="expected a budget of at least"):  # nothing else is new
         client.update()
+
+
+def lose_record(publisher: Publisher, kind: str, name: str) -> dict[Path, bytes]:
+    files = list((publisher.folder / "targets" / kind).glob(f"*.{name}.json"))
+    contents = {path: path.read_bytes() for path in files}
+    for path in files:
+        path.unlink()
+    assert contents
+    return contents
+
+
+def test_a_record_that_the_publisher_has_lost_holds_up_nothing_else(
+    client: Client, publisher: Publisher
+) -> None:
+    client.install(models=["tiny", "full"])
+    publisher.change("tiny")
+    publisher.change("full", seed=8)
+    publisher.publish()
+    lost = lose_record(publisher, "models", "full")
+    change = client.update()
+    assert change.installed == ("tiny",)
+    assert change.removed == ()
+    assert "expected the record models/full.json" in change.left_out["full"]
+    assert versions(client) == {"tiny": 2, "full": 1}
+    assert client.store.lost() == {}
+    assert not client.freshness.stale
+    again = client.update()
+    assert again.nothing
+    assert again.left_out.keys() == {"full"}
+    with pytest.raises(
+        UnreachableError, match=r"expected the record models/full\.json .* Tell the publisher"
+    ):
+        client.install(models=["full", "small"])
+    assert versions(client) == {"tiny": 2, "full": 1, "small": 1}
+    for path, content in lost.items():
+        path.write_bytes(content)
+    assert client.update().installed == ("full",)
+
+
+def test_what_is_installed_of_a_lost_record_is_not_taken_as_unpublished() -> None:
+    held = holding("tiny", "full", "owl", bundles=("birds", "night"))
+    without_full = Index(
+        models={name: one for name, one in NEW.models.items() if name != "full"}, bundles=NEW.bundles
+    )
+    index, left_out = usable(without_full, held, {}, lost={"full": "lost"})
+    assert left_out.keys() == {"full", "birds", "tiny"}
+    assert index.models == {**OLD.models, "owl": NEW.models["owl"]}
+    assert to_update(index, held).dropped == ()
+    without_birds = Index(models=NEW.models, bundles={"night": NEW.bundles["night"]})
+    index, left_out = usable(without_birds, held, {}, lost={"birds": "lost"})
+    assert left_out.keys() == {"birds", "full", "tiny"}
+    assert index.bundles == {"birds": OLD.bundles["birds"], "night": NEW.bundles["night"]}
+    without_owl = Index(models={"tiny": NEW.models["tiny"]}, bundles=NEW.bundles)
+    index, left_out = usable(without_owl, holding(), {}, lost={"owl": "lost"})
+    assert left_out == {"owl": "lost", "night": "bundle 'night' needs 'owl', which is left out."}
+    assert index.bundles.keys() == {"birds"}
+
+
+def test_what_does_not_fit_on_the_disk_holds_up_nothing_else(
+    tmp_path: Path, publisher: Publisher, server: SlowServer
+) -> None:
+    with small_disk(tmp_path / "disk", "4m") as disk:
+        Trust.pin(disk / "device" / "tuf", publisher.root)
+        with Client(Store.open(disk / "device"), server.url, timeout_s=30) as client:
+            client.install(models=["tiny", "full"])
+            publisher.change("tiny")
+            publisher.change("full", seed=8)
+            publisher.publish()
+            sizes = {
+                name: sum(-(-one.stat().st_size // 4096) * 4096 for one in new_blobs(publisher, client, name))
+                for name in NAMES
+            }
+            client.refresh()
+            fill(disk / "filler", leave=max(sizes.values()) + min(sizes.values()) - 4096)
+            change = client.update()
+            assert change.installed, free_bytes(disk)
+            assert len(change.installed) == 1
+            assert change.left_out.keys() == {*NAMES} - {*change.installed}
+            assert "does not fit on the disk" in next(iter(change.left_out.values()))
+            assert client.store.verify() == ()
+            fill(disk / "more", leave=0)
+            with pytest.raises(StoreFullError, match="of room on the disk"):  # nothing else is new
+                client.update()
+            (disk / "filler").unlink()
+            (disk / "more").unlink()
+            assert {*client.update().installed} == {*NAMES} - {*change.installed}
 
 
 def test_each_assigned_model_is_taken_that_fits_beside_those_before_it(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import collections
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,87 +11,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import zoo.models.latency
+from tests.support.clock import Clock, install
 from tests.support.small_models import add_colours, build_onnx, plain_image
-from zoo import Latency, LatencyTable, Zoo
+from zoo import LatencyTable, Zoo
 from zoo.errors import CardError, ImageError, LatencyError, SchemaVersionError
-from zoo.models.latency import load_table, machine, measure, save_table, summarise, time_interleaved
+from zoo.models.latency import load_table, machine, measure, save_table, summarise
 from zoo.models.model import Model
+from zoo.models.timing import Times
 
 IMAGES = [plain_image("red"), plain_image("blue")]
 
 
 @pytest.fixture
-def table(small_zoo: Zoo) -> LatencyTable:
-    return measure(small_zoo, IMAGES, device="this-machine", runs=30)
-
-
-def test_every_call_runs_once_a_round_on_the_input_of_the_round() -> None:
-    seen: list[tuple[str, int]] = []
-    calls = {name: lambda item, name=name: seen.append((name, item)) for name in "abc"}
-    times = time_interleaved(calls, [10, 20], runs=5, warm_up=2)
-    rounds = [seen[i : i + 3] for i in range(0, len(seen), 3)]
-    assert len(rounds) == 7
-    assert all({name for name, _ in one} == set("abc") for one in rounds)
-    assert [{item for _, item in one} for one in rounds[2:]] == [{10}, {20}, {10}, {20}, {10}]
-    assert {name: values.shape for name, values in times.items()} == dict.fromkeys("abc", (5,))
-
-
-def test_the_order_of_the_rounds_is_random_balanced_and_repeatable() -> None:
-    def order(seed: int) -> list[str]:
-        seen: list[str] = []
-        calls = {name: lambda _, name=name: seen.append(name) for name in "abc"}
-        time_interleaved(calls, [0], runs=300, warm_up=0, seed=seed)
-        return seen
-
-    assert order(1) == order(1) != order(2)
-    first = collections.Counter(order(1)[::3])
-    assert min(first[name] for name in "abc") > 70  # 100 expected, 8 standard deviation
-
-
-class Clock:
-    """A clock that goes on only when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def perf_counter(self) -> float:
-        return self.now
-
-    def pass_by(self, seconds: float) -> None:
-        self.now += seconds
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return install(monkeypatch)
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr(zoo.models.latency, "time", made)
-    return made
-
-
-def test_times_are_milliseconds_of_the_call_alone(clock: Clock) -> None:
-    calls = {"slow": lambda _: clock.pass_by(0.005), "fast": lambda _: clock.pass_by(0.0001)}
-    times = time_interleaved(calls, [0], runs=20, warm_up=1, progress=True)
-    assert times["slow"] == pytest.approx([5.0] * 20)
-    assert times["fast"] == pytest.approx([0.1] * 20)
-
-
-def test_warm_up_rounds_do_not_count(clock: Clock) -> None:
-    calls = iter([0.3, 0.3, *[0.001] * 10])
-    times = time_interleaved({"cold": lambda _: clock.pass_by(next(calls))}, [0], runs=10, warm_up=2)
-    assert times["cold"] == pytest.approx([1.0] * 10)
-
-
-def test_the_first_run_of_a_burst_does_not_count(clock: Clock) -> None:
-    seen: list[str] = []
-
-    def call(name: str) -> None:
-        clock.pass_by(0.001 if seen and seen[-1] == name else 0.3)  # slow where another ran before
-        seen.append(name)
-
-    calls = {name: lambda _, name=name: call(name) for name in "ab"}
-    times = time_interleaved(calls, [0], runs=20, warm_up=5, burst=5)
-    assert all(values == pytest.approx([1.0] * 20) for values in times.values())
+def table(small_zoo: Zoo) -> LatencyTable:
+    return measure(small_zoo, IMAGES, device="this-machine", runs=30)
 
 
 def test_the_interval_of_the_median_covers_it_95_times_in_100() -> None:
@@ -115,7 +53,9 @@ def test_the_figures_of_a_summary_are_ordered(times: list[float]) -> None:
     assert latency.p50_low_ms <= latency.p50_ms <= latency.p50_high_ms
     assert latency.p50_ms <= latency.p95_ms * (1 + 1e-9)
     assert min(times) * (1 - 1e-9) <= latency.mean_ms <= max(times) * (1 + 1e-9)
-    assert latency.runs == len(times)
+    assert latency.runs == len(times) == len(latency.times_ms)
+    assert latency.interrupted == 0
+    assert latency.p95_ms <= (latency.p99_ms or 0) * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("times", [[], [1.0, np.nan], [1.0, 0.0], [1.0, np.inf], [-1.0]])
@@ -129,7 +69,7 @@ def test_measures_every_model_and_describes_the_machine(small_zoo: Zoo, table: L
     assert table.image == (8, 8)
     assert table.machine == machine()
     assert table.machine.cores >= 1
-    assert all(isinstance(row.latency, Latency) and row.latency.runs == 30 for row in table.models.values())
+    assert all(row.latency.runs + (row.latency.interrupted or 0) == 30 for row in table.models.values())
     assert set(table.costs_ms(small_zoo)) == set(small_zoo.names)
 
 
@@ -139,7 +79,7 @@ def test_each_model_gets_the_time_that_its_own_answers_took(
     answer, taken = Model.logits, {"tiny": 0.001, "small": 0.002, "full": 0.007}
 
     def logits(model: Model, images: np.ndarray) -> np.ndarray:
-        clock.pass_by(taken[model.card.name])
+        clock.work(taken[model.card.name])
         return answer(model, images)
 
     monkeypatch.setattr(Model, "logits", logits)
@@ -173,9 +113,9 @@ def test_a_table_still_serves_a_zoo_that_lost_a_model(small_zoo: Zoo, table: Lat
 @pytest.mark.parametrize(
     ("old", "new", "error", "message"),
     [
-        ('"schema_version": 1', '"schema_version": 9', SchemaVersionError, "got 9"),
+        ('"schema_version": 2', '"schema_version": 9', SchemaVersionError, "got 9"),
         ('"threads": 1', '"threads": 0', CardError, r"`\$\.threads`"),
-        ('"runs": 30', '"runs": -1', CardError, r"`\$\.models\[\.\.\.\]\.latency\.runs`"),
+        ('"runs": ', '"runs": -', CardError, r"`\$\.models\[\.\.\.\]\.latency\.runs`"),
         ('"p50_ms": ', '"p50_ms": -', CardError, r"latency\.p50_ms`"),
         ('"device": ', '"gadget": ', CardError, "gadget"),
     ],
@@ -198,6 +138,8 @@ def test_says_what_is_missing_for_a_measurement(small_zoo: Zoo, tmp_path: Path) 
         measure(Zoo.create(tmp_path / "empty"), IMAGES, device="here")
     with pytest.raises(LatencyError, match="at least 20 runs per model for a p95, got 5"):
         measure(small_zoo, IMAGES, device="here", runs=5)
+    with pytest.raises(LatencyError, match="at most 10,000 runs per model, got 10,001"):
+        measure(small_zoo, IMAGES, device="here", runs=10_001)
     with pytest.raises(ImageError, match="expected a uint8 array"):
         measure(small_zoo, [IMAGES[0][..., 0]], device="here")
 
@@ -208,3 +150,76 @@ def test_refuses_settings_before_it_measures_what_could_not_be_read_back(
 ) -> None:
     with pytest.raises(LatencyError, match=f"{next(iter(setting))}: Expected"):
         measure(small_zoo, IMAGES, **{"device": "here", **setting})
+
+
+def test_interrupted_runs_are_counted_and_left_out_of_every_figure() -> None:
+    wall, waited = np.full(100, 1.0), np.zeros(100)
+    wall[10], waited[10] = 9.0, 8.0  # run 11 follows it
+    found = summarise(Times(wall, waited))
+    assert (found.runs, found.interrupted, found.share_interrupted) == (98, 2, 0.02)
+    assert found.p50_ms == found.mean_ms == found.p99_ms == found.typical_ms == 1.0
+    assert set(found.times_ms) == {1.0}
+
+
+def test_where_every_run_was_interrupted_the_shortest_is_shown_and_the_share_says_so() -> None:
+    found = summarise(Times(np.arange(30, 0, -1.0), np.full(30, 8.0)))
+    assert (found.p50_ms, found.runs, found.interrupted, found.share_interrupted) == (1.0, 1, 29, 29 / 30)
+
+
+def test_a_machine_is_busy_from_a_tenth_of_interrupted_runs_on(
+    small_zoo: Zoo, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = Model.logits
+
+    def table(every: int) -> LatencyTable:
+        calls = iter(range(10_000))
+
+        def logits(model: Model, images: np.ndarray) -> np.ndarray:
+            clock.work(0.001)
+            if next(calls) % every == 0:
+                clock.wait(0.004)
+            return answer(model, images)
+
+        monkeypatch.setattr(Model, "logits", logits)
+        return measure(small_zoo, IMAGES, device="here", runs=200)
+
+    quiet, busy = table(60), table(10)
+    assert not quiet.busy
+    assert busy.busy
+    assert 0.1 < (busy.share_interrupted() or 0) < 0.4
+    assert busy.share_interrupted(["nobody"]) is None
+    assert busy.costs_ms(small_zoo) == pytest.approx(dict.fromkeys(small_zoo.names, 1.0))
+
+
+def test_a_table_of_the_first_version_opens_and_what_it_lacks_is_unknown(
+    small_zoo: Zoo, tmp_path: Path
+) -> None:
+    latency = {
+        "p50_ms": 1.0,
+        "p50_low_ms": 0.9,
+        "p50_high_ms": 1.1,
+        "p95_ms": 2.0,
+        "mean_ms": 1.5,
+        "runs": 30,
+    }
+    machine = {"processor": "p", "cores": 1, "system": "s", "python": "3", "onnxruntime": "1"}
+    record = {
+        "schema_version": 1,
+        "device": "old",
+        "threads": 1,
+        "image": [8, 8],
+        "machine": machine,
+        "models": {card.name: {"sha256": card.sha256, "latency": latency} for card in small_zoo.cards},
+        "selector": None,
+    }
+    (tmp_path / "old.json").write_text(json.dumps(record))
+    table = load_table(tmp_path / "old.json")
+    row = table.models["tiny"].latency
+    assert (row.p99_ms, row.interrupted, row.share_interrupted, row.times_ms) == (None, None, None, ())
+    assert (table.share_interrupted(), table.busy, table.provider, table.clock) == (None, False, None, None)
+    assert table.costs_ms(small_zoo)["tiny"] == 1.0, "the median: interrupted runs may be in the mean"
+
+
+def test_a_table_says_provider_and_clock(small_zoo: Zoo, table: LatencyTable) -> None:
+    assert (table.provider, table.clock) == ("CPUExecutionProvider", "thread")
+    assert measure(small_zoo, IMAGES, device="here", runs=20, threads=2).clock == "process"

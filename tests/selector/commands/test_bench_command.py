@@ -1,0 +1,62 @@
+"""Claims about bench: a busy machine is said, waited for within limits, and measured again."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+
+import zoo.models.timing
+from selector.commands.bench import _measured, _notes, _shown
+from tests.support.colours import latency_table
+from zoo import LatencyTable, Zoo
+from zoo.models.latency import summarise
+from zoo.models.timing import Times
+
+
+@pytest.fixture
+def quiet(small_zoo: Zoo) -> LatencyTable:
+    return latency_table(small_zoo)
+
+
+def busy_of(table: LatencyTable) -> LatencyTable:
+    waited = np.where(np.arange(100) % 4 == 0, 5.0, 0.0)
+    latency = summarise(Times(np.full(100, 6.0), waited))
+    rows = {name: msgspec.structs.replace(row, latency=latency) for name, row in table.models.items()}
+    return msgspec.structs.replace(table, models=rows)
+
+
+def test_a_busy_machine_is_said_with_the_share(quiet: LatencyTable) -> None:
+    rows = {name: row.latency for name, row in quiet.models.items()}
+    assert _notes(rows, quiet, 0) == []
+    (note,) = _notes({}, busy_of(quiet), 30)
+    assert note.startswith("BUSY after 30 s of waiting for a quiet machine: other programs interrupted 50%")
+
+
+def test_without_a_wait_there_is_one_measurement(quiet: LatencyTable) -> None:
+    made = iter([busy_of(quiet), quiet])
+    assert _measured(lambda: next(made), 0).busy
+
+
+def test_with_a_wait_it_is_measured_again_until_it_was_quiet(
+    quiet: LatencyTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zoo.models.timing, "wait_quiet", lambda seconds, most: seconds > 0)
+    made = iter([busy_of(quiet), busy_of(quiet), quiet])
+    assert not _measured(lambda: next(made), 600).busy
+    assert next(made, None) is None
+
+
+def test_the_table_shows_shape_and_interruptions_and_two_peaks_are_said(quiet: LatencyTable) -> None:
+    latency = summarise([1.0] * 60 + [1.5] * 40)
+    shown = _shown({"tiny": latency})
+    assert shown.splitlines()[0].split()[-5:] == ["ms", "interrupted", "min", "..", "p99"]
+    assert shown.splitlines()[2].endswith("0%  █          ▆")
+    (note,) = _notes({"tiny": latency}, quiet, 0)
+    assert note.startswith("tiny: two peaks, at 1.000 and 1.500 ms")
+
+
+def test_with_more_threads_the_note_says_what_can_be_told(quiet: LatencyTable) -> None:
+    many = msgspec.structs.replace(quiet, threads=4)
+    (note,) = _notes({}, many, 0)
+    assert "With 4 threads" in note

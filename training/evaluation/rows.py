@@ -1,0 +1,72 @@
+"""Rows of an evaluation: a method, how often it is right, and what it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from training.evaluation.records import Kind, MethodRow, wilson_interval
+from training.evaluation.wallclock import Timed
+from training.outcomes.outcomes import Outcomes
+from training.policies.frontier import by_cost
+
+
+def oracle_row(outcomes: Outcomes, costs: Mapping[str, float]) -> MethodRow:
+    """The cheapest right model for every input, the cheapest of all where none is right."""
+    order = by_cost(costs, outcomes.models)
+    right = outcomes.with_models(order).right
+    pick = np.where(right.any(axis=1), right.argmax(axis=1), 0)
+    times = np.array([costs[name] for name in order])[pick]
+    return row_of("oracle", "oracle", np.asarray(right.any(axis=1)), times, shares_of(order, pick))
+
+
+def timed_row(timed: Timed, kind: Kind, precision: float | None) -> MethodRow:
+    """The row of real answers, with the times of single calls."""
+    low, high = wilson_interval(int(timed.right.sum()), len(timed.right))
+    latency = timed.latency
+    return MethodRow(
+        name=timed.name,
+        kind=kind,
+        precision=precision,
+        accuracy=timed.accuracy,
+        accuracy_low=low,
+        accuracy_high=high,
+        mean_ms=latency.mean_ms,
+        p95_ms=latency.p95_ms,
+        shares=timed.answered_by,
+        certified=timed.certified,
+        wall_clock=True,
+    )
+
+
+def row_of(
+    name: str,
+    kind: Kind,
+    right: np.ndarray,
+    times: np.ndarray,
+    shares: Mapping[str, float],
+    precision: float | None = None,
+    certified: bool | None = None,
+) -> MethodRow:
+    """The row of answers with times from a latency table, ``right`` and `times` ``[n]``."""
+    low, high = wilson_interval(int(right.sum()), len(right))
+    return MethodRow(
+        name=name,
+        kind=kind,
+        precision=precision,
+        accuracy=float(right.mean()),
+        accuracy_low=low,
+        accuracy_high=high,
+        mean_ms=float(times.mean()),
+        p95_ms=float(np.quantile(times, 0.95)),
+        shares=shares,
+        certified=certified,
+        wall_clock=False,
+    )
+
+
+def shares_of(models: Sequence[str], picks: np.ndarray) -> dict[str, float]:
+    """Share of the inputs that each model answers, from columns `picks` ``[n]`` of `models`."""
+    counts = np.bincount(picks, minlength=len(models)) / len(picks)
+    return {name: float(share) for name, share in zip(models, counts, strict=True) if share > 0}
