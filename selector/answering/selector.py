@@ -177,16 +177,31 @@ class Selector:
         """The certificate that covers the constraint (by default the bundle's own), or None.
 
         A certificate for a stricter constraint covers all laxer ones; the laxest that does is used.
+
+        Examples
+        --------
+        >>> selector.certificate(accuracy=0.85).constraint.level >= 0.85
+        True
         """
         return self._view.course(precision, asked).certificate
 
     def warm_up(self, height: int = 32, width: int = 32) -> None:
-        """Open everything now and run it once, so that the first answer is as fast as the others."""
+        """Open everything now and run it once, so that the first answer is as fast as the others.
+
+        Examples
+        --------
+        >>> selector.warm_up(480, 640)  # of the size that the camera gives
+        """
         view = self._view
         view.engine.warm_up(np.zeros((1, height, width, 3), dtype=np.uint8), view.installed)
 
     def open(self) -> None:
-        """Open everything that answers need now, without running it."""
+        """Open everything that answers need now, without running it.
+
+        Examples
+        --------
+        >>> selector.open()
+        """
         view = self._view
         view.engine.open(view.needed)
 
@@ -245,22 +260,7 @@ class Selector:
         """Pick the model that is enough for one image.
 
         An input policy looks at the image alone. A cascade has to run models to know; :meth:`predict` costs
-        no more than this then.
-
-        Parameters
-        ----------
-        image
-            uint8 ``[H, W, 3]``, RGB; a PIL image; or the path of a file for :func:`zoo.load_image`.
-        precision
-            The share of right answers to reach, in (0, 1), also as ``accuracy=``; by default the bundle's own
-            constraint.
-        **asked
-            Instead a constraint of another kind, and the environment; see :class:`Asked`.
-
-        Raises
-        ------
-        ImageError, PrecisionError
-            For bad arguments.
+        no more than this then. Takes and raises what :meth:`predict` does.
 
         Examples
         --------

@@ -176,7 +176,13 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return min(held, key=lambda name: (costs[name], name))
 
     def alone_ms(self, name: str, costs_of: str | None = None) -> float:
-        """What an answer of one model costs without a certificate: all of it, where that was measured."""
+        """What an answer of one model costs without a certificate: all of it, where that was measured.
+
+        Examples
+        --------
+        >>> bundle.alone_ms("tiny") > 0
+        True
+        """
         costs = self.costs_ms(costs_of)
         whole = costs.path("alone", (name,))
         return costs.models[name] if whole is None else whole.mean_ms

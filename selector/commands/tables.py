@@ -1,11 +1,15 @@
-"""Plain-text tables, the same in a terminal and in a pipe: heads, a rule, and rows in columns."""
+"""Plain text in columns and lines: tables, the same in a terminal and in a pipe, and wrapped sentences."""
 
 from __future__ import annotations
 
 import itertools
+import re
+import textwrap
 from collections.abc import Iterable, Sequence
 
 GAP = "  "
+_QUOTED_COMMAND = re.compile(r"'zooselect(?: (?:'[^']*'|[^\s']+))+'")  # a word of it may be quoted, too
+_TOGETHER = "\N{NO-BREAK SPACE}"
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], align: str = "") -> str:
@@ -39,3 +43,18 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], align: str = "") 
         for line in lines
     ]
     return "\n".join([shown[0], "─" * max(map(len, shown)), *shown[1:]])
+
+
+def wrapped(text: str, width: int) -> str:
+    """Sentences in lines of at most `width` columns; a command in quotes stays whole, to be copied.
+
+    Examples
+    --------
+    >>> print(wrapped("Measure again with 'zooselect bench my-zoo', then fit.", 24))
+    Measure again with
+    'zooselect bench my-zoo',
+    then fit.
+    """
+    whole = _QUOTED_COMMAND.sub(lambda found: found[0].replace(" ", _TOGETHER), text)
+    lines = textwrap.wrap(whole, max(width, 20), break_on_hyphens=False, break_long_words=False)
+    return "\n".join(lines).replace(_TOGETHER, " ")

@@ -5,12 +5,9 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Unpack
 
-from selector.answering.following import StoreSelector
 from selector.answering.recent import Recalled
-from selector.answering.selector import Prediction
-from selector.answering.view import Asked
+from selector.device.answers import Answers
 from selector.device.background import Updater
 from selector.device.introduction import check_reporting, introduce
 from selector.device.reconciler import Reconciler, Round
@@ -24,15 +21,14 @@ from selector.device.settings import (
     write_token,
 )
 from selector.device.turns import Turns
-from selector.device.variants import Variant, Variants
-from selector.drift.monitor import DriftStatus
+from selector.device.variants import Variant as Variant
+from selector.device.variants import Variants
 from zoo.client.change import Change, Progress
 from zoo.client.client import Client
 from zoo.client.trust import Trust
 from zoo.closing import Closing
-from zoo.errors import BundleError, DigestError, LimitError, ModelNotFoundError, ZooError
+from zoo.errors import ZooError
 from zoo.files import encode_record, write_atomic
-from zoo.models.image import ImageLike
 from zoo.models.limits import RunLimits
 from zoo.store.store import Store
 
@@ -40,7 +36,7 @@ UPDATE_INTERVAL_S = 60.0
 FIRST_LOOK_TIMEOUT_S = 30.0  # what answers wait for the publisher in the mode ``latest``
 
 
-class Device(Closing):
+class Device(Answers, Closing):
     """A store, its client and a selector for each installed task.
 
     A task may have variants, each certified for an environment. When the inputs no longer look like those
@@ -73,11 +69,11 @@ class Device(Closing):
         self.threads = threads
         self.store = Store.open(folder, budget_bytes=config.budget_bytes)
         self._reconciler = Reconciler(self.store, config)
-        self._variants = Variants(self.store, threads=threads, limits=limits)
         self._working = threading.Lock()
         self._stop = threading.Event()
         self._wake = threading.Event()  # the next round need not wait any longer
-        self._turns = Turns(self._variants, self._wake)
+        variants = Variants(self.store, threads=threads, limits=limits)
+        super().__init__(variants, Turns(variants, self._wake))
         self._thread: threading.Thread | None = None
         self._updater: Updater | None = None
         self.last: Round | None = None
@@ -191,87 +187,6 @@ class Device(Closing):
         """The client of the store, opened when first needed."""
         return self._reconciler.client
 
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """Names of the installed tasks."""
-        return self._variants.tasks
-
-    def selector(self, task: str | None = None) -> StoreSelector:
-        """The selector of the variant that answers for a task now; without a name, of the only task.
-
-        Raises
-        ------
-        BundleError
-            When it is not installed, or there are several and none is named.
-        """
-        return self._variants.selector(self._variants.named(task))
-
-    def predict(
-        self,
-        image: ImageLike,
-        precision: float | None = None,
-        *,
-        task: str | None = None,
-        **asked: Unpack[Asked],
-    ) -> Prediction:
-        """Answer one image with what is installed; see :meth:`selector.Selector.predict`.
-
-        When inputs have drifted, the variant that they look like is looked for beside the answers.
-
-        Examples
-        --------
-        >>> device.predict("photos/green/1.png", accuracy=0.9).label
-        'green'
-        """
-        name = self._variants.named(task)
-        selector = self._variants.selector(name)
-        try:
-            answer = selector.predict(image, precision, **asked)
-        except (BundleError, DigestError, ModelNotFoundError):
-            other = self._variants.rescue(name)  # what the variant had was evicted for another one
-            if other is None or other is selector:
-                raise
-            return other.predict(image, precision, **asked)
-        if selector.drifted:
-            self._turns.notice(name, selector)
-        return answer
-
-    @property
-    def left_out(self) -> tuple[LimitError, ...]:
-        """Why models or graphs do not answer any more: each took more time or memory than it may."""
-        return self._variants.left_out
-
-    def variant(self, task: str | None = None) -> Variant:
-        """Which bundle answers for a task now; raises like :meth:`selector`."""
-        release = self._variants.active(self._variants.named(task))
-        return Variant(release.task, release.name, release.environment)
-
-    def variants(self, task: str | None = None) -> tuple[Variant, ...]:
-        """All installed bundles of a task; raises like :meth:`selector`."""
-        releases = self._variants.of(self._variants.named(task))
-        return tuple(Variant(one.task, one.name, one.environment) for one in releases)
-
-    def use(self, task: str, environment: str | None = None) -> Variant:
-        """Go on with the installed variant for an environment, or with the task's own for None.
-
-        It is remembered, until inputs say otherwise or this is called again.
-
-        Raises
-        ------
-        BundleError
-            When it is not installed.
-
-        Examples
-        --------
-        >>> device.use("colours").environment is None
-        True
-        """
-        return self._variants.use(task, environment)
-
-    def drift(self, task: str | None = None) -> DriftStatus | None:
-        """Whether the inputs of a task have drifted; None where its bundle cannot tell."""
-        return self.selector(task).drift
-
     def install(self, task: str, *, progress: Progress | None = None) -> Change:
         """Install a task, or a variant of one, with the model to start with.
 
@@ -293,6 +208,11 @@ class Device(Closing):
         In a group, the signed assignment is followed. Otherwise installed things are brought to their newest
         version, and then the models are fetched that pay for what was asked lately; of a task whose inputs
         have drifted, the variant that they look like.
+
+        Examples
+        --------
+        >>> device.update().removed
+        ()
         """
         with self._working:
             change = self._reconciler.update(self._variants.lately(), progress=progress)
@@ -306,6 +226,10 @@ class Device(Closing):
 
         In the mode ``latest``, this returns after the first look at the publisher. Where that takes longer
         than `first_timeout_s` seconds, it goes on beside answers from what is installed.
+
+        Examples
+        --------
+        >>> device.start(every_s=3600.0)
         """
         if self._thread is not None or self.config.mode == "local":
             return
@@ -321,7 +245,13 @@ class Device(Closing):
             looked.wait(first_timeout_s)
 
     def stop(self) -> None:
-        """End the work in the background; a download under way is kept for the next time."""
+        """End the work in the background; a download under way is kept for the next time.
+
+        Examples
+        --------
+        >>> device.start()
+        >>> device.stop()
+        """
         self._stop.set()
         self._wake.set()
         if self._updater is not None:
@@ -335,6 +265,11 @@ class Device(Closing):
         """:meth:`update`, then :meth:`report`, here and now; errors are in the result, not raised.
 
         What is not done after `timeout_s` seconds is given up; a download is gone on with the next time.
+
+        Examples
+        --------
+        >>> device.look(timeout_s=60.0).problem is None
+        True
         """
         lately, cancel = self._variants.lately(), threading.Event()
         timer = None if timeout_s is None else threading.Timer(timeout_s, cancel.set)
@@ -349,11 +284,21 @@ class Device(Closing):
         return self._finish(found, lately)
 
     def report(self) -> None:
-        """Tell the service what was asked lately; see :meth:`.Reconciler.report`."""
+        """Tell the service what was asked lately; see :meth:`.Reconciler.report`.
+
+        Examples
+        --------
+        >>> device.report()  # does nothing where there is no service
+        """
         self._reconciler.report(self._variants.lately())
 
     def close(self) -> None:
-        """Stop the work in the background and close all connections."""
+        """Stop the work in the background and close all connections.
+
+        Examples
+        --------
+        >>> device.close()  # at the end of a ``with`` this happens by itself
+        """
         self.stop()
         self._reconciler.close()
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from selector.commands.options import START_PANEL, JsonOption, OutOption, SeedOption
-from selector.commands.say import say
+from selector.commands.say import say, say_prose
 
 
 def demo(
@@ -47,7 +47,7 @@ def demo(
     say(table(result.evaluation))
     say()
     for note in result.evaluation.notes:
-        say(note)
+        say_prose(note)
     say(f"\nTotal {sum(result.seconds.values()):.0f} s. Report: {result.report}\n\nTry next:")
     for command in result.evaluation.next_commands:
         say(f"  {command}")

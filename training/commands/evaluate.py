@@ -26,7 +26,7 @@ from selector.commands.options import (
     SeedOption,
     given,
 )
-from selector.commands.say import say
+from selector.commands.say import say, say_prose
 from training.commands.labelled_images import load_data
 from zoo.errors import DataError
 
@@ -118,7 +118,7 @@ def evaluate(
         return
     say(table(evaluation))
     for note in evaluation.notes:
-        say(note)
+        say_prose(note)
     unknown = zoo is None and not (MY_ZOO / "zoo.json").is_file()
     where = "ZOO" if unknown else None if zoo == MY_ZOO else zoo
     say(f"Report: {report}. Next: {command('export', fit=None if fit == MY_FIT else fit, zoo=where)}")

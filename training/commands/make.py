@@ -30,7 +30,7 @@ from selector.commands.options import (
     ZooOption,
     given,
 )
-from selector.commands.say import say
+from selector.commands.say import say, say_prose
 from training.commands.class_names import read_class_names
 from training.commands.evaluate import MY_REPORT
 from training.commands.labelled_images import load_data
@@ -101,7 +101,8 @@ def make(
     Each step is the command of that name with its defaults, and writes where that command does. What a run
     before finished is kept; stopped at any point, the same command continues. The options about networks are
     those of 'zooselect zoo add' and apply to all ONNX files that are named.
-    Example: zooselect make photos/ small.onnx large.onnx --precision 0.9
+    Examples: zooselect make photos/ small.onnx large.onnx --precision 0.9; for networks that want normalised
+    images: zooselect make photos/ net.onnx --precision 0.9 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
     """
     from training.evaluation.busy import busy_warning
     from training.evaluation.evaluate import evaluate
@@ -149,7 +150,7 @@ def make(
 
     path = profile / "latency" / f"{DEVICE}.json"
     measured, done = _bench(chosen, images, path)
-    busy = busy_warning(measured, chosen.names)
+    busy = busy_warning(measured, chosen.names, zoo=zoo, profile=profile)
     if busy:
         say(busy, err=True)
     _say("bench", f"times on this machine in {path}", done=done)
@@ -170,7 +171,7 @@ def make(
     say()
     say(table(evaluation))
     for note in evaluation.notes:
-        say(note)
+        say_prose(note)
     say(f"Report: {report}. Next: {command('predict', bundle, _picture(data, images))}")
     if certificate is None and require_certified:
         raise typer.Exit(UNCERTIFIED)

@@ -226,7 +226,7 @@ def fit(
     some = whole.only(chosen) if chosen else whole
     file = latency if costs_of is None or latency != THIS_MACHINE else None
     table = costs_table(profile, file, costs_of)
-    busy = busy_warning(table, some.names)
+    busy = busy_warning(table, some.names, zoo=zoo, profile=profile)
     if busy:
         say(busy, err=True)
     fitted = run(

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 
+from selector.commands.last_words import command
+from selector.commands.options import MY_PROFILE, MY_ZOO, THIS_MACHINE
 from training.evaluation.wallclock import Timed
-from zoo.models.latency import BUSY_SHARE, LatencyTable
+from training.fitting.fitted import Fitted
+from zoo.errors import ZooError
+from zoo.models.latency import BUSY_SHARE, LatencyTable, load_table
 
 MAX_LOST_SHARE = 0.1  # of the time of measuring
 MAX_INTERVAL = 0.1  # width of the interval of a median, over the median
@@ -47,12 +52,18 @@ def busy_table(table: LatencyTable, models: Collection[str]) -> str:
     return ""
 
 
-def busy_warning(table: LatencyTable, models: Collection[str]) -> str:
+def busy_warning(
+    table: LatencyTable,
+    models: Collection[str],
+    *,
+    zoo: str | Path | None = None,
+    profile: str | Path = MY_PROFILE,
+) -> str:
     """What to say before the times of a latency table are used; empty where they can be compared."""
     busy = busy_table(table, models)
     return busy and (
         f"warning: {busy}. What is fitted with these times may not be the fastest on a quiet machine. "
-        + remedy(wall_clock=False, device=table.device)
+        + remedy(wall_clock=False, again=measure_again(table, zoo=zoo, profile=profile))
     )
 
 
@@ -77,11 +88,42 @@ def busy_run(timed: Collection[Timed]) -> str:
     )
 
 
-def remedy(*, wall_clock: bool, device: str) -> str:
-    """What to do about times that were taken on a busy machine."""
+def remedy(*, wall_clock: bool, again: str = "") -> str:
+    """What to do about times that were taken on a busy machine; `again`: :func:`measure_again`, if known."""
     if wall_clock:
         return "Run this again on a quiet machine."
-    return (
-        f"Measure again on a quiet machine with 'zooselect bench --device {device}', "
-        "then run 'zooselect fit' again."
+    how = f" with {again}" if again else ""
+    return f"Measure again on a quiet machine{how}, then run 'zooselect fit' again."
+
+
+def measure_again(table: LatencyTable, *, zoo: str | Path | None, profile: str | Path) -> str:
+    """The command that measures a table of a profile again, as it was measured, in quotes.
+
+    Parameters
+    ----------
+    zoo
+        Folder of the models; None where it is not known: then the usual one if there is one, else ``ZOO``.
+    """
+    if zoo is None:
+        zoo = MY_ZOO if (MY_ZOO / "zoo.json").is_file() else "ZOO"
+    size = "x".join(map(str, table.image))
+    again = command(
+        "bench",
+        zoo,
+        device=None if table.device == THIS_MACHINE.stem else table.device,
+        size=None if size == "32x32" else size,
+        threads=None if table.threads == 1 else table.threads,
+        out=None if Path(profile) == MY_PROFILE else Path(profile) / "latency" / f"{table.device}.json",
     )
+    return f"'{again}'"
+
+
+def table_in(profile: Path, fitted: Fitted) -> LatencyTable | None:
+    """The latency table in a profile that the costs of a fit are from, or None."""
+    costs = fitted.record.bundle.costs_ms()
+    try:
+        table = load_table(profile / "latency" / f"{costs.device}.json")
+    except ZooError:
+        return None
+    found = {name: row.latency.typical_ms for name, row in table.models.items()}
+    return table if all(found.get(name) == cost for name, cost in costs.models.items()) else None

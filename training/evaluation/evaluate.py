@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from selector.policies.constraint import Constraint
 from training.data.splits import TEST
 from training.evaluation.breakdown import breakdown
-from training.evaluation.busy import busy_run, busy_table, remedy
+from training.evaluation.busy import busy_run, busy_table, measure_again, remedy, table_in
 from training.evaluation.findings import certified_alone, facts, notes, only_model, subtitle
 from training.evaluation.records import (
     Breakdown,
@@ -29,8 +29,8 @@ from training.fitting.fitted import Fitted
 from training.outcomes.outcomes import Outcomes, load_outcomes, pixels_of
 from training.outcomes.parts import read_profile_record
 from training.policies.frontier import Simulated, by_cost
-from zoo.errors import StaleError, ZooError
-from zoo.models.latency import LatencyTable, load_table
+from zoo.errors import StaleError
+from zoo.models.latency import LatencyTable
 from zoo.models.zoo import Zoo
 
 RELIABILITY_BINS = 10
@@ -92,6 +92,9 @@ def evaluate(
             f"the selector was fitted for other files of {', '.join(changed)} than the profile in "
             f"{profile_folder} holds. Run 'zooselect fit' again."
         )
+    table = table_in(Path(profile_folder), fitted) if latency is None else latency
+    where = None if zoo is None else zoo.folder
+    again = "" if table is None else measure_again(table, zoo=where, profile=profile_folder)
     return evaluate_outcomes(
         fitted,
         fitted.informed(
@@ -102,7 +105,8 @@ def evaluate(
         our_row=our_row,
         title=title,
         next_commands=next_commands,
-        latency=_table_in(Path(profile_folder), fitted) if latency is None else latency,
+        latency=table,
+        again=again,
     )
 
 
@@ -116,8 +120,12 @@ def evaluate_outcomes(
     title: str = "Zooselect evaluation",
     next_commands: Sequence[str] = (),
     latency: LatencyTable | None = None,
+    again: str = "",
 ) -> Evaluation:
-    """:func:`evaluate` on test outcomes in memory, with all features that the policies use."""
+    """:func:`evaluate` on test outcomes in memory, with all features that the policies use.
+
+    `again` is the command that measures the latency table once more, where there is one.
+    """
     bundle = fitted.record.bundle
     asked = bundle.default if asked is None else asked
     costs = bundle.costs_ms().models
@@ -146,8 +154,7 @@ def evaluate_outcomes(
     if as_good is not None:
         as_good = replace(as_good, certified=certified_alone(fitted, asked, as_good.name))
     if busy:
-        device = bundle.costs_ms().device
-        busy = f"Times are not compared: {busy}. {remedy(wall_clock=wall_clock, device=device)}"
+        busy = f"Times are not compared: {busy}. {remedy(wall_clock=wall_clock, again=again)}"
     return Evaluation(
         title=title,
         subtitle=subtitle(fitted, len(test), asked),
@@ -259,17 +266,6 @@ def _breakdown(fitted: Fitted, test: Outcomes, asked: Constraint, timed: Timed |
         single=(test.predicted[:, column], test.right[:, column]),
         name=best,
     )
-
-
-def _table_in(profile: Path, fitted: Fitted) -> LatencyTable | None:
-    """The latency table in a profile that the costs of a fit are from, or None."""
-    costs = fitted.record.bundle.costs_ms()
-    try:
-        table = load_table(profile / "latency" / f"{costs.device}.json")
-    except ZooError:
-        return None
-    found = {name: row.latency.typical_ms for name, row in table.models.items()}
-    return table if all(found.get(name) == cost for name, cost in costs.models.items()) else None
 
 
 def _single_row(outcomes: Outcomes, name: str, costs: Mapping[str, float], timed: Timed | None) -> MethodRow:

@@ -222,7 +222,15 @@ class Evaluation:
         return any(row.wall_clock for row in clocked)
 
     def on_clock(self, shown: MethodRow | FrontierCurve) -> bool:
-        """Whether its times were found as those of plots and comparisons; the oracle's always count."""
+        """Whether its times were found as those of plots and comparisons; the oracle's always count.
+
+        Examples
+        --------
+        >>> from training.evaluation.evaluate import evaluate
+        >>> evaluation = evaluate(fitted, "my-profile")
+        >>> evaluation.on_clock(evaluation.ours)
+        True
+        """
         return shown.kind == "oracle" or shown.wall_clock == self.wall_clock
 
     @property

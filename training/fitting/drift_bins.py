@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selector.drift.monitor import DriftFeature
+from training.policies.frontier import halfway
 
 _TAIL = (0.0, 0.002, 0.01, 0.03)  # where most changes show
 _SHARES = (*_TAIL, *(i / 16 for i in range(1, 16)), *(1 - share for share in reversed(_TAIL)))
@@ -32,23 +33,28 @@ def drift_feature(name: str, known: NDArray[np.floating], counted: NDArray[np.fl
 
 
 def bin_edges(values: NDArray[np.floating]) -> tuple[float, ...]:
-    """Ascending edges at quantiles of values ``[n]``, closer together in the tails.
+    """Ascending edges near quantiles of values ``[n]``, closer together in the tails.
 
-    No edge comes closer to a value that many samples share than computers may disagree: such a value has a
-    bin of its own.
+    Each lies between values that occur, as far from both as computers may disagree or else :func:`halfway`,
+    so that none changes its bin by that. A value that many samples share has a bin of its own.
     """
-    quantiles = np.quantile(values.astype(np.float64), _SHARES, method="lower")
-    margins = _TOLERANCE * np.maximum(1, np.abs(quantiles))
-    edges = [quantiles[0] - margins[0]]
-    shared = False
-    for i in range(1, len(quantiles)):
-        if quantiles[i] - quantiles[i - 1] <= 2 * margins[i]:
-            shared = True
-            continue
-        if shared:
-            edges.append(quantiles[i - 1] + margins[i - 1])
-        shared = False
-        edges.append(quantiles[i] - margins[i])
-    edges.append(quantiles[-1] + margins[-1])
+    exact = values.astype(np.float64)
+    quantiles = np.quantile(exact, _SHARES, method="lower")
+    shared = quantiles[:-1][np.diff(quantiles) <= 0]
+    occur = np.unique(exact)
+    below = halfway(quantiles, occur, _margin(occur))
+    above = halfway(np.nextafter(shared, np.inf), occur, _margin(occur))
+    high, low = occur[np.searchsorted(occur, below)], occur[np.searchsorted(occur, above) - 1]
+    edges = [
+        *np.maximum(below, high - _margin(high)),
+        *np.minimum(above, low + _margin(low)),
+        occur[0] - _margin(occur[0]),
+        occur[-1] + _margin(occur[-1]),
+    ]
     rounded: Sequence[float] = np.unique(np.array(edges, np.float32)).tolist()
     return tuple(rounded)
+
+
+def _margin(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """By how much computers may disagree about values ``[n]``."""
+    return np.asarray(_TOLERANCE * np.maximum(1, np.abs(values)))

@@ -107,14 +107,26 @@ class Fitted:
         return covering(self.record.bundle.certificates, wanted, policy=policy, environment=environment)
 
     def informed(self, outcomes: Outcomes, pixels: PixelsOf) -> Outcomes:
-        """`outcomes` with the scout's log-odds, where the policies use them."""
+        """`outcomes` with the scout's log-odds, where the policies use them.
+
+        Examples
+        --------
+        >>> fitted.scout is None  # no policy of these uses one
+        True
+        """
         if self.scout is None:
             return outcomes
         scout = Scout.from_onnx(self.scout)
         return with_features(outcomes, scout.names, scout.log_odds(pixels(outcomes.ids)))
 
     def stage_graphs(self) -> dict[str, bytes]:
-        """File → content of the graphs of all staged policies."""
+        """File → content of the graphs of all staged policies.
+
+        Examples
+        --------
+        >>> fitted.stage_graphs()  # none of these policies is staged
+        {}
+        """
         return {
             file: content
             for policy in self.policies
@@ -170,6 +182,12 @@ class Fitted:
 
         Bounds on accuracy: each in less time than the one before. Budgets of time: the most accurate
         certificate of each.
+
+        Examples
+        --------
+        >>> levels = [found.constraint.level for found in fitted.certified("precision")]
+        >>> levels == sorted(levels, reverse=True)
+        True
         """
         same = self._certified(kind)
         if kind in ("mean_ms", "p95_ms"):

@@ -42,7 +42,7 @@ def table(evaluation: Evaluation) -> str:
         line.append(_wrapped(_shares(row), shares))
     shown = tables.table([*heads, "share of inputs"], cells, align)
     if evaluation.finding:
-        shown = "\n".join([*textwrap.wrap(evaluation.finding, WIDTH), "", shown])
+        shown = "\n".join([tables.wrapped(evaluation.finding, WIDTH), "", shown])
     if any(not row.wall_clock for row in rows):
         shown += "\n\n~ added up from measured costs, not timed end to end"
     return shown

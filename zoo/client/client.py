@@ -9,8 +9,7 @@ decided anew.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from threading import Event
@@ -19,21 +18,19 @@ from zoo.client.change import Change, Freshness, Progress
 from zoo.client.fetch import Fetcher
 from zoo.client.rejected import REJECTED_FILE, Rejected
 from zoo.client.room import Room
-from zoo.client.selftest import Trials, self_test
+from zoo.client.selftest import Trials
 from zoo.client.trust import Refreshed, Trust
-from zoo.client.wanted import Wanted, bootstrap, to_install, usable, with_pins, with_releases, without
+from zoo.client.wanted import Wanted, to_begin, usable, with_pins, with_releases, without
 from zoo.closing import Closing
 from zoo.errors import (
     BudgetError,
     FetchError,
-    ModelError,
-    ModelNotFoundError,
     SelfTestError,
     StoreFullError,
     StoreLockedError,
     ZooError,
 )
-from zoo.releases.release import Index, ModelRelease
+from zoo.releases.release import Index
 from zoo.store.store import Store
 
 MAX_DECISIONS = 5  # of one installation, while others change what is installed
@@ -91,8 +88,7 @@ class Client(Closing):
         self._trust = Trust(store.folder / "tuf", url, timeout_s=timeout_s)
         self.fetcher = Fetcher(url, workers=workers, timeout_s=timeout_s)
         self._room = Room(store)
-        self._lost: set[str] = set()  # digests that the publisher did not have lately
-        self._lost_records: Mapping[str, ZooError] = {}  # and releases of which it did not have the record
+        self._lost_records: Mapping[str, ZooError] = {}  # releases whose record the publisher did not have
         self._rejected = Rejected(store.folder / REJECTED_FILE)
 
     @property
@@ -101,7 +97,14 @@ class Client(Closing):
         return self.index is not None and self.group in self.index.assignments
 
     def refresh(self, *, cancel: Event | None = None) -> Refreshed:
-        """Look at what is published, until `cancel` is set; raises TrustError or UnreachableError."""
+        """Look at what is published, until `cancel` is set; raises TrustError or UnreachableError.
+
+        Examples
+        --------
+        >>> refreshed = client.refresh()
+        >>> sorted(refreshed.index.bundles)
+        ['colours']
+        """
         try:
             with self.store.fetching():
                 refreshed = self.store.keep(lambda: self._trust.refresh(self.group, cancel=cancel))
@@ -113,7 +116,14 @@ class Client(Closing):
         return refreshed
 
     def usable(self) -> Index | None:
-        """What was published when the publisher was looked at last, without what failed on this device."""
+        """What was published when the publisher was looked at last, without what failed on this device.
+
+        Examples
+        --------
+        >>> refreshed = client.refresh()
+        >>> sorted(client.usable().models)
+        ['full', 'small', 'tiny']
+        """
         return None if self.index is None else self._usable(self.index, {})[0]
 
     def install(
@@ -143,20 +153,22 @@ class Client(Closing):
             does not; everything else is installed then.
         StoreFullError, StoreLockedError
             When the disk is full or another process is at work.
+
+        Examples
+        --------
+        >>> client.install(models=["tiny"]).installed
+        ('tiny',)
         """
 
         def wanted(index: Index, left_out: Collection[str]) -> Wanted:
-            installed = self.store.installed
-            first_models = [name for name in models if name not in left_out]
-            first_bundles = [name for name in bundles if name not in left_out]
-            known = {*first_models, *(item.release.name for item in installed.models)}
-            first = [
-                name
-                for bundle in (first_bundles if start else ())
-                if bundle not in index.bundles or not known & set(index.bundles[bundle].models)
-                for name in bootstrap(index, bundle, budget_bytes=self.store.budget_bytes)
-            ]
-            return to_install(index, installed, models=(*first_models, *first), bundles=first_bundles)
+            return to_begin(
+                index,
+                self.store.installed,
+                models=[name for name in models if name not in left_out],
+                bundles=[name for name in bundles if name not in left_out],
+                start=start,
+                budget_bytes=self.store.budget_bytes,
+            )
 
         there = {release.name for release in self.store.installed.releases}
         named = {*models, *bundles}
@@ -168,6 +180,11 @@ class Client(Closing):
         What cannot be had stays as it is, with what needs it, and stands in the result: a model that does not
         answer on this device as it must, a release of which the publisher has lost the record or a blob, one
         that does not fit into the budget or on the disk. Only where nothing else is new it is raised.
+
+        Examples
+        --------
+        >>> client.update().nothing  # all is of the newest version
+        True
         """
         return self._bring(lambda index, _: self._room.newest(index), progress, cancel)
 
@@ -176,6 +193,11 @@ class Client(Closing):
 
         Where budget or disk does not allow all assigned models, each is taken, in their order, that fits
         beside those before it; the others stand in the result under ``no_room``. Raises like :meth:`update`.
+
+        Examples
+        --------
+        >>> client.follow().no_room
+        {}
         """
 
         def wanted(index: Index, _: Collection[str]) -> Wanted:
@@ -187,7 +209,13 @@ class Client(Closing):
         return self._bring(wanted, progress, cancel)
 
     def remove(self, names: Collection[str]) -> Change:
-        """Take models and bundles off the device, and all bytes that nothing else needs."""
+        """Take models and bundles off the device, and all bytes that nothing else needs.
+
+        Examples
+        --------
+        >>> client.remove(["colours"]).removed
+        ('colours',)
+        """
         start = time.perf_counter()
         with self.store.lock():
             installed = self.store.installed
@@ -204,20 +232,24 @@ class Client(Closing):
         ------
         ModelNotFoundError
             When one of them is not installed; nothing is changed then.
+
+        Examples
+        --------
+        >>> client.pin(["colours"])
+        >>> client.store.installed.bundles[0].pinned
+        True
         """
         with self.store.lock():
             installed = self.store.installed
-            there = {release.name for release in installed.releases}
-            missing = [name for name in names if name not in there]
-            if missing:
-                raise ModelNotFoundError(
-                    f"not installed: {', '.join(missing)}. "
-                    f"Installed: {', '.join(sorted(there)) or 'nothing'}."
-                )
             self.store.commit(with_pins(installed, names, pinned=pinned))
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections.
+
+        Examples
+        --------
+        >>> client.close()  # at the end of a ``with`` this happens by itself
+        """
         self.fetcher.close()
 
     def _bring(
@@ -333,7 +365,10 @@ class Client(Closing):
         if new:
             trials.prepare()
         try:
-            self._fetch(missing, new, failed, progress, cancel)
+            given_up = {error.blob for error in failed.values() if isinstance(error, FetchError)}
+            self.fetcher.bring(
+                missing, self.store, whole=new, given_up=given_up, progress=progress, cancel=cancel
+            )
         except FetchError as error:
             lost = {one.name: error for one in after.releases if error.blob in one.blobs}
             others = [one for one in after.releases if one not in now.releases and one.name not in lost]
@@ -344,7 +379,7 @@ class Client(Closing):
             self.store.make_room()
             raise
         try:
-            tests = ((release.name, self._test(release, trials)) for release in new)
+            tests = ((release.name, self._rejected.test(release, self.store, trials)) for release in new)
             failed_now = {name: error for name, error in tests if error is not None}
         except ZooError as error:
             if self.store.installed != now:  # a blob that the model needs may have been removed
@@ -358,36 +393,3 @@ class Client(Closing):
             self.store.collect()
         if failed_now:
             raise _FailedError(failed_now)
-
-    def _fetch(
-        self,
-        missing: Mapping[str, int],
-        new: Sequence[ModelRelease],
-        failed: Mapping[str, ZooError],
-        progress: Progress | None,
-        cancel: Event | None,
-    ) -> None:
-        """Bring the `missing` blobs, first those that the publisher did not have lately."""
-        given_up = {error.blob for error in failed.values() if isinstance(error, FetchError)}
-        rest = {digest: size for digest, size in missing.items() if digest not in given_up}
-        first = {digest: size for digest, size in rest.items() if digest in self._lost}
-        try:
-            for blobs, whole in ((first, ()), (rest, new)):
-                if blobs or whole:
-                    self.fetcher.fetch(blobs, self.store, whole=whole, progress=progress, cancel=cancel)
-        except FetchError as error:
-            self._lost = {*self._lost, error.blob} if error.lost else self._lost
-            raise
-        self._lost -= first.keys()
-
-    def _test(self, release: ModelRelease, trials: Trials) -> ZooError | None:
-        """Why a model must not be used on this device; None where it may be."""
-        try:
-            self_test(self.store, release, trials=trials)
-        except (ModelError, SelfTestError) as error:
-            why = str(error)
-            with self.store.lock(), suppress(OSError):  # else it is known until the device is started again
-                if not self.store.missing(release.blobs):
-                    self.store.keep(lambda: self._rejected.add(release, why))
-            return error
-        return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from threading import Event
@@ -11,7 +11,7 @@ from threading import Event
 from zoo.client.transfer import Traffic, Transfer
 from zoo.client.whole_model import WholeTransfer
 from zoo.client.wire import LEAST_BYTES_PER_S, TIMEOUT_S, Patience, Wire
-from zoo.errors import ZooError
+from zoo.errors import FetchError, ZooError
 from zoo.releases.release import Blob, ModelRelease
 from zoo.store.store import Store
 
@@ -80,6 +80,7 @@ class Fetcher:
         self.workers, self.tries, self.pause_s = workers, tries, pause_s
         self.least_bytes_per_s, self.deadline_s = least_bytes_per_s, deadline_s
         self.wire = Wire(base_url, timeout_s=timeout_s, kept=workers, headers=headers)
+        self._lost: set[str] = set()  # digests that the publisher did not have lately
 
     def fetch(
         self,
@@ -147,6 +148,28 @@ class Fetcher:
                     store.measured(traffic.bytes_on_wire / seconds)
         requests = self.wire.requests - requests
         return Fetched(traffic.bytes_on_wire, seconds, requests, sum(traffic.kept.values()))
+
+    def bring(
+        self,
+        blobs: Mapping[str, int],
+        store: Store,
+        *,
+        whole: Sequence[ModelRelease] = (),
+        given_up: Collection[str] = (),
+        progress: Callable[[int, int], None] | None = None,
+        cancel: Event | None = None,
+    ) -> None:
+        """:meth:`fetch` without what was `given_up`; first what the publisher did not have lately."""
+        rest = {digest: size for digest, size in blobs.items() if digest not in given_up}
+        first = {digest: size for digest, size in rest.items() if digest in self._lost}
+        try:
+            for some, models in ((first, ()), (rest, whole)):
+                if some or models:
+                    self.fetch(some, store, whole=models, progress=progress, cancel=cancel)
+        except FetchError as error:
+            self._lost = {*self._lost, error.blob} if error.lost else self._lost
+            raise
+        self._lost -= first.keys()
 
     def close(self) -> None:
         """Close the connections."""

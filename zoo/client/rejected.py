@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
+from zoo.client.selftest import Trials, self_test
+from zoo.errors import ModelError, SelfTestError, ZooError
 from zoo.files import encode_record, sha256_bytes
 from zoo.releases.release import Index, ModelRelease
 from zoo.store.installed import Installed
 from zoo.store.notes import read_note, write_note
+from zoo.store.store import Store
 from zoo.types import Name, Positive, Sha256
 
 SCHEMA_VERSION = 1
@@ -72,6 +76,18 @@ class Rejected:
                     "Publish another version; this one is tried again after a day."
                 )
         return found
+
+    def test(self, release: ModelRelease, store: Store, trials: Trials) -> ZooError | None:
+        """Why a model must not be used on this device, which is remembered; None where it may be."""
+        try:
+            self_test(store, release, trials=trials)
+        except (ModelError, SelfTestError) as error:
+            why = str(error)
+            with store.lock(), suppress(OSError):  # else it is known until the device is started again
+                if not store.missing(release.blobs):
+                    store.keep(lambda: self.add(release, why))
+            return error
+        return None
 
     def add(self, release: ModelRelease, why: str) -> None:
         """Remember that a release failed; raises OSError where it cannot be written."""

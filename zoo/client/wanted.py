@@ -9,6 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from zoo.client.plan import published_bundle, published_model, served
+from zoo.errors import ModelNotFoundError
 from zoo.releases.release import Assignment, BundleRelease, Index, Release
 from zoo.store.installed import Installed, InstalledBundle, InstalledModel
 
@@ -24,6 +25,26 @@ class Wanted:
     bundles: tuple[str, ...]
     dropped: tuple[str, ...] = ()  # installed models that are to go
     no_room: Mapping[str, str] = field(default_factory=dict)  # assigned model → why it does not fit
+
+
+def to_begin(
+    index: Index,
+    installed: Installed,
+    *,
+    models: Collection[str],
+    bundles: Collection[str],
+    start: bool,
+    budget_bytes: int | None,
+) -> Wanted:
+    """:func:`to_install`, where `start` with :func:`bootstrap` for bundles that no model here belongs to."""
+    known = {*models, *(item.release.name for item in installed.models)}
+    first = [
+        name
+        for bundle in (bundles if start else ())
+        if bundle not in index.bundles or not known & set(index.bundles[bundle].models)
+        for name in bootstrap(index, bundle, budget_bytes=budget_bytes)
+    ]
+    return to_install(index, installed, models=(*models, *first), bundles=bundles)
 
 
 def to_install(
@@ -218,7 +239,19 @@ def unserved(installed: Installed, going: Collection[str]) -> list[str]:
 
 
 def with_pins(installed: Installed, names: Collection[str], *, pinned: bool) -> Installed:
-    """The record with some models and bundles pinned, or no longer pinned."""
+    """The record with some models and bundles pinned, or no longer pinned.
+
+    Raises
+    ------
+    ModelNotFoundError
+        When one of them is not installed.
+    """
+    there = {release.name for release in installed.releases}
+    missing = [name for name in names if name not in there]
+    if missing:
+        raise ModelNotFoundError(
+            f"not installed: {', '.join(missing)}. Installed: {', '.join(sorted(there)) or 'nothing'}."
+        )
 
     def changed(item: Pinnable) -> Pinnable:
         return msgspec.structs.replace(item, pinned=pinned) if item.release.name in names else item

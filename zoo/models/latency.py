@@ -41,7 +41,7 @@ class Latency(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     --------
     >>> latency = table.models["tiny"].latency
     >>> latency.p50_ms, latency.runs
-    (0.1, 20)
+    (0.1, 500)
     """
 
     p50_ms: Milliseconds
@@ -117,12 +117,24 @@ class LatencyTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     paths: tuple[PathLatency, ...] = ()  # whole answers, where a bundle was measured
 
     def path(self, steps: str, models: Sequence[str]) -> Latency | None:
-        """What whole answers on a path took; None where it was not measured."""
+        """What whole answers on a path took; None where it was not measured.
+
+        Examples
+        --------
+        >>> table.path("cascade", ("tiny", "full")) is None  # this way was not measured
+        True
+        """
         found = [row for row in self.paths if row.steps == steps and row.models == tuple(models)]
         return found[0].latency if found else None
 
     def share_interrupted(self, models: Collection[str] | None = None) -> float | None:
-        """Largest share of interrupted runs of a model (by default of all); None where it is not known."""
+        """Largest share of interrupted runs of a model (by default of all); None where it is not known.
+
+        Examples
+        --------
+        >>> 0 <= (table.share_interrupted() or 0.0) <= 1
+        True
+        """
         rows = [row.latency for name, row in self.models.items() if models is None or name in models]
         rows += [row.latency for row in self.paths if models is None or set(row.models) <= set(models)]
         shares = [one.share_interrupted for one in rows]
@@ -134,7 +146,13 @@ class LatencyTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         return (self.share_interrupted() or 0.0) > BUSY_SHARE
 
     def tail(self, models: Collection[str]) -> float:
-        """99th percentile of a model's runs over its mean, the median of `models`; 1 where not known."""
+        """99th percentile of a model's runs over its mean, the median of `models`; 1 where not known.
+
+        Examples
+        --------
+        >>> table.tail(["tiny", "full"]) >= 1
+        True
+        """
         rows = [row.latency for name, row in self.models.items() if name in models]
         known = [one.p99_ms / one.typical_ms for one in rows if one.p99_ms is not None]
         return max(1.0, float(np.median(known))) if known else 1.0

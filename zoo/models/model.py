@@ -172,7 +172,13 @@ class Model:
         return self.run(check_batch(images))
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Like :meth:`logits`, for a batch that was checked already."""
+        """Like :meth:`logits`, for a batch that was checked already.
+
+        Examples
+        --------
+        >>> zoo.model("tiny").run(image[np.newaxis]).dtype
+        dtype('float32')
+        """
         logits = self.run_unchecked(images)
         if not all_finite(logits):
             bad = int((~np.isfinite(logits)).any(axis=1).sum())
@@ -211,7 +217,13 @@ class Model:
         return np.concatenate(self._outputs(images, ["logits", EMBEDDING]), axis=1)
 
     def run_unchecked(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Like :meth:`run`, but the logits may be NaN or infinite."""
+        """Like :meth:`run`, but the logits may be NaN or infinite.
+
+        Examples
+        --------
+        >>> zoo.model("tiny").run_unchecked(image[np.newaxis]).shape
+        (1, 3)
+        """
         return self._outputs(images, ["logits"])[0]
 
     def _outputs(self, images: NDArray[np.uint8], names: list[str]) -> list[NDArray[np.float32]]:

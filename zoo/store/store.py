@@ -20,28 +20,24 @@ removes downloads under way and the reserve first, so that removing a model alwa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
 from zoo.errors import (
-    BudgetError,
     DigestError,
     ModelError,
     ModelNotFoundError,
-    StoreFullError,
     StoreLockedError,
     ZooError,
 )
 from zoo.files import atomic_path, encode_record
-from zoo.lock import FolderLock
 from zoo.models.limits import RunLimits
 from zoo.models.model import Model
 from zoo.releases.release import ModelRelease, fill
-from zoo.store.blobs import Blobs, is_full, writing
+from zoo.store.blobs import writing
 from zoo.store.externals import external_locations
 from zoo.store.installed import (
     INSTALLED_FILE,
@@ -51,18 +47,16 @@ from zoo.store.installed import (
     InstalledModel,
     read_installed,
 )
-from zoo.store.notes import write_note
-from zoo.store.reserve import BLOCK_BYTES, RESERVE_BYTES, free_bytes, give_up_reserve, make_reserve, reserved
+from zoo.store.reserve import make_reserve, reserved
+from zoo.store.space import Space
 from zoo.store.usage import USAGE_FILE, Usage
 
 __all__ = ["INSTALLED_FILE", "Installed", "InstalledBundle", "InstalledModel", "Store"]
 
-LOCK_TIMEOUT_S = 10.0
-T = TypeVar("T")
 _State = tuple[int, int, int]
 
 
-class Store(Blobs):
+class Store(Space):
     """The models and bundles of a device; see :meth:`open`.
 
     Attributes
@@ -82,11 +76,8 @@ class Store(Blobs):
     """
 
     def __init__(self, folder: Path, budget_bytes: int | None) -> None:
-        super().__init__(folder)
-        self.budget_bytes = budget_bytes
+        super().__init__(folder, budget_bytes)
         self.unwritable: ZooError | None = None
-        self._lock = FolderLock(folder / "lock")
-        self._fetch_lock = FolderLock(folder / "fetch-lock")
         self._usage = Usage(folder / USAGE_FILE)
         self._read: tuple[_State | None, Installed] | None = None
         self._checked: set[tuple[str, ...]] = set()  # graphs with their weights that read nothing else
@@ -127,96 +118,15 @@ class Store(Blobs):
             held = self._read = (state, read_installed(self.folder, there=state is not None))
         return held[1]
 
-    def lock(self, timeout_s: float = LOCK_TIMEOUT_S) -> AbstractContextManager[None]:
-        """The right to change what is installed, for a ``with``; the same thread may take it again inside.
-
-        Nobody holds it while the network or a new model is waited for.
-
-        Raises
-        ------
-        StoreLockedError
-            When another thread or process holds it for longer than `timeout_s`.
+    def lost(self) -> dict[str, int]:
+        """Blobs (digest → bytes) that are installed but no longer there; fetching them mends the store.
 
         Examples
         --------
-        >>> with store.lock():  # nobody else changes it meanwhile
-        ...     used = store.used_bytes()
-        >>> used > 0
-        True
+        >>> store.lost()
+        {}
         """
-        return self._lock.hold(timeout_s)
-
-    def fetching(self, timeout_s: float = LOCK_TIMEOUT_S) -> AbstractContextManager[None]:
-        """The right to ask the publisher and to bring blobs, for a ``with``; otherwise as :meth:`lock`.
-
-        It is held as long as the network takes; others may remove and pin meanwhile. Whoever needs both
-        rights takes this one first.
-        """
-        return self._fetch_lock.hold(timeout_s)
-
-    def lost(self) -> dict[str, int]:
-        """Blobs (digest → bytes) that are installed but no longer there; fetching them mends the store."""
         return self.missing(self.installed.blobs)
-
-    def check_room(self, missing: Mapping[str, int]) -> None:
-        """Raise :class:`BudgetError` when the budget does not allow the `missing` blobs (digest → bytes).
-
-        Raises like :meth:`check_disk`, too.
-        """
-        begun = sum(map(self.partial_bytes, missing))
-        need = self.used_bytes() - begun + sum(missing.values())
-        if self.budget_bytes is not None and need > self.budget_bytes:
-            raise BudgetError(
-                f"expected at most {self.budget_bytes:,} bytes in {self.folder}, got {need:,} with what is "
-                f"missing. Nothing was fetched; allow {need:,} bytes, remove a model, or want less."
-            )
-        self.check_disk(missing)
-
-    def check_disk(self, missing: Mapping[str, int], *, freed_bytes: int = 0) -> None:
-        """Whether the disk has room for the `missing` blobs (digest → bytes) when `freed_bytes` have gone.
-
-        Raises
-        ------
-        StoreFullError
-            When it has none for them and a reserve; downloads under way are given up then.
-        """
-        if missing and (free := free_bytes(self.folder)) is not None:
-            blocks = sum(-(-(size - self.partial_bytes(one)) // BLOCK_BYTES) for one, size in missing.items())
-            need = blocks * BLOCK_BYTES + (0 if reserved(self.folder) else RESERVE_BYTES)
-            if need > free + freed_bytes:
-                self.make_room()
-                raise StoreFullError(
-                    f"expected {need:,} bytes of room on the disk of {self.folder}, got {free:,}. Nothing "
-                    "was fetched; free some space or remove a model, then try again."
-                )
-
-    def keep(self, write: Callable[[], T]) -> T:
-        """Have something small written: on a full disk with the reserve, and without downloads under way.
-
-        Where another thread or process is at work in the store, its downloads stay. Raises what `write` does.
-        """
-        try:
-            return write()
-        except (OSError, ZooError) as error:
-            if not is_full(error):
-                raise
-            self.make_room()
-            give_up_reserve(self.folder)
-            return write()
-
-    def note(self, name: str, note: msgspec.Struct) -> None:
-        """Replace a note in the store's folder; raises ZooError where that is not possible."""
-
-        def write() -> None:
-            with writing(self.folder):
-                write_note(self.folder / name, note)
-
-        self.keep(write)
-
-    def make_room(self) -> None:
-        """Remove downloads under way, which hold space of a full disk, unless somebody is at work here."""
-        with suppress(ZooError), self.fetching(timeout_s=0), writing(self.folder):
-            self.remove_downloads()
 
     def commit(self, installed: Installed) -> None:
         """Make `installed` what is installed, all at once; takes the lock.
@@ -230,6 +140,13 @@ class Store(Blobs):
             through again when it is opened.
         StoreFullError
             When the disk is full; what was installed before still is.
+
+        Examples
+        --------
+        >>> from msgspec.structs import replace
+        >>> store.commit(replace(store.installed, bundles=()))  # no bundle is installed any more
+        >>> store.installed.bundles
+        ()
         """
         with self.lock():
             before = self.installed.releases
@@ -255,6 +172,11 @@ class Store(Blobs):
             Digests of blobs that are about to be installed; they and their downloads stay.
         known
             Digests of blobs that were installed until now.
+
+        Examples
+        --------
+        >>> store.collect()  # bytes freed; all is needed
+        0
         """
         with self.lock(), writing(self.folder):
             try:
@@ -290,11 +212,23 @@ class Store(Blobs):
         return damaged
 
     def touch(self, name: str) -> None:
-        """Model `name` was used just now. Cheap, and written to disk once a minute at most."""
+        """Model `name` was used just now. Cheap, and written to disk once a minute at most.
+
+        Examples
+        --------
+        >>> store.touch("tiny")
+        """
         self._usage.touch(name)
 
     def usage(self) -> Mapping[str, float]:
-        """Model → seconds since 1970 of its last use."""
+        """Model → seconds since 1970 of its last use.
+
+        Examples
+        --------
+        >>> store.touch("tiny")
+        >>> "tiny" in store.usage()
+        True
+        """
         return self._usage.last_used()
 
     @property
@@ -303,7 +237,14 @@ class Store(Blobs):
         return self._usage.rate_bytes_per_s()
 
     def measured(self, rate_bytes_per_s: float) -> None:
-        """Blobs came with this rate just now."""
+        """Blobs came with this rate just now.
+
+        Examples
+        --------
+        >>> store.measured(2e6)
+        >>> store.rate_bytes_per_s
+        2000000.0
+        """
         self._usage.measured(rate_bytes_per_s)
 
     def graph(self, release: ModelRelease) -> bytes:
@@ -315,6 +256,12 @@ class Store(Blobs):
             When a blob is missing or the graph is not the release's.
         ModelError
             When the graph wants to read other files than the release's weights.
+
+        Examples
+        --------
+        >>> release = store.installed.models[0].release
+        >>> len(store.graph(release)) > 100
+        True
         """
         graph = self._filled(release)
         key = (release.graph.sha256, *(blob.sha256 for blob in release.weights))
@@ -337,6 +284,12 @@ class Store(Blobs):
             When it is not installed.
         DigestError, ModelError
             When a blob is missing or damaged, or ONNX Runtime cannot open the graph.
+
+        Examples
+        --------
+        >>> name = store.installed.models[0].release.name
+        >>> store.model(name).logits(image[np.newaxis]).shape
+        (1, 3)
         """
         while True:
             state = self._state()

@@ -6,6 +6,8 @@ import re
 import shlex
 from pathlib import Path
 
+import onnx
+
 from tests.support.command_line import CommandLine, Done
 from tests.support.small_models import COLOURS
 from tests.support.world import CANDIDATES, colour_zoo, steady
@@ -103,10 +105,36 @@ def test_every_hint_of_the_chain_runs_as_it_is_printed(zooselect: CommandLine, p
     assert "red" in zooselect(*predict[:-1], image).out
 
 
-def test_the_hint_after_training_fits_the_share(zooselect: CommandLine, pictures: Path) -> None:
+def test_the_hints_after_training_and_adapting_run(zooselect: CommandLine, pictures: Path) -> None:
     train = ("zoo", "train", "--data", pictures, "--sizes", "tiny", "--epochs", 1)
     (profile,) = hints(zooselect(*train, "--seed", 3, "--zoo", "a zoo"))
     assert zooselect(*profile, "--json").json()["splits"]["train"] == 0.4
     done = zooselect(*train, "--share", 1, "--zoo", "whole")
     assert "trained on all of these images" in done.out
     assert "tiny" in zooselect(*hints(done)[0]).out
+    office = ("--data", pictures, "--environment", "office", "--share", 1, "--epochs", 1, "--keep")
+    adapted = zooselect("zoo", "adapt", "tiny", *office, "--zoo", "whole")
+    assert "tiny, adapted to office" in zooselect(*hints(adapted)[0]).out
+
+
+def sees_blue_green_red(path: Path) -> None:
+    """A network whose outputs are the means of the channels, for images with blue first."""
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    nodes = [helper.make_node("GlobalAveragePool", ["x"], ["m"]), helper.make_node("Flatten", ["m"], ["y"])]
+    images = helper.make_tensor_value_info("x", kind, ["n", 3, 12, 12])
+    graph = helper.make_graph(nodes, "g", [images], [helper.make_tensor_value_info("y", kind, ["n", 3])])
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path.write_bytes(made.SerializeToString())
+
+
+def test_the_hints_after_adding_a_model_run(zooselect: CommandLine, pictures: Path) -> None:
+    sees_blue_green_red(Path("a net.onnx"))
+    Path("some names.txt").write_text("blue\ngreen\nred\n", "utf-8")
+    add = ("zoo", "add", "--onnx", "a net.onnx", "--classes", "some names.txt", "--size", 12, "--name", "net")
+    wrongly = zooselect(*add, "--zoo", "a zoo", "--check", pictures)
+    assert "net" in zooselect(*hints(wrongly)[0]).out
+    (options,) = re.findall(r"Add it again with (--.*) and --force\.", wrongly.err)
+    rightly = zooselect(*add, "--zoo", "a zoo", "--check", pictures, *shlex.split(options), "--force")
+    shares = [float(re.findall(r"net: right on ([\d.]+)%", done.out)[0]) for done in (wrongly, rightly)]
+    assert shares[0] < 60 < 95 < shares[1]
+    assert "may have been added wrongly" not in rightly.err

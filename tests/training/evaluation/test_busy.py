@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -10,14 +12,16 @@ import msgspec
 import numpy as np
 import pytest
 
+from selector.commands.tables import wrapped
 from selector.policies.constraint import Constraint
+from tests.support.command_line import CommandLine
 from tests.support.world import World
 from training.evaluation.busy import busy_run, busy_table, busy_warning
 from training.evaluation.evaluate import evaluate, our_name
 from training.evaluation.wallclock import Timed
 from training.reports.method_table import table
 from training.reports.page import verdict
-from zoo.models.latency import LatencyTable, save_table, summarise
+from zoo.models.latency import LatencyTable, load_table, save_table, summarise
 
 QUIET = [1.0] * 95 + [1.1] * 5
 INTERRUPTED = [1.0] * 95 + [5.0] * 5  # the median does not show it
@@ -61,7 +65,7 @@ def test_a_table_is_busy_where_more_than_a_tenth_of_the_runs_were_interrupted(wo
     assert busy_warning(world.table, world.zoo.names) == ""
     warning = busy_warning(interrupted(world, runs), world.zoo.names)
     assert warning.startswith("warning: the machine was busy")
-    assert "zooselect bench --device bench-top" in warning
+    assert re.search("'zooselect bench .*--device bench-top", warning)
 
 
 def test_a_median_that_is_not_known_well_is_not_compared(world: World) -> None:
@@ -89,7 +93,7 @@ def test_a_busy_machine_gives_no_ratio_anywhere_but_says_what_to_do(world: World
     assert verdict(calm)
     found = evaluate(fitted, world.profile, latency=interrupted(world, 500))
     assert verdict(found) == []
-    assert "zooselect bench --device bench-top" in found.finding
+    assert re.search("on a quiet machine with 'zooselect bench .*--device bench-top", found.finding)
     assert found.finding == found.busy, "where no single model is as good"
     assert table(found).replace("\n", " ").startswith(found.busy)
     assert not any("of the time of" in note or "no faster than" in note for note in found.notes)
@@ -112,3 +116,20 @@ def test_a_run_that_leaves_a_model_out_does_not_mix_two_clocks(world: World) -> 
     assert found.rows == simulated.rows
     assert found.curves == simulated.curves
     assert not found.wall_clock
+
+
+def test_what_to_do_about_a_busy_machine_is_a_command_that_runs(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zooselect: CommandLine
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(world.profile, "a profile")
+    path = Path("a profile") / "latency" / "bench-top.json"
+    save_table(interrupted(world, world.table.models["full"].latency.runs), path)
+    found = evaluate(world.fits["cascade"], "a profile", zoo=world.zoo)
+    (again,) = re.findall(r"on a quiet machine with '(zooselect .*)', then run 'zooselect fit'", found.busy)
+    assert again in wrapped(found.busy, 40), "it stays in one line"
+    before = path.read_bytes()
+    done = zooselect(*shlex.split(again)[1:], "--runs", 20)
+    assert "Next: zooselect fit" in done.out
+    assert path.read_bytes() != before
+    assert load_table(path).image == world.table.image

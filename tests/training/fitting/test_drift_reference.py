@@ -44,6 +44,24 @@ def test_rounding_moves_no_shared_value_into_another_bin(share: float) -> None:
         assert np.searchsorted(edges, 0.25 + error) == np.searchsorted(edges, 0.25)
 
 
+@pytest.mark.parametrize("step", [1.0, 1 / 255, 1e-3, 1e-4, 5e-5])
+@pytest.mark.parametrize("shift", [0.0, 0.25, 40.0])
+def test_coarse_values_keep_their_bins_whatever_their_last_bits(step: float, shift: float) -> None:
+    rng = np.random.default_rng(0)
+    for levels in (1, 2, 7, 300):
+        known = (shift + step * rng.integers(0, levels, 3000)).astype(np.float32)
+        edges = np.array(bin_edges(known), np.float32)
+        bins = np.searchsorted(edges, known, side="right")
+        for towards in (-np.inf, np.inf):
+            other = np.nextafter(known, np.float32(towards))
+            np.testing.assert_array_equal(np.searchsorted(edges, other, side="right"), bins)
+
+
+def test_levels_that_are_clearly_apart_have_bins_of_their_own_and_so_has_what_is_between() -> None:
+    few = np.repeat(np.arange(5, dtype=np.float32), 100)
+    assert drift_feature("light", few, few).counts == (0, *[100, 0] * 5)
+
+
 def test_the_graph_computes_what_was_counted(world: World) -> None:
     outcomes = world.outcomes.split(FIT, TUNE, CERTIFY)
     fitted = drift_fit(outcomes, grid=32)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
+from tests.support.command_line import CommandLine
 from tests.support.small_models import COLOURS
 from zoo.architectures.preprocessing import Preprocessing
 from zoo.convert.add import add_module
 from zoo.convert.add_int8 import add_int8
-from zoo.convert.calibration import GOOD_AGREEMENT, Quantised, quantize_best
+from zoo.convert.calibration import CALIBRATIONS, GOOD_AGREEMENT, Quantised, quantize_best
 from zoo.convert.compress import quantize_int8
 from zoo.convert.ranges import BINS, _share
 from zoo.errors import ModelError
@@ -92,6 +97,21 @@ def test_a_version_that_answers_otherwise_is_refused_unless_forced(zoo: Zoo) -> 
         add_int8(zoo, "often", images)
     assert "often-int8" not in zoo.names
     assert add_int8(zoo, "often", images, force=True).compression == "int8"
+
+
+def test_the_command_prints_each_calibration_that_it_tried_before_it_refuses(
+    zoo: Zoo, zooselect: CommandLine
+) -> None:
+    for index, pixels in enumerate(pictures(60, 0)):
+        path = Path("photos") / COLOURS[index % 3] / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    compress = ("zoo", "compress", "often", "--data", "photos", "--share", 1, "--zoo", zoo.folder)
+    done = zooselect(*compress, code=1)
+    tried = re.findall(r"^(\S.*?) +[\d.]+%$", done.err, re.MULTILINE)
+    assert tried == [str(one) for one in CALIBRATIONS]
+    assert "entropy ranges" in tried
+    assert "--force" in done.err
 
 
 def test_entropy_ranges_keep_what_min_max_spoils_however_far_away_the_outliers_are(zoo: Zoo) -> None:
