@@ -196,6 +196,11 @@ class Model:
         ------
         ModelError
             When the model has no output of that name.
+
+        Examples
+        --------
+        >>> zoo.model("tiny").embedding_width is None  # there is none to ask for
+        True
         """
         if self.embedding_width is None:
             raise ModelError(
@@ -211,7 +216,13 @@ class Model:
         return logits, embedding
 
     def run_wide(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Logits and then the embedding, where there is one, ``[N, C + D]``; they may be NaN or infinite."""
+        """Logits and then the embedding, where there is one, ``[N, C + D]``; they may be NaN or infinite.
+
+        Examples
+        --------
+        >>> zoo.model("tiny").run_wide(image[np.newaxis]).shape  # without an embedding
+        (1, 3)
+        """
         if self.embedding_width is None:
             return self.run_unchecked(images)
         return np.concatenate(self._outputs(images, ["logits", EMBEDDING]), axis=1)

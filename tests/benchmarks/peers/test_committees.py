@@ -109,7 +109,7 @@ def test_labels_of_what_is_answered_change_neither_stops_nor_answers(name: str) 
 
 def searched(stages: tuple[int, ...]) -> tuple[JointSearch, dict[tuple[int, ...], Pooled], np.ndarray]:
     known = made(200)
-    pools = pool(softmax(known.logits.astype(np.float64)), known, [stages])
+    pools = pool(np.stack([softmax(known.logits[:, j]) for j in range(3)], axis=1), known, [stages])
     costs = np.array(list(COSTS.values()))
     return JointSearch.of(stages, pools, costs, np.arange(200) % 4), pools, costs
 

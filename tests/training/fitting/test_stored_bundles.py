@@ -42,7 +42,7 @@ def test_what_is_stored_is_what_the_bundles_name_and_small(stored: StoredWorld) 
     bundles = [*stored.bundles.values(), *stored.watched.values()]
     named = {Path(file).name for bundle in bundles for file in files_of(bundle)}
     assert {path.name for path in (STORED / "files").iterdir()} == named
-    assert sum(path.stat().st_size for path in STORED.rglob("*") if path.is_file()) < 300_000
+    assert sum(path.stat().st_size for path in STORED.rglob("*") if path.is_file()) < 350_000
 
 
 def test_images_and_test_samples_are_those_of_the_fit(world: World, stored: StoredWorld) -> None:
