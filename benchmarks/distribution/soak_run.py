@@ -163,7 +163,11 @@ def lost_reports(run: SoakRun, data: Path) -> int:
     tally = read_tally(data)
     kept = {one.report.device: one.report.sequence for one in tally.newest()}
     late = [name for name, sequence in run.sent.items() if kept.get(name, 0) < sequence]
-    run.broken += [f"the last report of {name} is not in the ledger" for name in late]
+    run.broken += [
+        f"the last report of {name} that was accepted is number {run.sent[name]}, in the ledger is "
+        f"{kept.get(name, 'none')}"
+        for name in late
+    ]
     fewer = max(0, run.reports - sum(tally.counts.values()))
     if fewer:
         run.broken.append(f"{fewer} accepted reports were not counted")
