@@ -61,7 +61,7 @@ class Heartbeat(msgspec.Struct, kw_only=True):
     changes: int = 0  # looks that have installed or removed something
     problems: dict[str, int] = {}  # kind of error → looks that ended with it
     examples: dict[str, str] = {}  # kind of error → one of them in words
-    sent: list[tuple[str, int]] = []  # device and number of reports that the service said it has
+    sent: list[tuple[str, str, int]] = []  # group, device and number of reports that the service has
     looking_s: float = 0.0  # how long the look that is going on has taken
     final: list[Final] = []
 
@@ -87,7 +87,8 @@ class _Devices:
     def sent(self, sent: Sent) -> None:
         """Note a report that the service has."""
         with self._noting:
-            self._now.sent.append((sent.report.device, sent.report.sequence))
+            report = sent.report
+            self._now.sent.append((report.group, report.device, report.sequence))
 
     def answer(self, device: Device) -> None:
         """Ask a device for the class of an image."""

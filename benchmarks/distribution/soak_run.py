@@ -42,7 +42,9 @@ class SoakRun:
     problems: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
     reports: int = 0
-    sent: dict[str, int] = field(default_factory=dict)  # device → number of the last report that was accepted
+    # group and device → number of the last report that was accepted; a copied device has the same identifier
+    # in another group
+    sent: dict[tuple[str, str], int] = field(default_factory=dict)
     finals: list[Final] = field(default_factory=list)
     noting: threading.Lock = field(default_factory=threading.Lock)
 
@@ -61,8 +63,8 @@ class SoakRun:
             self.problems.update(beat.problems)
             self.examples.update({k: v for k, v in beat.examples.items() if k not in self.examples})
             self.reports += len(beat.sent)
-            for device, sequence in beat.sent:
-                self.sent[device] = max(sequence, self.sent.get(device, 0))
+            for group, device, sequence in beat.sent:
+                self.sent[group, device] = max(sequence, self.sent.get((group, device), 0))
             self.finals += beat.final
 
 
@@ -161,12 +163,12 @@ def wrong_in(
 def lost_reports(run: SoakRun, data: Path) -> int:
     """Reports that were accepted and are not in the ledger, which keeps the last one of every device."""
     tally = read_tally(data)
-    kept = {one.report.device: one.report.sequence for one in tally.newest()}
-    late = [name for name, sequence in run.sent.items() if kept.get(name, 0) < sequence]
+    kept = {(one.report.group, one.report.device): one.report.sequence for one in tally.newest()}
+    late = [key for key, sequence in run.sent.items() if kept.get(key, 0) < sequence]
     run.broken += [
-        f"the last report of {name} that was accepted is number {run.sent[name]}, in the ledger is "
-        f"{kept.get(name, 'none')}"
-        for name in late
+        f"the last report of {' '.join(key)} that was accepted is number {run.sent[key]}, in the ledger is "
+        f"{kept.get(key, 'none')}"
+        for key in late
     ]
     fewer = max(0, run.reports - sum(tally.counts.values()))
     if fewer:
