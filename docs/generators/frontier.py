@@ -70,10 +70,14 @@ def frontier_picture(page: Path) -> str:
     parts.append(label(middle, bottom + 40, "mean milliseconds an answer", size=13, anchor="middle"))
     path = " ".join(f"{x(one.ms):.1f},{y(one.accuracy):.1f}" for one in ours)
     parts.append(f"<polyline points='{path}' fill='none' stroke='{OURS}' stroke-width='2.4'/>")
+    asked: dict[float, list[Point]] = {}  # points of one accuracy share a label
     for one in ours:
         parts.append(dot(x(one.ms), y(one.accuracy), OURS, 6))
-        asked = f"asked {float(one.name.split()[1]) * 100:g} %"
-        parts.append(label(x(one.ms) - 11, y(one.accuracy) + 5, asked, size=12.5, colour=OURS, anchor="end"))
+        asked.setdefault(one.accuracy, []).append(one)
+    for accuracy, some in asked.items():
+        levels = ", ".join(f"{float(one.name.split()[1]) * 100:g}" for one in some)
+        left = min(x(one.ms) for one in some) - 11
+        parts.append(label(left, y(accuracy) + 5, f"asked {levels} %", size=12.5, colour=OURS, anchor="end"))
     for one in singles:
         beside = one.name.endswith("int8")  # because a float model may lie right below
         colour = INT8 if beside else SINGLE
