@@ -167,24 +167,74 @@ def adapt(
     _learn(module, known, pixels, recipe, torch_device, progress, name)
     child = exchange(content, {key: module.tensor(key) for key in (*learned, *followed)})
     check_torch_graph(child, module, card.resolution, name=name)
-    apart = difference(content, child)
+    return judge_child(
+        zoo,
+        msgspec.structs.replace(card, compression="none"),
+        content,
+        child,
+        known,
+        data,
+        name=name,
+        source=source,
+        environment=environment,
+        changed=chosen,
+        labels=labels_from or "given",
+        difference=difference(content, child),
+        keep=keep,
+        force=force,
+        progress=progress,
+    )
+
+
+def judge_child(
+    zoo: Zoo,
+    card: ModelCard,
+    content: bytes,
+    child: bytes,
+    known: Examples,
+    data: LabelledImages,
+    *,
+    name: str,
+    source: str,
+    environment: str,
+    changed: tuple[Changed, ...],
+    labels: str,
+    difference: Difference,
+    keep: bool,
+    force: bool,
+    progress: bool,
+) -> Adaptation:
+    """Compare a child with its parent on images that neither learned from, and add it if it is better.
+
+    Parameters
+    ----------
+    card, content, child
+        Card and file of the parent, and file of the child.
+    known
+        What the child learned from, and what was held out.
+    changed
+        Groups of tensors in which they differ.
+    labels
+        Where the labels are from.
+    keep
+        Add it also if it is no better.
+    """
     new = msgspec.structs.replace(
         card,
         name=name,
         file=f"models/{name}.onnx",
         sha256=sha256_bytes(child),
         size_bytes=len(child),
-        compression="none",
-        parent=parent,
+        parent=card.name,
         source=source,
         adapted=Adapted(
             environment=environment,
-            parent=parent,
+            parent=card.name,
             parent_sha256=card.sha256,
-            changed=chosen,
-            changed_bytes=max(1, apart.changed_bytes),
+            changed=changed,
+            changed_bytes=max(1, difference.changed_bytes),
             samples=len(known.learn),
-            labels=labels_from or "given",
+            labels=labels,
             trained_on=known.part,
         ),
     )
@@ -200,7 +250,7 @@ def adapt(
         held_out=len(known.held),
         better=int((two & ~one).sum()),
         worse=int((one & ~two).sum()),
-        difference=apart,
+        difference=difference,
         missing=known.missing,
     )
     if judged.p_value > MAX_P_VALUE and not keep:

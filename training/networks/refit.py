@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from training.calibration.scaling import EMBEDDING_SPREAD, fit_linear, fit_vector
 from training.data.images import LabelledImages
-from training.networks.adapt import MAX_P_VALUE, Adaptation, check_names
-from training.networks.adaptation_images import MAX_IMAGES, gather, right_answers
+from training.networks.adapt import Adaptation, check_names, judge_child
+from training.networks.adaptation_images import MAX_IMAGES, gather
 from zoo.convert.head import Head, find_head, head_difference, replace_head, with_embedding
 from zoo.cores import allowed_cores
 from zoo.errors import CardError, DataError
-from zoo.files import read_verified, sha256_bytes
-from zoo.models.card import Adapted
+from zoo.files import read_verified
 from zoo.models.model import EMBEDDING, open_session
-from zoo.models.zoo import Zoo, add_again, held_message
+from zoo.models.zoo import Zoo, held_message
 
 RIDGE = 3.0  # of what is added to a head's weights, where its inputs deviate by EMBEDDING_SPREAD
 BATCH = 64
@@ -94,44 +90,23 @@ def refit_head(
     embeddings = _embeddings(extended, known.learn, name=parent, progress=progress)
     weights, bias = fit_head(head, embeddings, known.labels)
     child = replace_head(content, weights, bias, name=name)
-    apart = head_difference(content, child)
-    new = msgspec.structs.replace(
+    return judge_child(
+        zoo,
         card,
+        content,
+        child,
+        known,
+        data,
         name=name,
-        file=f"models/{name}.onnx",
-        sha256=sha256_bytes(child),
-        size_bytes=len(child),
-        parent=parent,
         source=source,
-        adapted=Adapted(
-            environment=environment,
-            parent=parent,
-            parent_sha256=card.sha256,
-            changed=("head",),
-            changed_bytes=max(1, apart.changed_bytes),
-            samples=len(known.learn),
-            labels=labels_from or "given",
-            trained_on=known.part,
-        ),
+        environment=environment,
+        changed=("head",),
+        labels=labels_from or "given",
+        difference=head_difference(content, child),
+        keep=keep,
+        force=force,
+        progress=progress,
     )
-    one, two = (
-        right_answers(which, model, known, progress=progress)
-        for which, model in ((card, content), (new, child))
-    )
-    judged = Adaptation(
-        card=new,
-        kept=False,
-        before=float(one.mean()),
-        after=float(two.mean()),
-        held_out=len(known.held),
-        better=int((two & ~one).sum()),
-        worse=int((one & ~two).sum()),
-        difference=apart,
-        missing=known.missing,
-    )
-    if judged.p_value > MAX_P_VALUE and not keep:
-        return judged
-    return replace(judged, card=add_again(zoo, new, child, force=force), kept=True)
 
 
 def fit_head(

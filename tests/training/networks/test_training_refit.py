@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import onnx
 import pytest
@@ -9,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from training.data.environments import under_environments
 from training.data.images import LabelledImages
+from training.data.seen import FOLDER
 from training.data.sources import digits
 from training.networks.family import train_family
 from training.networks.refit import refit_head
@@ -41,8 +44,12 @@ def content_of(zoo: Zoo, name: str) -> bytes:
 
 @pytest.mark.parametrize("name", ["tiny", "tiny-int8"])
 def test_a_new_head_is_better_and_all_else_stays(zoo: Zoo, blurred: LabelledImages, name: str) -> None:
+    shutil.rmtree(zoo.folder / FOLDER, ignore_errors=True)
     made = refit_head(zoo, name, blurred, "blur", progress=False)
     assert made.kept
+    assert len(list((zoo.folder / FOLDER).iterdir())) == 2, (
+        "the images of the family and these are remembered"
+    )
     assert made.after > made.before + 0.05
     child, parent = content_of(zoo, f"{name}-blur"), content_of(zoo, name)
     card = zoo.card(f"{name}-blur")
