@@ -1,8 +1,9 @@
 """A device's trust as a client that the conformance suite of The Update Framework can test.
 
 The suite starts a client hundreds of times and looks at exit codes, at requests, and at the files in two
-folders. All that is believed goes through :class:`zoo.client.trust.Trust`. One process waits with everything
-loaded and does what each start of the client is told, one after another.
+folders. All that is believed goes through :class:`zoo.client.trust.Trust`. A device asks for the timestamp
+together with a newer root; here one request follows the other, because the suite looks at their order. One
+process waits with everything loaded and does what each start of the client is told, one after another.
 """
 
 from __future__ import annotations
@@ -11,16 +12,42 @@ import argparse
 import json
 import shutil
 import sys
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from contextlib import nullcontext
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from socketserver import StreamRequestHandler, UnixStreamServer
+from typing import Any
 
+import zoo.client.trust
 from tests.support.stopped_clock import at
 from zoo.client.trust import ROOT_FILE, Trust
 from zoo.errors import ZooError
 
 SENT: list[str] = []  # one for each request
+
+
+class Late(Future[Any]):
+    """Something that is done only when it is asked for."""
+
+    def __init__(self, do: Callable[[], Any]) -> None:
+        super().__init__()
+        self.do = do
+
+    def result(self, timeout: float | None = None) -> Any:
+        return self.do()
+
+
+class OneAfterAnother(Executor):
+    """In place of threads."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def submit(self, fn: Callable[..., Any], /, *arguments: Any, **named: Any) -> Late:
+        return Late(partial(fn, *arguments, **named))
 
 
 def download(trust: Trust, names: list[str], into: Path) -> None:
@@ -31,6 +58,7 @@ def download(trust: Trust, names: list[str], into: Path) -> None:
             if target is None:
                 raise ZooError(f"expected a published target, got {name!r}.")
             path = trust._files(updater, [target])[name]
+        assert path is not None
         shutil.copy2(path, into / path.name)
 
 
@@ -90,6 +118,7 @@ class Start(StreamRequestHandler):
 
 
 if __name__ == "__main__":
+    vars(zoo.client.trust)["ThreadPoolExecutor"] = OneAfterAnother
     sys.addaudithook(lambda event, _: SENT.append(event) if event == "http.client.send" else None)
     with UnixStreamServer(sys.argv[1], Start) as server:
         print("ready", flush=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +31,7 @@ ROOT_FILE = "first-root.json"  # what the device was given; never replaced
 PARALLEL_RECORDS = 8  # records that are fetched at a time
 LOOK_DEADLINE_S = 300.0  # what arrived until then is kept, and not asked for again
 LOST = (404, 410)  # statuses of what is not there
+MAX_EARLY_BYTES = 2**18  # of the timestamp; the framework takes less
 CLOCK_ADVICE = (
     "Check the clock of this device and the connection; if both are right, the publisher has to sign again."
 )
@@ -157,8 +158,13 @@ class Trust:
         from tuf.api.exceptions import DownloadError, ExpiredMetadataError, RepositoryError
 
         try:
-            updater = self._updater()
-            updater.refresh()
+            with ThreadPoolExecutor(1, "early") as early:
+                try:
+                    updater = self._updater(early)
+                    updater.refresh()
+                except BaseException:
+                    self.wire.patience.stop("what it was asked for is not needed")
+                    raise
             yield updater
         except ExpiredMetadataError as error:
             raise TrustError(f"what {self.url} offers has expired: {error}. {CLOCK_ADVICE}") from error
@@ -178,7 +184,7 @@ class Trust:
                 "Free some space or check the permissions."
             ) from error
 
-    def _updater(self) -> Updater:
+    def _updater(self, early: Executor) -> Updater:
         from tuf.ngclient import Updater, UpdaterConfig
 
         targets = self.folder / "targets"
@@ -189,7 +195,7 @@ class Trust:
             f"{self.url}/metadata/",
             str(targets),
             f"{self.url}/targets/",
-            fetcher=_fetcher(self.wire),
+            fetcher=_fetcher(self.wire, early, f"{self.url}/metadata/timestamp.json"),
             config=UpdaterConfig(max_root_rotations=64, max_delegations=4),
             bootstrap=_first_root(self.folder / ROOT_FILE),
         )
@@ -289,24 +295,41 @@ def _first_root(path: Path) -> bytes:
     return content
 
 
-def _fetcher(wire: Wire) -> FetcherInterface:
-    """The framework's way to the wire."""
+def _fetcher(wire: Wire, early: Executor, timestamp: str) -> FetcherInterface:
+    """The framework's way to the wire.
+
+    The framework asks for a newer root, then for the timestamp. Mostly there is no newer root, so both are
+    asked for in one round trip; after a newer root, the timestamp is asked for again. What comes is verified
+    in the order of the framework.
+    """
     from tuf.api.exceptions import DownloadError, DownloadHTTPError
     from tuf.ngclient import FetcherInterface
 
     class Fetcher(FetcherInterface):
-        def _fetch(self, url: str) -> Iterator[bytes]:
-            answer = _asked(wire, url)
-            if answer.status != 200:
-                with answer:
-                    reason = f"status {answer.status} {answer.reason}".strip()
-                raise DownloadHTTPError(reason, answer.status)
-            return chunks(answer)
+        begun: Future[list[bytes]] | None = None
 
-    def chunks(answer: Answer) -> Iterator[bytes]:
+        def _fetch(self, url: str) -> Iterator[bytes]:
+            if url == timestamp and self.begun is not None:
+                return iter(self.begun.result())
+            if self.begun is None and url != timestamp:
+                self.begun = early.submit(lambda: list(body(timestamp, MAX_EARLY_BYTES)))
+            chunks = body(url)
+            if url.endswith(".root.json"):
+                self.begun = None
+            return chunks
+
+    def body(url: str, most_bytes: int | None = None) -> Iterator[bytes]:
+        answer = _asked(wire, url)
+        if answer.status != 200:
+            with answer:
+                reason = f"status {answer.status} {answer.reason}".strip()
+            raise DownloadHTTPError(reason, answer.status)
+        return chunks(answer, most_bytes)
+
+    def chunks(answer: Answer, most_bytes: int | None) -> Iterator[bytes]:
         try:
             with answer:
-                yield from answer.chunks()
+                yield from answer.chunks(most_bytes)
         except Broken as error:
             raise DownloadError(error.reason) from error
 

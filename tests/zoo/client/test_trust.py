@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from datetime import timedelta
 from pathlib import Path
 
@@ -57,6 +58,31 @@ def test_a_look_with_nothing_new_takes_two_requests(trust: Trust, server: SlowSe
     assert again.bytes_on_wire < 2000
 
 
+def test_root_and_timestamp_are_under_way_together(
+    trust: Trust, server: SlowServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trust.refresh()
+    both, count = threading.Barrier(2), server.count
+
+    def counted(requests: int, sent: int) -> None:
+        if requests:
+            both.wait(20)  # breaks where the second one comes only after the first was answered
+        count(requests, sent)
+
+    monkeypatch.setattr(server, "count", counted)
+    assert trust.refresh().requests == 2
+
+
+def test_after_a_new_root_the_timestamp_is_asked_for_again(
+    trust: Trust, publisher: Publisher, server: SlowServer
+) -> None:
+    trust.refresh()
+    rotate(publisher.folder, Keys.open(publisher.keys), "timestamp")
+    server.forget()
+    trust.refresh()
+    assert server.requests == 4, "two roots, two timestamps"
+
+
 def test_a_key_that_a_new_root_has_replaced_is_not_believed(
     tmp_path: Path, trust: Trust, publisher: Publisher
 ) -> None:
@@ -75,7 +101,7 @@ def test_a_root_that_is_refused_ends_the_look(trust: Trust, publisher: Publisher
     server.forget()
     with pytest.raises(TrustError, match="not to be trusted"):
         trust.refresh()
-    assert server.requests == 1, "the root, and nothing else"
+    assert server.requests <= 2, "the root, and the timestamp that was asked for with it"
 
 
 def test_a_new_version_is_seen(trust: Trust, publisher: Publisher) -> None:
