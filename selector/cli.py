@@ -24,6 +24,7 @@ from typer.core import TyperGroup
 from selector.commands.last_words import say_last_words
 from selector.commands.say import say
 from zoo.errors import ZooError
+from zoo.extras import install_command
 from zoo.text import printable
 
 INTERRUPTED = 130
@@ -121,7 +122,7 @@ def main() -> None:
             sys.exit(1)
         except ModuleNotFoundError as error:
             say(
-                f"error: this command needs the package {error.name!r}: pip install 'zooselect[train]'",
+                f"error: this command needs the package {error.name!r}: {install_command('train')}",
                 err=True,
             )
             sys.exit(1)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from training.outcomes.outcomes import Outcomes
 from training.policies.frontier import Floats, Indices, Simulated, by_cost
 from zoo.errors import DataError, MissingExtraError
+from zoo.extras import install_command
 
 SETTINGS = 40  # points of a frontier, where a method has a number to turn
 CHOICE_ROWS = 4000  # of the samples, at most, settings of methods that learn are chosen on
@@ -218,7 +219,7 @@ def optional(module: str) -> Any:
     except ImportError as error:
         raise MissingExtraError(
             f"this comparison needs the package '{module.partition('.')[0]}', which cannot be imported "
-            f"({error}). Install it with: pip install 'zooselect[peers]'"
+            f"({error}). Install it with: {install_command('peers')}"
         ) from error
 
 

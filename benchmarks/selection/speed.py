@@ -22,7 +22,7 @@ from training.data.environments import ENVIRONMENTS, under_environments
 from training.data.images import LabelledImages
 from training.data.sources import digits
 from training.data.splits import FIT, TUNE, Splits
-from training.features.features import InputFeatures
+from training.features.input_features import InputFeatures
 from training.networks.family import train_family
 from training.outcomes.outcomes import ALL_SPLITS, Outcomes, load_outcomes
 from training.outcomes.profile import profile

@@ -99,7 +99,7 @@ def frontier_picture(page: Path) -> str:
 
 def note(suite: str) -> str:
     """What the times are, in one line."""
-    sentence = re.search(r"Wall-clock over simulated time: (.*)\.\n", suite)
+    sentence = re.search(r"Wall-clock over simulated time: (.*?)\.(?: |$)", " ".join(suite.split()))
     assert sentence is not None
     ratios = [float(one) for one in re.findall(r": (\d\.\d\d) ±", sentence[1])]
     low, high = (round(100 * (one - 1)) for one in (min(ratios), max(ratios)))

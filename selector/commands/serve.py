@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from selector.commands.options import PUBLISHING_PANEL, JsonOption
 from selector.commands.say import say
 from zoo.errors import CardError, DataError, KeysError, MissingExtraError
+from zoo.extras import install_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -90,7 +91,7 @@ def start(
         from selector.fleet.tokens import Tokens
     except ModuleNotFoundError as error:
         raise MissingExtraError(
-            f"serving needs the package {error.name!r}: pip install 'zooselect[serve]'"
+            f"serving needs the package {error.name!r}: {install_command('serve')}"
         ) from error
     from selector.fleet.schedule import Turns
     from selector.fleet.schedule import every as again

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from selector.fleet.schedule import timestamp_left_s
 from zoo.errors import KeysError, MissingExtraError
+from zoo.extras import install_command
 from zoo.releases.release import Assignment
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Signatures:
             from zoo.publisher.keys import Keys
             from zoo.publisher.signing import Expiry, Signing
         except ImportError as error:
-            raise MissingExtraError("signing needs python-tuf: pip install 'zooselect[publish]'") from error
+            raise MissingExtraError(f"signing needs python-tuf: {install_command('publish')}") from error
         self._root = Path(root)
         self._keys = Keys.open(folder, passphrase=passphrase)
         signing = Signing(root, self._keys)

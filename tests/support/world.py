@@ -104,6 +104,7 @@ def steady(
         )
         if not watch:
             patch.setattr(training.fitting.fit, "drift_fit", lambda *_, **__: None)
+            patch.setattr(training.fitting.fit, "check_drift_graph", lambda *_: None)
         if not scout:
             patch.setattr(training.fitting.fit, "has_pixels", lambda _: False)
         yield patch

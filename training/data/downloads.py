@@ -11,6 +11,7 @@ import numpy as np
 
 from training.data.images import ArrayImages, LabelledImages
 from zoo.errors import DataError, MissingExtraError
+from zoo.extras import install_command
 
 _CLASSES = {
     "cifar10": "CIFAR10",
@@ -54,7 +55,7 @@ def torchvision_dataset(
     try:
         from torchvision import datasets
     except ImportError as error:
-        raise MissingExtraError(f"{name} needs torchvision: pip install 'zooselect[train]'") from error
+        raise MissingExtraError(f"{name} needs torchvision: {install_command('train')}") from error
     kind = getattr(datasets, _CLASSES[name])
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     where = Path(root) if root is not None else Path(cache) / "zooselect"

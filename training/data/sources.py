@@ -11,6 +11,7 @@ from PIL import Image
 from training.data.downloads import TORCHVISION_NAMES
 from training.data.images import ArrayImages, LabelledImages
 from zoo.errors import DataError, MissingExtraError
+from zoo.extras import install_command
 
 
 def digits(size: int = 32) -> LabelledImages:
@@ -24,7 +25,7 @@ def digits(size: int = 32) -> LabelledImages:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise MissingExtraError("digits need scikit-learn: pip install 'zooselect[train]'") from error
+        raise MissingExtraError(f"digits need scikit-learn: {install_command('train')}") from error
     if size < 1:
         raise DataError(f"expected a size of at least 1 pixel, got {size}.")
     found = load_digits()

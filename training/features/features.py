@@ -11,10 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx
-import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
-from torch import Tensor, nn
 
 from training.features.component_graph import ComponentGraph
 from training.features.components import COMPONENTS, SIZES
@@ -29,41 +27,10 @@ __all__ = [
     "FEATURES",
     "NAMES",
     "POOL_VERSION",
-    "InputFeatures",
     "feature_graph",
+    "feature_operators",
     "read_pixels",
 ]
-
-
-class InputFeatures(nn.Module):
-    """Features of uint8 images as one module; the same operators as in :func:`feature_graph`, run by torch.
-
-    Parameters
-    ----------
-    names
-        Which features, in which order; by default all of the pool.
-    grid
-        Pixels read per axis; a multiple of 16.
-    scout
-        Where features named ``scout_<model>`` come from.
-
-    Raises
-    ------
-    DataError
-        For an unknown feature name or an unsuitable grid.
-    """
-
-    def __init__(self, names: Sequence[str] = NAMES, *, grid: int = 32, scout: Scout | None = None) -> None:
-        super().__init__()
-        self.names = tuple(names)
-        self.grid = grid
-        self._operators, self._output = _operators(names, grid, scout)
-        for name, value in self._operators.constants.items():
-            self.register_buffer(name, torch.from_numpy(np.array(value)))
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Features float32 ``[N, F]`` of images uint8 ``[N, H, W, 3]``."""
-        return self._operators.run(dict(self.named_buffers()), image=image)[self._output]
 
 
 def feature_graph(names: Sequence[str], *, grid: int, scout: Scout | None = None) -> onnx.ModelProto:
@@ -74,7 +41,7 @@ def feature_graph(names: Sequence[str], *, grid: int, scout: Scout | None = None
     DataError
         For an unknown feature name or an unsuitable grid.
     """
-    operators, output = _operators(names, grid, scout)
+    operators, output = feature_operators(names, grid, scout)
     image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", "H", "W", 3])
     return operators.to_onnx([image], {"features": (output, len(names))})
 
@@ -88,7 +55,8 @@ def read_pixels(images: NDArray[np.uint8], grid: int) -> NDArray[np.uint8]:
     return images[:, rows][:, :, columns]
 
 
-def _operators(names: Sequence[str], grid: int, scout: Scout | None) -> tuple[OperatorList, str]:
+def feature_operators(names: Sequence[str], grid: int, scout: Scout | None) -> tuple[OperatorList, str]:
+    """The operators of features, and the value that holds them."""
     known = {*FEATURES, *(scout.names if scout else ())}
     unknown = [name for name in names if name not in known]
     if unknown or not names:

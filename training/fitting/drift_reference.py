@@ -46,12 +46,9 @@ def drift_fit(outcomes: Outcomes, *, grid: int, alpha: float = ALPHA) -> DriftFi
     DriftFit or None
         None where the outcomes have none of the features that are watched, as in old profiles.
 
-    Raises
-    ------
-    ParityError
-        When the graph differs from torch.
+    The graph is not checked; see :func:`check_drift_graph`.
     """
-    names = tuple(name for name in WATCHED if name in outcomes.feature_names)
+    names = _watched(outcomes)
     if not names:
         return None
     known, counted = outcomes.split(FIT, TUNE), outcomes.split(CERTIFY)
@@ -75,12 +72,33 @@ def drift_fit(outcomes: Outcomes, *, grid: int, alpha: float = ALPHA) -> DriftFi
     return DriftFit(reference, content)
 
 
+def check_drift_graph(outcomes: Outcomes, grid: int) -> None:
+    """Compare the graph that :func:`drift_fit` would make for these outcomes with torch.
+
+    Raises
+    ------
+    ParityError
+        When a feature differs by more than 1e-3 of its scale.
+    """
+    names = _watched(outcomes)
+    if names:
+        _check(names, grid)
+
+
 @lru_cache(maxsize=8)  # suites fit hundreds of times
+def _check(names: tuple[str, ...], grid: int) -> None:
+    check_feature_graph(drift_graph(names, grid), names, grid)
+
+
+def _watched(outcomes: Outcomes) -> tuple[str, ...]:
+    return tuple(name for name in WATCHED if name in outcomes.feature_names)
+
+
+@lru_cache(maxsize=8)
 def drift_graph(names: tuple[str, ...], grid: int) -> bytes:
-    """The graph ``image`` uint8 ``[N, H, W, 3]`` → ``features`` float32 ``[N, F]``, checked against torch."""
+    """The graph ``image`` uint8 ``[N, H, W, 3]`` → ``features`` float32 ``[N, F]``."""
     model = feature_graph(names, grid=grid)
     model.ir_version = IR_VERSION
     model.producer_name = "zooselect"
     content: bytes = model.SerializeToString(deterministic=True)
-    check_feature_graph(content, names, grid)
     return content

@@ -116,7 +116,8 @@ def _outcomes(images: Sequence[NDArray[np.uint8]], fitted: Fitted, zoo: Zoo) -> 
     """Outcomes of images whose labels do not matter, with features from torch, not the bundle's graph."""
     import torch
 
-    from training.features.features import NAMES, InputFeatures
+    from training.features.features import NAMES
+    from training.features.input_features import InputFeatures
     from training.features.scout import Scout
 
     bundle = fitted.record.bundle

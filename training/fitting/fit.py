@@ -20,7 +20,7 @@ from training.certificates.choice import ChosenTest, choose_test
 from training.data.splits import CERTIFY, FIT, TUNE
 from training.features.features import POOL_VERSION
 from training.fitting.costs import costs_table
-from training.fitting.drift_reference import drift_fit
+from training.fitting.drift_reference import check_drift_graph, drift_fit
 from training.fitting.fitted import SCHEMA_VERSION, Fitted
 from training.fitting.options import FitOptions
 from training.fitting.paths import with_paths
@@ -181,6 +181,7 @@ def search(
         step=step,
         reference=by_accuracy[0],
         folder=searches,
+        check=partial(check_drift_graph, outcomes, given.grid),
     )
     compared = considered.situation.outcomes
     aim = Aim(

@@ -14,7 +14,6 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from skl2onnx import to_onnx
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import LogisticRegression
@@ -195,6 +194,9 @@ class CorrectnessEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         return model
 
     def _convert(self, width: int) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto], dict[str, int]]:
+        with quiet():
+            from skl2onnx import to_onnx
+
         classifier = hasattr(self.pipeline_, "predict_proba")
         options = {"zipmap": False} if classifier else None
         with quiet():

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from selector.policies.input import InputPolicy
 from training.data.splits import FIT, TUNE
 from training.features.costs import measure_costs
-from training.features.scout import Scout, out_of_fold
+from training.features.scout import Scout
 from training.outcomes.folds import Folds
 from training.outcomes.outcomes import Outcomes
 from training.policies.estimators import CorrectnessEstimator
@@ -56,6 +56,8 @@ def scout_log_odds(
 
     For the compared samples they come from scouts that did not see the sample.
     """
+    from training.features.scout_training import out_of_fold
+
     known, scout = out_of_fold(
         pixels(compared.ids), compared.right, compared.groups, compared.models, seed=seed
     )

@@ -46,6 +46,7 @@ def consider(
     step: Callable[[str], None] = lambda name: None,
     reference: str | None = None,
     folder: Path | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> Considered:
     """Fit features and compare policies, on the fit and tune samples of `outcomes` alone.
 
@@ -61,6 +62,8 @@ def consider(
         The model that a drop is counted from; by default the most accurate one.
     folder
         Where searches are kept: one on the same outcomes, costs and options is not made again.
+    check
+        What else has to hold before a search is kept, or raises; it is not called for one that was kept.
     """
     costs = table.costs_ms(zoo)
     informed = "input" in kinds or "probe" in kinds
@@ -78,6 +81,8 @@ def consider(
             reference=reference,
         )
         known = _known(folder, key, outcomes, seed)
+    if known is None:
+        check()
     found = known or _train(outcomes, zoo, table, grid=grid, pixels=looking, seed=seed, step=step)
     if found.scout is not None:
         outcomes = with_features(outcomes, found.scout.names, found.scout_log_odds)

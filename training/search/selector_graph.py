@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 import onnx.compose
-import torch
 from numpy.typing import NDArray
 
-from training.features.features import InputFeatures, feature_graph
+from training.features.features import feature_graph
 from training.features.operators import IR_VERSION
 from training.features.scout import Scout
-from training.policies.estimators import CorrectnessEstimator
 from zoo.errors import ParityError
 from zoo.models.latency import LatencyTable
 from zoo.models.model import open_session
 from zoo.models.timing import time_interleaved
 from zoo.models.zoo import Zoo
+
+if TYPE_CHECKING:
+    from training.features.input_features import InputFeatures
+    from training.policies.estimators import CorrectnessEstimator
 
 TOLERANCE = 1e-4
 
@@ -36,7 +39,7 @@ def selector_graph(
     scores
         ``features`` float32 ``[N, F]`` → ``scores`` float32 ``[N, M]``.
     grid
-        Pixels read per axis; see :class:`training.features.features.InputFeatures`.
+        Pixels read per axis; see :class:`training.features.input_features.InputFeatures`.
     scout
         Where features named ``scout_<model>`` come from.
 
@@ -45,6 +48,8 @@ def selector_graph(
     ParityError
         When the merged graph differs from torch and `scores` by more than 1e-4.
     """
+    from training.features.input_features import InputFeatures
+
     front = feature_graph(names, grid=grid, scout=scout)
     front.ir_version = scores.ir_version = IR_VERSION
     back = onnx.compose.add_prefix(scores, "scores/", rename_inputs=False, rename_outputs=False)
@@ -72,6 +77,8 @@ def check_selector_graph(content: bytes, module: InputFeatures, scores: onnx.Mod
     ParityError
         When it is above 1e-4, or a feature differs by more than 1e-3 of its scale.
     """
+    import torch
+
     merged = open_session(content, name="selector")
     separate = open_session(scores.SerializeToString(), name="scores")
     worst = 0.0
@@ -100,6 +107,10 @@ def check_feature_graph(content: bytes, names: Sequence[str], grid: int) -> None
     ParityError
         When a feature differs by more than 1e-3 of its scale.
     """
+    import torch
+
+    from training.features.input_features import InputFeatures
+
     graph = open_session(content, name="features")
     module = InputFeatures(names, grid=grid).eval()
     for images in _synthetic_images():

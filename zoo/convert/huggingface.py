@@ -20,6 +20,7 @@ from zoo.architectures.timm_models import timm_preprocessing
 from zoo.architectures.torchvision_models import distinct
 from zoo.convert.add import add_foreign, add_module, add_timm
 from zoo.errors import ClassMismatchError, MissingExtraError, ModelError
+from zoo.extras import install_command
 from zoo.files import open_file
 from zoo.models.card import ModelCard
 from zoo.models.zoo import Zoo
@@ -184,7 +185,7 @@ def _transformers_module(root: Path) -> nn.Module:
     except ImportError as error:
         raise MissingExtraError(
             f"{root}: expected an ONNX export, got model.safetensors, which needs the package transformers. "
-            f"Install it with: pip install 'zooselect[huggingface]'. {_EXPORT}"
+            f"Install it with: {install_command('huggingface')}. {_EXPORT}"
         ) from error
     try:
         with quiet():

@@ -13,6 +13,7 @@ from typing import Literal, get_args
 import msgspec
 
 from zoo.errors import KeysError, MissingExtraError
+from zoo.extras import install_command
 from zoo.files import atomic_path, encode_record, open_file, read_record, sync_folder, write_atomic
 from zoo.lock import FolderLock
 from zoo.private_files import make_private_folder, require_private, require_private_folder
@@ -29,7 +30,7 @@ try:
     )
     from securesystemslib.signer import CryptoSigner, SSlibKey
 except ImportError as _missing:
-    raise MissingExtraError("publishing needs keys: pip install 'zooselect[publish]'") from _missing
+    raise MissingExtraError(f"publishing needs keys: {install_command('publish')}") from _missing
 
 RoleName = Literal["root", "targets", "snapshot", "timestamp", "assignments"]
 ROLES: tuple[RoleName, ...] = get_args(RoleName)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from zoo.errors import CardError, KeysError, MissingExtraError, TrustError
+from zoo.extras import install_command
 from zoo.publisher.keys import Keys, RoleName
 from zoo.releases.published import read_metadata
 
@@ -21,7 +22,7 @@ try:
     from tuf.api.metadata import TargetFile as TargetFile
     from tuf.api.serialization import DeserializationError
 except ImportError as _missing:
-    raise MissingExtraError("publishing needs python-tuf: pip install 'zooselect[publish]'") from _missing
+    raise MissingExtraError(f"publishing needs python-tuf: {install_command('publish')}") from _missing
 
 T = TypeVar("T", Root, Timestamp, Snapshot, Targets)
 

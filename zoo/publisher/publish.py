@@ -15,6 +15,7 @@ from typing import Literal
 import msgspec
 
 from zoo.errors import MissingExtraError, PublishError
+from zoo.extras import install_command
 from zoo.files import read_verified
 from zoo.models.card import ModelCard
 from zoo.models.zoo import Zoo
@@ -249,7 +250,7 @@ def _offer(card: ModelCard, zoo: Path, staged: Staging) -> ModelRelease:
     try:
         from zoo.publisher.prepare import offer
     except ImportError as error:
-        raise MissingExtraError("publishing models needs onnx: pip install 'zooselect[publish]'") from error
+        raise MissingExtraError(f"publishing models needs onnx: {install_command('publish')}") from error
     return offer(card, read_verified(zoo / card.file, card.sha256, card.size_bytes), staged)
 
 

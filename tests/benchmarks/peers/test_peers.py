@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from benchmarks.peers.premodel import KnnPremodel, include_models, optimal, unco
 from benchmarks.peers.singles import RandomMix
 from training.outcomes.outcomes import Outcomes
 from zoo.errors import DataError, MissingExtraError, ZooError
+from zoo.extras import install_command
 
 COSTS = {"tiny": 1.0, "small": 2.0, "full": 5.0}
 OVERHEAD = 0.25
@@ -374,7 +376,7 @@ def test_a_missing_package_is_named_with_how_to_install_it(
 ) -> None:
     for module in ("deslib.dcs.ola", "pandas", "asf.selectors"):
         monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'zooselect\[peers\]'") as caught:
+    with pytest.raises(MissingExtraError, match=re.escape(install_command("peers"))) as caught:
         PEERS[name]().fit(made(40), COSTS, overhead_ms=0.0)
     assert isinstance(caught.value, ZooError)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import socket
 import sys
@@ -23,6 +24,7 @@ from selector.telemetry.report import MAX_COUNT, MAX_REPORT_BYTES, Report, decod
 from tests.support.small_releases import bundle_release, model_release
 from tests.support.small_service import demand, report, running
 from zoo.errors import MissingExtraError, UnreachableError, ZooError
+from zoo.extras import install_command
 from zoo.files import encode_record
 from zoo.store.store import INSTALLED_FILE, Installed, InstalledBundle, InstalledModel, Store
 
@@ -204,7 +206,7 @@ def test_no_proxy_sees_a_token_in_the_clear(store: Store, monkeypatch: pytest.Mo
 
 def test_without_urllib3_the_extra_is_named(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "urllib3", None)
-    with pytest.raises(MissingExtraError, match=r"zooselect\[fetch\]"):
+    with pytest.raises(MissingExtraError, match=re.escape(install_command("fetch"))):
         reporter(store, "https://example.org")
 
 

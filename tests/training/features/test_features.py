@@ -18,10 +18,10 @@ from training.features.features import (
     FEATURES,
     NAMES,
     POOL_VERSION,
-    InputFeatures,
     feature_graph,
     read_pixels,
 )
+from training.features.input_features import InputFeatures
 from training.policies.estimators import CorrectnessEstimator
 from training.search.selector_graph import selector_graph
 from zoo.errors import DataError

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import training.fitting.fit
 import training.search.search
 import training.search.searched
 from tests.support.world import World, steady
@@ -18,6 +21,7 @@ from training.fitting.fitted import Fitted
 from training.fitting.options import FitOptions
 from training.outcomes.outcomes import Outcomes, pixels_of
 from training.policies.frontier import Outline, Simulated
+from zoo.errors import ParityError
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +79,24 @@ def test_another_constraint_is_searched_for_no_more_and_gets_the_same(
     before = [path.read_bytes() for path in searches.iterdir()]
     assert same(fitted(world, few, searches, precision=0.85, policy="input"), anew)
     assert [path.read_bytes() for path in searches.iterdir()] == before
+
+
+def test_no_search_is_kept_whose_drift_graph_is_wrong(
+    world: World, few: Outcomes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def differs(outcomes: Outcomes, grid: int) -> None:
+        raise ParityError("feature graph: expected what torch computes")
+
+    monkeypatch.setattr(training.fitting.fit, "check_drift_graph", differs)
+    for _ in range(2):
+        with pytest.raises(ParityError):
+            fitted(world, few, tmp_path, precision=0.7, policy="input")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fit_loads_torch_only_where_something_is_trained_or_checked() -> None:
+    program = "import sys, training.fitting.fit; sys.exit(bool({'torch', 'skl2onnx'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 @pytest.mark.parametrize("asked", [{"max_drop": 0.1}, {"p95_ms": 0.5}], ids=str)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import nn
 from zoo.architectures.preprocessing import Preprocess
 from zoo.architectures.timm_models import timm_model, timm_preprocessing
 from zoo.errors import MissingExtraError, ModelError
+from zoo.extras import install_command
 
 timm = pytest.importorskip("timm", reason="needs zooselect[timm]")
 
@@ -94,5 +96,5 @@ def test_refuses_what_timm_does_not_have(tmp_path: Path) -> None:
 
 def test_says_how_to_get_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'zooselect\[timm\]'"):
+    with pytest.raises(MissingExtraError, match=re.escape(install_command("timm"))):
         timm_model("resnet18")

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import itertools
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ from tests.support.fetching import store as store
 from tests.support.small_blobs import noise, offer
 from zoo.client.fetch import Fetcher
 from zoo.errors import BudgetError, FetchError, MissingExtraError, StoreFullError, StoreLockedError, ZooError
+from zoo.extras import install_command
 from zoo.files import sha256_bytes
 from zoo.store.store import Store
 
@@ -233,7 +235,7 @@ def test_a_server_that_does_not_speak_tls_is_told(server: FaultyServer, store: S
 
 def test_a_missing_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "urllib3", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'zooselect\[fetch\]'"):
+    with pytest.raises(MissingExtraError, match=re.escape(install_command("fetch"))):
         Fetcher("https://example.org")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from zoo.errors import (
     PublishError,
     TrustError,
 )
+from zoo.extras import install_command
 from zoo.files import sha256_bytes, sha256_file
 from zoo.models.model import Model
 from zoo.publisher.keys import Keys, create_keys
@@ -299,7 +301,7 @@ def test_without_onnx_the_way_to_get_it_is_named(
     small_zoo: Zoo, repo: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "zoo.publisher.prepare", None)
-    with pytest.raises(MissingExtraError, match="zooselect\\[publish\\]"):
+    with pytest.raises(MissingExtraError, match=re.escape(install_command("publish"))):
         publish(repo, small_zoo, keys=keys)
 
 
