@@ -293,7 +293,7 @@ def load_fit(folder: str | Path) -> Fitted:
     policies = tuple(_restore(record, policy, scores, source) for policy in record.bundle.policies)
     for fitted in policies:
         rows = [record.bundle.costs_ms().path(steps_of(fitted.policy), p) for p in paths_of(fitted.policy)]
-        fitted.measured_ms = {row.models: row.mean_ms for row in rows if row and row.source == "measured"}
+        fitted.charged_ms = {row.models: row.mean_ms for row in rows if row}
     return Fitted(record, policies, graph, scores, scout, drift)
 
 

@@ -176,7 +176,7 @@ def _path_costs(
                 mean_ms=cost,
                 p95_ms=float(np.quantile(runs, 0.95)),
                 runs=len(runs),
-                source="measured" if path in fitted.measured_ms else "estimated",
+                source="estimated" if table.path(steps, path) is None else "measured",
             )
     return tuple(found.values())
 
