@@ -31,7 +31,7 @@ from zoo.errors import DataError, PrecisionError, ZooError
 from zoo.files import encode_record, read_record, read_verified, write_atomic
 from zoo.types import Positive, Sha256
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 OLDEST_VERSION = 2  # of a bundle without a drift reference
 FIT_FILE = "fit.json"
 
@@ -68,6 +68,7 @@ class FitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     gain: tuple[float, float] | None  # frontier quality over no features: mean, standard error
     estimators: dict[str, tuple[float, float]]  # frontier quality: mean, standard error
     scout: ScoutFile | None = None
+    interrupted: float | None = None  # largest share of runs of a path of the first policy; None: not known
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Times of whole answers of a fit: measured here where the latency table is of this machine, else estimated."""
+"""Times of whole answers of a fit: measured where the latency table is of this machine, else estimated."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from selector.answering.bench import measure_paths
 from selector.answering.selector import Selector
 from selector.policies.paths import ALONE, paths_of, steps_of
+from training.fitting.drift_reference import DriftFit
 from training.fitting.export import export_bundle
 from training.fitting.record import FitInputs, Found, Proven, assemble
 from training.policies.base import FittedPolicy
@@ -21,32 +22,32 @@ RUNS = 200  # of every path
 BUDGET_RUNS = 1000  # where the constraint is a budget of time: its bounds ask for more
 
 
-def with_paths(found: Found, given: FitInputs) -> FitInputs:
+def with_paths(found: Found, given: FitInputs, drift: DriftFit | None) -> FitInputs:
     """`given`, its table with times of whole answers, which the policies are charged from then on.
 
     A table that was measured on another machine is taken as it is: it may have paths of an earlier bundle,
     see :func:`selector.answering.bench.measure_folder`. On this machine, what it lacks of the first policy
-    is timed. A path that was not measured is charged for its parts, and for what measured answers of the same
+    is timed, with the drift monitor of the bundle at work, as on devices. A path that was not measured is charged for its parts, and for what measured answers of the same
     kind took beside theirs.
     """
     table = given.table
     first = found.policies[0].policy
     known = [table.path(steps_of(first), path) for path in paths_of(first)]
     if not all(known) and table.clock is not None and table.machine == machine():
-        table = msgspec.structs.replace(table, paths=(*table.paths, *_timed(found, given)))
+        table = msgspec.structs.replace(table, paths=(*table.paths, *_timed(found, given, drift)))
     beside = _beside(found.policies, table)
     for policy in found.policies:
         policy.charged_ms = dict(_charged(policy, table, beside))
     return replace(given, table=table)
 
 
-def _timed(found: Found, given: FitInputs) -> tuple[PathLatency, ...]:
+def _timed(found: Found, given: FitInputs, drift: DriftFit | None) -> tuple[PathLatency, ...]:
     """Whole answers of a bundle of the policies, as a device would give them."""
     height, width = given.table.image
     rng = np.random.default_rng(given.options.seed)
     images = [rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(8)]
     with TemporaryDirectory(prefix="zooselect-") as folder:
-        export_bundle(assemble(given, found, Proven((), None)), given.zoo, folder)
+        export_bundle(assemble(given, found, Proven((), drift)), given.zoo, folder)
         selector = Selector.load(folder, threads=given.table.threads)
         asked = given.options.constraint
         alone = {selector.bundle.alone(asked), selector.reference}  # what answers without a certificate
@@ -56,6 +57,7 @@ def _timed(found: Found, given: FitInputs) -> tuple[PathLatency, ...]:
             models=sorted(alone),
             runs=BUDGET_RUNS if asked.on_time else RUNS,
             seed=given.options.seed,
+            watch=drift is not None,
         )
 
 
