@@ -160,8 +160,17 @@ def print_headlines(
     repetitions: Sequence[Repetition],
     runs: Sequence[TimedAnswers],
     guarantee: Sequence[Guarantee],
+    *,
+    busy: str = "",
 ) -> None:
-    """Print what a suite found in sentences, each figure with its standard error."""
+    """Print what a suite found in sentences, each figure with its standard error.
+
+    `busy` says why times are not to be compared, where they are not: it comes first.
+    """
+    if busy:
+        print(
+            f"\nBUSY: {busy}. Ratios of times below are not those of a quiet machine; run this again on one."
+        )
     delivered = float(np.mean([r.named.accuracy for r in repetitions]))
     aims = [
         (f"aiming {offset * 100:g} points higher " if offset else "")

@@ -18,6 +18,7 @@ from benchmarks.selection.repeated import Choices, deal, repeat
 from benchmarks.selection.report import figures, print_headlines, print_verdicts, summary
 from benchmarks.selection.zoos import SUITES, Given, Prepared
 from training.data.splits import FIT, TUNE
+from training.evaluation.busy import busy_table
 from training.outcomes.outcomes import ALL_SPLITS, Outcomes, load_outcomes, pixels_of
 from training.outcomes.parts import read_profile_record
 from training.reports.method_table import table
@@ -69,16 +70,17 @@ def run_suite(
     guarantee = _guarantee(considered, given.seed)
     judged = verdicts(repetitions)
     evaluation = summary(prepared, repetitions, answered, guarantee)
+    busy = busy_table(latency, prepared.zoo.names) or next((r.evaluation.busy for r in answered), "")
     print(table(evaluation))
     print_verdicts(judged)
-    print_headlines(prepared, repetitions, answered, guarantee)
+    print_headlines(prepared, repetitions, answered, guarantee, busy=busy)
     results.mkdir(parents=True, exist_ok=True)
     report = results / f"{name}.html"
     render(evaluation, report)
     print(f"report: {report}")
     return finish(
         name,
-        figures(prepared, repetitions, judged, answered, guarantee, overhead, evaluation),
+        {"busy": busy} | figures(prepared, repetitions, judged, answered, guarantee, overhead, evaluation),
         seed=given.seed,
         folder=results,
         file_only=("repetitions", "guarantee"),

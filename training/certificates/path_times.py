@@ -18,7 +18,7 @@ from scipy.special import betaincinv
 from selector.policies.paths import paths_of, steps_of
 from selector.policies.policy import Policy
 from training.certificates.pvalues import Costs
-from zoo.models.latency import Latency, LatencyTable
+from zoo.models.latency import BUSY_SHARE, Latency, LatencyTable
 
 DELTA_SHARE = 0.1  # of delta: probability that the bounds on times mislead; the samples have the rest
 LONGEST = 2.0  # no answer that nothing interrupts takes longer than so many times the longest run seen
@@ -43,13 +43,22 @@ class PathTimes:
         Test level of the certificates; bounds hold all at once with probability 1 - :attr:`lost`.
     source
         ``estimated`` where a path was not measured whole: see :func:`path_times`.
+    interrupted
+        Largest share of the runs of a path, or of a model that it is estimated from, that other programs
+        interrupted.
     """
 
     costs_ms: tuple[float, ...]
     runs_ms: tuple[NDArray[np.float64], ...]
     delta: float
     source: Source = "measured"
+    interrupted: float = 0.0
     _means: dict[int, float] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def busy(self) -> bool:
+        """Whether the machine was busy: no budget is certified then, for no share of the runs is sure."""
+        return self.interrupted > BUSY_SHARE
 
     @property
     def lost(self) -> float:
@@ -116,19 +125,24 @@ def path_times(
     costs_ms
         What simulations charge for each path, in the order of :func:`selector.policies.paths.paths_of`.
     """
-    steps, runs, source = steps_of(policy), [], "measured"
+    steps = steps_of(policy)
+    source: Source = "measured"
+    runs, used = [], []
     rng = np.random.default_rng(_SEED)
     for path, cost in zip(paths_of(policy), costs_ms, strict=True):
         whole = table.path(steps, path)
         if whole is not None and whole.times_ms:
             runs.append(np.array(whole.times_ms))
+            used.append(whole)
             continue
         parts = [table.models[name].latency for name in path]
         if not all(part.times_ms for part in parts):
             return None
         source = "estimated"
         runs.append(_sum_of(parts, cost, rng))
-    return PathTimes(tuple(costs_ms), tuple(runs), delta, "measured" if source == "measured" else "estimated")
+        used += parts
+    interrupted = max((one.share_interrupted or 0.0 for one in used), default=0.0)
+    return PathTimes(tuple(costs_ms), tuple(runs), delta, source, interrupted)
 
 
 def _sum_of(parts: Sequence[Latency], cost: float, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 
 
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace a different model of the same name.")]
+EmbeddingOption = Annotated[
+    bool,
+    typer.Option(
+        "--embedding",
+        help="Also give what goes into the last layer: fit can then refit that layer to your images.",
+    ),
+]
 
 
 def tell(card: ModelCard, zoo: Path, as_json: bool, *, check: dict[str, object] | None = None) -> None:

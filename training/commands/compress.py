@@ -18,7 +18,7 @@ from selector.commands.options import (
 )
 from selector.commands.say import say
 from selector.commands.tables import table
-from training.commands.added_model import ForceOption, tell
+from training.commands.added_model import EmbeddingOption, ForceOption, tell
 from training.commands.labelled_images import load_data
 from zoo.errors import DataError
 
@@ -71,6 +71,7 @@ def compress(
         int | None, typer.Option(min=1, help="distill: passes over the images. Default: what suits the data.")
     ] = None,
     name: NameOption = None,
+    embedding: EmbeddingOption = False,
     force: ForceOption = False,
     environments: EnvironmentsOption = "",
     seed: SeedOption = 0,
@@ -102,6 +103,10 @@ def compress(
             force=force,
             progress=not as_json,
         )
+        if embedding:
+            from zoo.convert.head import add_embedding
+
+            card = add_embedding(target, card.name)
         tell(card, zoo, as_json)
         return
     from training.data.seen import remember
@@ -120,6 +125,7 @@ def compress(
         calibrated_on=part,
         name=name,
         force=force,
+        embedding=embedding,
         tell=_show_trials,
         progress=not as_json,
     )

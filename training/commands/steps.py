@@ -200,7 +200,7 @@ def fit(
     """
     import msgspec
 
-    from training.evaluation.busy import busy_warning
+    from training.evaluation.busy import busy_fit, busy_warning
     from training.evaluation.findings import alternatives, certified_levels, explain_uncertified, proven_by
     from training.fitting.costs import costs_table
     from training.fitting.fit import fit as run
@@ -236,6 +236,8 @@ def fit(
         options,
         progress=not as_json,
     )
+    if busy_fit(fitted) and not options.constraint.on_time:  # else it is said with what is not certified
+        say(f"warning: {busy_fit(fitted)}", err=True)
     if list_levels:
         found = fitted.certified(options.constraint.kind)
         say(msgspec.json.encode(found).decode() if as_json else certified_levels(fitted, options.constraint))

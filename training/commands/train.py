@@ -21,6 +21,7 @@ from selector.commands.options import (
     names_in,
 )
 from selector.commands.say import say
+from training.commands.added_model import EmbeddingOption
 from training.commands.labelled_images import load_data
 
 
@@ -50,6 +51,7 @@ def train(
             "--force", help="Train again what the zoo holds already, and replace other models of these names."
         ),
     ] = False,
+    embedding: EmbeddingOption = False,
     skip_bad: SkipBadOption = False,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -75,6 +77,7 @@ def train(
         epochs=epochs,
         torch_device=torch_device,
         force=force,
+        embedding=embedding,
         progress=not as_json,
     )
     if as_json:

@@ -13,7 +13,7 @@ from selector.commands.options import MY_ZOO, TRAINING_PANEL, JsonOption, NameOp
 from selector.commands.say import say
 from selector.commands.tables import table
 from training.commands.adapt import adapt
-from training.commands.added_model import ForceOption, tell
+from training.commands.added_model import EmbeddingOption, ForceOption, tell
 from training.commands.check_option import CheckOption, check_added, check_images
 from training.commands.class_names import read_class_names
 from training.commands.compress import compress
@@ -117,13 +117,7 @@ def add(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="ONNX: the network ends in a softmax or sigmoid.")
     ] = False,
-    embedding: Annotated[
-        bool,
-        typer.Option(
-            "--embedding",
-            help="Also give what goes into the last layer: fit can then refit that layer to your images.",
-        ),
-    ] = False,
+    embedding: EmbeddingOption = False,
     check: CheckOption = "",
     force: ForceOption = False,
     as_json: JsonOption = False,

@@ -52,6 +52,18 @@ def busy_table(table: LatencyTable, models: Collection[str]) -> str:
     return ""
 
 
+def busy_fit(fitted: Fitted) -> str:
+    """Why a fit certifies no budget of time: its answers were timed on a busy machine; else empty."""
+    share = fitted.record.interrupted or 0.0
+    return (
+        f"No budget of time is certified: other programs interrupted {share:.0%} of the runs in which "
+        "answers were timed. On a quiet machine, measure with 'zooselect bench --wait-quiet SECONDS' and fit "
+        "again."
+        if share > BUSY_SHARE
+        else ""
+    )
+
+
 def busy_warning(
     table: LatencyTable,
     models: Collection[str],

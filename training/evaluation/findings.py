@@ -9,6 +9,7 @@ from selector.commands.tables import table
 from selector.policies.constraint import Constraint
 from training.certificates.aim import accuracy_to_certify
 from training.certificates.certify import samples_needed
+from training.evaluation.busy import busy_fit
 from training.evaluation.records import MethodRow
 from training.fitting.fitted import Fitted
 
@@ -218,6 +219,8 @@ def explain_uncertified(fitted: Fitted, asked: Constraint) -> str:
     if asked.on_time:
         if not bundle.costs_ms().paths:
             text += "The latency table has no times of single runs: measure it again with 'zooselect bench'. "
+        busy = busy_fit(fitted)
+        text += f"{busy} " if busy else ""
         return text + f"The fastest model {bundle.alone(asked)} answers instead, uncertified."
     text += f"The reference model {bundle.reference} answers instead, uncertified."
     if asked.kind != "precision":

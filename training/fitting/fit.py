@@ -20,7 +20,7 @@ from training.certificates.choice import ChosenTest, choose_test
 from training.data.splits import CERTIFY, FIT, TUNE
 from training.features.features import POOL_VERSION
 from training.fitting.costs import costs_table
-from training.fitting.drift_reference import check_drift_graph, drift_fit
+from training.fitting.drift_reference import DriftFit, check_drift_graph, drift_fit
 from training.fitting.fitted import SCHEMA_VERSION, Fitted
 from training.fitting.options import FitOptions
 from training.fitting.paths import with_paths
@@ -123,7 +123,8 @@ def fit_outcomes(
       features of the certify samples from their pixels; no label or answer of theirs is read.
     - *Prove* looks at the certify samples. Everything is fixed by then: the policies, and the order in which
       their thresholds are tested. Nothing is chosen after it. Before it whole answers of the first policy are
-      timed, where the latency table is of this machine: budgets of time are about these.
+      timed, where the latency table is of this machine: budgets of time are about these. How inputs are
+      spread, which the drift monitor holds others against, is no choice.
     - *Assemble* sees no sample, only how many there are.
 
     No step sees test samples. What the search trains, measures and simulates does not depend on the
@@ -140,8 +141,9 @@ def fit_outcomes(
 
         found = search(outcomes, given, pixels=pixels, step=step, searches=searches)
         step("certifying")
-        given = with_paths(found, given)
-        proven = prove(found, given)
+        drift = drift_fit(found.outcomes, grid=grid)
+        given = with_paths(found, given, drift)
+        proven = prove(found, given, drift)
     return assemble(given, found, proven)
 
 
@@ -235,8 +237,8 @@ def test_of(outcomes: Outcomes, options: FitOptions) -> ChosenTest:
     )
 
 
-def prove(found: Found, given: FitInputs) -> Proven:
-    """Certificates of every policy on the certify samples, and what inputs are held against later."""
+def prove(found: Found, given: FitInputs, drift: DriftFit | None) -> Proven:
+    """Certificates of every policy on the certify samples, beside what inputs are held against later."""
     held, options = found.outcomes.split(CERTIFY), given.options
     certificates: list[Certificate] = []
     for index, policy in enumerate(found.policies):
@@ -254,7 +256,7 @@ def prove(found: Found, given: FitInputs) -> Proven:
             subject(policy.policy, found.selector, held.classes, cards),
             given.table,
         )
-    return Proven(tuple(certificates), drift_fit(found.outcomes, grid=given.grid))
+    return Proven(tuple(certificates), drift)
 
 
 def fit_inputs_sha256(

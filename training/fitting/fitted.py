@@ -31,7 +31,7 @@ from zoo.errors import DataError, PrecisionError, ZooError
 from zoo.files import encode_record, read_record, read_verified, write_atomic
 from zoo.types import Positive, Sha256
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 OLDEST_VERSION = 2  # of a bundle without a drift reference
 FIT_FILE = "fit.json"
 
@@ -68,6 +68,7 @@ class FitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     gain: tuple[float, float] | None  # frontier quality over no features: mean, standard error
     estimators: dict[str, tuple[float, float]]  # frontier quality: mean, standard error
     scout: ScoutFile | None = None
+    interrupted: float | None = None  # largest share of runs of a path of the first policy; None: not known
 
 
 @dataclass(frozen=True)
@@ -293,7 +294,7 @@ def load_fit(folder: str | Path) -> Fitted:
     policies = tuple(_restore(record, policy, scores, source) for policy in record.bundle.policies)
     for fitted in policies:
         rows = [record.bundle.costs_ms().path(steps_of(fitted.policy), p) for p in paths_of(fitted.policy)]
-        fitted.measured_ms = {row.models: row.mean_ms for row in rows if row and row.source == "measured"}
+        fitted.charged_ms = {row.models: row.mean_ms for row in rows if row}
     return Fitted(record, policies, graph, scores, scout, drift)
 
 

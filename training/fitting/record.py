@@ -82,6 +82,8 @@ def assemble(given: FitInputs, found: Found, proven: Proven) -> Fitted:
     used, drift = found.used, proven.drift
     scout = used.scout.to_onnx() if used is not None and used.scout is not None else None
     tuned = None if found.input_fit is None else found.input_fit.tuned
+    first = found.policies[0]
+    times = path_times(first.policy, given.table, first.possible_costs_ms(), given.options.delta)
     record = FitRecord(
         schema_version=SCHEMA_VERSION,
         inputs_sha256=given.inputs_sha256,
@@ -98,6 +100,7 @@ def assemble(given: FitInputs, found: Found, proven: Proven) -> Fitted:
         gain=tuned.gain if tuned else None,
         estimators=tuned.quality if tuned else {},
         scout=None if scout is None else _scout_file(scout),
+        interrupted=None if times is None else times.interrupted,
     )
     return Fitted(
         record,
@@ -176,7 +179,7 @@ def _path_costs(
                 mean_ms=cost,
                 p95_ms=float(np.quantile(runs, 0.95)),
                 runs=len(runs),
-                source="measured" if path in fitted.measured_ms else "estimated",
+                source="estimated" if table.path(steps, path) is None else "measured",
             )
     return tuple(found.values())
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from training.data.images import LabelledImages
 from training.networks.distill import SIZES, TRAIN_SHARE, build, fit_and_add
 from training.networks.loop import Recipe, train
+from zoo.convert.head import add_embedding
 from zoo.errors import DataError
 from zoo.models.card import ModelCard
 from zoo.models.zoo import Zoo
@@ -25,6 +26,7 @@ def train_family(
     torch_device: str = "auto",
     force: bool = False,
     progress: bool = True,
+    embedding: bool = False,
     owned: bool = False,
 ) -> tuple[ModelCard, ...]:
     """Train networks of several sizes on a part of `data` and add them to `zoo`, named by their sizes.
@@ -52,6 +54,8 @@ def train_family(
         Train again what the zoo holds already, and replace different models of these names.
     progress
         Show progress bars for what takes longer than two seconds.
+    embedding
+        Also give what goes into the last layer, as a second output.
     owned
         The zoo is the caller's own: replace models of these names that were trained otherwise.
 
@@ -75,7 +79,7 @@ def train_family(
     by_parameters = sorted(sizes, key=lambda size: _parameters(size, len(data.classes)), reverse=True)
     cards: dict[str, ModelCard] = {}
     for size in by_parameters:
-        cards[size] = fit_and_add(
+        added = fit_and_add(
             zoo,
             size,
             size,
@@ -90,6 +94,8 @@ def train_family(
             progress=progress,
             owned=owned,
         )
+        # the teacher at once, as its digest is in the cards of the others
+        cards[size] = add_embedding(zoo, added.name) if embedding else added
     return tuple(cards[size] for size in sizes)
 
 

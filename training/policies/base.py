@@ -35,12 +35,12 @@ class FittedPolicy(ABC):
     def __init__(self, costs: Mapping[str, float], *, overhead_ms: float = 0.0) -> None:
         self.costs = dict(costs)
         self.overhead_ms = overhead_ms
-        self.measured_ms: dict[tuple[str, ...], float] = {}  # of whole answers, by the models that run
+        self.charged_ms: dict[tuple[str, ...], float] = {}  # for whole answers, by the models that run
 
     def charged(self, costs: Sequence[float] | Floats) -> Floats:
-        """What each path is charged ``[K]``: what was measured of whole answers, else the sum `costs`."""
+        """What each path is charged ``[K]``: for whole answers where that is known, else the sum `costs`."""
         paths = paths_of(self.policy)
-        return np.array([self.measured_ms.get(path, float(c)) for path, c in zip(paths, costs, strict=True)])
+        return np.array([self.charged_ms.get(path, float(c)) for path, c in zip(paths, costs, strict=True)])
 
     @property
     def models(self) -> tuple[str, ...]:

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from selector.policies.cascade import Stage
+from selector.policies.pool import Scaling, margins
 from selector.policies.rules import Floats, confidence, sigmoid, softmax
+from training.calibration.scaling import has_matrix
 from training.features.operators import OperatorList
 from training.policies.logistic import fit_logistic, log_odds
 from zoo.models.latency import LatencyTable
@@ -158,7 +160,8 @@ def decision_costs_ms(zoo: Zoo, table: LatencyTable, classes: int, *, runs: int 
     Returns
     -------
     tuple
-        Of a stage's graph, and of looking at a model's raw confidence instead.
+        Of a stage's graph; and of deciding without one, by a model's raw confidence or by a pool of
+        recalibrated logits, whichever takes longer.
     """
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(1, 2, classes)).astype(np.float32)
@@ -166,12 +169,15 @@ def decision_costs_ms(zoo: Zoo, table: LatencyTable, classes: int, *, runs: int 
     estimator = StageEstimator(classes, 2, True, np.zeros((width + 1, 2)))
     graph = open_session(estimator.to_onnx(), name="stage")
     any_stage = Stage(model="any", scale=1.0, offset=0.0)
+    weights = np.zeros((classes, classes)) if has_matrix(classes) else None
+    scaling, pool = Scaling(1.0, np.zeros(classes), weights), np.zeros((1, classes))
     cheapest = min(zoo.names, key=lambda name: table.models[name].latency.p50_ms)
     model = zoo.model(cheapest, threads=table.threads)
     times = time_interleaved(
         {
             "stage": lambda _: graph.run(["answer", "scores"], {"logits": logits}),
             "confidence": lambda _: any_stage.judge(confidence(logits[:, 0])[0][0], 0.5),
+            "pool": lambda _: margins(pool + scaling(logits[:, 0]), 2)[0] >= 0.5,
             "model": model.logits,
         },
         [rng.integers(0, 256, (1, *table.image, 3), dtype=np.uint8) for _ in range(8)],
@@ -179,7 +185,7 @@ def decision_costs_ms(zoo: Zoo, table: LatencyTable, classes: int, *, runs: int 
     )
     quick = {name: float(np.quantile(some.kept_ms, UNDISTURBED_QUANTILE)) for name, some in times.items()}
     scale = table.models[cheapest].latency.p50_ms / quick["model"]
-    return quick["stage"] * scale, quick["confidence"] * scale
+    return quick["stage"] * scale, max(quick["confidence"], quick["pool"]) * scale
 
 
 def _inputs(logits: NDArray[np.floating], committee: bool, features: Floats | None) -> Floats:

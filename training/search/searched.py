@@ -30,7 +30,7 @@ from zoo.files import read_npz, write_atomic
 from zoo.models.latency import LatencyTable
 from zoo.models.zoo import Zoo
 
-SEARCH_VERSION = 2  # of what a search does; another one finds other things
+SEARCH_VERSION = 3  # of what a search does; another one finds other things
 MAX_FILES = 8  # searches that are kept beside a profile, the latest ones
 MAX_BYTES = 2**31  # of the contents of a file
 _ARRAYS = {

@@ -29,6 +29,7 @@ def add_int8(
     like: str | None = None,
     force: bool = False,
     tell: Callable[[Quantised], None] = lambda _: None,
+    embedding: bool = False,
     progress: bool = False,
 ) -> ModelCard:
     """Quantise a model of `zoo` to 8-bit integers and add the result as ``<parent>-int8``.
@@ -52,6 +53,8 @@ def add_int8(
         Replace a different model of the same name, and add the result even where it differs too much.
     tell
         Is called with what was tried, before anything is added or refused.
+    embedding
+        Also give what goes into the last layer, as a second output; as ever where the parent does.
     progress
         Show a bar when it takes longer than two seconds.
 
@@ -72,8 +75,8 @@ def add_int8(
     original = read_verified(zoo.folder / card.file, card.sha256, card.size_bytes)
     kin = _kin(zoo, card, like)
     other = None if kin is None else read_verified(zoo.folder / kin.file, kin.sha256, kin.size_bytes)
-    embedding = has_embedding(original)  # goes out and in again: it is to be taken before it is rounded
-    original = without_embedding(original) if embedding else original
+    if has_embedding(original):  # goes out and in again: it is to be taken before it is rounded
+        embedding, original = True, without_embedding(original)
     quantised = quantize_best(original, images, name=name, held_out=held_out, like=other, progress=progress)
     tell(quantised)
     if quantised.too_different and not force:

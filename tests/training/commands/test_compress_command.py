@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pytest
+
 from tests.support.command_line import CommandLine
 from tests.support.world import colour_zoo
 from training.data.sources import load
 from training.data.splits import TRAIN, Splits
+from zoo.errors import ModelError
 from zoo.models.zoo import Zoo
 
 
@@ -23,6 +27,21 @@ def test_calibration_images_are_left_out_of_a_profile(zooselect: CommandLine, pi
     profiled = zooselect("profile", "--data", pictures, "--json").json()
     names = Splits(seed=part.seed, train=part.share).assign(data.groups)
     assert profiled["samples"] == int((names != TRAIN).sum()) < len(data)
+
+
+def test_an_8_bit_model_gives_its_embedding_where_that_is_asked_for(
+    zooselect: CommandLine, pictures: Path
+) -> None:
+    colour_zoo(Path("my-zoo"))
+    asked = ("zoo", "compress", "full", "--data", pictures, "--embedding", "--json")
+    card = zooselect(*asked).json()
+    assert zooselect(*asked).json() == card, "the same again"
+    pixels = np.zeros((2, 8, 8, 3), np.uint8)
+    zoo = Zoo.open("my-zoo")
+    logits, embedding = zoo.model("full-int8").embedded(pixels)
+    assert len(embedding) == len(logits) == 2
+    with pytest.raises(ModelError, match="a second output"):
+        zoo.model("full").embedded(pixels)
 
 
 def test_models_calibrated_on_everything_cannot_be_profiled_there(

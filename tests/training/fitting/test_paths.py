@@ -97,3 +97,40 @@ def test_an_impossible_budget_is_answered_by_the_fastest_model_everywhere(world:
     some = Selector.load(world.bundles["cascade"], models=["small", "full"])
     assert some.predict(plain_image("red"), mean_ms=1e-6).path == ("small",)
     assert "The fastest model tiny answers instead" in explain_uncertified(fitted, asked)
+
+
+def test_what_answers_take_beside_their_parts_is_charged_on_every_path(world: World) -> None:
+    policy = world.fits["cascade"].policy
+    parts = policy.possible_costs_ms()
+    whole, path = summarise([parts[0] + 0.25] * 400), paths_of(policy.policy)[0]
+    paths = (PathLatency(steps=steps_of(policy.policy), models=path, latency=whole),)
+    fitted = dataclasses.replace(world, table=msgspec.structs.replace(world.table, paths=paths)).fit(
+        "cascade", precision=0.9
+    )
+    assert fitted.policy.possible_costs_ms() == pytest.approx([cost + 0.25 for cost in parts])
+    costs = fitted.record.bundle.costs_ms()
+    rows = [costs.path(steps_of(fitted.policy.policy), one) for one in paths_of(fitted.policy.policy)]
+    assert [row.source for row in rows if row] == ["measured"] + ["estimated"] * (len(parts) - 1)
+
+
+@pytest.mark.parametrize(("lost", "certified"), [(400 // 9, True), (400, False)])
+def test_no_budget_is_certified_with_answers_of_a_busy_machine(
+    world: World, lost: int, certified: bool, tmp_path: Path
+) -> None:
+    policy = world.fits["cascade"].policy
+    paths = tuple(
+        PathLatency(
+            steps="cascade",
+            models=path,
+            latency=msgspec.structs.replace(summarise([cost] * 400), interrupted=lost),
+        )
+        for path, cost in zip(paths_of(policy.policy), policy.possible_costs_ms(), strict=True)
+    )
+    here = dataclasses.replace(world, table=msgspec.structs.replace(world.table, paths=paths))
+    save_fit(here.fit("cascade", precision=0.9), tmp_path / "fit")
+    fitted = load_fit(tmp_path / "fit")
+    assert fitted.certified_levels("precision"), "accuracy does not depend on times"
+    assert bool(fitted.certified_levels("mean_ms")) == certified
+    assert bool(fitted.certified_levels("p95_ms")) == certified
+    said = explain_uncertified(fitted, BUDGET)
+    assert ("interrupted 50% of the runs" in said) == (not certified)
