@@ -176,15 +176,15 @@ def _pixels(name: str, source: TensorMetadata, wanted: Wanted) -> dict[str, Any]
         raise _no(name, "a size", f"{got}, of any size", "Give what the network was trained with: --size.")
     if not real and (wanted.scale or wanted.mean or wanted.std):
         raise _no(name, "an input of real numbers for --scale, --mean and --std", got, "Leave them out.")
-    if wanted.scale == "0..255" and (wanted.mean or wanted.std):
-        raise _no(name, "--mean and --std on the scale 0..1", "--scale 0..255", "Divide them by 255.")
+    whole = 255.0 if wanted.scale == "0..255" else 1.0
+    red, green, blue = (whole * one for one in wanted.mean or (0.0, 0.0, 0.0))
     pixels = Pixels(
         size=size,
         crop=wanted.crop,
         interpolation=wanted.interpolation or "bilinear",
         channels=wanted.channels or "rgb",
-        scale=255.0 if real and wanted.scale != "0..255" else 1.0,
-        mean=wanted.mean or (0.0, 0.0, 0.0),
+        scale=255.0 / whole if real else 1.0,
+        mean=(red, green, blue),
         std=wanted.std or (1.0, 1.0, 1.0),
     )
     return {"input_layout": fits[0], "encoding": "tensor", "pixels": pixels}
