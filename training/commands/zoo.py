@@ -189,7 +189,7 @@ def add(
         )
         if shown is not None:
             raise ModelError(
-                "--remote: expected no --check, which looks into a model. Use 'profile' to check."
+                "--remote: expected no --check, which looks into the file of a model. Leave it out."
             )
         token = (token_env, token_file)
         add_from_server(zoo, remote, model, wanted, version, token, deadline_ms, name, force, as_json)
