@@ -207,11 +207,27 @@ class InferenceServer(ThreadingHTTPServer):
         self.extensions: tuple[str, ...] = (BINARY_EXTENSION,)
         self.version_1 = False
         self.asked: list[tuple[str, dict[str, str]]] = []
+        self._lines: list[socket.socket] = []
+        self._lines_lock = threading.Lock()
 
     @property
     def url(self) -> str:
         """Its address."""
         return f"http://127.0.0.1:{self.server_port}"
+
+    def drop(self) -> None:
+        """End all connections at once, as a server that is killed."""
+        with self._lines_lock:
+            lines, self._lines = self._lines, []
+        for line in lines:
+            with suppress(OSError):
+                line.shutdown(socket.SHUT_RDWR)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Note the connection, then as the server does."""
+        with self._lines_lock:
+            self._lines.append(request)
+        super().process_request(request, client_address)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing: the other side has gone."""
