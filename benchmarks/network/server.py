@@ -61,6 +61,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     timeout = 10
+    body = b""
 
     def do_GET(self) -> None:
         """Metadata and health."""
@@ -85,7 +86,7 @@ class Handler(BaseHTTPRequestHandler):
         """Inference."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.asked.append((self.path, dict(self.headers)))
-        fault = self.server.fault
+        fault, self.body = self.server.fault, body
         with suppress(OSError):
             if fault is not None:
                 fault(self)
@@ -192,6 +193,23 @@ FAULTS: Mapping[str, Callable[[Handler], None]] = {
     "lies": lie,
     "dies": end,
 }
+
+
+def stop(handler: Handler) -> None:
+    """End all connections, as a server that is killed and comes back."""
+    handler.server.drop()
+    handler.close_connection = True
+
+
+def by_turns(seed: int) -> Callable[[Handler], None]:
+    """A right answer, or one of the faults, drawn anew for each request."""
+    drawn = random.Random(seed)
+    kinds: list[Callable[[Handler], None]] = [
+        *FAULTS.values(),
+        stop,
+        lambda handler: handler.infer(handler.body),
+    ]
+    return lambda handler: drawn.choice(kinds)(handler)
 
 
 class InferenceServer(ThreadingHTTPServer):
