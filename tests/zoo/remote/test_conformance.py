@@ -1,6 +1,6 @@
 """The client against an independent server of the protocol: MLServer, where it is installed.
 
-It needs an environment of its own: ``pip install mlserver==1.7.1`` there, and its folder in ZOOSELECT_MLSERVER.
+It needs an environment of its own with ``mlserver==1.7.1``, whose folder ZOOSELECT_MLSERVER names.
 """
 
 import json
@@ -20,7 +20,7 @@ from zoo.remote.client import Client
 from zoo.remote.discover import Wanted
 
 PROGRAM = Path(os.environ.get("ZOOSELECT_MLSERVER", "none")) / "bin" / "mlserver"
-RUNTIME = '''
+RUNTIME = """
 import numpy as np
 from mlserver import MLModel
 from mlserver.codecs import NumpyCodec
@@ -35,7 +35,7 @@ class Means(MLModel):
         values = images.reshape(len(images), -1, 3).mean(axis=1).astype(np.float32)
         output = NumpyCodec.encode_output("logits", values)
         return InferenceResponse(model_name=self.name, outputs=[output])
-'''
+"""
 pytestmark = pytest.mark.skipif(
     not PROGRAM.is_file(), reason="MLServer is in no environment that ZOOSELECT_MLSERVER names"
 )
