@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from zoo.errors import LimitError, ModelError, NotFiniteError, UnreachableError
+from zoo.errors import LimitError, ModelError, NotFiniteError, ZooError
 from zoo.files import read_verified
 from zoo.models.card import ModelCard
 from zoo.models.image import check_batch
@@ -284,7 +284,7 @@ class Model:
     def _outputs(self, images: NDArray[np.uint8], names: list[str]) -> list[NDArray[np.float32]]:
         try:
             found: list[NDArray[np.float32]] = self._runs.run(names, {"image": images}, images.nbytes)
-        except UnreachableError:
+        except ZooError:  # of a server: it says more than this class could
             raise
         except (TimeoutError, MemoryError) as error:
             raise LimitError(
