@@ -132,7 +132,7 @@ class Wire:
             import urllib3
         except ImportError as error:
             raise MissingExtraError(f"asking a server needs urllib3: {install_command('fetch')}") from error
-        from zoo.client.connections import connections
+        from zoo.connections import connections
 
         if not timeout_s > 0:
             raise ZooError(f"expected a time-out of more than 0 seconds, got {timeout_s!r}.")
