@@ -37,6 +37,8 @@ class Asked(TypedDict, total=False):
     max_drop: float  # by how much the precision may lie below the reference model's
     mean_ms: float  # budget of mean time; the most accurate way of answering that keeps it is used
     p95_ms: float  # budget for 95 of 100 answers
+    mean_uplink_kb: float  # budget of kilobytes sent to servers, in the mean
+    max_remote: float  # share of the inputs that may leave the device
     environment: str  # where the image was taken, if certificates of environments are to be used
 
 

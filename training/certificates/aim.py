@@ -94,7 +94,7 @@ class Aim:
         enough = [point for point in frontier if self.slack(point) >= shift]
         if not enough:
             return None
-        if self.constraint.on_time:
+        if self.constraint.is_budget:
             return max(enough, key=lambda point: (point.accuracy, -point.mean_ms))
         return min(enough, key=lambda point: (point.mean_ms, -point.accuracy))
 
@@ -110,7 +110,7 @@ class Aim:
 
     def rank(self, frontier: Sequence[Point]) -> tuple[float, ...]:
         """Greater is better. What a frontier gains over single models counts less the more doubtful it is."""
-        if self.constraint.on_time:
+        if self.constraint.is_budget:
             enough = [point for point in frontier if self.slack(point) >= 0]
             if not enough:
                 return (0.0, max(self.slack(p) for p in frontier))

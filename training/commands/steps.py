@@ -248,7 +248,7 @@ def fit(
         say(msgspec.json.encode(fitted.record).decode())
     else:
         say(f"policy: {fitted.policy.kind}, {' → '.join(fitted.policy.models)}")
-        for item in _best_first(fitted.record.comparisons, on_time=fitted.record.bundle.default.on_time):
+        for item in _best_first(fitted.record.comparisons, budget=fitted.record.bundle.default.is_budget):
             say(
                 f"  {item.accuracy:.1%} at {item.mean_ms:.3f} ms in cross-validation: {item.label}, "
                 f"{' → '.join(item.models)}" + (" (chosen)" if item.chosen else "")
@@ -315,11 +315,11 @@ def _unless_usual(**folders: Path) -> dict[str, Path]:
     return {name: path for name, path in folders.items() if path != usual[name]}
 
 
-def _best_first(rows: Sequence[CandidateComparison], *, on_time: bool) -> list[CandidateComparison]:
+def _best_first(rows: Sequence[CandidateComparison], *, budget: bool) -> list[CandidateComparison]:
     """First those that reach what is asked, the cheapest or within a budget the most accurate first."""
 
     def key(row: CandidateComparison) -> tuple[bool, float, float]:
-        by_time = row.reaches and not on_time
+        by_time = row.reaches and not budget
         order = (row.mean_ms, -row.accuracy) if by_time else (-row.accuracy, row.mean_ms)
         return (not row.reaches, *order)
 

@@ -175,7 +175,7 @@ class Fitted:
             and c.constraint.level != wanted.level
         ]
         near = sorted(same, key=lambda c: (abs(c.constraint.level - wanted.level), c.mean_ms))
-        return tuple(near if wanted.on_time else _ever_cheaper(near))[:most]
+        return tuple(near if wanted.is_budget else _ever_cheaper(near))[:most]
 
     def certified(self, kind: ConstraintKind) -> tuple[Certificate, ...]:
         """All levels of one kind that are certified by some policy, strictest first.
@@ -190,7 +190,7 @@ class Fitted:
         True
         """
         same = self._certified(kind)
-        if kind in ("mean_ms", "p95_ms"):
+        if kind not in ("precision", "max_drop"):
             best: dict[float, Certificate] = {}
             for c in sorted(same, key=lambda c: (c.constraint.level, -c.accuracy)):
                 best.setdefault(c.constraint.level, c)

@@ -263,7 +263,7 @@ def failure_ms(candidates: Sequence[Candidate], costs: Mapping[str, float]) -> f
 def standing(candidate: Candidate, aim: Aim) -> tuple[float, ...]:
     """How well a candidate serves an aim; greater is better. Of nearly equal ones, fewer models win."""
     reached, worth, *rest = aim.rank(candidate.frontier)
-    per_model = 0.001 if aim.constraint.on_time else 0.01
+    per_model = 0.001 if aim.constraint.is_budget else 0.01
     return (reached, worth - per_model * len(candidate.models), *rest)
 
 

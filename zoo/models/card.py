@@ -52,6 +52,17 @@ class Adapted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     trained_on: TrainedOn | None = None  # the part of the data that holds these images
 
 
+class Remote(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where a model is that a server answers with, and what one answer sends and receives."""
+
+    address: str
+    model: str
+    version: str = ""
+    encoding: Literal["tensor", "jpeg", "png"] = "tensor"
+    uplink_bytes: Positive
+    downlink_bytes: Positive
+
+
 class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One model's facts.
 
@@ -79,6 +90,7 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     source: str = ""  # where the weights come from, in words
     trained_on: TrainedOn | None = None
     adapted: Adapted | None = None
+    remote: Remote | None = None
 
     @property
     def learned_from(self) -> tuple[TrainedOn, ...]:
