@@ -37,6 +37,10 @@ class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     subject_sha256: Sha256  # digest of policy, graphs and model files; see Bundle.subject
     environment: str | None = None  # of the inputs that it holds for; None: the mix of the calibration data
     test: PrecisionTest | None = None  # of a precision; None: the one test of its kind of constraint
+    # of the certify samples: share that was sent to a server, and kilobytes an answer sent in the mean; None
+    # in a zoo without remote models
+    remote_share: Annotated[float, Meta(ge=0, le=1)] | None = None
+    uplink_kb: Annotated[float, Meta(ge=0)] | None = None
 
 
 def covering(

@@ -93,11 +93,22 @@ class PathTimes:
 
         Of paths that are charged the same, the largest value.
         """
-        charged, places = np.unique(np.array(self.costs_ms), return_inverse=True)
-        largest = np.full(len(charged), -np.inf)
-        np.maximum.at(largest, places, values)
-        found: NDArray[np.float64] = largest[np.searchsorted(charged, costs_ms)]
-        return found
+        return place(self.costs_ms, costs_ms, values)
+
+
+def place(
+    path_costs_ms: Sequence[float], costs_ms: NDArray[np.floating], values: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The value ``[n]`` of the path that each sample took, of K paths with `values` ``[K]``.
+
+    Samples are told by what they were charged ``[n]``; of paths that are charged the same, the largest value
+    counts.
+    """
+    charged, places = np.unique(np.array(path_costs_ms), return_inverse=True)
+    largest = np.full(len(charged), -np.inf)
+    np.maximum.at(largest, places, values)
+    found: NDArray[np.float64] = largest[np.searchsorted(charged, costs_ms)]
+    return found
 
 
 def path_times(

@@ -31,7 +31,7 @@ from zoo.errors import DataError, PrecisionError, ZooError
 from zoo.files import encode_record, read_record, read_verified, write_atomic
 from zoo.types import Positive, Sha256
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6  # as that of the bundle in it
 OLDEST_VERSION = 2  # of a bundle without a drift reference
 FIT_FILE = "fit.json"
 
