@@ -1,4 +1,4 @@
-"""What the paths of a policy send to servers: for budgets of bytes and of the share that leaves the device."""
+"""What the paths of a policy send to servers: for budgets of bytes and of the share that is sent."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def check_provable(constraint: Constraint, cards: Sequence[ModelCard]) -> None:
     if constraint.kind == "mean_uplink_kb" and varying:
         raise PrecisionError(
             "expected remote models with requests of one length for mean_uplink_kb, got "
-            f"{', '.join(varying)}, whose images are encoded in as many bytes as they need: only their mean is "
-            "known, and that proves nothing. Ask for max_remote (--max-remote), which bounds how many are "
+            f"{', '.join(varying)}, whose images are encoded in as many bytes as they need: only their mean "
+            "is known, and that proves nothing. Ask for max_remote (--max-remote), which bounds how many are "
             "sent, or add the model with the encoding tensor."
         )

@@ -17,6 +17,7 @@ from selector.bundle.certificate import Certificate
 from training.certificates.aim import Aim, share_of_margin
 from training.certificates.certificates import certificates_of
 from training.certificates.choice import ChosenTest, choose_test
+from training.certificates.sent import check_provable
 from training.data.splits import CERTIFY, FIT, TUNE
 from training.features.features import POOL_VERSION
 from training.fitting.costs import costs_table
@@ -28,6 +29,7 @@ from training.fitting.record import FitInputs, Found, Proven, assemble
 from training.outcomes.outcomes import Outcomes, has_pixels, load_outcomes, pixels_of
 from training.outcomes.parts import read_profile_record
 from training.search.candidates import failure_ms, worth_keeping
+from training.search.charges import charges_of
 from training.search.comparisons import by_storage, comparisons, within_bytes
 from training.search.input_fit import PixelsOf
 from training.search.search import consider
@@ -160,6 +162,7 @@ def search(
     DataError
         When there are too few samples, or no model fits into the budget of bytes.
     """
+    check_provable(given.options.constraint, given.zoo.cards)
     zoo, options, costs = given.zoo, given.options, given.table.costs_ms(given.zoo)
     if options.environment is not None:
         outcomes = outcomes.environment(options.environment)
@@ -169,11 +172,12 @@ def search(
     by_accuracy = tuple(
         sorted(accuracy, key=lambda name: (name != agree_with, -accuracy[name], costs[name], name))
     )
+    charges = charges_of(given.table, zoo, options.constraint)
     kinds = ("cascade", "probe", "input") if options.policy == "auto" else (options.policy,)
     considered = consider(
         outcomes,
         zoo,
-        given.table,
+        given.table if charges is None else charges.table,
         kinds,
         grid=given.grid,
         pixels=pixels,
@@ -188,20 +192,26 @@ def search(
         len(outcomes.split(CERTIFY)),
         options.delta,
         compared.right[:, compared.models.index(by_accuracy[0])],
-        failure_ms=failure_ms(considered.candidates, costs),
+        failure_ms=failure_ms(considered.candidates, considered.situation.costs),
+        unit_ms=None if charges is None else charges.unit_ms,
+        per_unit=1.0 if charges is None else charges.per_unit,
         share_of_margin=share_of_margin(
             test.test, development=len(outcomes.split(FIT, TUNE)), certify=len(outcomes.split(CERTIFY))
         ),
         tail=given.table.tail(zoo.names),
     )
     candidates = within_bytes(considered.candidates, zoo, options.max_bytes)
-    kept = worth_keeping(candidates, aim)
+    local = {card.name for card in zoo.cards if card.remote is None}
+    kept = worth_keeping(candidates, aim, local=local)
+    policies = tuple(candidate.build() for candidate in kept)
+    for policy in policies:
+        policy.costs = dict(costs)  # from here on times, whatever candidates were charged
     return Found(
         considered.outcomes,
         by_accuracy,
         agree_with,
         considered.situation,
-        tuple(candidate.build() for candidate in kept),
+        policies,
         comparisons(candidates, kept[0], aim),
         by_storage(candidates, zoo, aim),
         considered.input_fit,
@@ -252,6 +262,7 @@ def prove(found: Found, given: FitInputs) -> Proven:
             options.delta,
             subject(policy.policy, found.selector, held.classes, cards),
             given.table,
+            given.zoo.cards,
         )
     return Proven(tuple(certificates), drift_fit(found.outcomes, grid=given.grid))
 
