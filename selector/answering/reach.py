@@ -1,17 +1,16 @@
-"""Servers on the way of an answer: how long they may take, whether they are there, and what they were sent."""
+"""Servers on the way of an answer: how long they may take, whether they are there, what they were sent."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from selector.answering.runners import Sessions
+from selector.bundle.bundle import Bundle
 from zoo.errors import PrecisionError, UnreachableError
-
-if TYPE_CHECKING:
-    from selector.answering.engine import Engine
 
 REMOTE_DEADLINE_S = 1.0  # of an answer that asks a server, all of it
 FIRST_ABSENCE_S = 1.0  # for so long a server is not asked after a failure; doubled with each that follows
@@ -58,6 +57,16 @@ class Reach:
         return _MARGIN * max(self._local_s, expected_s)
 
 
+class Opened(Sessions, Protocol):
+    """The sessions of a bundle, which can also ask servers."""
+
+    bundle: Bundle
+
+    def ask(self, name: str, batch: NDArray[np.uint8], deadline_s: float) -> NDArray[np.float32]:
+        """Logits ``[N, C]`` of a model on a server, or :class:`UnreachableError` after `deadline_s`."""
+        ...
+
+
 class Asking:
     """The sessions of an engine for one answer, with the time by which servers must have answered.
 
@@ -67,7 +76,7 @@ class Asking:
         On the performance counter, in seconds.
     """
 
-    def __init__(self, engine: Engine, reach: Reach, until: float) -> None:
+    def __init__(self, engine: Opened, reach: Reach, until: float) -> None:
         self._engine, self._reach, self._until = engine, reach, until
         self.scores, self.features, self.judge = engine.scores, engine.features, engine.judge
 

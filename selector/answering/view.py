@@ -33,8 +33,8 @@ _MAX_COURSES = 1000  # a caller that varies the constraint must not grow memory 
 
 # Why an answer is not certified: the inputs have changed; nothing was proven for what was asked; it was, for
 # models that are not all installed; for a model that has been exchanged since; for one that took more time
-# or memory than it may, and is left out; or for one on a server, which was not to be asked. Where a server was
-# not reached that is said of certified answers too.
+# or memory than it may, and is left out; or for one on a server, which was not to be asked. Where a server
+# was not reached that is said of certified answers too.
 Reason = Literal[
     "drift",
     "not proven",
@@ -133,7 +133,7 @@ class View:
         self.fastest = bundle.alone(_BUDGET, installed, costs_of)
         self._quiet = bundle.alone(_AT_HOME, installed, costs_of)  # the same for a budget of what is sent
         self.remote = frozenset(installed) - bundle.local
-        self.reach = Reach() if before is None else before.reach
+        self.reach: Reach = Reach() if before is None else before.reach
         self._threads, self._costs_of, self._home = threads, costs_of, threading.Lock()
         self._view_at_home: View | None = None
         self.index = index
@@ -304,15 +304,11 @@ class View:
                 outcomes = self._outcomes(images, course, answer=answer, until=until)
         return course, outcomes
 
-    def _outcomes(
-        self, images: Batch, course: Course, *, answer: bool, until: float | None
-    ) -> list[Outcome]:
+    def _outcomes(self, images: Batch, course: Course, *, answer: bool, until: float | None) -> list[Outcome]:
         wanted = course.asked.constraint
         alone = self.fastest if wanted.on_time else self._quiet if wanted.on_network else self.engine.fallback
         asking = None if until is None else self.engine.asking(self.reach, until)
-        run = partial(
-            self.engine.run, threshold=course.threshold, alone=alone, answer=answer, asking=asking
-        )
+        run = partial(self.engine.run, threshold=course.threshold, alone=alone, answer=answer, asking=asking)
         return run_pieces(run, images) if isinstance(images, Portion) else run(images)
 
     def _course(self, precision: float | None, asked: Asked) -> Course:

@@ -24,10 +24,23 @@ from zoo.releases.input_reference import InputReference
 from zoo.types import Name, Positive, Sha256, check_relative
 
 SCHEMA_VERSION = 6
+LOCAL_VERSION = 5  # written where no server holds a model, so that older readers go on reading
 # has no drift reference, as 3 no look-ahead cascades, as 4 no paths, pools or names of tests, as 5 no remote
 # models and no budgets of what is sent to them
 OLDEST_VERSION = 2
 BUNDLE_FILE = "bundle.json"
+
+
+def version_for(models: Iterable[ModelCard]) -> int:
+    """The oldest version of the format that can hold a bundle of `models`.
+
+    Examples
+    --------
+    >>> from selector.bundle.bundle import version_for
+    >>> version_for(zoo.cards)
+    5
+    """
+    return SCHEMA_VERSION if any(card.remote is not None for card in models) else LOCAL_VERSION
 
 
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

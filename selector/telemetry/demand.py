@@ -5,12 +5,11 @@ This is what a device may tell a server, so the record is small whatever the dev
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-from selector.policies.constraint import ConstraintKind
 from zoo.types import Name, NonNegative, Positive
 
 SCHEMA_VERSION = 1
@@ -23,7 +22,7 @@ Finite = Annotated[float, Meta(ge=-1e12, le=1e12)]
 class AskedDemand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How often one constraint was asked for, and how often a model was missed for it."""
 
-    kind: ConstraintKind
+    kind: Literal["precision", "max_drop", "mean_ms", "p95_ms", "mean_uplink_kb", "max_remote"]
     level: Finite
     environment: Annotated[str, Meta(max_length=200)] | None = None
     answers: Positive

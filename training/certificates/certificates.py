@@ -77,7 +77,7 @@ def certificates_of(
         found = tests.certify_all(wanted, delta=delta)
         certificates += [
             Certificate(
-                **vars(item),
+                **{name: value for name, value in vars(item).items() if value is not None},
                 confidence=1 - delta,
                 policy=index,
                 subject_sha256=digest,
@@ -100,9 +100,15 @@ def _worth_certifying(
         return policy.worth_certifying(samples), []
     if constraint.on_network:
         every = policy.frontier(samples, policy.thresholds(samples))
-        kb = [float(sent.kb_of(point.cost_ms).mean()) for point in every]
+        kb = [_sent(sent, constraint, point) for point in every]
         kept = [every[i] for i in pareto_places(kb, [point.accuracy for point in every])]
     else:
         kept = policy.worth_certifying(samples)
-    least = [float(sent.kb_of(point.cost_ms).mean()) for point in kept]
+    least = [_sent(sent, constraint, point) for point in kept]
     return kept, sorted(range(len(kept)), key=lambda i: (least[i], kept[i].accuracy))
+
+
+def _sent(sent: Sent, constraint: Constraint, point: Simulated) -> float:
+    """What a point sends in the mean: the share of inputs where that is bounded, else kilobytes."""
+    of = sent.remote_of if constraint.kind == "max_remote" or not sent.kb.any() else sent.kb_of
+    return float(of(point.cost_ms).mean())

@@ -153,13 +153,13 @@ class Tests:
         """The p-value of a budget of what is sent."""
         if self.sent is None:
             return 1.0
-        kb = self.sent.kb_of(self.frontier[i].cost_ms)
+        charged = self.frontier[i].cost_ms
         if constraint.kind == "max_remote":
-            high = float((self.sent.kb > 0).any())
-            return two_valued((kb > 0).astype(np.float64), (0.0, high), constraint.level)
+            ends = float(self.sent.remote.min()), float(self.sent.remote.max())
+            return two_valued(self.sent.remote_of(charged), ends, constraint.level)
         if not self.sent.constant:
             return 1.0
-        possible = sorted(set(self.sent.kb.tolist()))
+        kb, possible = self.sent.kb_of(charged), sorted(set(self.sent.kb.tolist()))
         if len(possible) <= 2:
             return two_valued(kb, (possible[0], possible[-1]), constraint.level)
         return Costs(kb, top_ms=possible[-1]).p_value(constraint.level)
@@ -233,8 +233,7 @@ class Tests:
         """Share of the samples that left the device, and the kilobytes that an answer sent in the mean."""
         if self.sent is None:
             return None, None
-        kb = self.sent.kb_of(point.cost_ms)
-        return float((kb > 0).mean()), float(kb.mean())
+        return float(self.sent.remote_of(point.cost_ms).mean()), float(self.sent.kb_of(point.cost_ms).mean())
 
     def _last_controlled(self, precisions: Sequence[Constraint], delta: float) -> dict[Constraint, int]:
         """The last threshold of every precision; those laxer than one that reaches the end are left out."""

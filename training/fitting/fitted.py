@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from selector.bundle.bundle import SCHEMA_VERSION as SCHEMA_VERSION
 from selector.bundle.bundle import Bundle, SelectorGraph
 from selector.bundle.certificate import Certificate, covering
 from selector.policies.cascade import CascadePolicy, LookaheadPolicy
@@ -31,7 +32,6 @@ from zoo.errors import DataError, PrecisionError, ZooError
 from zoo.files import encode_record, read_record, read_verified, write_atomic
 from zoo.types import Positive, Sha256
 
-SCHEMA_VERSION = 6  # as that of the bundle in it
 OLDEST_VERSION = 2  # of a bundle without a drift reference
 FIT_FILE = "fit.json"
 

@@ -7,15 +7,21 @@ from functools import cached_property
 
 import numpy as np
 
-from selector.bundle.bundle import SCHEMA_VERSION as BUNDLE_VERSION
-from selector.bundle.bundle import Bundle, Calibration, DeviceCosts, PathCost, SelectorGraph
+from selector.bundle.bundle import (
+    Bundle,
+    Calibration,
+    DeviceCosts,
+    PathCost,
+    SelectorGraph,
+    version_for,
+)
 from selector.bundle.certificate import Certificate
 from selector.policies.paths import ALONE, paths_of, steps_of
 from training.certificates.choice import ChosenTest
 from training.certificates.path_times import path_times
 from training.data.splits import CERTIFY, FIT, TUNE
 from training.fitting.drift_reference import DriftFit
-from training.fitting.fitted import SCHEMA_VERSION, FeatureRecord, FitRecord, Fitted, ScoutFile
+from training.fitting.fitted import FeatureRecord, FitRecord, Fitted, ScoutFile
 from training.fitting.options import FitOptions
 from training.outcomes.outcomes import Outcomes
 from training.policies.base import FittedPolicy
@@ -83,7 +89,7 @@ def assemble(given: FitInputs, found: Found, proven: Proven) -> Fitted:
     scout = used.scout.to_onnx() if used is not None and used.scout is not None else None
     tuned = None if found.input_fit is None else found.input_fit.tuned
     record = FitRecord(
-        schema_version=SCHEMA_VERSION,
+        schema_version=version_for(given.zoo.cards),
         inputs_sha256=given.inputs_sha256,
         bundle=_bundle(given, found, proven),
         scores=found.scores,
@@ -112,7 +118,7 @@ def assemble(given: FitInputs, found: Found, proven: Proven) -> Fitted:
 def _bundle(given: FitInputs, found: Found, proven: Proven) -> Bundle:
     table, options, cards = given.table, given.options, given.zoo.cards
     return Bundle(
-        schema_version=BUNDLE_VERSION,
+        schema_version=version_for(cards),
         task=cards[0].task,
         classes=found.outcomes.classes,
         models=cards,

@@ -48,7 +48,7 @@ def charges_of(table: LatencyTable, zoo: Zoo, constraint: Constraint) -> Charges
         per_unit, units = 1.0, dict.fromkeys(remote, 1)
     else:
         sizes = {name: one.uplink_bytes / 1e3 for name, one in remote.items()}
-        per_unit = max(sizes.values()) / _STEPS
+        per_unit = max(sizes.values()) / _STEPS  # check_provable: above 0
         units = {name: math.ceil(kb / per_unit * (1 - 1e-12)) for name, kb in sizes.items()}
     return Charges(_charged(table, units, unit_ms), unit_ms, per_unit)
 
