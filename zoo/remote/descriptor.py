@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-from zoo.errors import ZooError
+from zoo.errors import ModelError, ZooError
 from zoo.types import NonNegative, Positive
 
 Encoding = Literal["tensor", "jpeg", "png"]
@@ -82,6 +82,17 @@ class Remote(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         check_address(self.address)
         if (self.encoding == "tensor") == (self.input_layout == "bytes"):
             raise ValueError(f"encoding {self.encoding!r} does not go with layout {self.input_layout!r}")
+
+
+def decode_remote(content: bytes, name: str) -> Remote:
+    """The record in the file of the remote model `name`; raises :class:`ModelError`."""
+    try:
+        return msgspec.json.decode(content, type=Remote)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ModelError(
+            f"model {name!r}: expected the descriptor of a remote model, got something else: {error}. "
+            "Add it again: zooselect zoo add --remote URL --model NAME."
+        ) from error
 
 
 def check_address(address: str) -> str:

@@ -17,7 +17,7 @@ import pytest
 from tests.support.small_models import COLOURS, add_colours, build_onnx, plain_image
 from zoo import TrainedOn, Zoo, ZooError
 from zoo.errors import CardError, DigestError, ModelError, ModelNotFoundError, SchemaVersionError
-from zoo.models.card import SCHEMA_VERSION, Adapted
+from zoo.models.card import LOCAL_VERSION, SCHEMA_VERSION, Adapted
 from zoo.models.zoo import MANIFEST_FILE
 
 PREVIOUS = ("tiny", "small", "full")
