@@ -17,7 +17,7 @@ from selector.bundle.graph import Graph
 from selector.bundle.source import FolderSource, Source
 from selector.policies.policy import Policy
 from selector.policies.staged import StagedPolicy, State
-from zoo.errors import ModelError, NotFiniteError, UnreachableError
+from zoo.errors import MissingExtraError, ModelError, NotFiniteError, UnreachableError
 from zoo.models.card import match_classes
 from zoo.models.model import Model, all_finite
 
@@ -92,9 +92,13 @@ class Engine:
                 yield graph
 
     def warm_up(self, image: NDArray[np.uint8], models: Sequence[str]) -> None:
-        """Open what the policy and `models` may need, and run it once on an image ``[1, H, W, 3]``."""
+        """Open what the policy and `models` need here, and run it once on an image ``[1, H, W, 3]``.
+
+        No server is asked.
+        """
         for name in models:
-            self.logits(name, image)
+            if self.bundle.card(name).remote is None:
+                self.logits(name, image)
         features = None
         if self.policy is not None and self.policy.needs_features:
             features = self.features(image)
@@ -178,18 +182,25 @@ class Engine:
         return self._runner.run(sessions, batch, threshold, answer=answer)
 
     def asking(self, reach: Reach, until: float) -> Asking:
-        """The sessions of one answer, whose servers have to answer by `until` on the performance counter."""
+        """The sessions of one answer, whose servers have to answer by `until` of the monotonic clock."""
         return Asking(self, reach, until)
 
-    def ask(self, name: str, batch: NDArray[np.uint8], deadline_s: float) -> NDArray[np.float32]:
-        """:meth:`logits` of a model on a server, or :class:`UnreachableError` after `deadline_s` seconds."""
+    def ask(self, name: str, batch: NDArray[np.uint8], until: float) -> tuple[NDArray[np.float32], int]:
+        """:meth:`logits` of a model on a server, and the bytes that were sent for them.
+
+        Raises
+        ------
+        UnreachableError
+            When there are none by `until` of the monotonic clock.
+        """
         model = self._models.get(name) or self._open_model(name)
+        assert model.remote is not None
         try:
-            logits: NDArray[np.float32] = model.run(batch, deadline_s=deadline_s)  # type: ignore[call-arg]
-        except ModelError as error:  # of what the server says: no reason to give no answer
+            logits = model.run_by(batch, until)
+        except (ModelError, MissingExtraError) as error:  # no reason to give no answer
             raise UnreachableError(str(error)) from error
         permutation = self._permutations.get(name)
-        return logits if permutation is None else logits[:, permutation]
+        return logits if permutation is None else logits[:, permutation], model.remote.last_bytes[0]
 
     def logits(self, name: str, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits ``[N, C]`` of one model, in the order of the bundle's classes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Protocol
 
@@ -26,27 +27,35 @@ class Reach:
     """Whether servers are asked now, and counts of what was. Safe to use from several threads."""
 
     def __init__(self) -> None:
-        self.asked = 0  # inputs that were sent
-        self.sent_bytes = 0
-        self.failures = 0  # requests without a usable answer in time
+        self.inputs = 0  # that servers answered
+        self.sent_bytes = 0  # for these
+        self.failures = 0  # answers for which a server was asked in vain
         self._absence_s = FIRST_ABSENCE_S
         self._away_until = -float("inf")
         self._local_s = 0.0
+        self._lock = threading.Lock()
 
     @property
     def away(self) -> bool:
         """Whether a server failed so lately that none is asked."""
-        return time.perf_counter() < self._away_until
+        return time.monotonic() < self._away_until
 
-    def failed(self) -> None:
-        """Note that a server did not answer in time, or with something else."""
-        self.failures += 1
-        self._away_until = time.perf_counter() + self._absence_s
-        self._absence_s = min(2 * self._absence_s, LONGEST_ABSENCE_S)
+    def failed(self, *, asked: bool = True) -> None:
+        """Note that a server did not answer in time, or with something else; or was not `asked`."""
+        now = time.monotonic()
+        with self._lock:
+            self.failures += asked
+            if now >= self._away_until:  # of several at a time the first counts
+                self._away_until = now + self._absence_s
+                if asked:
+                    self._absence_s = min(2 * self._absence_s, LONGEST_ABSENCE_S)
 
-    def reached(self) -> None:
-        """Note that a server answered."""
-        self._absence_s = FIRST_ABSENCE_S
+    def reached(self, inputs: int, sent_bytes: int) -> None:
+        """Note that a server answered so many inputs."""
+        with self._lock:
+            self.inputs += inputs
+            self.sent_bytes += sent_bytes
+            self._absence_s, self._away_until = FIRST_ABSENCE_S, -float("inf")
 
     def took(self, seconds: float) -> None:
         """Note how long one local answer took; the longest counts, and is forgotten slowly."""
@@ -62,8 +71,8 @@ class Opened(Sessions, Protocol):
 
     bundle: Bundle
 
-    def ask(self, name: str, batch: NDArray[np.uint8], deadline_s: float) -> NDArray[np.float32]:
-        """Logits ``[N, C]`` of a model on a server, or :class:`UnreachableError` after `deadline_s`."""
+    def ask(self, name: str, batch: NDArray[np.uint8], until: float) -> tuple[NDArray[np.float32], int]:
+        """Logits ``[N, C]`` of a model on a server, and the bytes sent, or :class:`UnreachableError`."""
         ...
 
 
@@ -73,7 +82,7 @@ class Asking:
     Parameters
     ----------
     until
-        On the performance counter, in seconds.
+        In seconds of the monotonic clock.
     """
 
     def __init__(self, engine: Opened, reach: Reach, until: float) -> None:
@@ -91,13 +100,13 @@ class Asking:
         remote = self._engine.bundle.card(name).remote
         if remote is None:
             return self._engine.logits(name, batch)
-        left = self._until - time.perf_counter()
-        if left <= 0:
-            raise TooLateError(f"expected time to ask for model {name!r}, got none that is left.")
-        self._reach.asked += len(batch)
-        self._reach.sent_bytes += len(batch) * remote.uplink_bytes
-        logits = self._engine.ask(name, batch, left)
-        self._reach.reached()
+        if time.monotonic() >= self._until:
+            raise TooLateError(
+                f"expected time to ask for model {name!r}, got none that is left. Give a longer "
+                "remote_deadline_s (--remote-deadline-ms)."
+            )
+        logits, sent_bytes = self._engine.ask(name, batch, self._until)
+        self._reach.reached(len(batch), sent_bytes)
         return logits
 
     def embedded(

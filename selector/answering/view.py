@@ -23,7 +23,7 @@ from selector.bundle.source import Source
 from selector.drift.monitor import Monitor
 from selector.policies.constraint import Constraint, constraint
 from selector.policies.policy import Policy
-from zoo.errors import BundleError, PrecisionError, UnreachableError
+from zoo.errors import BundleError, CircuitOpenError, PrecisionError, UnreachableError
 
 _BUDGET = Constraint(kind="mean_ms", level=1.0)
 _AT_HOME = Constraint(kind="max_remote", level=0.5)
@@ -263,24 +263,24 @@ class View:
         count = len(images.images if isinstance(images, Portion) else images)
         limit_s = count * deadline_of(asked.get("remote_deadline_s"))
         if self.remote == frozenset(self.installed):
-            until = time.perf_counter() + limit_s
+            until = time.monotonic() + limit_s
             return self, *self.run(images, course, answer=answer, until=until)
         home = self.at_home()
         home.engine.open(home.needed)  # costs nothing once they are
-        start, failed = time.perf_counter(), False
+        start, failed = time.monotonic(), False
         if not self.reach.away:
             reserve_s = count * self.reach.reserve_s(home.expected_s)
             try:
                 return self, *self.run(images, course, answer=answer, until=start + limit_s - reserve_s)
             except TooLateError:
                 failed = True
-            except UnreachableError:
+            except UnreachableError as error:
                 failed = True
-                self.reach.failed()
-        start = time.perf_counter()
+                self.reach.failed(asked=not isinstance(error, CircuitOpenError))
+        start = time.monotonic()
         instead = home.course(precision, asked).beside_server(failed=failed)
         course, outcomes = home.run(images, instead, answer=answer)
-        self.reach.took((time.perf_counter() - start) / count)
+        self.reach.took((time.monotonic() - start) / count)
         return home, course, outcomes
 
     @property
