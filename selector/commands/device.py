@@ -21,11 +21,15 @@ from selector.commands.options import (
     ImagesArgument,
     JsonOption,
     MaxDropOption,
+    MaxRemoteOption,
     MeanOption,
+    NeverRemoteOption,
     P95Option,
     PrecisionOption,
+    RemoteDeadlineOption,
     SkipBadOption,
     ThreadsOption,
+    UplinkOption,
 )
 from selector.commands.say import say
 from selector.commands.tables import table
@@ -157,7 +161,11 @@ def predict(
     max_drop: MaxDropOption = None,
     mean_ms: MeanOption = None,
     p95_ms: P95Option = None,
+    mean_uplink_kb: UplinkOption = None,
+    max_remote: MaxRemoteOption = None,
     environment: EnvironmentOption = None,
+    never_remote: NeverRemoteOption = False,
+    remote_deadline_ms: RemoteDeadlineOption = None,
     threads: ThreadsOption = 1,
     answer_timeout: AnswerTimeoutOption = None,
     answer_memory: AnswerMemoryOption = None,
@@ -183,11 +191,15 @@ def predict(
         chooser = device.selector(task)
         asked = asked_for(
             environment,
+            never_remote,
+            remote_deadline_ms,
             precision=precision,
             accuracy=accuracy,
             max_drop=max_drop,
             mean_ms=mean_ms,
             p95_ms=p95_ms,
+            mean_uplink_kb=mean_uplink_kb,
+            max_remote=max_remote,
         )
         answered = answer_images(chooser, images, asked, as_json=as_json, shuffled=True)
         for error in device.left_out:

@@ -25,6 +25,7 @@ from selector.commands.options import (
     JsonOption,
     LatencyOption,
     MaxDropOption,
+    MaxRemoteOption,
     MeanOption,
     ModelsOption,
     OutOption,
@@ -32,6 +33,7 @@ from selector.commands.options import (
     ProfileOption,
     SeedOption,
     SkipBadOption,
+    UplinkOption,
     ZooOption,
     given,
     names_in,
@@ -135,6 +137,8 @@ def fit(
     max_drop: MaxDropOption = None,
     mean_ms: MeanOption = None,
     p95_ms: P95Option = None,
+    mean_uplink_kb: UplinkOption = None,
+    max_remote: MaxRemoteOption = None,
     zoo: ZooOption = MY_ZOO,
     profile: ProfileOption = MY_PROFILE,
     latency: LatencyOption = THIS_MACHINE,
@@ -208,7 +212,13 @@ def fit(
     from zoo.models.zoo import Zoo
 
     asked: dict[str, Any] = given(
-        precision=precision, accuracy=accuracy, max_drop=max_drop, mean_ms=mean_ms, p95_ms=p95_ms
+        precision=precision,
+        accuracy=accuracy,
+        max_drop=max_drop,
+        mean_ms=mean_ms,
+        p95_ms=p95_ms,
+        mean_uplink_kb=mean_uplink_kb,
+        max_remote=max_remote,
     )
     options = FitOptions(
         **asked,
