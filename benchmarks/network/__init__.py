@@ -1,0 +1,1 @@
+"""What a device gains and risks where a server answers for it."""
