@@ -31,6 +31,7 @@ from selector.commands.options import (
     ThreadsOption,
     UplinkOption,
 )
+from selector.commands.rows import fetching_bar
 from selector.commands.say import say
 from selector.commands.tables import table
 from zoo.errors import DataError, LeftOutError
@@ -40,7 +41,7 @@ from zoo.releases.published import MAX_METADATA_BYTES
 if TYPE_CHECKING:
     from selector.device.device import Device
     from selector.device.reconciler import Round
-    from zoo.client.change import Change, Progress
+    from zoo.client.change import Change
 
 StoreArgument = Annotated[Path, typer.Argument(help="Folder of the device's store.")]
 TOKEN = "ZOOSELECT_TOKEN"
@@ -110,7 +111,7 @@ def init(
     if device.last is not None:
         say(f"Warning: {device.last.problem}", err=True)
     if group is not None and not task:
-        _tell(device.update(progress=_bar()))
+        _tell(device.update(progress=fetching_bar()))
         if not device.tasks:
             raise DataError(
                 f"expected an assignment for the group {group!r}, got none yet: a server signs one when "
@@ -120,7 +121,7 @@ def init(
     else:
         published = device.client.refresh().index.bundles.values()
         for name in task or sorted(one.name for one in published if one.name == one.task):
-            _tell(device.install(name, progress=_bar()))
+            _tell(device.install(name, progress=fetching_bar()))
     _status(device)
     if group is not None and service is None:
         say(
@@ -215,7 +216,7 @@ def update(store: StoreArgument) -> None:
     from selector.device.device import Device
 
     with Device.open(store) as device:
-        change = device.update(progress=_bar())
+        change = device.update(progress=fetching_bar())
         _tell(change)
         _status(device)
     if change.left_out:
@@ -390,21 +391,6 @@ def _status(device: Device, *, as_json: bool = False) -> None:
     say(f"{used / 1e6:.3f} MB{allowed} used; {device.config.url}, mode {device.config.mode}")
     if device.store.unwritable is not None:
         say(f"It answers, but nothing can be kept or updated: {device.store.unwritable}", err=True)
-
-
-def _bar() -> Progress:
-    """Shows how much has arrived, where somebody watches."""
-    from tqdm import tqdm
-
-    bar = tqdm(unit="B", unit_scale=True, desc="fetching", leave=False, delay=0.5, disable=None)
-
-    def show(there: int, total: int) -> None:
-        bar.total = total
-        bar.update(there - bar.n)
-        if there >= total:
-            bar.close()
-
-    return show
 
 
 def register(app: typer.Typer) -> None:

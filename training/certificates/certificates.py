@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec import UNSET
+
 from selector.bundle.certificate import Certificate, PrecisionTest
 from selector.policies.constraint import Constraint
 from training.certificates.certify import Tests, usual_constraints
 from training.certificates.control_variate import Control
-from training.certificates.path_times import path_times
+from training.certificates.path_times import path_times, tails_known
 from training.certificates.sent import Sent
 from training.outcomes.outcomes import Outcomes
 from training.policies.base import FittedPolicy
@@ -57,13 +59,18 @@ def certificates_of(
     environments: list[str | None] = [None]
     if index < ENVIRONMENT_POLICIES and len(set(held.environments.tolist())) > 1:
         environments += sorted(set(held.environments.tolist()))
-    times = path_times(policy.policy, table, costs, delta)
+    computed = any(table.models[name].network is not UNSET for name in policy.models)
+    # means of a network table are taken as known, and nothing is known of their tails
+    times = None if computed else path_times(policy.policy, table, costs, delta)
+    tails = sent is None or tails_known(policy.policy, table, cards)
     certificates = []
     for environment in environments:
         samples = held if environment is None else held.rows(held.environments == environment)
         wanted = usual_constraints(costs, constraint, times, sent)
-        if environment is not None or times is None:  # a budget needs times of single runs
+        if environment is not None or (times is None and not computed):  # a budget needs single runs
             wanted = [item for item in wanted if not item.on_time]
+        if computed or not tails:
+            wanted = [item for item in wanted if item.kind != "p95_ms"]
         tests = Tests(
             policy.frontier(samples, thresholds),
             reference=samples.right[:, column],

@@ -18,6 +18,7 @@ from scipy.special import betaincinv
 from selector.policies.paths import paths_of, steps_of
 from selector.policies.policy import Policy
 from training.certificates.pvalues import Costs
+from zoo.models.card import ModelCard
 from zoo.models.latency import Latency, LatencyTable
 
 DELTA_SHARE = 0.1  # of delta: probability that the bounds on times mislead; the samples have the rest
@@ -162,3 +163,15 @@ def _mean_at_most(runs: NDArray[np.float64], delta: float) -> float:
         else:
             low = middle
     return high
+
+
+def tails_known(policy: Policy, table: LatencyTable, cards: Sequence[ModelCard]) -> bool:
+    """Whether all paths that ask a server were measured whole.
+
+    The times of a network depend on each other and on the hour, so single runs that are added up say what an
+    answer takes in the mean, but nothing of its percentiles.
+    """
+    remote = {card.name for card in cards if card.remote is not None}
+    steps = steps_of(policy)
+    asking = (path for path in paths_of(policy) if remote & set(path))
+    return all(table.path(steps, path) is not None for path in asking)

@@ -23,6 +23,7 @@ from training.features.features import POOL_VERSION
 from training.fitting.costs import costs_table
 from training.fitting.drift_reference import drift_fit
 from training.fitting.fitted import SCHEMA_VERSION, Fitted
+from training.fitting.network import Conditions, over_network
 from training.fitting.options import FitOptions
 from training.fitting.paths import with_paths
 from training.fitting.record import FitInputs, Found, Proven, assemble
@@ -47,6 +48,7 @@ def fit(
     options: FitOptions | None = None,
     *,
     costs_of: str | None = None,
+    network: Conditions | None = None,
     progress: bool = False,
     **changed: Any,
 ) -> Fitted:
@@ -65,6 +67,9 @@ def fit(
         Instead of `table`: the name of a latency table in the profile, such as ``this-machine``.
     options
         What to ask for and to choose among; by default precision 0.95.
+    network
+        Under which models on servers are asked: their times are computed from it. Without, they are the
+        measured ones of `table`.
     progress
         Show which step is under way.
     **changed
@@ -88,6 +93,8 @@ def fit(
     """
     options = replace(options or FitOptions(), **changed)
     table = costs_table(profile_folder, table, costs_of)
+    if network is not None:
+        table, zoo = over_network(table, zoo, network)
     record = read_profile_record(profile_folder)
     return fit_outcomes(
         load_outcomes(profile_folder, zoo=zoo),

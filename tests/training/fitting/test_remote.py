@@ -15,8 +15,9 @@ from tests.support.served_zoo import UPLINK_BYTES, served_zoo
 from tests.support.world import CANDIDATES, World, fit_in_memory
 from training.fitting.export import export_bundle
 from training.fitting.fitted import Fitted, load_fit, save_fit
+from training.fitting.network import over_network
 from zoo import Pixels, Zoo
-from zoo.errors import PrecisionError
+from zoo.errors import LatencyError, PrecisionError
 
 ADDRESS = "http://127.0.0.1:9"  # nothing is asked while fitting
 
@@ -110,3 +111,49 @@ def test_budgets_of_what_is_sent_are_checked() -> None:
             Constraint(kind=kind, level=level)
     with pytest.raises(ValueError, match="never_remote"):
         Constraint(kind="max_remote", level=0.0)
+
+
+class Conditions(msgspec.Struct, frozen=True, kw_only=True):
+    """A network table, as far as a fit needs it."""
+
+    name: str = "slow"
+    rtt_ms: float = 50.0
+    uplink_mbps: float = 1.0
+    downlink_mbps: float = 2.0
+    server_ms: dict[str, float] = msgspec.field(default_factory=lambda: {"full": 2.0})
+
+
+def test_a_network_table_says_what_a_server_takes_in_the_mean(world: World, served: Zoo) -> None:
+    table, zoo = over_network(latency_table(served), served, Conditions())
+    expected = 50 + 700 * 8 / 1e3 + 300 * 8 / 2e3 + 2
+    assert table.costs_ms(zoo)["full"] == pytest.approx(expected)
+    outcomes = world.outcomes.split("fit", "tune", "certify")
+    fitted = fit_in_memory(outcomes, zoo, table, only=CANDIDATES["cascade"], policy="cascade", mean_ms=20.0)
+    proven = fitted.certificate()
+    assert proven is not None
+    assert 1 < proven.mean_ms < 20  # some are sent
+    assert {"full"} < set(fitted.policy.models)
+    assert fitted.certified_levels("p95_ms") == []
+    with pytest.raises(LatencyError, match="nothing of the slowest answers"):
+        fit_in_memory(outcomes, zoo, table, only=CANDIDATES["cascade"], p95_ms=70.0)
+
+
+def test_without_a_network_only_the_device_counts(served: Zoo) -> None:
+    _, zoo = over_network(latency_table(served), served, Conditions(name="none", uplink_mbps=0.0))
+    assert zoo.names == ("tiny", "small")
+    with pytest.raises(LatencyError, match="expected a model that runs without a network"):
+        over_network(latency_table(served), served.only(["full"]), Conditions(name="none"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"uplink_mbps": 0.0}, "uplink_mbps above 0, got 0.0"),
+        ({"downlink_mbps": -1.0}, "downlink_mbps above 0"),
+        ({"rtt_ms": float("nan")}, "rtt_ms of at least 0"),
+        ({"server_ms": {}}, "expected the server's time, got none"),
+    ],
+)
+def test_bad_network_tables_are_refused(served: Zoo, wrong: Any, words: str) -> None:
+    with pytest.raises(LatencyError, match=words):
+        over_network(latency_table(served), served, Conditions(**wrong))
