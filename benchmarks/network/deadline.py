@@ -1,36 +1,36 @@
 """The attack on deadlines: ``python -m benchmarks.network.deadline``.
 
-A server hangs, drips, resets, lies or dies at every request, in turns with right answers. Each call has a
-deadline of its own; what is measured is by how much a call is late, on the wall. On a machine with other work
-a thread waits for its turn, which no client can help: a call counts as held up where a thread that does
-nothing but sleep, beside it, woke up late by as much at that time.
+A server in a process of its own hangs, drips, resets, lies or dies at each request, in turns with right
+answers. Each call has a deadline; what is measured is by how much a call ends later, on the wall. On a
+machine with other work a thread that could run waits for a processor, which no client can help. Linux counts
+for how long (``schedstat``), so that the figures are given with this wait and without it.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Annotated
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from benchmarks.network.server import FAULTS, InferenceServer, served, serving
+from benchmarks.network.server import by_turns, served, serving
 from zoo.errors import UnreachableError
 from zoo.remote.breaker import Breaker
 from zoo.remote.client import Client
 from zoo.remote.discover import Wanted, discover
-from zoo.remote.protocol import ModelMetadata
 from zoo.remote.runs import RemoteRuns
 
 MARGIN_MS = 5.0
-_TICK_S = 0.001
+CLASSES = ("red", "green", "blue")
 
 
 class DeadlineFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,88 +40,99 @@ class DeadlineFigures(msgspec.Struct, frozen=True, kw_only=True):
     right: int  # answers of the server, by the deadline
     errors: dict[str, int]  # kind of error → count
     late: int
-    late_alone: int  # of them, while no sleeper beside it was as late: the client's own
+    late_less_own_wait: int  # of them, where the wait of the calling thread for a processor is taken off
+    late_less_all_waits: int  # the same with the waits of the client's other threads: they may hold a lock
     latest_ms: float  # after the deadline; negative: before
-    latest_alone_ms: float  # the same, less what a sleeper was late at that time
+    latest_less_own_wait_ms: float
+    latest_less_all_waits_ms: float
+    p99_ms: float  # of all calls, as `latest_ms`
     wrong: int  # answers that were none of the server's
 
 
-class Sleeper:
-    """A thread that wakes up every millisecond, and notes by how much it is late."""
+class Queued:
+    """For how long the threads of this process waited for a processor, in milliseconds."""
 
     def __init__(self) -> None:
-        self.woken: list[tuple[float, float]] = []  # when it should have, and by how many seconds it was late
-        self._ends = threading.Event()
-        self._thread = threading.Thread(target=self._sleep, daemon=True)
+        self.own_ms = self.all_ms = 0.0
+        self._begun = self._read()
 
-    def latest_s(self, start: float, stop: float) -> float:
-        """By how much it was late at most, of what it should have done between two times."""
-        late = 0.0
-        for due, by in reversed(self.woken[-5000:]):
-            if due + by < start:
-                break
-            if due <= stop:
-                late = max(late, by)
-        return late
+    def restart(self) -> None:
+        """Count from now on."""
+        self._begun = self._read()
 
-    def _sleep(self) -> None:
-        while not self._ends.is_set():
-            due = time.monotonic() + _TICK_S
-            time.sleep(_TICK_S)
-            self.woken.append((due, time.monotonic() - due))
+    def stop(self) -> None:
+        """Note the wait of this thread, and that of all threads: one that waits may hold a lock."""
+        now = self._read()
+        waits = {thread: now[thread] - self._begun.get(thread, 0.0) for thread in now}
+        self.own_ms = waits.get(threading.get_native_id(), 0.0)
+        self.all_ms = sum(waits.values())
 
-    @contextmanager
-    def beside(self) -> Iterator[Sleeper]:
-        """Sleep until the end of the block."""
-        self._thread.start()
-        try:
-            yield self
-        finally:
-            self._ends.set()
-            self._thread.join()
+    @staticmethod
+    def _read() -> dict[int, float]:
+        found = {}
+        for folder in Path("/proc/self/task").glob("*"):  # elsewhere there is none: nothing is taken off
+            with suppress(OSError, ValueError, IndexError):
+                found[int(folder.name)] = int((folder / "schedstat").read_text().split()[1]) / 1e6
+        return found
+
+
+def serve(line: Any, seed: int) -> None:
+    """The process of the server: says its address, and ends when it is told so."""
+    with serving({"m": served(_logits, CLASSES)}) as server:
+        line.send(server.url)
+        line.recv()
+        server.fault = by_turns(seed)
+        line.send("hostile")
+        line.recv()
 
 
 def attack(answers: int, *, seed: int = 0, deadlines_ms: tuple[float, ...] = (5, 20, 60)) -> DeadlineFigures:
     """Ask a hostile server `answers` times, each with one of the deadlines."""
     rng = np.random.default_rng(seed)
-    model = served(_logits, ("red", "green", "blue"))
     images = rng.integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
     right = _logits(images)
     errors: Counter[str] = Counter()
     late: list[float] = []
+    own: list[float] = []
     alone: list[float] = []
     good = wrong = 0
-    with serving({"m": model}) as server, Sleeper().beside() as sleeper:
-        runs = _runs(server)
-        runs.ask(images, time.monotonic() + 10)
-        names = [*FAULTS, "answers", "stops"]
-        for _ in range(answers):
-            kind = names[int(rng.integers(len(names)))]
-            server.fault = FAULTS.get(kind)
-            if kind == "stops":
-                server.drop()
-            start = time.monotonic()
-            deadline = start + float(rng.choice(deadlines_ms)) / 1000
-            try:
-                found = runs.ask(images, deadline)
-                good += 1
-                wrong += not np.array_equal(found, right)
-            except UnreachableError as error:
-                errors[type(error).__name__] += 1
-            end = time.monotonic()
-            by_ms = (end - deadline) * 1000
-            late.append(by_ms)
-            held_ms = 1000 * sleeper.latest_s(deadline - 0.02, end) if by_ms > MARGIN_MS else 0.0
-            alone.append(by_ms - held_ms)
-        runs.client.close()
+    context = multiprocessing.get_context("spawn")
+    line, other = context.Pipe()
+    process = context.Process(target=serve, args=(other, seed), daemon=True)
+    process.start()
+    runs = _runs(line.recv())
+    runs.ask(images, time.monotonic() + 10)
+    line.send("begin")
+    line.recv()
+    queued = Queued()
+    for _ in range(answers):
+        queued.restart()
+        deadline = time.monotonic() + float(rng.choice(deadlines_ms)) / 1000
+        try:
+            found = runs.ask(images, deadline)
+            good += 1
+            wrong += not np.array_equal(found, right)
+        except UnreachableError as error:
+            errors[type(error).__name__] += 1
+        by_ms = (time.monotonic() - deadline) * 1000
+        queued.stop()
+        late.append(by_ms)
+        own.append(by_ms - queued.own_ms)
+        alone.append(by_ms - queued.all_ms)
+    runs.client.close()
+    line.send("end")
+    process.join()
     return DeadlineFigures(
         answers=answers,
         right=good,
         errors=dict(errors),
         late=sum(one > MARGIN_MS for one in late),
-        late_alone=sum(one > MARGIN_MS for one in alone),
+        late_less_own_wait=sum(one > MARGIN_MS for one in own),
+        late_less_all_waits=sum(one > MARGIN_MS for one in alone),
         latest_ms=max(late),
-        latest_alone_ms=max(alone),
+        latest_less_own_wait_ms=max(own),
+        latest_less_all_waits_ms=max(alone),
+        p99_ms=float(np.quantile(late, 0.99)),
         wrong=wrong,
     )
 
@@ -131,12 +142,10 @@ def _logits(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     return means
 
 
-def _runs(server: InferenceServer) -> RemoteRuns:
+def _runs(url: str) -> RemoteRuns:
     """The model of the server; its breaker never opens, so that each call is made."""
-    model = server.models["m"]
-    metadata = ModelMetadata(name="m", inputs=model.inputs, outputs=model.outputs)
-    remote, classes = discover(server.url, metadata, Wanted(classes=model.classes))
-    client = Client(server.url, breaker=Breaker(failures=10**9))
+    client = Client(url, breaker=Breaker(failures=10**9))
+    remote, classes = discover(url, client.model("m", deadline_s=10), Wanted())
     return RemoteRuns(remote, width=len(classes), client=client)
 
 

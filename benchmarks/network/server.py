@@ -61,6 +61,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     timeout = 10
+    body = b""
 
     def do_GET(self) -> None:
         """Metadata and health."""
@@ -85,7 +86,7 @@ class Handler(BaseHTTPRequestHandler):
         """Inference."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.asked.append((self.path, dict(self.headers)))
-        fault = self.server.fault
+        fault, self.body = self.server.fault, body
         with suppress(OSError):
             if fault is not None:
                 fault(self)
@@ -194,6 +195,23 @@ FAULTS: Mapping[str, Callable[[Handler], None]] = {
 }
 
 
+def stop(handler: Handler) -> None:
+    """End all connections, as a server that is killed and comes back."""
+    handler.server.drop()
+    handler.close_connection = True
+
+
+def by_turns(seed: int) -> Callable[[Handler], None]:
+    """A right answer, or one of the faults, drawn anew for each request."""
+    drawn = random.Random(seed)
+    kinds: list[Callable[[Handler], None]] = [
+        *FAULTS.values(),
+        stop,
+        lambda handler: handler.infer(handler.body),
+    ]
+    return lambda handler: drawn.choice(kinds)(handler)
+
+
 class InferenceServer(ThreadingHTTPServer):
     """The server; see :func:`serving`."""
 
@@ -207,6 +225,7 @@ class InferenceServer(ThreadingHTTPServer):
         self.extensions: tuple[str, ...] = (BINARY_EXTENSION,)
         self.version_1 = False
         self.asked: list[tuple[str, dict[str, str]]] = []
+        self.connections: list[tuple[str, int]] = []
         self._lines: list[socket.socket] = []
         self._lines_lock = threading.Lock()
 
@@ -227,6 +246,7 @@ class InferenceServer(ThreadingHTTPServer):
         """Note the connection, then as the server does."""
         with self._lines_lock:
             self._lines.append(request)
+            self.connections.append(client_address)
         super().process_request(request, client_address)
 
     def handle_error(self, request: object, client_address: object) -> None:

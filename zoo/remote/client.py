@@ -23,6 +23,7 @@ from zoo.remote.breaker import Breaker
 from zoo.remote.descriptor import Remote, checked, is_loopback
 from zoo.remote.protocol import (
     HEADER_LENGTH,
+    JSON_TYPE,
     InferRequest,
     InferResponse,
     MessageLimits,
@@ -146,6 +147,26 @@ class Client:
     def model(self, name: str, version: str = "", *, deadline_s: float) -> ModelMetadata:
         """What the server says about a model; raises as :meth:`infer`."""
         return decode_metadata(self._get(model_path(name, version), deadline_s), ModelMetadata)
+
+    def refused(self, name: str, body: bytes, *, deadline_s: float) -> None:
+        """Send a body that is no request and that the server reads and refuses, to learn how long that takes.
+
+        Raises
+        ------
+        UnreachableError
+            When it is not refused as a body is.
+        """
+        deadline = time.monotonic() + deadline_s
+        url = self.address + model_path(name) + "/infer"
+        headers = {"Content-Type": JSON_TYPE}
+        reply = self._workers.run(
+            lambda: self._once("POST", url, body, headers, deadline, ERROR_BYTES), deadline=deadline
+        )
+        if reply.status in (401, 403, 404, 413, 429) or reply.status < 400:
+            raise UnreachableError(
+                f"expected {url} to read and refuse a body that is no request, got status {reply.status}. "
+                "The rate to this server cannot be measured."
+            )
 
     def speaks_v1(self, *, deadline_s: float) -> bool:
         """Whether the server answers to the version before, which has no binary tensors."""
