@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from selector.answering.runners import Sessions
 from selector.bundle.bundle import Bundle
+from selector.telemetry.demand import RemoteUse
 from zoo.errors import PrecisionError, UnreachableError
 
 REMOTE_DEADLINE_S = 1.0  # of an answer that asks a server, all of it
@@ -39,6 +40,11 @@ class Reach:
     def away(self) -> bool:
         """Whether a server failed so lately that none is asked."""
         return time.monotonic() < self._away_until
+
+    def used(self) -> RemoteUse:
+        """The counts, for a report."""
+        with self._lock:
+            return RemoteUse(inputs=self.inputs, sent_bytes=self.sent_bytes, failures=self.failures)
 
     def failed(self, *, asked: bool = True) -> None:
         """Note that a server did not answer in time, or with something else; or was not `asked`."""

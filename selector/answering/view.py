@@ -133,7 +133,7 @@ class View:
         self.fastest = bundle.alone(_BUDGET, installed, costs_of)
         self._quiet = bundle.alone(_AT_HOME, installed, costs_of)  # the same for a budget of what is sent
         self.remote = frozenset(installed) - bundle.local
-        self.reach: Reach = Reach() if before is None else before.reach
+        self.reach: Reach = Reach() if before is None or before.bundle != bundle else before.reach
         self._threads, self._costs_of, self._home = threads, costs_of, threading.Lock()
         self._view_at_home: View | None = None
         self.index = index

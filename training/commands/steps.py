@@ -150,6 +150,14 @@ def fit(
         ),
     ] = None,
     out: OutOption = MY_FIT,
+    network: Annotated[
+        str | None,
+        typer.Option(
+            "--network",
+            help="How models on servers are reached: wifi, 4g, 5g, none, or a network table of 'zooselect "
+            "bench --network'. Default: as they were timed.",
+        ),
+    ] = None,
     policy: Annotated[
         PolicyKind,
         typer.Option(
@@ -244,6 +252,7 @@ def fit(
         some,
         table,
         options,
+        network=network,
         progress=not as_json,
     )
     if list_levels:
@@ -270,7 +279,7 @@ def fit(
             say(
                 f"certified: {proven.constraint} at {proven.confidence:.0%} confidence "
                 f"({proven.accuracy:.1%} of {proven.samples} certify samples right, "
-                f"{proven.mean_ms:.3f} ms)"
+                f"{proven.mean_ms:.3f} ms{', ' if proven.sends else ''}{proven.sends})"
             )
             if proven.test is not None:
                 say(proven_by(fitted, proven))
@@ -285,6 +294,7 @@ def fit(
             "fit",
             **_unless_usual(zoo=zoo, profile=profile, latency=latency),
             costs_of=costs_of,
+            network=network,
             out=None if out == MY_FIT else out,
             policy=None if policy == "auto" else policy,
             models=models,

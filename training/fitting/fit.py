@@ -23,7 +23,7 @@ from training.features.features import POOL_VERSION
 from training.fitting.costs import costs_table
 from training.fitting.drift_reference import drift_fit
 from training.fitting.fitted import SCHEMA_VERSION, Fitted
-from training.fitting.network import Conditions, over_network
+from training.fitting.network import over_network
 from training.fitting.options import FitOptions
 from training.fitting.paths import with_paths
 from training.fitting.record import FitInputs, Found, Proven, assemble
@@ -37,6 +37,7 @@ from training.search.search import consider
 from zoo.files import sha256_bytes
 from zoo.models.latency import LatencyTable
 from zoo.models.zoo import Zoo
+from zoo.remote.network import Network, load_network
 
 SEARCHES_FOLDER = "searches"  # in a profile: what earlier fits found
 
@@ -48,7 +49,7 @@ def fit(
     options: FitOptions | None = None,
     *,
     costs_of: str | None = None,
-    network: Conditions | None = None,
+    network: Network | str | Path | None = None,
     progress: bool = False,
     **changed: Any,
 ) -> Fitted:
@@ -68,8 +69,8 @@ def fit(
     options
         What to ask for and to choose among; by default precision 0.95.
     network
-        Under which models on servers are asked: their times are computed from it. Without, they are the
-        measured ones of `table`.
+        Under which models on servers are asked: their times are computed from it. A network table, its file,
+        or ``wifi``, ``4g``, ``5g`` or ``none``. Without, times are the measured ones of `table`.
     progress
         Show which step is under way.
     **changed
@@ -94,7 +95,8 @@ def fit(
     options = replace(options or FitOptions(), **changed)
     table = costs_table(profile_folder, table, costs_of)
     if network is not None:
-        table, zoo = over_network(table, zoo, network)
+        known = network if isinstance(network, Network) else load_network(network)
+        table, zoo = over_network(table, zoo, known)
     record = read_profile_record(profile_folder)
     return fit_outcomes(
         load_outcomes(profile_folder, zoo=zoo),

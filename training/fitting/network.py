@@ -4,37 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Protocol
 
 import msgspec
 
 from zoo.errors import LatencyError
+from zoo.models.card import ModelCard
 from zoo.models.latency import Latency, LatencyTable, ModelLatency
 from zoo.models.zoo import Zoo
-from zoo.remote.descriptor import Remote
+from zoo.remote.network import Network
 
 NO_NETWORK = "none"
 
 
-class Conditions(Protocol):
-    """What is needed of a network table."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def rtt_ms(self) -> float: ...
-    @property
-    def uplink_mbps(self) -> float: ...  # millions of bits a second
-    @property
-    def downlink_mbps(self) -> float: ...
-    @property
-    def server_ms(self) -> Mapping[str, float]: ...  # of each model, for one image
-
-
-def over_network(table: LatencyTable, zoo: Zoo, network: Conditions) -> tuple[LatencyTable, Zoo]:
+def over_network(table: LatencyTable, zoo: Zoo, network: Network) -> tuple[LatencyTable, Zoo]:
     """A latency table as it is over a network, and the models that can be asked there.
 
-    A model on a server takes the round trip, its bytes over the rates, and the server's time. These are
+    A model on a server takes the round trip, its bytes over the rates, and the server's time. Where the
+    network table does not know that, it is all of the time in `table`, which rather overstates it. These are
     means: nothing is known of how the times are spread. Whole answers that asked a server are left out.
 
     Raises
@@ -67,23 +53,27 @@ def over_network(table: LatencyTable, zoo: Zoo, network: Conditions) -> tuple[La
         )
     models = dict(table.models)
     for name, card in remote.items():
-        assert card.remote is not None
-        mean_ms = _mean_ms(name, card.remote, network)
+        mean_ms = _mean_ms(card, network, table)
         models[name] = ModelLatency(sha256=card.sha256, latency=_known(mean_ms), network=network.name)
     return msgspec.structs.replace(_without_paths(table, remote), models=models), zoo
 
 
-def _mean_ms(name: str, remote: Remote, network: Conditions) -> float:
-    server_ms = network.server_ms.get(name)
-    if server_ms is None or not remote.uplink_bytes:
+def _mean_ms(card: ModelCard, network: Network, table: LatencyTable) -> float:
+    assert card.remote is not None
+    row = table.models.get(card.name)
+    measured_ms = None if row is None or row.sha256 != card.sha256 else row.latency.typical_ms
+    server_ms = network.server_ms.get(card.name, measured_ms)
+    if server_ms is None or not card.remote.uplink_bytes:
         lacking = "the server's time" if server_ms is None else "the bytes of a request"
         raise LatencyError(
-            f"model {name!r}: expected {lacking}, got none in {network.name!r} and the zoo. "
-            "Measure with 'zooselect bench --network'."
+            f"model {card.name!r}: expected {lacking}, got none in {network.name!r}, the latency table and the "
+            "zoo. Measure with 'zooselect bench ZOO --network', or time the model with 'zooselect bench ZOO'."
         )
-    up_ms = remote.uplink_bytes * 8 / network.uplink_mbps / 1e3
-    down_ms = remote.downlink_bytes * 8 / network.downlink_mbps / 1e3
-    return network.rtt_ms + up_ms + down_ms + server_ms
+    return network.answer_ms(
+        uplink_bytes=card.remote.uplink_bytes,
+        downlink_bytes=card.remote.downlink_bytes,
+        server_ms=server_ms,
+    )
 
 
 def _known(mean_ms: float) -> Latency:
