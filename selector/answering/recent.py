@@ -105,7 +105,7 @@ class Recent:
         remote: RemoteUse | None = None,
     ) -> Recalled:
         """The latest answers, copied and not yet looked at: that may happen in another process."""
-        noted = [*self._ring.copy()]
+        noted: list[_Noted] = [*self._ring.copy()]
         return Recalled(task=task, record=record, since=self.since, drift=drift, remote=remote, noted=noted)
 
     def used(self) -> set[str]:

@@ -156,7 +156,7 @@ class Selector:
         Raises
         ------
         PrecisionError
-            For another kind than ``precision`` (or ``accuracy``), ``max_drop``, ``mean_ms`` and ``p95_ms``.
+            For no kind of constraint.
 
         Examples
         --------

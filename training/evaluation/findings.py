@@ -53,7 +53,8 @@ def facts(fitted: Fitted, samples: int, asked: Constraint, *, wall_clock: bool) 
                 "Certificate",
                 f"{certificate.constraint} at {certificate.confidence:.0%} confidence "
                 f"({certificate.samples:,} samples: {certificate.accuracy:.1%} right, "
-                f"{certificate.mean_ms:.3g} ms{', ' if certificate.sends else ''}{certificate.sends}; p = {certificate.p_value:.2g})",
+                f"{certificate.mean_ms:.3g} ms{', ' if certificate.sends else ''}{certificate.sends}; "
+                f"p = {certificate.p_value:.2g})",
             )
         )
         if certificate.test is not None:

@@ -66,8 +66,8 @@ def _mean_ms(card: ModelCard, network: Network, table: LatencyTable) -> float:
     if server_ms is None or not card.remote.uplink_bytes:
         lacking = "the server's time" if server_ms is None else "the bytes of a request"
         raise LatencyError(
-            f"model {card.name!r}: expected {lacking}, got none in {network.name!r}, the latency table and the "
-            "zoo. Measure with 'zooselect bench ZOO --network', or time the model with 'zooselect bench ZOO'."
+            f"model {card.name!r}: expected {lacking}, got none in {network.name!r}, the latency table "
+            "and the zoo. Measure them with 'zooselect bench ZOO', with and without --network."
         )
     return network.answer_ms(
         uplink_bytes=card.remote.uplink_bytes,
