@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from zoo.errors import LimitError, ModelError, NotFiniteError, UnreachableError
+from zoo.errors import LimitError, ModelError, NotFiniteError, ZooError
 from zoo.files import read_verified
 from zoo.models.card import ModelCard
 from zoo.models.image import check_batch
@@ -284,7 +284,7 @@ class Model:
     def _outputs(self, images: NDArray[np.uint8], names: list[str]) -> list[NDArray[np.float32]]:
         try:
             found: list[NDArray[np.float32]] = self._runs.run(names, {"image": images}, images.nbytes)
-        except UnreachableError:
+        except ZooError:  # of a server: it says more than this class could
             raise
         except (TimeoutError, MemoryError) as error:
             raise LimitError(
@@ -316,6 +316,24 @@ class Model:
         """
         for _ in range(runs):
             self.logits(images)
+
+
+def read_graph(card: ModelCard, folder: Path) -> bytes:
+    """The ONNX file of a model, verified, for what looks into its graph or changes it.
+
+    Raises
+    ------
+    ModelError
+        When a server holds the model: there is no graph here.
+    DigestError
+        When the file is not the recorded one.
+    """
+    if card.remote is not None:
+        raise ModelError(
+            f"model {card.name!r}: expected a model with its graph in the zoo, got one that a server holds "
+            f"({card.remote.address}). Add the network itself, such as with --onnx, or leave this one out."
+        )
+    return read_verified(folder / card.file, card.sha256, card.size_bytes)
 
 
 def all_finite(values: NDArray[np.float32]) -> bool:

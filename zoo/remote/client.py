@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
+import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
@@ -35,6 +35,7 @@ from zoo.remote.protocol import (
     encode_infer_request,
 )
 from zoo.remote.token import Token
+from zoo.remote.traffic import Reply, Traffic
 from zoo.remote.workers import Workers
 
 if TYPE_CHECKING:
@@ -46,36 +47,6 @@ KEPT = 4  # connections
 AGAIN = frozenset({502, 503, 504})  # a server that restarts, or a proxy that waits for it
 _CHUNK = 65536
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Reply:
-    """A whole answer of HTTP; its bytes and those of its request are counted with headers."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    uplink_bytes: int
-    downlink_bytes: int
-
-
-@dataclass
-class Traffic:
-    """What a client has sent and received; failures are requests without a valid answer."""
-
-    requests: int = 0
-    failures: int = 0
-    uplink_bytes: int = 0
-    downlink_bytes: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-
-    def add(self, *, requests: int = 0, failures: int = 0, up: int = 0, down: int = 0) -> None:
-        """Count; from several threads if need be."""
-        with self._lock:
-            self.requests += requests
-            self.failures += failures
-            self.uplink_bytes += up
-            self.downlink_bytes += down
 
 
 class Client:
@@ -130,6 +101,7 @@ class Client:
         self.traffic = Traffic()
         self._workers = Workers()
         self._pool: PoolManager | None = None
+        self._process = 0  # whose connections these are; a copy of it opens its own
 
     @classmethod
     def of(cls, remote: Remote) -> Client:
@@ -229,6 +201,8 @@ class Client:
 
     def _guarded(self, call: Callable[[], T], deadline: float) -> T:
         """What `call` returns, within the deadline and past the breaker."""
+        if time.monotonic() >= deadline:  # which says nothing about the server
+            raise DeadlineError(f"{self.address}: expected a deadline to come, got one that has passed.")
         if not self.breaker.allows():
             raise CircuitOpenError(
                 f"{self.address} failed several times; it is asked again in {self.breaker.left_s:.1f} "
@@ -338,9 +312,12 @@ class Client:
         )
 
     def _connected(self) -> PoolManager:
-        if self._pool is None:  # with a certificate store of some megabytes, so not before it is needed
+        if (
+            self._pool is None or self._process != os.getpid()
+        ):  # with a certificate store of some megabytes, so not before it is needed
             from zoo.connections import connections
 
+            self._process = os.getpid()
             self._pool = connections(self.address, lambda: "", kept=KEPT, timeout_s=10.0, proxied=True)
         return self._pool
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import time
@@ -47,6 +48,7 @@ class Workers:
         self._lock = threading.Lock()
         self._idle: list[queue.SimpleQueue[_Call[Any] | None]] = []
         self._busy = 0
+        self._process = os.getpid()
 
     def run(self, call: Callable[[], T], *, deadline: float) -> T:
         """What `call` returns, or an error at `deadline` of the monotonic clock; the call is left alone then.
@@ -58,6 +60,8 @@ class Workers:
         """
         waits = _Call(call)
         with self._lock:
+            if self._process != os.getpid():  # in the copy of a process there are no threads but its own
+                self._process, self._idle, self._busy = os.getpid(), [], 0
             orders = self._idle.pop() if self._idle else None
             if orders is None and self._busy >= MAX_WORKERS:
                 raise DeadlineError(f"expected an answer, got none to {self._busy} requests that still wait.")

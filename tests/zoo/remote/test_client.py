@@ -1,13 +1,16 @@
 """The client against a real server on loopback: answers, faults, deadlines, tokens, the breaker."""
 
+import os
 import socket
 import time
+import warnings
 
 import numpy as np
 import pytest
 
 from benchmarks.network import server as hostile
 from benchmarks.network.server import served, serving
+from tests.support.tls import make_certificate, speak_tls
 from zoo.errors import (
     CircuitOpenError,
     DeadlineError,
@@ -222,3 +225,41 @@ def test_calls_that_never_end_use_up_no_more_than_some_threads():
 def test_limits_follow_what_is_asked_for():
     limits = bounded(LIMITS, 3, 4)
     assert limits.body_bytes < 100_000
+
+
+def test_a_deadline_that_has_passed_says_nothing_about_the_server(server):
+    runs = runs_of(server, breaker=Breaker(failures=1))
+    with pytest.raises(DeadlineError, match="passed"):
+        runs.ask(IMAGES, soon(-1))
+    assert server.asked == []
+    assert len(runs.ask(IMAGES, soon())) == 2
+
+
+def test_the_copy_of_a_process_asks_over_connections_of_its_own(server):
+    runs = runs_of(server)
+    runs.ask(IMAGES, soon())
+    line, other = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a copy with threads, which is what is tried
+        copy = os.fork()
+    if not copy:
+        try:
+            os.write(other, bytes([len(runs.ask(IMAGES, soon()))]))
+        finally:
+            os._exit(0)
+    os.close(other)
+    assert os.read(line, 1) == b"\2"
+    os.close(line)
+    os.waitpid(copy, 0)
+    assert len(server.connections) == 2
+
+
+def test_a_server_is_asked_over_tls_with_its_certificate_checked(server, tmp_path, monkeypatch):
+    certificate = make_certificate(tmp_path)
+    speak_tls(server, certificate)
+    address = server.url.replace("http:", "https:")
+    with pytest.raises(UnreachableError, match="certificate"):
+        Client(address, token=Token("t")).ready(deadline_s=10)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    Client(address, token=Token("t")).ready(deadline_s=10)
+    assert server.asked[-1][1]["Authorization"] == "Bearer t"
