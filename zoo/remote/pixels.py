@@ -7,12 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from zoo.remote.descriptor import Pixels, Remote
 from zoo.remote.protocol import DTYPES, Tensor, bytes_tensor
-
-_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 def input_tensor(remote: Remote, images: NDArray[Any]) -> Tensor:
@@ -65,7 +62,10 @@ def fitted(pixels: Pixels, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         box = ((width - wide) / 2, (height - high) / 2, (width + wide) / 2, (height + high) / 2)
     elif to == (height, width):
         return image
-    resized = Image.fromarray(image).resize((to[1], to[0]), _RESAMPLING[pixels.interpolation], box=box)
+    from PIL import Image  # here: models that run on the device do without
+
+    how = Image.Resampling[pixels.interpolation.upper()]
+    resized = Image.fromarray(image).resize((to[1], to[0]), how, box=box)
     return np.asarray(resized)
 
 
@@ -73,6 +73,8 @@ def encoded(remote: Remote, image: NDArray[np.uint8]) -> bytes:
     """An image as a file of JPEG or PNG."""
     stream = io.BytesIO()
     options: dict[str, Any] = {"quality": remote.quality} if remote.encoding == "jpeg" else {}
+    from PIL import Image
+
     Image.fromarray(np.ascontiguousarray(image)).save(stream, remote.encoding.upper(), **options)
     return stream.getvalue()
 
