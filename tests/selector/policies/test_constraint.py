@@ -92,6 +92,6 @@ def test_an_unknown_kind_is_refused_with_the_known_ones() -> None:
     for make in made:
         with pytest.raises(
             PrecisionError,
-            match="kinds precision, .*, max_remote, got 'p99_ms'",
+            match=r"kinds precision, .*, max_remote, got 'p99_ms'",
         ):
             make("p99_ms")

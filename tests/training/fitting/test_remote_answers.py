@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
+from PIL import Image
 
+from selector.answering.recent import Recalled
 from selector.answering.selector import Selector
 from selector.bundle.bundle import Bundle
+from selector.telemetry.report import decode_report, encode_report, version_for
+from selector.worth.missed import demand_of
 from tests.support.colours import latency_table
+from tests.support.command_line import CommandLine
 from tests.support.served_zoo import Mode, ModelServer, model_server, served_zoo
+from tests.support.small_service import report as a_report
 from tests.support.world import CANDIDATES, World, fit_in_memory
 from training.fitting.export import export_bundle
 from zoo.errors import BundleError, PrecisionError, UnreachableError
@@ -151,6 +159,51 @@ def test_what_contradicts_itself_is_refused(selector: Selector, images: np.ndarr
         selector.predict(images[0], never_remote="no")
     with pytest.raises(PrecisionError, match="expected one constraint"):
         selector.predict(images[0], max_remote=0.1, mean_uplink_kb=2.0)
+
+
+def test_the_command_line_keeps_private_images_here(
+    bundle: tuple[Path, ModelServer],
+    images: np.ndarray,
+    server: ModelServer,
+    zooselect: CommandLine,
+    tmp_path: Path,
+) -> None:
+    for i, image in enumerate(images[:30]):
+        Image.fromarray(image).save(tmp_path / f"{i:02d}.png")
+    asked = server.asked
+    done = zooselect("predict", bundle[0], tmp_path, "--never-remote", "--max-remote", 0.4, "--json")
+    rows = [json.loads(line) for line in done.out.splitlines()]
+    assert len(rows) == 30
+    assert all(row["certified"] and row["model"] != "full" for row in rows)
+    assert server.asked == asked
+    done = zooselect("predict", bundle[0], tmp_path, "--remote-deadline-ms", 5000, "--json")
+    assert "full" in {json.loads(line)["model"] for line in done.out.splitlines()}
+    for wrong in (["--remote-deadline-ms", 0], ["--remote-deadline-ms", 10, "--never-remote"]):
+        assert "--remote-deadline-ms above 0" in zooselect("predict", bundle[0], tmp_path, *wrong, code=1).err
+    both = zooselect("predict", bundle[0], tmp_path, "--max-remote", 0.1, "--mean-uplink-kb", 1, code=1).err
+    assert "expected one of these options, got --mean-uplink-kb and --max-remote" in both
+
+
+def test_reports_count_what_was_sent(selector: Selector, images: np.ndarray, server: ModelServer) -> None:
+    hard = _hard(selector, images)
+    server.mode = "refuse"
+    selector.predict(hard)
+    view = selector._view
+    used = view.reach.used()
+    assert used.failures == 1
+    assert used.inputs > 0
+    assert used.sent_bytes > used.inputs * 12 * 12 * 3
+    recalled = view.recent.recalled("colours", "0" * 64, remote=used)
+    again = msgspec.json.decode(msgspec.json.encode(recalled), type=Recalled)
+    told = demand_of(
+        again.answers, selector.bundle, selector.models, name="colours", since=0.0, remote=again.remote
+    )
+    assert (told.schema_version, told.remote) == (2, used)
+    report = a_report(demand=(told,), schema_version=version_for([told]))
+    assert decode_report(encode_report(report)) == report
+    older = demand_of(again.answers[:0], selector.bundle, selector.models, name="colours", since=0.0)
+    assert version_for([older]) == 1
+    assert b"remote" not in msgspec.json.encode(older)
 
 
 def test_the_monitor_goes_on_with_and_without_servers(selector: Selector) -> None:
