@@ -62,19 +62,19 @@ def fitted(pixels: Pixels, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         box = ((width - wide) / 2, (height - high) / 2, (width + wide) / 2, (height + high) / 2)
     elif to == (height, width):
         return image
-    from PIL import Image  # here: models that run on the device do without
+    from PIL import Image  # here, so that importing the package stays fast
 
-    how = Image.Resampling[pixels.interpolation.upper()]
-    resized = Image.fromarray(image).resize((to[1], to[0]), how, box=box)
+    resampling = Image.Resampling[pixels.interpolation.upper()]
+    resized = Image.fromarray(image).resize((to[1], to[0]), resampling, box=box)
     return np.asarray(resized)
 
 
 def encoded(remote: Remote, image: NDArray[np.uint8]) -> bytes:
     """An image as a file of JPEG or PNG."""
-    stream = io.BytesIO()
-    options: dict[str, Any] = {"quality": remote.quality} if remote.encoding == "jpeg" else {}
     from PIL import Image
 
+    stream = io.BytesIO()
+    options: dict[str, Any] = {"quality": remote.quality} if remote.encoding == "jpeg" else {}
     Image.fromarray(np.ascontiguousarray(image)).save(stream, remote.encoding.upper(), **options)
     return stream.getvalue()
 

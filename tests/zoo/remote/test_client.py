@@ -1,9 +1,7 @@
 """The client against a real server on loopback: answers, faults, deadlines, tokens, the breaker."""
 
-import os
 import socket
 import time
-import warnings
 
 import numpy as np
 import pytest
@@ -233,25 +231,6 @@ def test_a_deadline_that_has_passed_says_nothing_about_the_server(server):
         runs.ask(IMAGES, soon(-1))
     assert server.asked == []
     assert len(runs.ask(IMAGES, soon())) == 2
-
-
-def test_the_copy_of_a_process_asks_over_connections_of_its_own(server):
-    runs = runs_of(server)
-    runs.ask(IMAGES, soon())
-    line, other = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of a copy with threads, which is what is tried
-        copy = os.fork()
-    if not copy:
-        try:
-            os.write(other, bytes([len(runs.ask(IMAGES, soon()))]))
-        finally:
-            os._exit(0)
-    os.close(other)
-    assert os.read(line, 1) == b"\2"
-    os.close(line)
-    os.waitpid(copy, 0)
-    assert len(server.connections) == 2
 
 
 def test_a_server_is_asked_over_tls_with_its_certificate_checked(server, tmp_path, monkeypatch):
