@@ -29,7 +29,7 @@ class Selection:
     probability: float | None  # estimate that its answer is right; None: nothing estimates it
     cost_ms: float  # expected time of the whole answer on the bundle's device, selection included
     certified: bool  # whether a certificate covers this choice at the asked precision
-    reason: Reason | None = None  # drift, not proven, models missing, changed or left out; None: certified
+    reason: Reason | None = None  # why not, or "server not reached", also where certified; see Reason
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -50,7 +50,7 @@ class Prediction:
     probability: float | None  # estimate that the answer is right; None: nothing estimates it
     latency_ms: float = field(compare=False)  # wall-clock time without reading; in a batch, the mean
     certified: bool  # whether a certificate covers what was asked
-    reason: Reason | None = None  # drift, not proven, models missing, changed or left out; None: certified
+    reason: Reason | None = None  # why not, or "server not reached", also where certified; see Reason
 
     def __repr__(self) -> str:
         """One line, without the probabilities of all classes."""

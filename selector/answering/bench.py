@@ -145,6 +145,11 @@ def measure_paths(
         threads=selector.threads,
         progress=progress,
     )
+    if view is not None and view.reach.failures:  # the models on the device answered instead
+        raise LatencyError(
+            "expected servers that answer while whole answers are timed, got one that did not in time. "
+            "Try again when it is there, or measure without its models."
+        )
     return tuple(
         PathLatency(steps=steps, models=path, latency=summarise(times[name]), watched=watch)
         for name, (steps, path) in names.items()

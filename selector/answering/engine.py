@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selector.answering.follower import breathe
-from selector.answering.runners import Outcome, run_alone, runner_of
+from selector.answering.reach import Asking, Reach
+from selector.answering.runners import Outcome, Sessions, run_alone, runner_of
 from selector.bundle.bundle import Bundle
 from selector.bundle.graph import Graph
 from selector.bundle.source import FolderSource, Source
 from selector.policies.policy import Policy
 from selector.policies.staged import StagedPolicy, State
-from zoo.errors import ModelError, NotFiniteError
+from zoo.errors import MissingExtraError, ModelError, NotFiniteError, UnreachableError
 from zoo.models.card import match_classes
 from zoo.models.model import Model, all_finite
 
@@ -91,9 +92,13 @@ class Engine:
                 yield graph
 
     def warm_up(self, image: NDArray[np.uint8], models: Sequence[str]) -> None:
-        """Open what the policy and `models` may need, and run it once on an image ``[1, H, W, 3]``."""
+        """Open what the policy and `models` need here, and run it once on an image ``[1, H, W, 3]``.
+
+        No server is asked.
+        """
         for name in models:
-            self.logits(name, image)
+            if self.bundle.card(name).remote is None:
+                self.logits(name, image)
         features = None
         if self.policy is not None and self.policy.needs_features:
             features = self.features(image)
@@ -132,13 +137,30 @@ class Engine:
             if old is not None and old.opened and old.is_like(graph):
                 self._graphs[key] = old
 
+    def share(self, other: Engine) -> None:
+        """Use the sessions of another engine of the same bundle and source; what either opens, both have.
+
+        Call it before the engine is used.
+        """
+        self._lock, self._models, self._permutations = other._lock, other._models, other._permutations
+        for key, graph in self._graphs.items():
+            known = other._graphs.get(key)
+            if known is not None and known.is_like(graph):
+                self._graphs[key] = known
+
     @property
     def in_use(self) -> bool:
         """Whether any session is open."""
         return bool(self._models) or any(graph.opened for graph in self._graphs.values())
 
     def run(
-        self, batch: NDArray[np.uint8], threshold: float | None, *, answer: bool, alone: str | None = None
+        self,
+        batch: NDArray[np.uint8],
+        threshold: float | None,
+        *,
+        answer: bool,
+        alone: str | None = None,
+        asking: Asking | None = None,
     ) -> list[Outcome]:
         """Follow the policy at `threshold`, or use one model where that is None.
 
@@ -150,11 +172,35 @@ class Engine:
             Whether logits are needed; without, an input policy runs no model.
         alone
             The model that answers without a threshold; by default the fallback model.
+        asking
+            How models on servers are asked; needed where there are any.
         """
+        sessions: Sessions = self if asking is None else asking
         if threshold is None:
-            return run_alone(alone or self.fallback, self, batch, answer=answer, confident=self.watch)
+            return run_alone(alone or self.fallback, sessions, batch, answer=answer, confident=self.watch)
         assert self._runner is not None
-        return self._runner.run(self, batch, threshold, answer=answer)
+        return self._runner.run(sessions, batch, threshold, answer=answer)
+
+    def asking(self, reach: Reach, until: float) -> Asking:
+        """The sessions of one answer, whose servers have to answer by `until` of the monotonic clock."""
+        return Asking(self, reach, until)
+
+    def ask(self, name: str, batch: NDArray[np.uint8], until: float) -> tuple[NDArray[np.float32], int]:
+        """:meth:`logits` of a model on a server, and the bytes that were sent for them.
+
+        Raises
+        ------
+        UnreachableError
+            When there are none by `until` of the monotonic clock.
+        """
+        model = self._models.get(name) or self._open_model(name)
+        assert model.remote is not None
+        try:
+            logits = model.run_by(batch, until)
+        except (ModelError, MissingExtraError) as error:  # no reason to give no answer
+            raise UnreachableError(str(error)) from error
+        permutation = self._permutations.get(name)
+        return logits if permutation is None else logits[:, permutation], model.remote.last_bytes[0]
 
     def logits(self, name: str, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits ``[N, C]`` of one model, in the order of the bundle's classes."""

@@ -152,7 +152,9 @@ class StoreSelector(Selector):
     def recalled(self) -> Recalled:
         """The latest answers, for another process to work out what they ask for."""
         view = self._view
-        return view.recent.recalled(self.task_name, _source_of(view).release.record.sha256, self.drift)
+        record = _source_of(view).release.record.sha256
+        used = view.reach.used() if view.remote else None
+        return view.recent.recalled(self.task_name, record, self.drift, used)
 
     def _run(
         self, images: Batch, precision: float | None, asked: Asked, *, answer: bool

@@ -16,6 +16,7 @@ from msgspec import Meta
 from selector.answering.runners import Outcome
 from selector.drift.monitor import DriftStatus
 from selector.policies.constraint import Constraint
+from selector.telemetry.demand import RemoteUse
 from zoo.types import Name, Sha256
 
 RECENT_ANSWERS = 1024  # recent answers that are kept, without their inputs
@@ -50,6 +51,7 @@ class Recalled(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     record: Sha256  # of the bundle that gave them
     since: float  # when counting began, in seconds since 1970
     drift: DriftStatus | None = None  # of its inputs; None: nobody watches them
+    remote: RemoteUse | None = None  # what was sent to servers; None: no model is on one
     left: bool = False  # after an alarm, another variant of the task answers now
     noted: Annotated[list[_Noted], Meta(max_length=RECENT_ANSWERS)]  # oldest first; JSON has null for NaN
 
@@ -95,9 +97,16 @@ class Recent:
         """The latest answers, oldest first."""
         return [Answered(*item) for item in self._ring.copy()]
 
-    def recalled(self, task: str, record: str, drift: DriftStatus | None = None) -> Recalled:
+    def recalled(
+        self,
+        task: str,
+        record: str,
+        drift: DriftStatus | None = None,
+        remote: RemoteUse | None = None,
+    ) -> Recalled:
         """The latest answers, copied and not yet looked at: that may happen in another process."""
-        return Recalled(task=task, record=record, since=self.since, drift=drift, noted=[*self._ring.copy()])
+        noted: list[_Noted] = [*self._ring.copy()]
+        return Recalled(task=task, record=record, since=self.since, drift=drift, remote=remote, noted=noted)
 
     def used(self) -> set[str]:
         """Models that ran since this was asked last, as far as the ring remembers."""

@@ -156,7 +156,7 @@ class Selector:
         Raises
         ------
         PrecisionError
-            For another kind than ``precision`` (or ``accuracy``), ``max_drop``, ``mean_ms`` and ``p95_ms``.
+            For no kind of constraint.
 
         Examples
         --------
@@ -183,7 +183,7 @@ class Selector:
         >>> selector.certificate(accuracy=0.85).constraint.level >= 0.85
         True
         """
-        return self._view.course(precision, asked).certificate
+        return self._view.for_asked(asked).course(precision, asked).certificate
 
     def warm_up(self, height: int = 32, width: int = 32) -> None:
         """Open everything now and run it once, so that the first answer is as fast as the others.
@@ -283,7 +283,9 @@ class Selector:
         >>> [found.certified for found in selector.select_batch([image, "photos/blue/1.png"])]
         [True, True]
         """
-        self._view.course(precision, asked)  # what is asked is checked before anything is read
+        self._view.for_asked(asked).course(
+            precision, asked
+        )  # what is asked is checked before anything is read
         found: list[Selection] = []
         for portion in portions(images):
             view, course, outcomes = self._run(portion, precision, asked, answer=False)
@@ -350,7 +352,9 @@ class Selector:
         >>> [answer.label for answer in selector.predict_batch(sorted(Path("photos").glob("*/1.png")))]
         ['blue', 'green', 'red']
         """
-        self._view.course(precision, asked)  # what is asked is checked before anything is read
+        self._view.for_asked(asked).course(
+            precision, asked
+        )  # what is asked is checked before anything is read
         found: list[Prediction] = []
         for portion in portions(images):
             start = time.perf_counter()
@@ -376,9 +380,8 @@ class Selector:
     ) -> tuple[View, Course, list[Outcome]]:
         """Outcomes of images from a view, or from a newer one where its models are lost."""
         while True:
-            course = view.course(precision, asked)
             try:
-                return view, *view.run(images, course, answer=answer)
+                return view.for_asked(asked).answer(images, precision, asked, answer=answer)
             except (DigestError, ModelNotFoundError):
                 newer = self._after_loss(view)
                 if newer is None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypedDict
 
+import numpy as np
+
 from selector.answering.batches import Batch, Portion, run_pieces
 from selector.answering.engine import Engine
+from selector.answering.reach import Reach, TooLateError, deadline_of
 from selector.answering.recent import Question, Recent
 from selector.answering.runners import Outcome
 from selector.answering.watching import Watch
@@ -18,26 +23,41 @@ from selector.bundle.source import Source
 from selector.drift.monitor import Monitor
 from selector.policies.constraint import Constraint, constraint
 from selector.policies.policy import Policy
-from zoo.errors import BundleError, PrecisionError
+from zoo.errors import BundleError, CircuitOpenError, PrecisionError, UnreachableError
 
 _BUDGET = Constraint(kind="mean_ms", level=1.0)
+_AT_HOME = Constraint(kind="max_remote", level=0.5)
+_NO_CONSTRAINTS = ("environment", "never_remote", "remote_deadline_s")
 _MAX_COURSES = 1000  # a caller that varies the constraint must not grow memory for ever
 
 
 # Why an answer is not certified: the inputs have changed; nothing was proven for what was asked; it was, for
-# models that are not all installed; for a model that has been exchanged since; or for one that took more time
-# or memory than it may, and is left out.
-Reason = Literal["drift", "not proven", "models missing", "models changed", "models left out"]
+# models that are not all installed; for a model that has been exchanged since; for one that took more time
+# or memory than it may, and is left out; or for one on a server, which was not to be asked. Where a server
+# was not reached that is said of certified answers too.
+Reason = Literal[
+    "drift",
+    "not proven",
+    "models missing",
+    "models changed",
+    "models left out",
+    "never remote",
+    "server not reached",
+]
 
 
 class Asked(TypedDict, total=False):
-    """What may be asked of an answer instead of a precision; at most one constraint."""
+    """What may be asked of an answer instead of a precision; at most one constraint, and how to answer."""
 
     accuracy: float  # another word for the precision: the share of right answers
     max_drop: float  # by how much the precision may lie below the reference model's
     mean_ms: float  # budget of mean time; the most accurate way of answering that keeps it is used
     p95_ms: float  # budget for 95 of 100 answers
+    mean_uplink_kb: float  # budget of kilobytes sent to servers, in the mean
+    max_remote: float  # share of the inputs that may leave the device
     environment: str  # where the image was taken, if certificates of environments are to be used
+    never_remote: bool  # send nothing to a server, for inputs that are private: as if it were not there
+    remote_deadline_s: float  # of an answer that asks a server; the local one comes within it. Default: 1 s
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +71,15 @@ class Course:
     certificate: Certificate | None
     threshold: float | None
     reason: Reason | None  # why there is no certificate
+
+    def beside_server(self, *, failed: bool) -> Course:
+        """The same where a server was not reached.
+
+        An answer on which it `failed` is not certified: which inputs are sent depends on how hard they are,
+        and nothing is proven for those alone.
+        """
+        proven = None if failed else self.certificate
+        return replace(self, certificate=proven, reason=self.reason or "server not reached")
 
     def void(self) -> Course:
         """The same question where no certificate counts, because inputs have changed."""
@@ -102,6 +131,11 @@ class View:
         fallback = next(name for name in bundle.by_accuracy if name in self.installed)
         # what answers where a budget of time is asked for that nothing is certified for
         self.fastest = bundle.alone(_BUDGET, installed, costs_of)
+        self._quiet = bundle.alone(_AT_HOME, installed, costs_of)  # the same for a budget of what is sent
+        self.remote = frozenset(installed) - bundle.local
+        self.reach: Reach = Reach() if before is None or before.bundle != bundle else before.reach
+        self._threads, self._costs_of, self._home = threads, costs_of, threading.Lock()
+        self._view_at_home: View | None = None
         self.index = index
         self.engine = Engine(
             bundle,
@@ -131,7 +165,57 @@ class View:
     def needed(self) -> tuple[str, ...]:
         """The models that answers may come from: the policy's and those that answer without a certificate."""
         followed = () if self.policy is None else self.policy.models
-        return tuple(dict.fromkeys((*followed, self.engine.fallback, self.fastest)))
+        return tuple(dict.fromkeys((*followed, self.engine.fallback, self.fastest, self._quiet)))
+
+    def at_home(self) -> View:
+        """The view without models on servers, which shares all sessions with this one.
+
+        Raises
+        ------
+        BundleError
+            When all installed models are on servers.
+        """
+        if not self.remote:
+            return self
+        held = [name for name in self.installed if name not in self.remote]
+        if not held:
+            raise BundleError(
+                f"expected a model on this device, got only models on servers: {', '.join(self.installed)}. "
+                "Install one of the bundle that runs here, or answer with the server (without never_remote)."
+            )
+        with self._home:
+            if self._view_at_home is None:
+                found = View(
+                    self.bundle,
+                    self.engine.source,
+                    held,
+                    threads=self._threads,
+                    costs_of=self._costs_of,
+                    watch=self.watch is not None,
+                    before=self,
+                    refuse_unknown=self._refuse_unknown,
+                    left_out=self._left_out,
+                )
+                found.engine.share(self.engine)
+                self._view_at_home = found
+            return self._view_at_home
+
+    def for_asked(self, asked: Asked) -> View:
+        """The view that answers a question: without servers, where nothing may be sent.
+
+        Raises like :meth:`at_home`, and :class:`PrecisionError` for what contradicts itself.
+        """
+        private = asked.get("never_remote", False)
+        if not isinstance(private, bool | np.bool_):
+            raise PrecisionError(f"expected never_remote to be True or False, got {private!r}.")
+        if "remote_deadline_s" in asked:
+            deadline_of(asked["remote_deadline_s"])
+            if private:
+                raise PrecisionError(
+                    "expected never_remote or remote_deadline_s, got both: a server that is not asked has no "
+                    "deadline. Leave one of them out."
+                )
+        return self.at_home() if private else self
 
     def proven_for(self, environment: str | None) -> str | None:
         """How certificates name an environment: not at all, where they were all made in it.
@@ -161,24 +245,70 @@ class View:
     def course(self, precision: float | None, asked: Asked) -> Course:
         """What to do for a constraint; raises :class:`PrecisionError` when it is none."""
         course = self._course(precision, asked)
+        if course.reason == "models missing" and asked.get("never_remote"):
+            course = replace(course, reason="never remote")
         return course.void() if self.drifted else course
 
-    def run(self, images: Batch, course: Course, *, answer: bool) -> tuple[Course, list[Outcome]]:
-        """Outcomes of images, and the course that they followed.
+    def answer(
+        self, images: Batch, precision: float | None, asked: Asked, *, answer: bool
+    ) -> tuple[View, Course, list[Outcome]]:
+        """Outcomes of images, the course that they followed, and the view that gave them.
+
+        Servers are asked where the policy says so and time is left; where one fails or failed lately, the
+        models on the device answer, within the deadline.
+        """
+        course = self.course(precision, asked)
+        if not self.remote:
+            return self, *self.run(images, course, answer=answer)
+        count = len(images.images if isinstance(images, Portion) else images)
+        limit_s = count * deadline_of(asked.get("remote_deadline_s"))
+        if self.remote == frozenset(self.installed):
+            until = time.monotonic() + limit_s
+            return self, *self.run(images, course, answer=answer, until=until)
+        home = self.at_home()
+        home.engine.open(home.needed)  # costs nothing once they are
+        start, failed = time.monotonic(), False
+        if not self.reach.away:
+            reserve_s = count * self.reach.reserve_s(home.expected_s)
+            try:
+                return self, *self.run(images, course, answer=answer, until=start + limit_s - reserve_s)
+            except TooLateError:
+                failed = True
+            except UnreachableError as error:
+                failed = True
+                self.reach.failed(asked=not isinstance(error, CircuitOpenError))
+        start = time.monotonic()
+        instead = home.course(precision, asked).beside_server(failed=failed)
+        course, outcomes = home.run(images, instead, answer=answer)
+        self.reach.took((time.monotonic() - start) / count)
+        return home, course, outcomes
+
+    @property
+    def expected_s(self) -> float:
+        """What an answer of the models on this device takes at most, by the bundle's costs."""
+        names = self.needed if self.policy is None else self.policy.models
+        return sum(self.costs.models[name] for name in names) / 1e3
+
+    def run(
+        self, images: Batch, course: Course, *, answer: bool, until: float | None = None
+    ) -> tuple[Course, list[Outcome]]:
+        """Outcomes of images, and the course that they followed; servers have time `until` then.
 
         Where these answers raise the alarm, no certificate counts for them either: they are made again.
         """
-        outcomes = self._outcomes(images, course, answer=answer)
+        outcomes = self._outcomes(images, course, answer=answer, until=until)
         if answer and self.watch is not None:
             self.watch.notice(images, outcomes)
             if self.watch.alarm and course.certificate is not None:
                 course = course.void()
-                outcomes = self._outcomes(images, course, answer=answer)
+                outcomes = self._outcomes(images, course, answer=answer, until=until)
         return course, outcomes
 
-    def _outcomes(self, images: Batch, course: Course, *, answer: bool) -> list[Outcome]:
-        alone = self.fastest if course.asked.constraint.on_time else self.engine.fallback
-        run = partial(self.engine.run, threshold=course.threshold, alone=alone, answer=answer)
+    def _outcomes(self, images: Batch, course: Course, *, answer: bool, until: float | None) -> list[Outcome]:
+        wanted = course.asked.constraint
+        alone = self.fastest if wanted.on_time else self._quiet if wanted.on_network else self.engine.fallback
+        asking = None if until is None else self.engine.asking(self.reach, until)
+        run = partial(self.engine.run, threshold=course.threshold, alone=alone, answer=answer, asking=asking)
         return run_pieces(run, images) if isinstance(images, Portion) else run(images)
 
     def _course(self, precision: float | None, asked: Asked) -> Course:
@@ -194,7 +324,7 @@ class View:
         if unknown:
             names = ", ".join(("precision", *Asked.__annotations__))
             raise PrecisionError(f"expected some of {names}, got {', '.join(sorted(unknown))}.")
-        levels: Any = {name: level for name, level in asked.items() if name != "environment"}
+        levels: Any = {name: level for name, level in asked.items() if name not in _NO_CONSTRAINTS}
         wanted = constraint(precision, **levels) or self.bundle.default
         course = self.courses.get((wanted, environment))
         if course is None:

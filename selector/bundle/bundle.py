@@ -23,11 +23,24 @@ from zoo.releases.bundle_files import BundleFiles
 from zoo.releases.input_reference import InputReference
 from zoo.types import Name, Positive, Sha256, check_relative
 
-SCHEMA_VERSION = 5
-OLDEST_VERSION = (
-    2  # has no drift reference, as 3 no look-ahead cascades, as 4 no paths, pools or names of tests
-)
+SCHEMA_VERSION = 6
+LOCAL_VERSION = 5  # written where no server holds a model, so that older readers go on reading
+# has no drift reference, as 3 no look-ahead cascades, as 4 no paths, pools or names of tests, as 5 no remote
+# models and no budgets of what is sent to them
+OLDEST_VERSION = 2
 BUNDLE_FILE = "bundle.json"
+
+
+def version_for(models: Iterable[ModelCard]) -> int:
+    """The oldest version of the format that can hold a bundle of `models`.
+
+    Examples
+    --------
+    >>> from selector.bundle.bundle import version_for
+    >>> version_for(zoo.cards)
+    5
+    """
+    return SCHEMA_VERSION if any(card.remote is not None for card in models) else LOCAL_VERSION
 
 
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -154,10 +167,23 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         """The most accurate single model: what answers when nothing is certified."""
         return self.by_accuracy[0]
 
+    @property
+    def local(self) -> frozenset[str]:
+        """Names of the models that run on the device itself, wherever it is.
+
+        Examples
+        --------
+        >>> sorted(bundle.local)
+        ['full', 'small', 'tiny']
+        """
+        return frozenset(card.name for card in self.models if card.remote is None)
+
     def alone(
         self, asked: Constraint, installed: Iterable[str] | None = None, costs_of: str | None = None
     ) -> str:
         """What answers where nothing is certified: the reference model, or the fastest for a budget of time.
+
+        For a budget of what is sent, the most accurate model on the device.
 
         Parameters
         ----------
@@ -170,6 +196,8 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         ('full', 'tiny')
         """
         held = set(self.by_accuracy if installed is None else installed)
+        if asked.on_network and held & self.local:
+            held &= self.local
         if not asked.on_time:
             return next(name for name in self.by_accuracy if name in held)
         costs = self.costs_ms(costs_of).models

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from selector.policies.constraint import Constraint
 from zoo.types import Positive, Sha256
@@ -37,6 +37,23 @@ class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     subject_sha256: Sha256  # digest of policy, graphs and model files; see Bundle.subject
     environment: str | None = None  # of the inputs that it holds for; None: the mix of the calibration data
     test: PrecisionTest | None = None  # of a precision; None: the one test of its kind of constraint
+    # of the certify samples: share that was sent to a server, and kilobytes that an answer sent in the mean;
+    # left out of what is written in a zoo without remote models, whose readers may be older
+    remote_share: Annotated[float, Meta(ge=0, le=1)] | UnsetType = UNSET
+    uplink_kb: Annotated[float, Meta(ge=0)] | UnsetType = UNSET
+
+    @property
+    def sends(self) -> str:
+        """What is sent, in words; empty where nothing can be.
+
+        Examples
+        --------
+        >>> selector.certificate(0.9).sends
+        ''
+        """
+        if self.remote_share is UNSET or self.uplink_kb is UNSET:
+            return ""
+        return f"{self.remote_share:.1%} sent to a server, {self.uplink_kb:.3g} kB an answer"
 
 
 def covering(

@@ -21,16 +21,22 @@ from selector.commands.options import (
     ImagesArgument,
     JsonOption,
     MaxDropOption,
+    MaxRemoteOption,
     MeanOption,
+    NeverRemoteOption,
     P95Option,
     PrecisionOption,
+    RemoteDeadlineOption,
     SkipBadOption,
     ThreadsOption,
+    UplinkOption,
     WatchOption,
     given,
 )
 from selector.commands.rows import Rows
 from selector.commands.say import say
+from selector.policies.constraint import KINDS
+from zoo.errors import PrecisionError
 
 
 def select(
@@ -41,7 +47,11 @@ def select(
     max_drop: MaxDropOption = None,
     mean_ms: MeanOption = None,
     p95_ms: P95Option = None,
+    mean_uplink_kb: UplinkOption = None,
+    max_remote: MaxRemoteOption = None,
     environment: EnvironmentOption = None,
+    never_remote: NeverRemoteOption = False,
+    remote_deadline_ms: RemoteDeadlineOption = None,
     costs_of: CostsOption = None,
     threads: ThreadsOption = 1,
     skip_bad: SkipBadOption = False,
@@ -56,7 +66,16 @@ def select(
 
     chooser = Selector.load(bundle, threads=threads, costs_of=costs_of)
     asked = asked_for(
-        environment, precision=precision, accuracy=accuracy, max_drop=max_drop, mean_ms=mean_ms, p95_ms=p95_ms
+        environment,
+        never_remote,
+        remote_deadline_ms,
+        precision=precision,
+        accuracy=accuracy,
+        max_drop=max_drop,
+        mean_ms=mean_ms,
+        p95_ms=p95_ms,
+        mean_uplink_kb=mean_uplink_kb,
+        max_remote=max_remote,
     )
     _announce(chooser, asked)
     files = image_files(images)
@@ -68,7 +87,7 @@ def select(
             "probability": 0.0,
             "cost_ms": 1000.0,
             "certified": True,
-            "reason": "models missing",
+            "reason": "server not reached",
         },
         as_json=as_json,
     )
@@ -96,7 +115,11 @@ def predict(
     max_drop: MaxDropOption = None,
     mean_ms: MeanOption = None,
     p95_ms: P95Option = None,
+    mean_uplink_kb: UplinkOption = None,
+    max_remote: MaxRemoteOption = None,
     environment: EnvironmentOption = None,
+    never_remote: NeverRemoteOption = False,
+    remote_deadline_ms: RemoteDeadlineOption = None,
     threads: ThreadsOption = 1,
     skip_bad: SkipBadOption = False,
     watch: WatchOption = False,
@@ -113,7 +136,16 @@ def predict(
 
     chooser = Selector.load(bundle, threads=threads, watch=watch)
     asked = asked_for(
-        environment, precision=precision, accuracy=accuracy, max_drop=max_drop, mean_ms=mean_ms, p95_ms=p95_ms
+        environment,
+        never_remote,
+        remote_deadline_ms,
+        precision=precision,
+        accuracy=accuracy,
+        max_drop=max_drop,
+        mean_ms=mean_ms,
+        p95_ms=p95_ms,
+        mean_uplink_kb=mean_uplink_kb,
+        max_remote=max_remote,
     )
     answered = answer_images(chooser, images, asked, as_json=as_json)
     leave(answered, skip_bad=skip_bad, require_certified=require_certified)
@@ -157,7 +189,7 @@ def answer_images(
             "probability": 0.0,
             "latency_ms": 1000.0,
             "certified": True,
-            "reason": "models missing",
+            "reason": "server not reached",
         },
         as_json=as_json,
     )
@@ -194,10 +226,32 @@ def answer_images(
     return answered
 
 
-def asked_for(environment: str | None, **levels: float | None) -> dict[str, Any]:
-    """What was asked on the command line, as :meth:`selector.Selector.predict` takes it."""
+def asked_for(
+    environment: str | None,
+    never_remote: bool = False,
+    remote_deadline_ms: float | None = None,
+    **levels: float | None,
+) -> dict[str, Any]:
+    """What was asked on the command line, as :meth:`selector.Selector.predict` takes it.
+
+    Raises
+    ------
+    PrecisionError
+        When options contradict each other.
+    """
+    if remote_deadline_ms is not None and (never_remote or not 0 < remote_deadline_ms < 1e9):
+        raise PrecisionError(
+            f"expected --remote-deadline-ms above 0, without --never-remote, got {remote_deadline_ms:g} "
+            f"{'with' if never_remote else 'without'} it. Give a time in milliseconds, or leave one out."
+        )
     asked: dict[str, Any] = given(**levels)
-    return asked if environment is None else asked | {"environment": environment}
+    if environment is not None:
+        asked["environment"] = environment
+    if never_remote:
+        asked["never_remote"] = True
+    if remote_deadline_ms is not None:
+        asked["remote_deadline_s"] = remote_deadline_ms / 1e3
+    return asked
 
 
 def _announce(chooser: Any, asked: dict[str, Any]) -> None:
@@ -206,7 +260,8 @@ def _announce(chooser: Any, asked: dict[str, Any]) -> None:
     from selector.policies.constraint import constraint
 
     environment = asked.get("environment")
-    wanted = constraint(**{k: v for k, v in asked.items() if k != "environment"}) or chooser.bundle.default
+    kinds = ("accuracy", *KINDS)
+    wanted = constraint(**{k: v for k, v in asked.items() if k in kinds}) or chooser.bundle.default
     levels = chooser.certified_levels(wanted.kind, environment)
     nearest = (levels[-1] if wanted.kind == "precision" else levels[0]) if levels else None
     where = f" in the environment {environment!r}" if environment else ""
@@ -216,6 +271,8 @@ def _announce(chooser: Any, asked: dict[str, Any]) -> None:
         + (
             "The fastest model answers."
             if wanted.on_time
+            else "The most accurate model on this device answers."
+            if wanted.on_network or asked.get("never_remote")
             else f"The reference model {chooser.reference} answers."
         ),
         err=True,

@@ -21,12 +21,17 @@ from selector.commands.options import (
     ImagesArgument,
     JsonOption,
     MaxDropOption,
+    MaxRemoteOption,
     MeanOption,
+    NeverRemoteOption,
     P95Option,
     PrecisionOption,
+    RemoteDeadlineOption,
     SkipBadOption,
     ThreadsOption,
+    UplinkOption,
 )
+from selector.commands.rows import fetching_bar
 from selector.commands.say import say
 from selector.commands.tables import table
 from zoo.errors import DataError, LeftOutError
@@ -36,7 +41,7 @@ from zoo.releases.published import MAX_METADATA_BYTES
 if TYPE_CHECKING:
     from selector.device.device import Device
     from selector.device.reconciler import Round
-    from zoo.client.change import Change, Progress
+    from zoo.client.change import Change
 
 StoreArgument = Annotated[Path, typer.Argument(help="Folder of the device's store.")]
 TOKEN = "ZOOSELECT_TOKEN"
@@ -106,7 +111,7 @@ def init(
     if device.last is not None:
         say(f"Warning: {device.last.problem}", err=True)
     if group is not None and not task:
-        _tell(device.update(progress=_bar()))
+        _tell(device.update(progress=fetching_bar()))
         if not device.tasks:
             raise DataError(
                 f"expected an assignment for the group {group!r}, got none yet: a server signs one when "
@@ -116,7 +121,7 @@ def init(
     else:
         published = device.client.refresh().index.bundles.values()
         for name in task or sorted(one.name for one in published if one.name == one.task):
-            _tell(device.install(name, progress=_bar()))
+            _tell(device.install(name, progress=fetching_bar()))
     _status(device)
     if group is not None and service is None:
         say(
@@ -157,7 +162,11 @@ def predict(
     max_drop: MaxDropOption = None,
     mean_ms: MeanOption = None,
     p95_ms: P95Option = None,
+    mean_uplink_kb: UplinkOption = None,
+    max_remote: MaxRemoteOption = None,
     environment: EnvironmentOption = None,
+    never_remote: NeverRemoteOption = False,
+    remote_deadline_ms: RemoteDeadlineOption = None,
     threads: ThreadsOption = 1,
     answer_timeout: AnswerTimeoutOption = None,
     answer_memory: AnswerMemoryOption = None,
@@ -183,11 +192,15 @@ def predict(
         chooser = device.selector(task)
         asked = asked_for(
             environment,
+            never_remote,
+            remote_deadline_ms,
             precision=precision,
             accuracy=accuracy,
             max_drop=max_drop,
             mean_ms=mean_ms,
             p95_ms=p95_ms,
+            mean_uplink_kb=mean_uplink_kb,
+            max_remote=max_remote,
         )
         answered = answer_images(chooser, images, asked, as_json=as_json, shuffled=True)
         for error in device.left_out:
@@ -203,7 +216,7 @@ def update(store: StoreArgument) -> None:
     from selector.device.device import Device
 
     with Device.open(store) as device:
-        change = device.update(progress=_bar())
+        change = device.update(progress=fetching_bar())
         _tell(change)
         _status(device)
     if change.left_out:
@@ -378,21 +391,6 @@ def _status(device: Device, *, as_json: bool = False) -> None:
     say(f"{used / 1e6:.3f} MB{allowed} used; {device.config.url}, mode {device.config.mode}")
     if device.store.unwritable is not None:
         say(f"It answers, but nothing can be kept or updated: {device.store.unwritable}", err=True)
-
-
-def _bar() -> Progress:
-    """Shows how much has arrived, where somebody watches."""
-    from tqdm import tqdm
-
-    bar = tqdm(unit="B", unit_scale=True, desc="fetching", leave=False, delay=0.5, disable=None)
-
-    def show(there: int, total: int) -> None:
-        bar.total = total
-        bar.update(there - bar.n)
-        if there >= total:
-            bar.close()
-
-    return show
 
 
 def register(app: typer.Typer) -> None:

@@ -41,6 +41,27 @@ MeanOption = Annotated[
 P95Option = Annotated[
     float | None, typer.Option("--p95-ms", help="Instead: with 95 of 100 answers within this time.")
 ]
+UplinkOption = Annotated[
+    float | None,
+    typer.Option(
+        "--mean-uplink-kb",
+        help="Instead: sending at most so many kilobytes an answer to servers, in the mean.",
+    ),
+]
+MaxRemoteOption = Annotated[
+    float | None,
+    typer.Option("--max-remote", help="Instead: sending at most this share of the inputs to servers."),
+]
+NeverRemoteOption = Annotated[
+    bool, typer.Option("--never-remote", help="Send nothing to a server: for inputs that are private.")
+]
+RemoteDeadlineOption = Annotated[
+    float | None,
+    typer.Option(
+        "--remote-deadline-ms",
+        help="Longest time of an answer that asks a server; the local one comes within it. Default: 1000.",
+    ),
+]
 EnvironmentOption = Annotated[
     str | None,
     typer.Option(

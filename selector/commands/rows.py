@@ -1,14 +1,17 @@
-"""Rows that are printed one by one, as a table for people or as JSON lines for programs."""
+"""Rows that are printed one by one, as a table for people or as JSON lines; a bar of what has arrived."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from selector.commands.say import say
 from selector.commands.tables import table
 from zoo.text import printable
+
+if TYPE_CHECKING:
+    from zoo.client.change import Progress
 
 
 class Rows:
@@ -47,3 +50,18 @@ def _text(value: Any) -> str:
     if isinstance(value, list):
         return printable(" → ".join(value))
     return "–" if value is None else printable(str(value))
+
+
+def fetching_bar() -> Progress:
+    """Shows how much has arrived, where somebody watches."""
+    from tqdm import tqdm
+
+    bar = tqdm(unit="B", unit_scale=True, desc="fetching", leave=False, delay=0.5, disable=None)
+
+    def show(there: int, total: int) -> None:
+        bar.total = total
+        bar.update(there - bar.n)
+        if there >= total:
+            bar.close()
+
+    return show

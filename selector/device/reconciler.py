@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from msgspec import UNSET
+
 from selector.answering.recent import Recalled, questions
 from selector.bundle.bundle import Bundle
 from selector.bundle.source import StoreSource
@@ -244,7 +246,14 @@ class Reconciler:
             )
         self._reporter.send(
             [
-                demand_of(item.answers, bundle, source.held(bundle), name=item.task, since=item.since)
+                demand_of(
+                    item.answers,
+                    bundle,
+                    source.held(bundle),
+                    name=item.task,
+                    since=item.since,
+                    remote=UNSET if item.remote is None else item.remote,
+                )
                 for item, source, bundle in self._current(lately)
             ],
             [self._drift(item) for item in lately if item.drift is not None],

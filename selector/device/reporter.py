@@ -19,7 +19,15 @@ import msgspec
 from msgspec import Meta
 
 from selector.telemetry.demand import Demand
-from selector.telemetry.report import MAX_COUNT, SCHEMA_VERSION, DeviceId, Drift, Held, Report, encode_report
+from selector.telemetry.report import (
+    MAX_COUNT,
+    DeviceId,
+    Drift,
+    Held,
+    Report,
+    encode_report,
+    version_for,
+)
 from zoo.client.wire import TIMEOUT_S, Broken, Patience, Wire
 from zoo.errors import TokenError, UnreachableError, ZooError
 from zoo.store.notes import read_note
@@ -157,7 +165,7 @@ class Reporter:
         models = [(item.release.name, item.release.version) for item in installed.models]
         bundles = [(item.release.name, item.release.version) for item in installed.bundles]
         report = Report(
-            schema_version=SCHEMA_VERSION,
+            schema_version=version_for(demand),
             device=identity.device,
             sequence=identity.sequence,
             group=self._group,

@@ -1,4 +1,4 @@
-"""Constraints: what is asked of the answers, or of the time they take."""
+"""Constraints: what is asked of the answers, of the time they take, or of what they send to servers."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ import msgspec
 
 from zoo.errors import PrecisionError
 
-ConstraintKind = Literal["precision", "max_drop", "mean_ms", "p95_ms"]
+ConstraintKind = Literal["precision", "max_drop", "mean_ms", "p95_ms", "mean_uplink_kb", "max_remote"]
 KINDS: tuple[ConstraintKind, ...] = get_args(ConstraintKind)
 
 _SLACK = 1e-12  # levels come from decimal fractions
 
 
 class Constraint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A least share of right answers, a greatest drop of it below the reference model, or a budget of time.
+    """A least share of right answers, a greatest drop of it below the reference model, or a budget.
 
     ``precision`` and ``max_drop`` bound accuracy and leave time to be saved; ``mean_ms`` and ``p95_ms`` bound
-    the milliseconds an answer takes (mean, 95th percentile) and leave accuracy to be gained. The precision is
-    the share of right answers, which others call accuracy.
+    the milliseconds an answer takes (mean, 95th percentile), ``mean_uplink_kb`` the kilobytes (thousands of
+    bytes) that an answer sends to servers in the mean and ``max_remote`` the share of inputs that leave the
+    device; these budgets leave accuracy to be gained. The precision is the share of right answers, which
+    others call accuracy.
 
     Examples
     --------
@@ -36,17 +38,31 @@ class Constraint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
             low, high = 0.0, 1.0
         elif self.kind == "max_drop":
             low, high = -1.0, 1.0
+        elif self.kind == "max_remote":
+            low, high = 0.0, 1.0
         else:
             low, high = 0.0, 1e7
         if not low < self.level < high:
+            none = self.on_network and self.level == 0
             raise ValueError(
                 f"expected a {self.kind} strictly between {low:g} and {high:g}, got {self.level!r}"
+                + (". To send nothing, ask with never_remote (--never-remote)" if none else "")
             )
 
     @property
     def on_time(self) -> bool:
         """Whether it bounds time rather than accuracy."""
         return self.kind in ("mean_ms", "p95_ms")
+
+    @property
+    def on_network(self) -> bool:
+        """Whether it bounds what is sent to servers."""
+        return self.kind in ("mean_uplink_kb", "max_remote")
+
+    @property
+    def is_budget(self) -> bool:
+        """Whether it bounds time or what is sent, so that the most accurate way of keeping it is sought."""
+        return self.on_time or self.on_network
 
     def covers(self, asked: Constraint) -> bool:
         """Whether whatever meets this constraint meets `asked` too.
@@ -67,6 +83,10 @@ class Constraint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
             return f"precision {self.level:g}"
         if self.kind == "max_drop":
             return f"a drop of at most {self.level:g} below the reference model"
+        if self.kind == "mean_uplink_kb":
+            return f"a mean of at most {self.level:g} kB sent"
+        if self.kind == "max_remote":
+            return f"at most {self.level:g} of the inputs sent to a server"
         return f"{'mean' if self.kind == 'mean_ms' else '95th percentile'} of at most {self.level:g} ms"
 
 
@@ -77,6 +97,8 @@ def constraint(
     max_drop: float | None = None,
     mean_ms: float | None = None,
     p95_ms: float | None = None,
+    mean_uplink_kb: float | None = None,
+    max_remote: float | None = None,
 ) -> Constraint | None:
     """The one constraint that is given, or None; `accuracy` is another word for `precision`.
 
@@ -94,6 +116,8 @@ def constraint(
         "max_drop": max_drop,
         "mean_ms": mean_ms,
         "p95_ms": p95_ms,
+        "mean_uplink_kb": mean_uplink_kb,
+        "max_remote": max_remote,
     }
     given = {kind: level for kind, level in asked.items() if level is not None}
     if not given:

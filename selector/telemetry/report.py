@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
-from selector.telemetry.demand import Demand, Finite
+from selector.telemetry.demand import LOCAL_VERSION, Demand, Finite
 from zoo.errors import ReportError, ZooError
 from zoo.files import decode_record
 from zoo.types import Label, Name, Positive
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # since 2, demand may hold what servers were sent
 MAX_REPORT_BYTES = 16 * 1024
 MAX_WINDOW_ANSWERS = 4096  # answers that one device may speak for, so that none outvotes its group
 MAX_DRIFT_NUMBERS = 16  # of the drift of one bundle
@@ -74,6 +75,11 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
                 raise ValueError(f"demand: expected at most {demand.window} answers in asked, as in window")
             if any(not (asked.environment or "").isprintable() for asked in demand.asked):
                 raise ValueError("demand: expected printable names of environments")
+
+
+def version_for(demand: Iterable[Demand]) -> int:
+    """The oldest version of the format that can hold `demand`: services may be older than devices."""
+    return max((one.schema_version for one in demand), default=LOCAL_VERSION)
 
 
 def decode_report(content: bytes) -> Report:

@@ -11,12 +11,14 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from msgspec import UNSET, UnsetType
+
 from selector.answering.recent import Answered, Question
 from selector.bundle.bundle import Bundle, valid_certificates
 from selector.bundle.certificate import Certificate, covering
 from selector.policies.input import InputPolicy
 from selector.policies.policy import Policy
-from selector.telemetry.demand import MAX_QUESTION_KINDS, SCHEMA_VERSION, AskedDemand, Demand
+from selector.telemetry.demand import MAX_QUESTION_KINDS, AskedDemand, Demand, RemoteUse, version_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,13 @@ class Missed:
 
 
 def demand_of(
-    answers: Sequence[Answered], bundle: Bundle, installed: Collection[str], *, name: str, since: float
+    answers: Sequence[Answered],
+    bundle: Bundle,
+    installed: Collection[str],
+    *,
+    name: str,
+    since: float,
+    remote: RemoteUse | UnsetType = UNSET,
 ) -> Demand:
     """Demand for models that are not installed, by the best policy of the bundle.
 
@@ -40,6 +48,8 @@ def demand_of(
         Of the bundle's task on devices.
     since
         When counting began, in seconds since 1970.
+    remote
+        What was sent to servers; left out where no model is on one.
     """
     best: dict[Question, Certificate | None] = {}
     models: Counter[str] = Counter()
@@ -58,8 +68,18 @@ def demand_of(
             models.update(lost.models)
             if not math.isnan(lost.shortfall):
                 shortfalls.append(min(max(lost.shortfall, 0.0), 1.0))
+    questions = tuple(
+        AskedDemand(
+            kind=question.constraint.kind,
+            level=question.constraint.level,
+            environment=question.environment,
+            answers=count,
+            unmet=unmet[question],
+        )
+        for question, count in asked.most_common(MAX_QUESTION_KINDS)
+    )
     return Demand(
-        schema_version=SCHEMA_VERSION,
+        schema_version=version_for(questions, remote),
         bundle=name,
         since=since,
         answers=max((answer.number for answer in answers), default=0),
@@ -68,16 +88,8 @@ def demand_of(
         uncertified=sum(not answer.certified for answer in answers),
         models=dict(sorted(models.items(), key=lambda item: (-item[1], item[0]))),
         shortfall=sum(shortfalls) / len(shortfalls) if shortfalls else 0.0,
-        asked=tuple(
-            AskedDemand(
-                kind=question.constraint.kind,
-                level=question.constraint.level,
-                environment=question.environment,
-                answers=count,
-                unmet=unmet[question],
-            )
-            for question, count in asked.most_common(MAX_QUESTION_KINDS)
-        ),
+        asked=questions,
+        remote=remote,
     )
 
 

@@ -71,7 +71,7 @@ def task_worth(
                 found.accuracy,
                 1.0 - found.mean_ms / base,
             )
-            gain += share * (1.0 + (accuracy if question.constraint.on_time else max(saved, 0.0)))
+            gain += share * (1.0 + (accuracy if question.constraint.is_budget else max(saved, 0.0)))
         ways.append(Way(models=policy.models, gain=gain, unserved=min(unserved, 1.0)))
     singles = {model: recent.accuracy(model) or accuracies.get(model, 0.0) for model in bundle.by_accuracy}
     return TaskWorth(name=name, ways=tuple(ways), singles=singles, answers=weight)

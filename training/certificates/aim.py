@@ -73,6 +73,10 @@ class Aim:
     reference: NDArray[np.bool_]
     failure_ms: float
     share_of_margin: float = 1.0
+    # of what is charged for one more unit sent, and how much of the budget that is: see
+    # training.search.charges
+    unit_ms: float | None = None
+    per_unit: float = 1.0
     tail: float = 1.0  # 99th percentile of an answer on one path, over its mean: a p95 budget is about these
 
     def slack(self, point: Point) -> float:
@@ -84,17 +88,33 @@ class Aim:
         if self.constraint.kind == "p95_ms":
             kept = point.share_within(level / self.tail * (1 + 1e-9))
             return kept - accuracy_to_certify(P95_SHARE, self.samples, delta=self.delta)
+        if self.constraint.on_network:
+            return self._network_slack(point)
         if self.constraint.kind == "max_drop":
             lead, spread = point.lead(self.reference)
             return lead + level - self._margin(spread)
         return (level - point.mean_ms - self._margin(point.spread_ms)) / level
+
+    def _network_slack(self, point: Point) -> float:
+        if self.unit_ms is None:
+            return 0.0
+        level = self.constraint.level
+        if self.constraint.kind == "max_remote":
+            kept = point.share_within(self.unit_ms * (1 - 1e-9))
+            return kept - accuracy_to_certify(1 - level, self.samples, delta=self.delta)
+        per_ms = self.per_unit / self.unit_ms
+        return (level - per_ms * (point.mean_ms + self._margin(point.spread_ms))) / level
+
+    def time_ms(self, point: Point) -> float:
+        """Mean time of a point, without what is charged for sending."""
+        return point.mean_ms if self.unit_ms is None else point.rest_ms(self.unit_ms)
 
     def best(self, frontier: Sequence[Point], shift: float = 0.0) -> Point | None:
         """The cheapest point that meets a bound on accuracy, or the most accurate one within a budget."""
         enough = [point for point in frontier if self.slack(point) >= shift]
         if not enough:
             return None
-        if self.constraint.on_time:
+        if self.constraint.is_budget:
             return max(enough, key=lambda point: (point.accuracy, -point.mean_ms))
         return min(enough, key=lambda point: (point.mean_ms, -point.accuracy))
 
@@ -110,7 +130,7 @@ class Aim:
 
     def rank(self, frontier: Sequence[Point]) -> tuple[float, ...]:
         """Greater is better. What a frontier gains over single models counts less the more doubtful it is."""
-        if self.constraint.on_time:
+        if self.constraint.is_budget:
             enough = [point for point in frontier if self.slack(point) >= 0]
             if not enough:
                 return (0.0, max(self.slack(p) for p in frontier))

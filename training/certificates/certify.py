@@ -22,6 +22,7 @@ from selector.policies.constraint import Constraint
 from training.certificates.control_variate import Control
 from training.certificates.path_times import PathTimes
 from training.certificates.pvalues import Costs, binomial, paired, paired_at_most, two_valued
+from training.certificates.sent import Sent
 from training.policies.frontier import Simulated
 from zoo.errors import DataError, PrecisionError
 
@@ -42,6 +43,8 @@ class Certified:
     mean_ms: float
     p_value: float
     test: PrecisionTest | None = None  # of a precision
+    remote_share: float | None = None  # of the certify samples that left the device
+    uplink_kb: float | None = None  # that their answers sent, in the mean
 
 
 class Tests:
@@ -64,6 +67,11 @@ class Tests:
     times
         How long each path takes on a clock, for budgets of time. Without, costs are what the budgets are
         about, and are taken as known.
+    sent
+        What each path sends to servers, in a zoo with remote models.
+    by_sent
+        Places in `frontier` in the order in which budgets of what is sent are tested, the least first; fixed
+        before the samples were looked at.
 
     Raises
     ------
@@ -80,6 +88,8 @@ class Tests:
         control: Control | None = None,
         possible_ms: Sequence[float] = (),
         times: PathTimes | None = None,
+        sent: Sent | None = None,
+        by_sent: Sequence[int] = (),
     ) -> None:
         if not len(reference):
             raise DataError("expected certify samples, got none. Give the certify split a larger share.")
@@ -89,6 +99,8 @@ class Tests:
         self.control = control
         self.possible_ms = tuple(sorted(set(possible_ms)))
         self.times = times
+        self.sent = sent
+        self.by_sent = by_sent
         self._right = [int(point.right.sum()) for point in frontier]
         self._better = [int((point.right & ~reference).sum()) for point in frontier]
         self._worse = [int((~point.right & reference).sum()) for point in frontier]
@@ -104,6 +116,8 @@ class Tests:
             return binomial(self._right[i], self.samples, level)
         if constraint.kind == "max_drop":
             return paired(self._better[i], self._worse[i], self.samples, level)
+        if constraint.on_network:
+            return self._on_the_network(i, constraint)
         if self.times is not None:
             return min(1.0, self._on_the_clock(i, constraint, self.times) + self.times.lost)
         if constraint.kind == "p95_ms":
@@ -134,6 +148,21 @@ class Tests:
         if len(possible) <= 2:
             return two_valued(placed, (possible[0], possible[-1]), constraint.level)
         return Costs(placed, top_ms=possible[-1]).p_value(constraint.level)
+
+    def _on_the_network(self, i: int, constraint: Constraint) -> float:
+        """The p-value of a budget of what is sent."""
+        if self.sent is None:
+            return 1.0
+        charged = self.frontier[i].cost_ms
+        if constraint.kind == "max_remote":
+            ends = float(self.sent.remote.min()), float(self.sent.remote.max())
+            return two_valued(self.sent.remote_of(charged), ends, constraint.level)
+        if not self.sent.constant:
+            return 1.0
+        kb, possible = self.sent.kb_of(charged), sorted(set(self.sent.kb.tolist()))
+        if len(possible) <= 2:
+            return two_valued(kb, (possible[0], possible[-1]), constraint.level)
+        return Costs(kb, top_ms=possible[-1]).p_value(constraint.level)
 
     def _costs_of(self, i: int) -> Costs:
         return Costs(self.frontier[i].cost_ms, top_ms=self.top_ms)
@@ -173,8 +202,13 @@ class Tests:
         if self.control is not None:
             last = self._last_controlled([item for item in constraints if item.kind == "precision"], delta)
             constraints = [item for item in constraints if item.kind != "precision"]
-        for on_time, order in ((False, places), (True, places[::-1])):
-            left = [item for item in constraints if item.on_time is on_time]
+        orders: tuple[tuple[Sequence[Constraint], Sequence[int]], ...] = (
+            ([item for item in constraints if not item.is_budget], places),
+            ([item for item in constraints if item.on_time], places[::-1]),
+            ([item for item in constraints if item.on_network], self.by_sent),
+        )
+        for wanted, order in orders:
+            left = list(wanted)
             for i in order:
                 left = [item for item in left if self.rejects(i, item, delta)]
                 last |= dict.fromkeys(left, i)
@@ -182,9 +216,24 @@ class Tests:
         for item in sorted(last, key=_strictest_first):
             point, value = self.frontier[last[item]], self.p_value(last[item], item)
             used = self._precision_test if item.kind == "precision" else None
-            found = Certified(item, point.threshold, self.samples, point.accuracy, point.mean_ms, value, used)
+            found = Certified(
+                item,
+                point.threshold,
+                self.samples,
+                point.accuracy,
+                point.mean_ms,
+                value,
+                used,
+                *self._seen_sent(point),
+            )
             kept.setdefault((item.kind, found.threshold), found)
         return list(kept.values())
+
+    def _seen_sent(self, point: Simulated) -> tuple[float, float] | tuple[None, None]:
+        """Share of the samples that left the device, and the kilobytes that an answer sent in the mean."""
+        if self.sent is None:
+            return None, None
+        return float(self.sent.remote_of(point.cost_ms).mean()), float(self.sent.kb_of(point.cost_ms).mean())
 
     def _last_controlled(self, precisions: Sequence[Constraint], delta: float) -> dict[Constraint, int]:
         """The last threshold of every precision; those laxer than one that reaches the end are left out."""
@@ -204,7 +253,10 @@ def _strictest_first(item: Constraint) -> tuple[str, float]:
 
 
 def usual_constraints(
-    costs_ms: Sequence[float], extra: Constraint | None = None, times: PathTimes | None = None
+    costs_ms: Sequence[float],
+    extra: Constraint | None = None,
+    times: PathTimes | None = None,
+    sent: Sent | None = None,
 ) -> list[Constraint]:
     """Constraints worth certifying for a policy whose answers can take `costs_ms`.
 
@@ -212,6 +264,8 @@ def usual_constraints(
     ----------
     times
         Of its paths: budgets of time are about these.
+    sent
+        What it sends, in a zoo with remote models.
     """
     levels = [Constraint(kind="precision", level=level) for level in LEVELS]
     levels += [Constraint(kind="max_drop", level=level) for level in DROPS]
@@ -222,6 +276,7 @@ def usual_constraints(
     levels += [Constraint(kind="mean_ms", level=float(level)) for level in budgets if level > 0]
     late = sorted(set(costs_ms)) if times is None else times.budgets_ms()
     levels += [Constraint(kind="p95_ms", level=level) for level in late if level > 0]
+    levels += [] if sent is None else sent.constraints()
     if extra is not None and extra not in levels:
         levels.append(extra)
     return levels

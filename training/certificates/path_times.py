@@ -18,6 +18,7 @@ from scipy.special import betaincinv
 from selector.policies.paths import paths_of, steps_of
 from selector.policies.policy import Policy
 from training.certificates.pvalues import Costs
+from zoo.models.card import ModelCard
 from zoo.models.latency import BUSY_SHARE, Latency, LatencyTable
 
 DELTA_SHARE = 0.1  # of delta: probability that the bounds on times mislead; the samples have the rest
@@ -102,11 +103,22 @@ class PathTimes:
 
         Of paths that are charged the same, the largest value.
         """
-        charged, places = np.unique(np.array(self.costs_ms), return_inverse=True)
-        largest = np.full(len(charged), -np.inf)
-        np.maximum.at(largest, places, values)
-        found: NDArray[np.float64] = largest[np.searchsorted(charged, costs_ms)]
-        return found
+        return place(self.costs_ms, costs_ms, values)
+
+
+def place(
+    path_costs_ms: Sequence[float], costs_ms: NDArray[np.floating], values: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The value ``[n]`` of the path that each sample took, of K paths with `values` ``[K]``.
+
+    Samples are told by what they were charged ``[n]``; of paths that are charged the same, the largest value
+    counts.
+    """
+    charged, places = np.unique(np.array(path_costs_ms), return_inverse=True)
+    largest = np.full(len(charged), -np.inf)
+    np.maximum.at(largest, places, values)
+    found: NDArray[np.float64] = largest[np.searchsorted(charged, costs_ms)]
+    return found
 
 
 def path_times(
@@ -165,3 +177,15 @@ def _mean_at_most(runs: NDArray[np.float64], delta: float) -> float:
         else:
             low = middle
     return high
+
+
+def tails_known(policy: Policy, table: LatencyTable, cards: Sequence[ModelCard]) -> bool:
+    """Whether all paths that ask a server were measured whole.
+
+    The times of a network depend on each other and on the hour, so single runs that are added up say what an
+    answer takes in the mean, but nothing of its percentiles.
+    """
+    remote = {card.name for card in cards if card.remote is not None}
+    steps = steps_of(policy)
+    asking = (path for path in paths_of(policy) if remote & set(path))
+    return all(table.path(steps, path) is not None for path in asking)

@@ -19,11 +19,13 @@ from selector.commands.options import (
     FitOption,
     JsonOption,
     MaxDropOption,
+    MaxRemoteOption,
     MeanOption,
     P95Option,
     PrecisionOption,
     ProfileOption,
     SeedOption,
+    UplinkOption,
     given,
 )
 from selector.commands.say import say, say_prose
@@ -48,6 +50,8 @@ def evaluate(
     max_drop: MaxDropOption = None,
     mean_ms: MeanOption = None,
     p95_ms: P95Option = None,
+    mean_uplink_kb: UplinkOption = None,
+    max_remote: MaxRemoteOption = None,
     bundle: Annotated[
         Path | None,
         typer.Option(help="A bundle to answer the test images with, wall-clock timed; needs --data."),
@@ -84,7 +88,15 @@ def evaluate(
             f"Name --report {report / MY_REPORT}."
         )
     fitted = load_fit(fit)
-    wanted = given(precision=precision, accuracy=accuracy, max_drop=max_drop, mean_ms=mean_ms, p95_ms=p95_ms)
+    wanted = given(
+        precision=precision,
+        accuracy=accuracy,
+        max_drop=max_drop,
+        mean_ms=mean_ms,
+        p95_ms=p95_ms,
+        mean_uplink_kb=mean_uplink_kb,
+        max_remote=max_remote,
+    )
     asked = constraint(**wanted) or fitted.record.bundle.default
     images = _images(
         profile,

@@ -22,11 +22,13 @@ from selector.commands.options import (
     EnvironmentsOption,
     FitOption,
     MaxDropOption,
+    MaxRemoteOption,
     MeanOption,
     P95Option,
     ProfileOption,
     SeedOption,
     SkipBadOption,
+    UplinkOption,
     ZooOption,
     given,
 )
@@ -72,6 +74,8 @@ def make(
     max_drop: MaxDropOption = None,
     mean_ms: MeanOption = None,
     p95_ms: P95Option = None,
+    mean_uplink_kb: UplinkOption = None,
+    max_remote: MaxRemoteOption = None,
     zoo: ZooOption = MY_ZOO,
     profile: ProfileOption = MY_PROFILE,
     fit: FitOption = MY_FIT,
@@ -113,7 +117,15 @@ def make(
     from training.reports.page import render
     from zoo.models.zoo import Zoo
 
-    wanted = given(precision=precision, accuracy=accuracy, max_drop=max_drop, mean_ms=mean_ms, p95_ms=p95_ms)
+    wanted = given(
+        precision=precision,
+        accuracy=accuracy,
+        max_drop=max_drop,
+        mean_ms=mean_ms,
+        p95_ms=p95_ms,
+        mean_uplink_kb=mean_uplink_kb,
+        max_remote=max_remote,
+    )
     levels: dict[str, Any] = {**wanted}
     options = FitOptions(**levels, seed=seed)
     where = {"zoo": zoo, "profile": profile, "fit": fit, "out": bundle, "report": report}

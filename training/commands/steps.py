@@ -25,6 +25,7 @@ from selector.commands.options import (
     JsonOption,
     LatencyOption,
     MaxDropOption,
+    MaxRemoteOption,
     MeanOption,
     ModelsOption,
     OutOption,
@@ -32,6 +33,7 @@ from selector.commands.options import (
     ProfileOption,
     SeedOption,
     SkipBadOption,
+    UplinkOption,
     ZooOption,
     given,
     names_in,
@@ -135,6 +137,8 @@ def fit(
     max_drop: MaxDropOption = None,
     mean_ms: MeanOption = None,
     p95_ms: P95Option = None,
+    mean_uplink_kb: UplinkOption = None,
+    max_remote: MaxRemoteOption = None,
     zoo: ZooOption = MY_ZOO,
     profile: ProfileOption = MY_PROFILE,
     latency: LatencyOption = THIS_MACHINE,
@@ -146,6 +150,14 @@ def fit(
         ),
     ] = None,
     out: OutOption = MY_FIT,
+    network: Annotated[
+        str | None,
+        typer.Option(
+            "--network",
+            help="How models on servers are reached: wifi, 4g, 5g, none, or a network table of 'zooselect "
+            "bench --network'. Default: as they were timed.",
+        ),
+    ] = None,
     policy: Annotated[
         PolicyKind,
         typer.Option(
@@ -208,7 +220,13 @@ def fit(
     from zoo.models.zoo import Zoo
 
     asked: dict[str, Any] = given(
-        precision=precision, accuracy=accuracy, max_drop=max_drop, mean_ms=mean_ms, p95_ms=p95_ms
+        precision=precision,
+        accuracy=accuracy,
+        max_drop=max_drop,
+        mean_ms=mean_ms,
+        p95_ms=p95_ms,
+        mean_uplink_kb=mean_uplink_kb,
+        max_remote=max_remote,
     )
     options = FitOptions(
         **asked,
@@ -234,6 +252,7 @@ def fit(
         some,
         table,
         options,
+        network=network,
         progress=not as_json,
     )
     if busy_fit(fitted) and not options.constraint.on_time:  # else it is said with what is not certified
@@ -250,7 +269,7 @@ def fit(
         say(msgspec.json.encode(fitted.record).decode())
     else:
         say(f"policy: {fitted.policy.kind}, {' → '.join(fitted.policy.models)}")
-        for item in _best_first(fitted.record.comparisons, on_time=fitted.record.bundle.default.on_time):
+        for item in _best_first(fitted.record.comparisons, budget=fitted.record.bundle.default.is_budget):
             say(
                 f"  {item.accuracy:.1%} at {item.mean_ms:.3f} ms in cross-validation: {item.label}, "
                 f"{' → '.join(item.models)}" + (" (chosen)" if item.chosen else "")
@@ -262,7 +281,7 @@ def fit(
             say(
                 f"certified: {proven.constraint} at {proven.confidence:.0%} confidence "
                 f"({proven.accuracy:.1%} of {proven.samples} certify samples right, "
-                f"{proven.mean_ms:.3f} ms)"
+                f"{proven.mean_ms:.3f} ms{', ' if proven.sends else ''}{proven.sends})"
             )
             if proven.test is not None:
                 say(proven_by(fitted, proven))
@@ -277,6 +296,7 @@ def fit(
             "fit",
             **_unless_usual(zoo=zoo, profile=profile, latency=latency),
             costs_of=costs_of,
+            network=network,
             out=None if out == MY_FIT else out,
             policy=None if policy == "auto" else policy,
             models=models,
@@ -317,11 +337,11 @@ def _unless_usual(**folders: Path) -> dict[str, Path]:
     return {name: path for name, path in folders.items() if path != usual[name]}
 
 
-def _best_first(rows: Sequence[CandidateComparison], *, on_time: bool) -> list[CandidateComparison]:
+def _best_first(rows: Sequence[CandidateComparison], *, budget: bool) -> list[CandidateComparison]:
     """First those that reach what is asked, the cheapest or within a budget the most accurate first."""
 
     def key(row: CandidateComparison) -> tuple[bool, float, float]:
-        by_time = row.reaches and not on_time
+        by_time = row.reaches and not budget
         order = (row.mean_ms, -row.accuracy) if by_time else (-row.accuracy, row.mean_ms)
         return (not row.reaches, *order)
 

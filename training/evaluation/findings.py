@@ -46,7 +46,7 @@ def facts(fitted: Fitted, samples: int, asked: Constraint, *, wall_clock: bool) 
         ),
     ]
     if certificate is None:
-        alone = "fastest" if asked.on_time else "reference"
+        alone = "fastest" if asked.on_time else "most accurate local" if asked.on_network else "reference"
         lines.append(("Certificate", f"none for {asked}: the {alone} model answers"))
     else:
         lines.append(
@@ -54,7 +54,8 @@ def facts(fitted: Fitted, samples: int, asked: Constraint, *, wall_clock: bool) 
                 "Certificate",
                 f"{certificate.constraint} at {certificate.confidence:.0%} confidence "
                 f"({certificate.samples:,} samples: {certificate.accuracy:.1%} right, "
-                f"{certificate.mean_ms:.3g} ms; p = {certificate.p_value:.2g})",
+                f"{certificate.mean_ms:.3g} ms{', ' if certificate.sends else ''}{certificate.sends}; "
+                f"p = {certificate.p_value:.2g})",
             )
         )
         if certificate.test is not None:
@@ -62,6 +63,7 @@ def facts(fitted: Fitted, samples: int, asked: Constraint, *, wall_clock: bool) 
     calibration = bundle.calibration
     if calibration.environment is not None:
         lines.append(("Environment", f"{calibration.environment}: no other was fitted or judged"))
+    lines += _without_server(fitted, asked)
     if calibration.agree_with is not None:
         lines.append(("A right answer", f"is what {calibration.agree_with} says"))
     elif calibration.top_k > 1:
@@ -69,6 +71,21 @@ def facts(fitted: Fitted, samples: int, asked: Constraint, *, wall_clock: bool) 
     if costs.selector_ms:
         lines.append(("Features + scores", f"{costs.selector_ms * 1e3:.0f} µs an image"))
     return lines
+
+
+def _without_server(fitted: Fitted, asked: Constraint) -> list[tuple[str, str]]:
+    """What counts where no server is reached, or none may be asked; nothing in a zoo without one."""
+    bundle = fitted.record.bundle
+    if len(bundle.local) == len(bundle.models):
+        return []
+    index = bundle.policy_for(bundle.local)
+    if index is None:
+        return [("Without a server", "nothing answers: no model runs on the device")]
+    proven = fitted.certificate(asked, policy=index)
+    way = " → ".join(bundle.policies[index].models)
+    if proven is None:
+        return [("Without a server", f"{way}: nothing is certified for {asked}")]
+    return [("Without a server", f"{way}: {proven.constraint}, {proven.accuracy:.1%} of the samples right")]
 
 
 def notes(
@@ -94,6 +111,8 @@ def notes(
                 f"The selector is right on {ours.accuracy:.1%}; {best.name}, the most accurate single model "
                 f"that keeps {asked}, on {best.accuracy:.1%}."
             )
+        return sentences
+    if asked.on_network:
         return sentences
     goal = asked.level
     if asked.kind == "max_drop":
@@ -222,6 +241,11 @@ def explain_uncertified(fitted: Fitted, asked: Constraint) -> str:
         busy = busy_fit(fitted)
         text += f"{busy} " if busy else ""
         return text + f"The fastest model {bundle.alone(asked)} answers instead, uncertified."
+    if asked.on_network:
+        return (
+            text
+            + f"The most accurate model on the device {bundle.alone(asked)} answers instead, uncertified."
+        )
     text += f"The reference model {bundle.reference} answers instead, uncertified."
     if asked.kind != "precision":
         return text

@@ -159,6 +159,6 @@ def _outcomes(images: Sequence[NDArray[np.uint8]], fitted: Fitted, zoo: Zoo) -> 
 
 def _remove_models(folder: Path, bundle: Bundle, models: Sequence[str] | None) -> None:
     named = {card.file for card in bundle.models if models is None or card.name in models}
-    for path in (folder / "models").glob("*.onnx"):
-        if path.relative_to(folder).as_posix() not in named:
+    for path in (folder / "models").glob("*-*.*"):
+        if path.suffix in (".onnx", ".json") and path.relative_to(folder).as_posix() not in named:
             path.unlink(missing_ok=True)

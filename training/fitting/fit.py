@@ -17,23 +17,27 @@ from selector.bundle.certificate import Certificate
 from training.certificates.aim import Aim, share_of_margin
 from training.certificates.certificates import certificates_of
 from training.certificates.choice import ChosenTest, choose_test
+from training.certificates.sent import check_provable
 from training.data.splits import CERTIFY, FIT, TUNE
 from training.features.features import POOL_VERSION
 from training.fitting.costs import costs_table
 from training.fitting.drift_reference import DriftFit, check_drift_graph, drift_fit
 from training.fitting.fitted import SCHEMA_VERSION, Fitted
+from training.fitting.network import over_network
 from training.fitting.options import FitOptions
 from training.fitting.paths import with_paths
 from training.fitting.record import FitInputs, Found, Proven, assemble
 from training.outcomes.outcomes import Outcomes, has_pixels, load_outcomes, pixels_of
 from training.outcomes.parts import read_profile_record
 from training.search.candidates import failure_ms, worth_keeping
+from training.search.charges import charges_of
 from training.search.comparisons import by_storage, comparisons, within_bytes
 from training.search.input_fit import PixelsOf
 from training.search.search import consider
 from zoo.files import sha256_bytes
 from zoo.models.latency import LatencyTable
 from zoo.models.zoo import Zoo
+from zoo.remote.network import Network, load_network
 
 SEARCHES_FOLDER = "searches"  # in a profile: what earlier fits found
 
@@ -45,6 +49,7 @@ def fit(
     options: FitOptions | None = None,
     *,
     costs_of: str | None = None,
+    network: Network | str | Path | None = None,
     progress: bool = False,
     **changed: Any,
 ) -> Fitted:
@@ -63,6 +68,9 @@ def fit(
         Instead of `table`: the name of a latency table in the profile, such as ``this-machine``.
     options
         What to ask for and to choose among; by default precision 0.95.
+    network
+        Under which models on servers are asked: their times are computed from it. A network table, its file,
+        or ``wifi``, ``4g``, ``5g`` or ``none``. Without, times are the measured ones of `table`.
     progress
         Show which step is under way.
     **changed
@@ -86,6 +94,9 @@ def fit(
     """
     options = replace(options or FitOptions(), **changed)
     table = costs_table(profile_folder, table, costs_of)
+    if network is not None:
+        known = network if isinstance(network, Network) else load_network(network)
+        table, zoo = over_network(table, zoo, known)
     record = read_profile_record(profile_folder)
     return fit_outcomes(
         load_outcomes(profile_folder, zoo=zoo),
@@ -162,6 +173,7 @@ def search(
     DataError
         When there are too few samples, or no model fits into the budget of bytes.
     """
+    check_provable(given.options.constraint, given.zoo.cards)
     zoo, options, costs = given.zoo, given.options, given.table.costs_ms(given.zoo)
     if options.environment is not None:
         outcomes = outcomes.environment(options.environment)
@@ -171,11 +183,12 @@ def search(
     by_accuracy = tuple(
         sorted(accuracy, key=lambda name: (name != agree_with, -accuracy[name], costs[name], name))
     )
+    charges = charges_of(given.table, zoo, options.constraint)
     kinds = ("cascade", "probe", "input") if options.policy == "auto" else (options.policy,)
     considered = consider(
         outcomes,
         zoo,
-        given.table,
+        given.table if charges is None else charges.table,
         kinds,
         grid=given.grid,
         pixels=pixels,
@@ -191,20 +204,26 @@ def search(
         len(outcomes.split(CERTIFY)),
         options.delta,
         compared.right[:, compared.models.index(by_accuracy[0])],
-        failure_ms=failure_ms(considered.candidates, costs),
+        failure_ms=failure_ms(considered.candidates, considered.situation.costs),
+        unit_ms=None if charges is None else charges.unit_ms,
+        per_unit=1.0 if charges is None else charges.per_unit,
         share_of_margin=share_of_margin(
             test.test, development=len(outcomes.split(FIT, TUNE)), certify=len(outcomes.split(CERTIFY))
         ),
         tail=given.table.tail(zoo.names),
     )
     candidates = within_bytes(considered.candidates, zoo, options.max_bytes)
-    kept = worth_keeping(candidates, aim)
+    local = {card.name for card in zoo.cards if card.remote is None}
+    kept = worth_keeping(candidates, aim, local=local)
+    policies = tuple(candidate.build() for candidate in kept)
+    for policy in policies:
+        policy.costs = dict(costs)  # from here on times, whatever candidates were charged
     return Found(
         considered.outcomes,
         by_accuracy,
         agree_with,
         considered.situation,
-        tuple(candidate.build() for candidate in kept),
+        policies,
         comparisons(candidates, kept[0], aim),
         by_storage(candidates, zoo, aim),
         considered.input_fit,
@@ -255,6 +274,7 @@ def prove(found: Found, given: FitInputs, drift: DriftFit | None) -> Proven:
             options.delta,
             subject(policy.policy, found.selector, held.classes, cards),
             given.table,
+            given.zoo.cards,
         )
     return Proven(tuple(certificates), drift)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from selector.bundle.bundle import SCHEMA_VERSION as SCHEMA_VERSION
 from selector.bundle.bundle import Bundle, SelectorGraph
 from selector.bundle.certificate import Certificate, covering
 from selector.policies.cascade import CascadePolicy, LookaheadPolicy
@@ -31,7 +32,6 @@ from zoo.errors import DataError, PrecisionError, ZooError
 from zoo.files import encode_record, read_record, read_verified, write_atomic
 from zoo.types import Positive, Sha256
 
-SCHEMA_VERSION = 6
 OLDEST_VERSION = 2  # of a bundle without a drift reference
 FIT_FILE = "fit.json"
 
@@ -176,7 +176,7 @@ class Fitted:
             and c.constraint.level != wanted.level
         ]
         near = sorted(same, key=lambda c: (abs(c.constraint.level - wanted.level), c.mean_ms))
-        return tuple(near if wanted.on_time else _ever_cheaper(near))[:most]
+        return tuple(near if wanted.is_budget else _ever_cheaper(near))[:most]
 
     def certified(self, kind: ConstraintKind) -> tuple[Certificate, ...]:
         """All levels of one kind that are certified by some policy, strictest first.
@@ -191,7 +191,7 @@ class Fitted:
         True
         """
         same = self._certified(kind)
-        if kind in ("mean_ms", "p95_ms"):
+        if kind not in ("precision", "max_drop"):
             best: dict[float, Certificate] = {}
             for c in sorted(same, key=lambda c: (c.constraint.level, -c.accuracy)):
                 best.setdefault(c.constraint.level, c)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from selector.policies.constraint import Constraint, constraint
+from selector.policies.constraint import KINDS, Constraint, constraint
 from training.certificates.choice import CertificateTest, check_constraint
 from zoo.errors import PrecisionError
 
@@ -15,7 +15,7 @@ DEFAULT_PRECISION = 0.95  # where no constraint is given
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions:
-    """How to fit: at most one of the four constraints, and what to choose among.
+    """How to fit: at most one of the constraints, and what to choose among.
 
     Raises
     ------
@@ -37,6 +37,8 @@ class FitOptions:
     max_drop: float | None = None  # or: by how much accuracy may lie below the reference model's
     mean_ms: float | None = None  # or: the most accurate answers within this mean time
     p95_ms: float | None = None  # or: with 95 of 100 answers within this time
+    mean_uplink_kb: float | None = None  # or: that send at most so many kilobytes to servers in the mean
+    max_remote: float | None = None  # or: of which at most this share leaves the device
     policy: PolicyKind = "auto"  # auto: what cross-validation finds best
     delta: float = 0.05  # 1 - confidence of each certificate
     certificate: CertificateTest = "auto"  # test of a precision; auto: by what is known beforehand
@@ -64,11 +66,18 @@ class FitOptions:
                     "Give only one of them."
                 )
             precision = self.accuracy
-        asked = constraint(precision, max_drop=self.max_drop, mean_ms=self.mean_ms, p95_ms=self.p95_ms)
+        asked = constraint(
+            precision,
+            max_drop=self.max_drop,
+            mean_ms=self.mean_ms,
+            p95_ms=self.p95_ms,
+            mean_uplink_kb=self.mean_uplink_kb,
+            max_remote=self.max_remote,
+        )
         return asked or Constraint(kind="precision", level=DEFAULT_PRECISION)
 
     @property
     def named(self) -> tuple[Any, ...]:
         """The constraint and all other options: equal where two options ask for the same."""
-        others = replace(self, precision=None, accuracy=None, max_drop=None, mean_ms=None, p95_ms=None)
+        others = replace(self, **dict.fromkeys(("accuracy", *KINDS)))  # type: ignore[arg-type]
         return self.constraint, others

@@ -8,14 +8,17 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 import numpy as np
+from msgspec import UNSET
 
 from selector.answering.bench import measure_paths
 from selector.answering.selector import Selector
 from selector.policies.paths import ALONE, paths_of, steps_of
+from training.certificates.path_times import tails_known
 from training.fitting.drift_reference import DriftFit
 from training.fitting.export import export_bundle
 from training.fitting.record import FitInputs, Found, Proven, assemble
 from training.policies.base import FittedPolicy
+from zoo.errors import LatencyError
 from zoo.models.latency import LatencyTable, PathLatency, machine
 
 RUNS = 200  # of every path
@@ -33,8 +36,20 @@ def with_paths(found: Found, given: FitInputs, drift: DriftFit | None) -> FitInp
     table = given.table
     first = found.policies[0].policy
     known = [table.path(steps_of(first), path) for path in paths_of(first)]
-    if not all(known) and table.clock is not None and table.machine == machine():
+    remote = {card.name for card in given.zoo.cards if card.remote is not None} & set(first.models)
+    computed = any(table.models[name].network is not UNSET for name in remote)
+    on_time = given.options.constraint.on_time
+    # servers are asked while fitting only where nothing else tells what a budget of time is about
+    timed = not remote or (on_time and not computed)
+    if timed and not all(known) and table.clock is not None and table.machine == machine():
         table = msgspec.structs.replace(table, paths=(*table.paths, *_timed(found, given, drift)))
+    if given.options.constraint.kind == "p95_ms" and not tails_known(first, table, given.zoo.cards):
+        raise LatencyError(
+            f"expected whole answers that were timed for p95_ms over {', '.join(sorted(remote))}, got means: "
+            "they say nothing of the slowest answers of a network. Measure on the device with 'zooselect "
+            "bench BUNDLE' and give that table with --latency, ask for mean_ms, or leave out models on "
+            "servers (--network none)."
+        )
     beside = _beside(found.policies, table)
     for policy in found.policies:
         policy.charged_ms = dict(_charged(policy, table, beside))

@@ -7,8 +7,14 @@ from functools import cached_property
 
 import numpy as np
 
-from selector.bundle.bundle import SCHEMA_VERSION as BUNDLE_VERSION
-from selector.bundle.bundle import Bundle, Calibration, DeviceCosts, PathCost, SelectorGraph
+from selector.bundle.bundle import (
+    Bundle,
+    Calibration,
+    DeviceCosts,
+    PathCost,
+    SelectorGraph,
+    version_for,
+)
 from selector.bundle.certificate import Certificate
 from selector.policies.paths import ALONE, paths_of, steps_of
 from training.certificates.choice import ChosenTest
@@ -115,7 +121,7 @@ def assemble(given: FitInputs, found: Found, proven: Proven) -> Fitted:
 def _bundle(given: FitInputs, found: Found, proven: Proven) -> Bundle:
     table, options, cards = given.table, given.options, given.zoo.cards
     return Bundle(
-        schema_version=BUNDLE_VERSION,
+        schema_version=version_for(cards),
         task=cards[0].task,
         classes=found.outcomes.classes,
         models=cards,

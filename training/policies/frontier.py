@@ -39,6 +39,9 @@ class Point(Protocol):
     def share_within(self, budget_ms: float) -> float:
         """Share of the samples that cost no more."""
 
+    def rest_ms(self, unit_ms: float) -> float:
+        """Mean of what costs are beside whole units."""
+
     def lead(self, reference: NDArray[np.bool_]) -> tuple[float, float]:
         """Mean and standard deviation of being right more often than `reference` ``[n]``."""
 
@@ -71,6 +74,10 @@ class Simulated:
     def share_within(self, budget_ms: float) -> float:
         """Share of the samples that cost no more."""
         return float((self.cost_ms <= budget_ms).mean())
+
+    def rest_ms(self, unit_ms: float) -> float:
+        """Mean of what costs are beside whole units."""
+        return float((self.cost_ms % unit_ms).mean())
 
     def lead(self, reference: NDArray[np.bool_]) -> tuple[float, float]:
         """Mean and standard deviation of being right more often than `reference` ``[n]``."""
@@ -120,6 +127,10 @@ class Outline:
     def share_within(self, budget_ms: float) -> float:
         """Share of the samples that cost no more."""
         return int(self.counts[self.costs_ms <= budget_ms].sum()) / self.samples
+
+    def rest_ms(self, unit_ms: float) -> float:
+        """Mean of what costs are beside whole units."""
+        return float(self.counts @ (self.costs_ms % unit_ms)) / self.samples
 
     def lead(self, reference: NDArray[np.bool_]) -> tuple[float, float]:
         """Mean and standard deviation of being right more often than a reference model.

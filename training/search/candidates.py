@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import combinations
@@ -263,22 +263,31 @@ def failure_ms(candidates: Sequence[Candidate], costs: Mapping[str, float]) -> f
 def standing(candidate: Candidate, aim: Aim) -> tuple[float, ...]:
     """How well a candidate serves an aim; greater is better. Of nearly equal ones, fewer models win."""
     reached, worth, *rest = aim.rank(candidate.frontier)
-    per_model = 0.001 if aim.constraint.on_time else 0.01
+    per_model = 0.001 if aim.constraint.is_budget else 0.01
     return (reached, worth - per_model * len(candidate.models), *rest)
 
 
-def worth_keeping(candidates: Sequence[Candidate], aim: Aim, most: int = MAX_POLICIES) -> list[Candidate]:
+def worth_keeping(
+    candidates: Sequence[Candidate],
+    aim: Aim,
+    most: int = MAX_POLICIES,
+    local: Collection[str] = (),
+) -> list[Candidate]:
     """The candidates that are the best for some set of installed models, best first.
 
     A candidate is of no use where a better one needs no other models. Of the rest, the best come first and
-    are kept up to `most`; single models are always kept, for devices that hold nothing else.
+    are kept up to `most`; single models are always kept, for devices that hold nothing else, and so is the
+    best of those that need `local` models alone, for the times without a network.
     """
     kept: list[Candidate] = []
+    offline = False  # whether one is kept that needs no server
     for candidate in sorted(candidates, key=lambda item: standing(item, aim), reverse=True):
         if any(set(better.models) <= set(candidate.models) for better in kept):
             continue
-        if len(candidate.models) == 1 or len(kept) < most:
+        alone = set(candidate.models) <= set(local)
+        if len(candidate.models) == 1 or len(kept) < most or (alone and not offline):
             kept.append(candidate)
+            offline = offline or alone
     return kept
 
 

@@ -42,7 +42,7 @@ def comparisons(
                 models=candidate.models,
                 reaches=aim.slack(point) >= 0,
                 accuracy=point.accuracy,
-                mean_ms=point.mean_ms,
+                mean_ms=aim.time_ms(point),
                 chosen=candidate is chosen,
             )
         )
@@ -71,7 +71,7 @@ def by_storage(candidates: Sequence[Candidate], zoo: Zoo, aim: Aim) -> tuple[Sto
                     models=candidate.models,
                     reaches=aim.slack(point) >= 0,
                     accuracy=point.accuracy,
-                    mean_ms=point.mean_ms,
+                    mean_ms=aim.time_ms(point),
                 )
             )
     return tuple(rows)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import msgspec
 import numpy as np
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 from numpy.typing import NDArray
 
 from zoo.cores import allowed_cores
@@ -85,6 +85,7 @@ class ModelLatency(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
     sha256: Sha256
     latency: Latency
+    network: str | UnsetType = UNSET  # of the network table that a mean was computed from; else measured
 
 
 class PathLatency(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

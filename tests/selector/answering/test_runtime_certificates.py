@@ -260,8 +260,10 @@ def test_precision_may_be_called_accuracy(world: World) -> None:
 
 def test_what_cannot_be_asked_is_refused_with_what_can(world: World) -> None:
     selector = Selector.load(world.bundles["cascade"])
-    known = "precision, accuracy, max_drop, mean_ms, p95_ms, environment"
-    with pytest.raises(PrecisionError, match=f"expected some of {known}, got p99_ms"):
+    known = "precision, accuracy, max_drop, mean_ms, p95_ms, mean_uplink_kb, max_remote, environment"
+    with pytest.raises(
+        PrecisionError, match=f"expected some of {known}, never_remote, remote_deadline_s, got p99_ms"
+    ):
         selector.predict(plain_image("red"), p99_ms=3.0)  # type: ignore[call-arg]
     with pytest.raises(PrecisionError, match="expected a constraint of the kinds precision, max_drop"):
         selector.certified_levels("speed")  # type: ignore[arg-type]

@@ -78,7 +78,7 @@ def test_a_large_report_is_refused_before_it_is_read() -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"schema_version": 2},
+        {"schema_version": 3},
         {"device": "me"},
         {"device": "0" * 32 + "\n"},
         {"sequence": 0},
