@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import sys
@@ -110,6 +111,26 @@ def load_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.
     except Exception as error:  # every decoder has error classes of its own
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"{path}: cannot be read as an image: {reason}.") from error
+
+
+def decode_image(content: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Like :func:`load_image`, of a file's bytes; `name` is for errors."""
+    try:
+        with io.BytesIO(content) as stream, _opened(stream, max_pixels) as opened:
+            return _decoded(opened, own=True)
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from error
+    except Exception as error:
+        raise ImageError(f"{name}: cannot be read as an image: {error}.") from error
+
+
+def encoded_pixels(content: bytes, *, max_pixels: int = MAX_PIXELS) -> int | None:
+    """How many pixels a file's bytes say they hold, without decoding them; None where they are no image."""
+    try:
+        with io.BytesIO(content) as stream, _opened(stream, max_pixels) as opened:
+            return math.prod(opened.size)
+    except Exception:  # every decoder has error classes of its own
+        return None
 
 
 def _pixels_of(picture: Image.Image) -> NDArray[np.uint8]:
