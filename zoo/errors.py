@@ -96,6 +96,10 @@ class UnreachableError(ZooError):
     """A publisher or a server that cannot be reached, or that answers with something else."""
 
 
+class ProtocolError(UnreachableError, ValueError):
+    """A message that is none of the Open Inference Protocol, version 2, or takes more than it may."""
+
+
 class TokenError(UnreachableError):
     """A token that a service does not accept for the group of a device."""
 
