@@ -133,8 +133,8 @@ class Server:
         ):
             raise Refusal(
                 401,
-                "expected the header 'Authorization: Bearer TOKEN' with the token of this server, got none or "
-                "another one.",
+                "expected the header 'Authorization: Bearer TOKEN' with the token of this server, got none "
+                "or another one.",
                 {"www-authenticate": "Bearer"},
             )
 

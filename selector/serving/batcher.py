@@ -107,8 +107,8 @@ class Batcher:
         size = one.size + sum(other.size for other in self._waiting)
         if self._waiting and (count > self.limits.waiting_images or size > self.limits.waiting_bytes):
             raise BusyError(
-                f"expected at most {self.limits.waiting_images} images and {self.limits.waiting_bytes:,} bytes "
-                "to wait, got more. Try again later."
+                f"expected at most {self.limits.waiting_images} images and {self.limits.waiting_bytes:,} "
+                "bytes to wait, got more. Try again later."
             )
         self._waiting[one] = None
         self._start()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 
 from selector.serving.batcher import BatchLimits
 from selector.serving.served import Rows, Served
-from zoo.errors import ImageError, PrecisionError
+from zoo.errors import ImageError, PrecisionError, ProtocolError
 from zoo.models.image import decode_image
 from zoo.remote import protocol
-from zoo.remote.protocol import ProtocolError
 
 WRONG = (ProtocolError, ImageError, PrecisionError)  # what a client is to blame for
 TIMEOUT = "timeout"  # parameter of a request: microseconds, as Triton has it

@@ -19,6 +19,7 @@ from zoo.errors import BundleError, CardError, PrecisionError
 from zoo.files import sha256_file
 from zoo.models.model import Model
 from zoo.models.zoo import Zoo
+from zoo.remote.protocol import bytes_tensor
 
 VERSION_DIGITS = 12  # of the digest that is a version
 _TEXT = ("environment",)
@@ -100,7 +101,7 @@ class ServedBundle:
     def __init__(self, name: str, selector: Selector) -> None:
         self.name, self.version = name, sha256_file(selector.folder / BUNDLE_FILE)[:VERSION_DIGITS]
         self.classes = selector.classes
-        self.outputs = (
+        self.outputs: tuple[Form, ...] = (
             Form("probabilities", "FP32", (len(self.classes),)),
             Form("label", "BYTES"),
             Form("model", "BYTES"),
@@ -166,8 +167,7 @@ def open_served(folder: str | Path, *, name: str | None = None, threads: int = 1
     if (path / BUNDLE_FILE).is_file():
         selector = Selector.load(path, threads=threads)
         selector.open()
-        given = name or re.sub(r"[^A-Za-z0-9._-]+", "-", path.resolve().name).strip("-") or "bundle"
-        bundle = ServedBundle(given, selector)
+        bundle: Served = ServedBundle(name or bundle_name(path), selector)
         return {bundle.name: bundle}
     if name is not None:
         raise BundleError(f"--name: expected a bundle in {folder}, got none. Models have names of their own.")
@@ -177,5 +177,10 @@ def open_served(folder: str | Path, *, name: str | None = None, threads: int = 1
     return {one: ServedModel(zoo.model(one, threads=threads)) for one in zoo.names}
 
 
+def bundle_name(folder: Path) -> str:
+    """What a bundle is called where nothing else was said: after its folder."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-.") or "bundle"
+
+
 def _texts(texts: Sequence[str]) -> NDArray[Any]:
-    return np.array([text.encode() for text in texts], dtype=np.object_)
+    return bytes_tensor("", [text.encode() for text in texts]).values

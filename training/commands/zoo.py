@@ -12,6 +12,7 @@ from selector.commands.completion import in_zoo, one_of
 from selector.commands.options import MY_ZOO, TRAINING_PANEL, JsonOption, NameOption, ZooOption
 from selector.commands.say import say
 from selector.commands.tables import table
+from selector.serving.command import serve_models
 from training.commands.adapt import adapt
 from training.commands.added_model import ForceOption, tell
 from training.commands.check_option import CheckOption, check_added, check_images
@@ -55,6 +56,7 @@ def register(app: typer.Typer) -> None:
     zoo_app.command("adapt")(adapt)
     zoo_app.command("list")(list_models)
     zoo_app.command("rename")(rename)
+    zoo_app.command("serve")(serve_models)
     zoo_app.command("remove")(remove)
     app.add_typer(zoo_app, name="zoo", rich_help_panel=TRAINING_PANEL)
 
