@@ -1,4 +1,4 @@
-"""A server of models and bundles: it answers as they do, and refuses in the protocol's form what it cannot."""
+"""A server of models and bundles: it answers as they do, and refuses the rest in the protocol's form."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 from selector import Selector
 from selector.serving.batcher import BatchLimits
 from selector.serving.questions import Limits
-from tests.support.colours import StoredWorld
+from tests.support.colours import StoredWorld, colour_pixels
 from tests.support.command_line import CommandLine
 from tests.support.inference_client import Inference, answered, file_of, inference, refused
 from tests.support.small_models import add_colours, build_onnx, plain_image
@@ -82,9 +82,9 @@ def test_files_of_images_are_decoded(client: Inference, zoo: Zoo) -> None:
     assert answered(client.infer("full", [file_of(RED, "JPEG")]))["logits"].argmax() == 0
 
 
-def test_a_bundle_answers_as_its_selector_does(bundle: tuple[Inference, Path], world: StoredWorld) -> None:
+def test_a_bundle_answers_as_its_selector_does(bundle: tuple[Inference, Path]) -> None:
     client, folder = bundle
-    selector, images = Selector.load(folder), world.data.pixels[:40]
+    selector, images = Selector.load(folder), colour_pixels(14).pixels
     for asked in ({}, {"precision": 0.8}, {"max_drop": 0.1}, {"mean_ms": 5}):
         found = answered(client.infer("colours", images, **asked))
         expected = selector.predict_batch(images, **asked)
