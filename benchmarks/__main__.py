@@ -193,6 +193,23 @@ def distribution(
 
 
 @app.command()
+def network(
+    data: DataOption = Path(_DATA) if _DATA else None,
+    weights: WeightsOption = Path(_DATA) if _DATA else None,
+    work: WorkOption = Path("results/work"),
+    only: Annotated[str, typer.Option(help="Parts, separated by commas. Default: all.")] = "",
+    seed: SeedOption = 0,
+    results: ResultsOption = Path("results"),
+) -> None:
+    """Models on the network: serving them against bare ONNX Runtime."""
+    from benchmarks.network.suites import PARTS
+    from benchmarks.selection.zoos import Given
+
+    for part in _named("parts", only or ",".join(PARTS), PARTS):
+        PARTS[part](Given(work, data, weights, seed), results)
+
+
+@app.command()
 def answering(
     weights: WeightsOption = Path(_DATA) if _DATA else None,
     cores: CoresOption = "",
