@@ -49,7 +49,7 @@ def run_serving(given: Given, results: Path = Path("results")) -> dict[str, Any]
         if name not in zoo.names:
             add_cifar_resnet(zoo, int(name.removeprefix("resnet")), given.weights / f"cifar10-{name}.npz")
     image = np.random.default_rng(given.seed).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
-    kinds = {"server": ("--port", "0")}
+    kinds: dict[str, tuple[str, ...]] = {"server": ("--port", "0")}
     if importlib.util.find_spec("ray") is not None:
         kinds["Ray Serve"] = ("--ray", "local", "--port", str(_free_port()))
     rows = []
@@ -77,7 +77,7 @@ def run_serving(given: Given, results: Path = Path("results")) -> dict[str, Any]
 
 
 def _compared(ways: dict[str, Callable[[], Round]]) -> list[dict[str, Any]]:
-    """Every way in turns, so that other programs disturb all alike; ratios are of rounds beside each other."""
+    """Every way in turns, so that other programs disturb all alike; ratios are of neighbouring rounds."""
     rounds: dict[str, list[Round]] = {way: [] for way in ways}
     for way in ways.values():
         way()  # warm
