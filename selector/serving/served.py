@@ -144,7 +144,8 @@ def open_served(folder: str | Path, *, name: str | None = None, threads: int = 1
     Parameters
     ----------
     folder
-        Of a zoo: each of its models answers under its own name. Of a bundle: the selector does, under `name`.
+        Of a zoo: each model that it holds itself answers under its own name; models of other servers are
+        not passed on. Of a bundle: the selector does, under `name`.
     name
         Of the bundle; by default that of its folder.
     threads
@@ -172,9 +173,12 @@ def open_served(folder: str | Path, *, name: str | None = None, threads: int = 1
     if name is not None:
         raise BundleError(f"--name: expected a bundle in {folder}, got none. Models have names of their own.")
     zoo = Zoo.open(path)
-    if not zoo.names:
-        raise CardError(f"expected at least one model in {folder}, got an empty zoo. Add one: zoo add --help")
-    return {one: ServedModel(zoo.model(one, threads=threads)) for one in zoo.names}
+    here = [card.name for card in zoo.cards if card.remote is None]
+    if not here:
+        raise CardError(
+            f"expected at least one model that {folder} holds itself, got none. Add one: zoo add --help"
+        )
+    return {one: ServedModel(zoo.model(one, threads=threads)) for one in here}
 
 
 def bundle_name(folder: Path) -> str:
