@@ -28,6 +28,7 @@ from zoo.remote import protocol
 log = logging.getLogger("zooselect.serving")
 
 RETRY_AFTER_S = 1
+HUNG_UP = 499  # in the log: the client went before its request was whole
 TELL_EVERY_S = 60.0
 LARGE_BYTES = 2**16  # a body from here on is decoded in a thread, so that others are not held up
 
@@ -110,6 +111,9 @@ class Server:
                 answer = await self._answer(served, question)
             status = 200
             return answer
+        except ClientDisconnect:
+            status = HUNG_UP
+            raise
         except (Refusal, ZooError) as error:
             refusal = _refusal(error)
             status = refusal.status

@@ -129,6 +129,10 @@ class Batcher:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         self._pool.shutdown(wait=False)
 
+    def _ring(self) -> None:
+        self._timer = None
+        self._start()
+
     def _start(self) -> None:
         loop = asyncio.get_running_loop()
         while self._free and self._waiting:
@@ -142,8 +146,7 @@ class Batcher:
                     count += len(one.images)
             ready_at = first.since + self.limits.wait_ms / 1e3
             if self._arriving and count < self.limits.batch_images and loop.time() < ready_at:
-                if self._timer is None or self._timer.when() <= loop.time():
-                    self._timer = loop.call_at(ready_at, self._start)
+                self._timer = self._timer or loop.call_at(ready_at, self._ring)
                 return
             for one in batch:
                 del self._waiting[one]
