@@ -1,0 +1,102 @@
+"""Records of cuts: what sending a tensor of a model instead of the image takes, as measured on one machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from zoo.errors import CardError, StaleError
+from zoo.files import encode_record, read_record, write_atomic
+from zoo.models.card import ModelCard
+from zoo.models.latency import Machine
+from zoo.types import Name, NonNegative, Positive, Sha256
+
+SCHEMA_VERSION = 1
+CUTS_FOLDER = "cuts"  # beside zoo.json
+
+Milliseconds = Annotated[float, Meta(ge=0)]
+Bytes = Annotated[float, Meta(ge=0)]  # for one image, the mean over images
+
+
+class Encoded(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One way of putting something into bytes: how many, and what making and reading them takes."""
+
+    encoding: str  # "raw", "png" or "jpeg" of an image; "8-bit" or "packed" of a tensor
+    size_bytes: Bytes
+    encode_ms: Milliseconds = 0.0
+    decode_ms: Milliseconds = 0.0
+
+
+class Cut(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One place at which a model falls into two parts, and what these take for one image."""
+
+    tensor: str  # name of the tensor that crosses
+    shape: Annotated[tuple[Positive, ...], Meta(min_length=1)]  # for one image
+    float_bytes: Positive
+    macs_before: NonNegative
+    head_ms: Milliseconds  # image → 8-bit codes
+    tail_ms: Milliseconds  # codes → logits
+    encoded: Annotated[tuple[Encoded, ...], Meta(min_length=1)]
+
+    @property
+    def shows_image(self) -> bool:
+        """Whether the tensor is still the picture, resized and scaled: no layer has seen it yet."""
+        return self.macs_before == 0
+
+
+class CutTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """All places of one model, and what the whole of it takes."""
+
+    schema_version: Positive
+    model: Name
+    sha256: Sha256  # of the model's file
+    macs: NonNegative
+    images: Positive  # that bytes are means of
+    classes: Positive
+    whole_ms: Milliseconds
+    encoded: Annotated[tuple[Encoded, ...], Meta(min_length=1)]  # of the image
+    cuts: tuple[Cut, ...]
+    threads: Positive
+    machine: Machine
+
+    def share_before(self, cut: Cut) -> float:
+        """Share of the multiply-accumulates that are done before a place."""
+        return cut.macs_before / self.macs if self.macs else 0.0
+
+
+def table_path(folder: str | Path, name: str) -> Path:
+    """Where a zoo keeps the cuts of a model."""
+    return Path(folder) / CUTS_FOLDER / f"{name}.json"
+
+
+def save_cuts(table: CutTable, folder: str | Path) -> Path:
+    """Write the cuts of a model beside its zoo, atomically; gives the path."""
+    path = table_path(folder, table.model)
+    write_atomic(path, encode_record(table))
+    return path
+
+
+def load_cuts(folder: str | Path, card: ModelCard) -> CutTable:
+    """Read the cuts of a model of the zoo in `folder`.
+
+    Raises
+    ------
+    CardError
+        When there are none yet, or the file does not validate.
+    StaleError
+        When the model has been replaced since.
+    """
+    path = table_path(folder, card.name)
+    measure = f"Measure them with 'zooselect zoo cut {card.name} --data IMAGES --zoo {folder}'."
+    if not path.is_file():
+        raise CardError(f"expected the cuts of model {card.name!r} in {path}, got no file. {measure}")
+    table = read_record(path, CutTable, schema_version=SCHEMA_VERSION)
+    if (table.model, table.sha256) != (card.name, card.sha256):
+        raise StaleError(
+            f"{path}: expected the cuts of model {card.name!r} as it is in the zoo, got those of "
+            f"{table.model!r} {table.sha256[:12]}. {measure}"
+        )
+    return table
