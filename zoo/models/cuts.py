@@ -1,4 +1,4 @@
-"""Records of cuts: what sending a tensor of a model instead of the image takes, as measured on one machine."""
+"""Records of cuts: what sending a tensor instead of the image takes, as measured on one machine."""
 
 from __future__ import annotations
 

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from zoo.convert.cut.codes import check_images, find_ranges
+from zoo.convert.cut.cuttable import IMAGE, LOGITS, prepare
 from zoo.convert.cut.places import Place, find_places
-from zoo.convert.cut.prepare import IMAGE, LOGITS, prepare
 from zoo.convert.cut.split import CODES, split
-from zoo.convert.cut.steps import check_images, find_ranges
 from zoo.errors import LatencyError
 from zoo.files import read_verified
 from zoo.models.cuts import SCHEMA_VERSION, Cut, CutTable, Encoded
@@ -173,7 +173,8 @@ def _part(
     """Mean packed bytes of the codes at a place; its parts are added to what is timed."""
     parts = split(content, place, steps=None if ends is None else ends.steps(), name=name)
     head, tail = (open_session(part, name=name, threads=threads) for part in parts)
-    codes, sizes, packed = [], [], []
+    codes: list[NDArray[np.generic]] = []
+    sizes, packed = [], []
     for batch in batches:
         found = head.run([CODES], {IMAGE: batch})[0]
         small = zlib.compress(found.tobytes(), PACKING)
@@ -188,5 +189,5 @@ def _part(
     return float(np.mean(sizes))
 
 
-def _run(session: Any, result: str, source: str, inputs: list[NDArray[np.generic]], index: int) -> object:
+def _run(session: Any, result: str, source: str, inputs: Sequence[NDArray[Any]], index: int) -> object:
     return session.run([result], {source: inputs[index]})

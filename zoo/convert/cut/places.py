@@ -10,7 +10,7 @@ from typing import Literal
 import onnx
 
 from zoo.convert.count import count_macs
-from zoo.convert.cut.prepare import IMAGE, LOGITS, is_batch, is_fixed, prepare, shown_twice
+from zoo.convert.cut.cuttable import IMAGE, LOGITS, is_batch, is_fixed, prepare, shown_twice
 from zoo.convert.foreign.import_graph import all_nodes, reads, subgraphs
 from zoo.errors import ModelError
 
@@ -79,11 +79,11 @@ def find_places(
 
 
 def crossings(graph: onnx.GraphProto) -> list[list[str]]:
-    """For each step of the graph, in order, the tensors that were computed from the image and are needed later.
+    """For each step of the graph, in order, the tensors that depend on the image and are needed later.
 
     A tensor through which every way from the image to the logits leads is alone after the step that makes it,
     whatever the order of the steps is: all others come before it or need it. The number of images does not
-    count: see :mod:`zoo.convert.cut.prepare`.
+    count: see :mod:`zoo.convert.cut.cuttable`.
     """
     steps = _steps(graph)
     last = {value: step for step, (_, read) in enumerate(steps) for value in read}

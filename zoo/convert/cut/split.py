@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from zoo.convert.cut.cuttable import IMAGE, LOGITS, is_batch
 from zoo.convert.cut.places import Place
-from zoo.convert.cut.prepare import IMAGE, LOGITS, is_batch
 from zoo.convert.foreign.import_graph import extract, reads, subgraphs
 from zoo.errors import ModelError
 
@@ -27,21 +27,6 @@ class Steps(NamedTuple):
     scale: NDArray[np.float32]  # [] for the whole tensor, or [C] for each channel of the first axis
     zero: NDArray[np.uint8]  # of the same shape
 
-    def codes(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Codes uint8 of values ``[N, C, …]``, as ONNX's QuantizeLinear computes them.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from zoo.convert.cut.split import Steps
-        >>> Steps(np.float32(0.5), np.uint8(0)).codes(np.array([[0.0, 1.0, 200.0]], np.float32)).tolist()
-        [[0, 2, 255]]
-        """
-        shape = (-1, *(1,) * (values.ndim - 2)) if np.ndim(self.scale) else ()
-        scale, zero = (np.reshape(one, shape) for one in self)
-        rounded: NDArray[np.uint8] = np.clip(np.rint(values / scale) + zero, 0, 255).astype(np.uint8)
-        return rounded
-
 
 def split(content: bytes, place: Place, *, steps: Steps | None = None, name: str) -> tuple[bytes, bytes]:
     """The two parts of a model: ``image`` → tensor, and tensor → ``logits``.
@@ -49,7 +34,7 @@ def split(content: bytes, place: Place, *, steps: Steps | None = None, name: str
     Parameters
     ----------
     content
-        What :func:`zoo.convert.cut.prepare.prepare` made of a model.
+        What :func:`zoo.convert.cut.cuttable.prepare` made of a model.
     place
         From :func:`zoo.convert.cut.places.find_places`.
     steps
@@ -63,7 +48,8 @@ def split(content: bytes, place: Place, *, steps: Steps | None = None, name: str
     """
     model = onnx.load_model_from_string(content)
     _check(model, place, steps, name)
-    kind, shape = _TYPES[place.kind], ["N", *place.shape]
+    kind = _TYPES[place.kind]
+    shape: list[str | int] = ["N", *place.shape]
     crossing = helper.make_tensor_value_info(place.tensor, kind, shape)
     first, second = (_copy(model) for _ in range(2))
     first.graph.output.append(crossing)
@@ -78,9 +64,10 @@ def split(content: bytes, place: Place, *, steps: Steps | None = None, name: str
     meet = CODES if coded else TENSOR
     sent = helper.make_tensor_value_info(meet, _TYPES["uint8" if steps else place.kind], shape)
     ends = ("Identity", "Identity") if steps is None else ("QuantizeLinear", "DequantizeLinear")
-    inputs, axis = [], {}
+    inputs: list[str] = []
+    axis: dict[str, Any] = {}
     if steps is not None:
-        inputs, axis = [_SCALE, _ZERO], {"axis": 1} if np.ndim(steps.scale) else {}
+        inputs, axis = [_SCALE, _ZERO], _axis(steps)
         for part in (head, tail):
             part.graph.initializer.extend(_tensors(steps))
     head.graph.node.append(helper.make_node(ends[0], [place.tensor, *inputs], [meet], **axis))
@@ -103,7 +90,7 @@ def with_codes(content: bytes, place: Place, steps: Steps | None, *, name: str) 
     graph = model.graph
     index, maker = next((i, node) for i, node in enumerate(graph.node) if place.tensor in node.output)
     maker.output[:] = [_VALUES if value == place.tensor else value for value in maker.output]
-    axis = {"axis": 1} if np.ndim(steps.scale) else {}
+    axis = _axis(steps)
     for at, (kind, source, result) in enumerate(
         (("QuantizeLinear", _VALUES, _COPY), ("DequantizeLinear", _COPY, place.tensor)), start=index + 1
     ):
@@ -116,7 +103,7 @@ def with_codes(content: bytes, place: Place, steps: Steps | None, *, name: str) 
 def can_have_channels(content: bytes) -> bool:
     """Whether codes may have a scale for each channel: since operators of version 13."""
     opsets = {one.domain: one.version for one in onnx.load_model_from_string(content).opset_import}
-    return opsets.get("", opsets.get("ai.onnx", 0)) >= _PER_CHANNEL_OPSET
+    return bool(opsets.get("", opsets.get("ai.onnx", 0)) >= _PER_CHANNEL_OPSET)
 
 
 def _check(model: onnx.ModelProto, place: Place, steps: Steps | None, name: str) -> None:
@@ -141,6 +128,10 @@ def _check(model: onnx.ModelProto, place: Place, steps: Steps | None, name: str)
         )
     if steps is not None and place.kind != "float32":
         raise ModelError(f"model {name!r}: expected no steps for {place.tensor!r}, whose values are codes.")
+
+
+def _axis(steps: Steps) -> dict[str, Any]:
+    return {"axis": 1} if np.ndim(steps.scale) else {}
 
 
 def _tensors(steps: Steps) -> list[onnx.TensorProto]:

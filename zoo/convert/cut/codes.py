@@ -1,4 +1,4 @@
-"""The 8-bit steps of a tensor that is sent: their ranges measured on images, and what they cost in answers."""
+"""8-bit codes of a tensor that is sent: their ranges, measured on images, and what they cost in answers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 from tqdm import tqdm
 
+from zoo.convert.cut.cuttable import IMAGE, LOGITS, with_outputs
 from zoo.convert.cut.places import Place
-from zoo.convert.cut.prepare import IMAGE, LOGITS, with_outputs
 from zoo.convert.cut.split import Steps, can_have_channels, with_codes
 from zoo.cores import allowed_cores
 from zoo.errors import DataError, ModelError
@@ -38,7 +38,7 @@ class Range:
         Examples
         --------
         >>> import numpy as np
-        >>> from zoo.convert.cut.steps import Range
+        >>> from zoo.convert.cut.codes import Range
         >>> ends = Range(np.zeros(2, np.float32), np.array([51, 102], np.float32))
         >>> float(ends.steps().scale), ends.steps(per_channel=True).scale.tolist()
         (0.4000000059604645, [0.20000000298023224, 0.4000000059604645])
@@ -113,7 +113,7 @@ def find_ranges(
 def choose_steps(
     content: bytes, place: Place, images: Images, held_out: Images, *, name: str, progress: bool = False
 ) -> Judged:
-    """Steps for the whole tensor; where these change more than one answer in a hundred, better ones by channel.
+    """Steps for the whole tensor; where they change more than one answer in a hundred, for each channel.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""A graph made ready to be cut: what reads the size of a batch no longer reads the tensor that it was read off.
+"""A graph made ready to be cut: the number of images is read off the input alone.
 
-Exporters read the number of images off an early tensor and use it at the end, in a reshape: a second tensor that
-crosses every place in between. It is the same number everywhere, so that a part can take it from its own input.
+Exporters read it off an early tensor and use it at the end, in a reshape: a second tensor that crosses every
+place in between. It is the same number everywhere, so that each part can take it from its own input.
 """
 
 from __future__ import annotations
