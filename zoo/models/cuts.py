@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from zoo.errors import CardError, StaleError
-from zoo.files import encode_record, read_record, write_atomic
+from zoo.files import encode_record, read_record, read_verified, write_atomic
 from zoo.models.card import ModelCard
 from zoo.models.latency import Machine
-from zoo.types import Name, NonNegative, Positive, Sha256
+from zoo.types import Name, NonNegative, Positive, Sha256, check_relative
 
 SCHEMA_VERSION = 1
 CUTS_FOLDER = "cuts"  # beside zoo.json
+PARTS_FILE = "parts.json"
 
 Milliseconds = Annotated[float, Meta(ge=0)]
 Bytes = Annotated[float, Meta(ge=0)]  # for one image, the mean over images
@@ -100,3 +101,78 @@ def load_cuts(folder: str | Path, card: ModelCard) -> CutTable:
             f"{table.model!r} {table.sha256[:12]}. {measure}"
         )
     return table
+
+
+class PartFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One part of a model that was cut, as an ONNX file."""
+
+    file: str  # beside the record
+    sha256: Sha256
+    size_bytes: Positive
+
+
+class Parts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The two parts that together answer as one model of a zoo.
+
+    The head takes ``image`` (uint8 ``[N, H, W, 3]``) and returns ``codes`` (`datatype`, ``[N, *shape]``); the
+    tail takes these and returns ``logits`` (float32 ``[N, C]``).
+    """
+
+    schema_version: Positive
+    model: Name  # that they answer as
+    sha256: Sha256  # of its file
+    parent: Name  # the model that was cut
+    parent_sha256: Sha256
+    tensor: str  # where
+    shape: Annotated[tuple[Positive, ...], Meta(min_length=1)]
+    datatype: Literal["UINT8", "INT8"]
+    classes: Annotated[tuple[str, ...], Meta(min_length=2)]
+    head: PartFile
+    tail: PartFile
+
+    def __post_init__(self) -> None:
+        for part in (self.head, self.tail):
+            check_relative(part.file)
+
+
+def parts_folder(folder: str | Path, name: str) -> Path:
+    """Where a zoo keeps the parts of a model that was made by cutting another one."""
+    return Path(folder) / CUTS_FOLDER / name
+
+
+def save_parts(parts: Parts, head: bytes, tail: bytes, folder: str | Path) -> Path:
+    """Write the parts of a model beside its zoo, their record last; gives their folder."""
+    where = parts_folder(folder, parts.model)
+    write_atomic(where / parts.head.file, head)
+    write_atomic(where / parts.tail.file, tail)
+    write_atomic(where / PARTS_FILE, encode_record(parts))
+    return where
+
+
+def load_parts(folder: str | Path, card: ModelCard) -> Parts:
+    """Read which parts answer as a model of the zoo in `folder`; the files are not read.
+
+    Raises
+    ------
+    CardError
+        When there are none, or the record does not validate.
+    StaleError
+        When the model has been replaced since.
+    """
+    path = parts_folder(folder, card.name) / PARTS_FILE
+    again = f"Cut it again: zooselect zoo cut {card.parent or 'NAME'} --at PLACE --name {card.name}"
+    if not path.is_file():
+        raise CardError(f"expected the parts of model {card.name!r} in {path.parent}, got none. {again}")
+    parts = read_record(path, Parts, schema_version=SCHEMA_VERSION)
+    if (parts.model, parts.sha256) != (card.name, card.sha256):
+        raise StaleError(
+            f"{path}: expected the parts of model {card.name!r} as it is in the zoo, got those of "
+            f"{parts.model!r} {parts.sha256[:12]}. {again}"
+        )
+    return parts
+
+
+def read_part(folder: str | Path, parts: Parts, which: Literal["head", "tail"]) -> bytes:
+    """The ONNX file of one part, verified; raises :class:`zoo.errors.DigestError`."""
+    part = parts.head if which == "head" else parts.tail
+    return read_verified(parts_folder(folder, parts.model) / part.file, part.sha256, part.size_bytes)

@@ -116,10 +116,10 @@ def named_place(
     every = {place.tensor: place for place in find_places(content, resolution, name=name, every=True)}
     if wanted in every:
         return every[wanted]
+    graph = onnx.load_model_from_string(content).graph
     raise ModelError(
         f"model {name!r}: expected a place where one tensor crosses the graph, got {wanted!r}"
-        f"{_reason(onnx.load_model_from_string(content).graph, wanted)}. "
-        f"{_near(list(by_name), wanted)} All of them: zooselect zoo cut {name}"
+        f"{_reason(graph, wanted)}. {_near(graph, list(by_name), wanted)} All of them: zooselect zoo cut {name}"
     )
 
 
@@ -192,9 +192,18 @@ def _reason(graph: onnx.GraphProto, wanted: str) -> str:
     return ", whose shape depends on the size of the image or of the batch, or whose type cannot be sent"
 
 
-def _near(names: list[str], wanted: str) -> str:
+def _near(graph: onnx.GraphProto, names: list[str], wanted: str) -> str:
+    """The places that come before and after a tensor, or whose names are like it."""
     if not names:
         return "This model has no such place."
-    near = difflib.get_close_matches(wanted, names, NEAR, 0.3) or names[:NEAR]
-    shown = ", ".join(f"{names.index(one) + 1} ({one})" for one in near)
+    order = {value: step for step, node in enumerate(graph.node) for value in node.output}
+    last = len(order) + 1
+    order |= {IMAGE: -1, LOGITS: last}
+    if wanted.isdecimal():
+        near = names[-NEAR:] if int(wanted) else names[:NEAR]
+    elif wanted in order:
+        near = sorted(names, key=lambda one: abs(order[one] - order[wanted]))[:NEAR]
+    else:
+        near = difflib.get_close_matches(wanted, names, NEAR, 0.3) or names[:NEAR]
+    shown = ", ".join(f"{number} ({one})" for number, one in enumerate(names, 1) if one in near)
     return f"Near: {shown}; there are {len(names)}."

@@ -91,11 +91,10 @@ def with_codes(content: bytes, place: Place, steps: Steps | None, *, name: str) 
     index, maker = next((i, node) for i, node in enumerate(graph.node) if place.tensor in node.output)
     maker.output[:] = [_VALUES if value == place.tensor else value for value in maker.output]
     axis = _axis(steps)
-    for at, (kind, source, result) in enumerate(
-        (("QuantizeLinear", _VALUES, _COPY), ("DequantizeLinear", _COPY, place.tensor)), start=index + 1
-    ):
-        node = helper.make_node(kind, [source, _SCALE, _ZERO], [result], name=result, **axis)
-        graph.node.insert(at, node)
+    there = helper.make_node("QuantizeLinear", [_VALUES, _SCALE, _ZERO], [_COPY], **axis)
+    back = helper.make_node("DequantizeLinear", [_COPY, _SCALE, _ZERO], [place.tensor], **axis)
+    graph.node.insert(index + 1, there)
+    graph.node.insert(index + 2, back)
     graph.initializer.extend(_tensors(steps))
     return _bytes(model)
 
