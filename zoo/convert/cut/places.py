@@ -119,7 +119,8 @@ def named_place(
     graph = onnx.load_model_from_string(content).graph
     raise ModelError(
         f"model {name!r}: expected a place where one tensor crosses the graph, got {wanted!r}"
-        f"{_reason(graph, wanted)}. {_near(graph, list(by_name), wanted)} All of them: zooselect zoo cut {name}"
+        f"{_reason(graph, wanted)}. {_near(graph, list(by_name), wanted)} "
+        f"All of them: zooselect zoo cut {name}"
     )
 
 
