@@ -39,10 +39,9 @@ RATES_MBPS = (2.0, 5.0, 20.0, 100.0, 500.0)
 CONDITIONS = ((1.0, 8.0), (20.0, 30.0))  # round trip in ms, and by how much the device is slower
 CALIBRATION = 64
 FLOAT_IMAGES = 8
-ROUNDS = 5
+ROUNDS = ((50.0, 15), (300.0, 5))  # runs of ways that are planned to take at most so many ms; of others 1
 HEADS = ("", "place", "work before", "8-bit", "packed", "× JPEG", "same class", "right", "parts − one")
 CLOCK_HEADS = ("Mbit/s", "raw stays", "plan", "planned ms", "measured ms", "measured best", "ms", "ratio")
-MOST_S = 0.2  # a way that is planned to take longer is measured once
 
 Batches = list[NDArray[np.uint8]]
 
@@ -232,10 +231,11 @@ def _measured(
     """Median milliseconds of every way, each run in a new order."""
     rng = np.random.default_rng(seed)
     times: dict[Way, list[float]] = {way: [] for way in ways}
-    for turn in range(ROUNDS + 1):
+    wanted = {way: next((runs for most, runs in ROUNDS if way.total_ms <= most), 1) for way in ways}
+    for turn in range(max(wanted.values()) + 1):
         for k in rng.permutation(len(ways)):
             way = ways[int(k)]
-            if turn > 1 and way.total_ms > MOST_S * 1e3:
+            if turn > wanted[way]:
                 continue
             batch = model.calibration[turn % len(model.calibration)]
             taken = _answer(way, batch, at, heads, link)
