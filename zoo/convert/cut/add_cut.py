@@ -116,6 +116,7 @@ def add_cut(
         tensor=place.tensor,
         shape=place.shape,
         datatype="INT8" if place.kind == "int8" else "UINT8",
+        shows_image=place.macs_before == 0,
         classes=card.classes,
         head=files[0],
         tail=files[1],
