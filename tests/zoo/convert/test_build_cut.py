@@ -10,7 +10,9 @@ import numpy as np
 import onnx
 import pytest
 
+from tests.support.kinds_of_networks import NETWORKS
 from tests.support.residual_net import CLASSES, SIDE, pixels, residual_net
+from zoo.architectures.preprocessing import Preprocessing
 from zoo.convert.compress import quantize_int8
 from zoo.convert.count import add_counted, count_facts
 from zoo.convert.cut.add_cut import add_cut
@@ -19,6 +21,7 @@ from zoo.convert.cut.cuttable import prepare
 from zoo.convert.cut.measure import measure_cuts
 from zoo.convert.cut.places import Place, find_places, named_place
 from zoo.convert.cut.split import CODES, TENSOR, split, with_codes
+from zoo.convert.foreign.import_onnx import wrap_foreign
 from zoo.errors import CardError, DataError, DigestError, LatencyError, ModelError, StaleError
 from zoo.models.cuts import keeps_image, load_cuts, load_parts, parts_folder, read_part, save_cuts
 from zoo.models.model import open_session
@@ -175,6 +178,21 @@ def test_a_place_is_named_by_number_or_tensor() -> None:
     content, places = prepared(residual_net())
     for wanted, tensor in (("2", "r1"), ("r1", "r1"), ("c1", "c1")):
         assert named_place(content, places, wanted, resolution=SEES, name="net").tensor == tensor
+
+
+@pytest.mark.parametrize("kind", ["If", "Loop", "Scan", "QDQ", "half precision", "com.microsoft"])
+def test_foreign_networks_are_cut_as_well(kind: str) -> None:
+    foreign = NETWORKS[kind]().SerializeToString()
+    content = wrap_foreign(foreign, Preprocessing((8, 10)), name="net", classes=CLASSES)
+    ready, images = prepare(content, (8, 10), name="net"), batch()
+    every = find_places(ready, (8, 10), name="net", every=True)
+    assert every
+    for place in every:
+        ends = find_ranges(ready, [place], [images], name="net").get(place.tensor)
+        steps = None if ends is None else ends.steps()
+        head, tail = split(ready, place, steps=steps, name="net")
+        one = run(with_codes(ready, place, steps, name="net"), images)
+        np.testing.assert_allclose(run(tail, run(head, images, result=CODES), CODES), one, atol=1e-5)
 
 
 def test_what_is_no_model_is_refused() -> None:

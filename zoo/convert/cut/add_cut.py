@@ -10,14 +10,36 @@ from numpy.typing import NDArray
 
 from zoo.convert.count import add_counted
 from zoo.convert.cut.codes import Judged, choose_steps
-from zoo.convert.cut.cuttable import prepare
+from zoo.convert.cut.cuttable import IMAGE, LOGITS, prepare
 from zoo.convert.cut.places import Place, find_places, named_place
-from zoo.convert.cut.split import split, with_codes
-from zoo.errors import ModelError
+from zoo.convert.cut.split import CODES, split, with_codes
+from zoo.convert.parity import TOLERANCE
+from zoo.errors import ModelError, ParityError
 from zoo.files import read_verified, sha256_bytes
 from zoo.models.card import ModelCard, TrainedOn
 from zoo.models.cuts import SCHEMA_VERSION, PartFile, Parts, save_parts
+from zoo.models.image import check_image
+from zoo.models.model import open_session
 from zoo.models.zoo import Zoo
+
+PARITY_IMAGES = 8
+
+
+def _check_parts(
+    whole: bytes, head: bytes, tail: bytes, images: Sequence[NDArray[np.uint8]], name: str
+) -> None:
+    """Compare both parts with the one model on images; on some of them a code may be rounded otherwise."""
+    one, first, second = (open_session(content, name=name) for content in (whole, head, tail))
+    apart = []
+    for image in images:
+        expected = one.run([LOGITS], {IMAGE: image})[0]
+        got = second.run([LOGITS], {CODES: first.run([CODES], {IMAGE: image})[0]})[0]
+        apart.append(np.abs(got - expected).max() / max(np.abs(expected).max(), 1e-6))
+    if not np.median(apart) <= TOLERANCE:
+        raise ParityError(
+            f"model {name!r}: expected both parts to answer as one model within {TOLERANCE:.0e} of the "
+            f"largest logit, got {np.median(apart):.1e}. Cut it at another place."
+        )
 
 
 def find_place(zoo: Zoo, name: str, at: str) -> tuple[bytes, tuple[Place, ...], Place]:
@@ -74,6 +96,8 @@ def add_cut(
     ------
     ModelError
         When the model cannot be cut there.
+    ParityError
+        When both parts answer otherwise than the one model.
     ZooError
         What :func:`zoo.convert.cut.codes.choose_steps` and :meth:`zoo.Zoo.add` raise.
     """
@@ -86,12 +110,14 @@ def add_cut(
     judged = choose_steps(content, place, images, held_out, name=parent, progress=progress)
     tell(judged)
     parts = split(content, place, steps=judged.steps, name=name)
+    whole = with_codes(content, place, judged.steps, name=name)
+    _check_parts(whole, *parts, [check_image(image) for image in images[:PARITY_IMAGES]], name)
     scales = "no new codes" if judged.steps is None else "8-bit codes, one scale"
     channels = judged.steps is not None and np.ndim(judged.steps.scale) > 0
     made = add_counted(
         zoo,
         name,
-        with_codes(content, place, judged.steps, name=name),
+        whole,
         card.classes,
         card.resolution,
         source=(

@@ -38,8 +38,9 @@ def find_places(
 ) -> tuple[Place, ...]:
     """The places at which a model can be cut, from the image to the logits; neither of these is one.
 
-    Left out are constants, tensors inside of branches and loops, those beside which another one crosses, and
-    those whose shape depends on the size of the image, as before the preprocessing resizes it.
+    Left out are constants, tensors inside of branches and loops, those beside which another one crosses,
+    those whose shape depends on the size of the image, as before the preprocessing resizes it, and those that
+    are there as 8-bit codes, too.
 
     Parameters
     ----------
@@ -66,7 +67,7 @@ def find_places(
     content = prepare(content, resolution, name=name)
     graph = onnx.load_model_from_string(content).graph
     alone = dict.fromkeys(found[0] for found in crossings(graph) if len(found) == 1)
-    names = [tensor for tensor in alone if tensor not in (IMAGE, LOGITS)]
+    names = [tensor for tensor in alone if tensor not in (IMAGE, LOGITS) and not _has_codes(graph, tensor)]
     if not names:
         return ()
     done = _done_before(graph, count_macs(content, resolution, name=name))
@@ -151,6 +152,18 @@ def _done_before(graph: onnx.GraphProto, macs: dict[str, int]) -> dict[str, int]
     return done
 
 
+def _has_codes(graph: onnx.GraphProto, tensor: str) -> bool:
+    """Whether codes are beside a tensor: they are the place then.
+
+    ONNX Runtime makes one pair of steps of two in a row, and would answer otherwise than both parts.
+    """
+    return any(
+        (node.op_type == "QuantizeLinear" and node.input[0] == tensor)
+        or (node.op_type == "DequantizeLinear" and tensor in node.output)
+        for node in graph.node
+    )
+
+
 def _best_of_each(places: list[Place]) -> list[Place]:
     """Of places in a row with the same work before them the smallest, then one of codes, then the last."""
     kept: list[Place] = []
@@ -190,6 +203,8 @@ def _reason(graph: onnx.GraphProto, wanted: str) -> str:
         return (
             f", beside which {', '.join(map(repr, beside[:3]))} cross{'es' if len(beside) == 1 else ''}, too"
         )
+    if _has_codes(graph, wanted):
+        return ", beside which the same is there as 8-bit codes: cut at these"
     return ", whose shape depends on the size of the image or of the batch, or whose type cannot be sent"
 
 
