@@ -231,7 +231,7 @@ def _write_parts(model: _Cuttable, folder: Path) -> dict[str, Any]:
 def _measured(
     model: _Cuttable, ways: Sequence[Way], at: Conditions, heads: dict[str, Any], link: Link, seed: int
 ) -> dict[Way, float]:
-    """Milliseconds of every way: the mean over images of the least of some runs, which nothing interrupted."""
+    """Milliseconds of every way: the mean over images of the least of some runs."""
     rng = np.random.default_rng(seed)
     wanted = {way: next((runs for most, runs in ROUNDS if way.total_ms <= most), 1) for way in ways}
     times = {way: np.full(TIMED, np.inf) for way in ways}
