@@ -18,6 +18,7 @@ from training.commands.added_model import ForceOption, tell
 from training.commands.check_option import CheckOption, check_added, check_images
 from training.commands.class_names import read_class_names
 from training.commands.compress import compress
+from training.commands.network.cut import cut
 from training.commands.source_options import HuggingfaceOption, TimmOption, check_source, check_weights
 from training.commands.train import train
 from zoo.errors import CardError, ModelError
@@ -54,6 +55,7 @@ def register(app: typer.Typer) -> None:
     zoo_app.command("add")(add)
     zoo_app.command("compress")(compress)
     zoo_app.command("adapt")(adapt)
+    zoo_app.command("cut")(cut)
     zoo_app.command("list")(list_models)
     zoo_app.command("rename")(rename)
     zoo_app.command("serve")(serve_models)
