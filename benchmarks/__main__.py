@@ -193,6 +193,23 @@ def distribution(
 
 
 @app.command()
+def network(
+    data: DataOption = Path(_DATA) if _DATA else None,
+    weights: WeightsOption = Path(_DATA) if _DATA else None,
+    work: WorkOption = Path("results/work"),
+    only: Annotated[str, typer.Option(help="Parts, separated by commas. Default: all.")] = "",
+    seed: SeedOption = 0,
+    results: ResultsOption = Path("results"),
+) -> None:
+    """Models on the network: serving them against bare ONNX Runtime."""
+    from benchmarks.network.suites import PARTS
+    from benchmarks.selection.zoos import Given
+
+    for part in _named("parts", only or ",".join(PARTS), PARTS):
+        PARTS[part](Given(work, data, weights, seed), results)
+
+
+@app.command()
 def answering(
     weights: WeightsOption = Path(_DATA) if _DATA else None,
     cores: CoresOption = "",
@@ -220,6 +237,24 @@ def soak(
     held = run_soak_suite(minutes=minutes, devices=devices, seed=seed, json_only=json, results=results)
     if not held:
         raise typer.Exit(1)
+
+
+@app.command()
+def cuts(
+    data: DataOption = Path(_DATA) if _DATA else None,
+    weights: WeightsOption = Path(_DATA) if _DATA else None,
+    work: WorkOption = Path("results/work"),
+    models: Annotated[str, typer.Option(help="Which, separated by commas.")] = "resnet56,efficientnet-lite0",
+    images: Annotated[int, typer.Option(min=8, help="Images on which 8-bit codes are judged.")] = 200,
+    seed: SeedOption = 0,
+    results: ResultsOption = Path("results"),
+) -> None:
+    """Models cut in two at every place: answers against the whole, and the plan's best against a clock."""
+    from benchmarks.network.cuts import MODELS, run_cuts
+    from benchmarks.selection.zoos import Given
+
+    chosen = _named("models", models, MODELS)
+    run_cuts(Given(work, data, weights, seed), models=chosen, images=images, results=results)
 
 
 def _named(what: str, text: str, known: Collection[str]) -> list[str]:

@@ -6,6 +6,7 @@ from zoo.models.image import load_image
 from zoo.models.latency import Latency, LatencyTable
 from zoo.models.model import Model
 from zoo.models.zoo import Zoo
+from zoo.remote.descriptor import Pixels, Remote
 
 __all__ = [
     "Adapted",
@@ -14,6 +15,8 @@ __all__ = [
     "Manifest",
     "Model",
     "ModelCard",
+    "Pixels",
+    "Remote",
     "TrainedOn",
     "Zoo",
     "ZooError",

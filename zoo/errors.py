@@ -96,6 +96,18 @@ class UnreachableError(ZooError):
     """A publisher or a server that cannot be reached, or that answers with something else."""
 
 
+class DeadlineError(UnreachableError, TimeoutError):
+    """A server that did not answer, whole, by the deadline of a request."""
+
+
+class CircuitOpenError(UnreachableError):
+    """A server that failed several times in a row, and is not asked for a while."""
+
+
+class ProtocolError(UnreachableError, ValueError):
+    """A message that is none of the Open Inference Protocol, version 2, or takes more than it may."""
+
+
 class TokenError(UnreachableError):
     """A token that a service does not accept for the group of a device."""
 

@@ -17,7 +17,7 @@ from selector.bundle.source import FolderSource
 from selector.policies.paths import ALONE, forced, paths_of, steps_of
 from selector.policies.policy import Policy
 from zoo.errors import LatencyError
-from zoo.models.card import SCHEMA_VERSION, Manifest
+from zoo.models.card import Manifest
 from zoo.models.latency import LatencyTable, ModelLatency, PathLatency, measure, summarise
 from zoo.models.timing import RUNS_IN_A_ROW, time_interleaved
 from zoo.models.zoo import Zoo
@@ -67,7 +67,7 @@ def measure_folder(
         return measure(zoo, images, device=device, threads=threads, runs=runs, seed=seed, progress=progress)
     selector = Selector.load(folder, threads=threads, watch=False)
     installed = tuple(selector.bundle.card(name) for name in selector.models)
-    zoo = Zoo(folder, Manifest(schema_version=SCHEMA_VERSION, models=installed), complete=False)
+    zoo = Zoo(folder, Manifest.of(installed), complete=False)
     table = measure(zoo, images, device=device, threads=threads, runs=runs, seed=seed, progress=progress)
     record = selector.bundle.selector
     paths = measure_paths(

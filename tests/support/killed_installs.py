@@ -118,7 +118,7 @@ work(*sys.argv[2:])
 
 def work(url: str, folder: str, file: str) -> None:
     """Such a process. RELEASES is a JSON file of releases, the first of which is to stay."""
-    import zoo.client.connections  # noqa: F401  # what an install imports is there before anything may die
+    import zoo.connections  # noqa: F401  # what an install imports is there before anything may die
 
     stays, *others = msgspec.json.decode(Path(file).read_bytes(), type=list[ModelRelease])
     counting = threading.Lock()

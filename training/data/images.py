@@ -36,9 +36,9 @@ class PackedImage(NamedTuple):
         if not isinstance(self.content, bytes):
             return self.content
         try:
-            return decode_image(self.content, self.name)
+            return decode_image(self.content)
         except ImageError as error:
-            raise unreadable(error) from error
+            raise unreadable(ImageError(f"{self.name}: {error}")) from error
 
 
 def unreadable(error: ImageError) -> DataError:

@@ -41,6 +41,7 @@ def spread_parts(
     threads: int,
     step: Callable[[int], object],
     usage: Usage | None = None,
+    most: int | None = None,
 ) -> Iterator[tuple[int, dict[str, Values]]]:
     """Outputs of every part, as they are complete; see :func:`training.outcomes.profile.profile`.
 
@@ -52,6 +53,8 @@ def spread_parts(
         Of the cluster, or ``local``.
     threads
         Cores of a worker.
+    most
+        Workers at most; by default as many as there are batches.
     """
     cards = [zoo.card(name) for name in how.orders]
     images = sum(len(members) for members, _ in parts.values())
@@ -71,7 +74,7 @@ def spread_parts(
             shard_worker,
             (how, cards, threads, *models),
             tasks(),
-            most=-(-images // how.batch_size),
+            most=most or -(-images // how.batch_size),
             cores=threads,
             usage=usage,
         )

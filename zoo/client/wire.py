@@ -133,7 +133,7 @@ class Wire:
             raise MissingExtraError(
                 "asking a server needs urllib3: pip install 'zooselect[fetch]'"
             ) from error
-        from zoo.client.connections import connections
+        from zoo.connections import connections
 
         if not timeout_s > 0:
             raise ZooError(f"expected a time-out of more than 0 seconds, got {timeout_s!r}.")

@@ -6,13 +6,15 @@ from collections import Counter
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from zoo.errors import CardError, ClassMismatchError, ModelNotFoundError
 from zoo.files import record_schema
+from zoo.remote.descriptor import Remote
 from zoo.types import Name, NonNegative, Positive, Sha256, Share, check_relative
 
-SCHEMA_VERSION = 2  # since 2, a card may say that its model was adapted
+SCHEMA_VERSION = 3  # since 2, a card may say that its model was adapted; since 3, that a server holds it
+LOCAL_VERSION = 2  # written where no server holds a model, so that older readers go on reading
 
 Compression = Literal["none", "int8", "distilled"]
 Changed = Literal["normalisation", "biases", "head"]
@@ -79,6 +81,13 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     source: str = ""  # where the weights come from, in words
     trained_on: TrainedOn | None = None
     adapted: Adapted | None = None
+    # Left out of what is written where there is none: older readers know no such field.
+    remote_model: Remote | UnsetType = msgspec.field(default=UNSET, name="remote")
+
+    @property
+    def remote(self) -> Remote | None:
+        """Where the model is asked, if a server holds it; `file` is then a descriptor, no graph."""
+        return None if self.remote_model is UNSET else self.remote_model
 
     @property
     def learned_from(self) -> tuple[TrainedOn, ...]:
@@ -111,6 +120,19 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"model names must be distinct, got twice: {', '.join(twice)}")
+
+    @classmethod
+    def of(cls, models: tuple[ModelCard, ...]) -> Manifest:
+        """The manifest of `models`, of the oldest version that can hold them.
+
+        Examples
+        --------
+        >>> from zoo import Manifest
+        >>> Manifest.of(zoo.cards).schema_version
+        2
+        """
+        remote = any(card.remote is not None for card in models)
+        return cls(schema_version=SCHEMA_VERSION if remote else LOCAL_VERSION, models=models)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -113,15 +113,25 @@ def load_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.
         raise ImageError(f"{path}: cannot be read as an image: {reason}.") from error
 
 
-def decode_image(content: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """Like :func:`load_image`, of a file's bytes; `name` is for errors."""
+def decode_image(content: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """:func:`load_image` for the content of a file, uint8 ``[H, W, 3]`` RGB; raises :class:`ImageError`.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from zoo.models.image import decode_image
+    >>> decode_image(Path("photos/red/1.png").read_bytes()).shape
+    (12, 12, 3)
+    """
     try:
         with io.BytesIO(content) as stream, _opened(stream, max_pixels) as opened:
             return _decoded(opened, own=True)
-    except ImageError as error:
-        raise ImageError(f"{name}: {error}") from error
-    except Exception as error:
-        raise ImageError(f"{name}: cannot be read as an image: {error}.") from error
+    except ImageError:
+        raise
+    except Exception as error:  # every decoder has error classes of its own
+        raise ImageError(
+            f"expected the content of an image file, got what cannot be read: {error}."
+        ) from error
 
 
 def encoded_pixels(content: bytes, *, max_pixels: int = MAX_PIXELS) -> int | None:

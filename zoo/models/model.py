@@ -11,12 +11,14 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from zoo.errors import LimitError, ModelError, NotFiniteError
+from zoo.errors import LimitError, ModelError, NotFiniteError, UnreachableError
 from zoo.files import read_verified
 from zoo.models.card import ModelCard
 from zoo.models.image import check_batch
 from zoo.models.limits import RunLimits, limited_memory
 from zoo.models.runs import Runs
+from zoo.remote.descriptor import decode_remote
+from zoo.remote.runs import RemoteRuns
 
 EMBEDDING = "embedding"  # the second output of a model that gives the input of its last layer
 _TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
@@ -113,6 +115,15 @@ class Model:
     ) -> None:
         self.card = card
         self.threads = threads
+        self.embedding_width: int | None = None  # of the second output, where there is one
+        self._runs: Runs | RemoteRuns
+        if card.remote is not None:
+            if decode_remote(content, card.name) != card.remote:
+                raise ModelError(
+                    f"model {card.name!r}: expected the descriptor of its card, got another one. Add it again."
+                )
+            self._runs = RemoteRuns(card.remote, width=len(card.classes))
+            return
         session = open_session(
             content,
             name=card.name,
@@ -124,7 +135,6 @@ class Model:
         self._runs = Runs(session, arena=arena, limits=limits)
         inputs, outputs = session.get_inputs(), session.get_outputs()
         _expect(card.name, "inputs", inputs, "image", "tensor(uint8)", [None, None, None, 3])
-        self.embedding_width: int | None = None  # of the second output, where there is one
         if len(outputs) == 2 and outputs[1].name == EMBEDDING:
             shape = outputs[1].shape
             width = next((size for size in shape[1:2] if isinstance(size, int) and size > 0), 1)
@@ -179,7 +189,9 @@ class Model:
         >>> zoo.model("tiny").run(image[np.newaxis]).dtype
         dtype('float32')
         """
-        logits = self.run_unchecked(images)
+        return self._finite(self.run_unchecked(images), images)
+
+    def _finite(self, logits: NDArray[np.float32], images: NDArray[np.uint8]) -> NDArray[np.float32]:
         if not all_finite(logits):
             bad = int((~np.isfinite(logits)).any(axis=1).sum())
             raise NotFiniteError(
@@ -227,6 +239,37 @@ class Model:
             return self.run_unchecked(images)
         return np.concatenate(self._outputs(images, ["logits", EMBEDDING]), axis=1)
 
+    @property
+    def remote(self) -> RemoteRuns | None:
+        """The runs of a remote model, with its client and traffic; None: it runs here.
+
+        Examples
+        --------
+        >>> zoo.model("tiny").remote is None
+        True
+        """
+        return self._runs if isinstance(self._runs, RemoteRuns) else None
+
+    def run_by(self, images: NDArray[np.uint8], deadline: float) -> NDArray[np.float32]:
+        """Like :meth:`run`, but of a remote model no later than `deadline` of ``time.monotonic()``.
+
+        A model on the device takes its time.
+
+        Raises
+        ------
+        UnreachableError
+            When the server does not answer by then, or with something else.
+
+        Examples
+        --------
+        >>> import time
+        >>> zoo.model("tiny").run_by(image[np.newaxis], time.monotonic() + 1).shape
+        (1, 3)
+        """
+        if self.remote is None:
+            return self.run(images)
+        return self._finite(self.remote.ask(images, deadline), images)
+
     def run_unchecked(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Like :meth:`run`, but the logits may be NaN or infinite.
 
@@ -240,6 +283,8 @@ class Model:
     def _outputs(self, images: NDArray[np.uint8], names: list[str]) -> list[NDArray[np.float32]]:
         try:
             found: list[NDArray[np.float32]] = self._runs.run(names, {"image": images}, images.nbytes)
+        except UnreachableError:
+            raise
         except (TimeoutError, MemoryError) as error:
             raise LimitError(
                 f"model {self.card.name!r}: expected an answer to images {list(images.shape)}, got {error}. "

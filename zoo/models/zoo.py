@@ -12,10 +12,11 @@ from zoo.errors import CardError, ZooError
 from zoo.files import encode_record, read_record, read_verified, sha256_bytes, write_atomic
 from zoo.models.card import SCHEMA_VERSION, Adapted, Compression, Manifest, ModelCard, TrainedOn
 from zoo.models.model import Model
+from zoo.remote.descriptor import Remote
 from zoo.types import Name
 
 MANIFEST_FILE = "zoo.json"
-_OUR_FILE = re.compile(r".+-[0-9a-f]{12}\.onnx")  # what `add` writes; other files stay where they are
+_OUR_FILE = re.compile(r".+-[0-9a-f]{12}\.(onnx|json)")  # what `add` writes; other files stay where they are
 
 
 class Zoo:
@@ -103,7 +104,7 @@ class Zoo:
         """
         if (Path(folder) / MANIFEST_FILE).exists():
             return cls.open(folder)
-        return cls(Path(folder), Manifest(schema_version=SCHEMA_VERSION, models=()))
+        return cls(Path(folder), Manifest.of(()))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -149,7 +150,7 @@ class Zoo:
         ('full', 'tiny')
         """
         cards = tuple(self.card(name) for name in names)
-        return Zoo(self.folder, Manifest(schema_version=SCHEMA_VERSION, models=cards), complete=False)
+        return Zoo(self.folder, Manifest.of(cards), complete=False)
 
     def add(
         self,
@@ -165,12 +166,15 @@ class Zoo:
         source: str = "",
         trained_on: TrainedOn | None = None,
         adapted: Adapted | None = None,
+        remote: Remote | None = None,
         force: bool = False,
     ) -> ModelCard:
         """Add a model, after opening it once under the contract.
 
         Parameters
         ----------
+        remote
+            Where a server holds it; `content` is then this record, encoded. Nothing is asked of the server.
         force
             Replace a different model of the same name. The same model, byte by byte and class by class, may
             always be added again.
@@ -197,7 +201,7 @@ class Zoo:
             "name": name,
             "classes": classes,
             "resolution": resolution,
-            "file": _file(name, digest),
+            "file": _file(name, digest, remote),
             "sha256": digest,
             "size_bytes": len(content),
             "parameters": parameters,
@@ -207,7 +211,7 @@ class Zoo:
             "source": source,
             "trained_on": trained_on,
             "adapted": adapted,
-        }
+        } | ({} if remote is None else {"remote": remote})
         try:
             card = msgspec.convert(facts, ModelCard)
         except msgspec.ValidationError as error:
@@ -217,7 +221,7 @@ class Zoo:
         Model(card, content)
         write_atomic(self.folder / card.file, content)
         kept = tuple(other for other in self.cards if other.name != name)
-        self._commit(Manifest(schema_version=SCHEMA_VERSION, models=(*kept, card)))
+        self._commit(Manifest.of((*kept, card)))
         return card
 
     def remove(self, name: str) -> None:
@@ -231,11 +235,7 @@ class Zoo:
         ('tiny', 'small')
         """
         gone = self.card(name)
-        self._commit(
-            Manifest(
-                schema_version=SCHEMA_VERSION, models=tuple(card for card in self.cards if card is not gone)
-            )
-        )
+        self._commit(Manifest.of(tuple(card for card in self.cards if card is not gone)))
 
     def rename(self, old: str, new: str) -> ModelCard:
         """Give a model another name, also where other cards name it as a parent.
@@ -261,10 +261,10 @@ class Zoo:
         if new in self.names:
             raise CardError(f"expected a name that no model of the zoo has, got {new!r}. Choose another one.")
         content = read_verified(self.folder / card.file, card.sha256, card.size_bytes)
-        renamed = msgspec.structs.replace(card, name=new, file=_file(new, card.sha256))
+        renamed = msgspec.structs.replace(card, name=new, file=_file(new, card.sha256, card.remote))
         write_atomic(self.folder / renamed.file, content)
         models = tuple(_with_relative(renamed if one is card else one, old, new) for one in self.cards)
-        self._commit(Manifest(schema_version=SCHEMA_VERSION, models=models))
+        self._commit(Manifest.of(models))
         return self.card(new)
 
     def children(self, name: str) -> tuple[str, ...]:
@@ -289,7 +289,7 @@ class Zoo:
         write_atomic(self.folder / MANIFEST_FILE, encode_record(manifest))
         self.manifest = manifest
         named = {card.file for card in manifest.models}
-        for path in (self.folder / "models").glob("*.onnx"):
+        for path in (self.folder / "models").glob("*-*.*"):
             is_ours = _OUR_FILE.fullmatch(path.name) is not None
             if is_ours and path.relative_to(self.folder).as_posix() not in named:
                 path.unlink(missing_ok=True)
@@ -318,12 +318,13 @@ def add_again(zoo: Zoo, card: ModelCard, content: bytes, *, force: bool = True) 
         source=card.source,
         trained_on=card.trained_on,
         adapted=card.adapted,
+        remote=card.remote,
         force=force,
     )
 
 
-def _file(name: str, digest: str) -> str:
-    return f"models/{name}-{digest[:12]}.onnx"
+def _file(name: str, digest: str, remote: Remote | None) -> str:
+    return f"models/{name}-{digest[:12]}.{'onnx' if remote is None else 'json'}"
 
 
 def _check_name(name: str) -> None:

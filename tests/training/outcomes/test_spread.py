@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.support.world import COLOUR_SPLITS, World, colour_images
-from training.cluster import connection
-from training.cluster.pool import MAX_DEATHS, Usage, spread
+from training.cluster import connection, pool
+from training.cluster.pool import Usage, spread
 from training.data.folder import folder as image_folder
 from training.data.images import LabelledImages
 from training.outcomes import profile as profiling
@@ -102,11 +102,8 @@ def test_files_travel_as_they_are_and_broken_ones_are_named(tmp_path: Path) -> N
         packed = data.packed(index)
         np.testing.assert_array_equal(packed.image(), data.image(index))
         assert packed.pixels == data.image(index).shape[0] * data.image(index).shape[1]
-    with pytest.raises(DataError) as here:
-        data.image(3)
-    with pytest.raises(DataError) as there:
+    with pytest.raises(DataError, match=r"broken\.png.*--skip-bad"):
         data.packed(3).image()
-    assert str(there.value) == str(here.value)
     broken.unlink()
     with pytest.raises(DataError, match=r"broken\.png.*No such file"):
         data.packed(3)
@@ -192,8 +189,11 @@ def test_workers_that_die_lose_nothing(tmp_path: Path, cluster: Any) -> None:
 
 
 @needs_ray
-def test_what_cannot_be_done_ends_with_an_error_of_ours(cluster: Any) -> None:
-    with pytest.raises(ZooError, match=f"got {MAX_DEATHS} that ended over some task"):
+def test_what_cannot_be_done_ends_with_an_error_of_ours(
+    cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "MAX_DEATHS", 1)
+    with pytest.raises(ZooError, match="got 1 that ended over some task"):
         list(spread(always_deadly, [], [("some task", (1,))], most=1))
     with pytest.raises(ZooError, match="2 free cores for a worker, got no node has as many"):
         list(spread(double, [0], [(0, (1,))], most=1, cores=2))

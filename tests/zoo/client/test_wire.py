@@ -14,9 +14,9 @@ import pytest
 from tests.support import faulty_server as faults
 from tests.support.faulty_server import ATTACKS, FaultyServer, serve
 from tests.support.small_blobs import offer
-from zoo.client.connections import proxy_for
 from zoo.client.fetch import Fetcher
 from zoo.client.wire import Broken, Patience, Wire
+from zoo.connections import proxy_for
 from zoo.errors import ZooError
 from zoo.store.store import Store
 

@@ -135,7 +135,7 @@ def test_refuses_a_class_that_occurs_twice() -> None:
 
 def test_refuses_a_newer_schema_before_it_looks_at_the_fields() -> None:
     newer = {"schema_version": SCHEMA_VERSION + 1, "networks": "in a new form"}
-    with pytest.raises(SchemaVersionError, match=r"schema version 2 or older, got 3.*upgrade"):
+    with pytest.raises(SchemaVersionError, match=r"schema version 3 or older, got 4.*upgrade"):
         decode(newer)
 
 
@@ -234,5 +234,5 @@ def test_an_unknown_model_name_lists_the_known_ones() -> None:
 def test_json_schema_names_every_field_of_a_card() -> None:
     schema = manifest_json_schema()
     properties = schema["$defs"]["ModelCard"]["properties"]
-    assert set(properties) == set(ModelCard.__struct_fields__)
+    assert set(properties) == set(ModelCard.__struct_encode_fields__)
     assert schema["$defs"]["Manifest"]["additionalProperties"] is False

@@ -17,7 +17,7 @@ import pytest
 from tests.support.small_models import COLOURS, add_colours, build_onnx, plain_image
 from zoo import TrainedOn, Zoo, ZooError
 from zoo.errors import CardError, DigestError, ModelError, ModelNotFoundError, SchemaVersionError
-from zoo.models.card import SCHEMA_VERSION, Adapted
+from zoo.models.card import LOCAL_VERSION, SCHEMA_VERSION, Adapted
 from zoo.models.zoo import MANIFEST_FILE
 
 PREVIOUS = ("tiny", "small", "full")
@@ -91,7 +91,7 @@ def test_a_folder_without_a_manifest_is_not_a_zoo(tmp_path: Path) -> None:
 
 def test_a_zoo_of_a_newer_schema_is_refused_and_left_alone(small_zoo: Zoo) -> None:
     path = small_zoo.folder / MANIFEST_FILE
-    now, later = (f'"schema_version": {SCHEMA_VERSION + more}' for more in (0, 1))
+    now, later = (f'"schema_version": {version}' for version in (LOCAL_VERSION, SCHEMA_VERSION + 1))
     newer = path.read_text().replace(now, later)
     path.write_text(newer)
     for opening in (Zoo.open, Zoo.open_or_create):

@@ -1,0 +1,1 @@
+"""Suites where a network is between the device and the answer."""

@@ -1,0 +1,150 @@
+"""Where a remote model is asked, and in which form: a record, which is also the model's file in a zoo."""
+
+from __future__ import annotations
+
+import math
+from ipaddress import ip_address
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta
+
+from zoo.errors import ModelError, ZooError
+from zoo.types import NonNegative, Positive
+
+Encoding = Literal["tensor", "jpeg", "png"]
+InputLayout = Literal["nhwc", "nchw", "bytes", "features"]
+OutputKind = Literal["logits", "probabilities"]
+ServerName = Annotated[str, Meta(min_length=1, max_length=200)]
+Triple = tuple[float, float, float]
+
+
+class Pixels(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How the device makes the input of a server from an image uint8 ``[H, W, 3]``.
+
+    Examples
+    --------
+    >>> from zoo.remote.descriptor import Pixels
+    >>> Pixels(size=(224, 224), scale=255.0).mean
+    (0.0, 0.0, 0.0)
+    """
+
+    size: tuple[Positive, Positive] | None = None  # height, width that it is resized to; None: as it is
+    crop: Annotated[float, Meta(gt=0, le=1)] | None = None  # share of the short side that is kept
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    channels: Literal["rgb", "bgr"] = "rgb"
+    scale: Annotated[float, Meta(gt=0)] = 1.0  # pixels are divided by it, before mean and std
+    mean: Triple = (0.0, 0.0, 0.0)
+    std: Triple = (1.0, 1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if not all(map(math.isfinite, (self.scale, *self.mean, *self.std))) or min(self.std) <= 0:
+            raise ValueError("expected finite means and scale, and stds above 0")
+
+
+class Remote(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A model that a server of the Open Inference Protocol holds.
+
+    Examples
+    --------
+    >>> from zoo.remote.descriptor import Remote
+    >>> remote = Remote(
+    ...     address="https://models.example.org", model="resnet56", input_name="image", output_name="logits"
+    ... )
+    >>> remote.encoding, remote.input_layout
+    ('tensor', 'nhwc')
+    """
+
+    address: str  # root of the server, such as https://models.example.org/inference
+    model: ServerName  # its name there
+    version: Annotated[str, Meta(max_length=200)] = ""  # empty: which the server chooses
+    input_name: ServerName
+    input_datatype: str = "UINT8"
+    # "bytes": a file of an image each; "features": the tensor at a cut of a graph, as the head gives it
+    input_layout: InputLayout = "nhwc"
+    input_rank: Positive = 4  # axes of the input, the first of images
+    output_name: ServerName
+    output_datatype: str = "FP32"
+    output_kind: OutputKind = "logits"
+    encoding: Encoding = "tensor"
+    quality: Annotated[int, Meta(ge=1, le=100)] = 90  # of JPEG
+    pixels: Pixels = Pixels()
+    batch: Positive | None = None  # images of one request at most; None: any number
+    binary: bool = True  # whether tensors go in binary; without, as JSON
+    token_env: str = ""  # environment variable that holds a token; the token itself is never kept
+    token_file: str = ""  # file that holds one
+    deadline_ms: Positive = 10_000  # of a request, where an answer gives none of its own
+    uplink_bytes: NonNegative = 0  # of the request for one image, headers of HTTP included; 0: not measured
+    downlink_bytes: NonNegative = 0  # of the answer to it
+
+    def __post_init__(self) -> None:
+        check_address(self.address)
+        if (self.encoding == "tensor") == (self.input_layout == "bytes"):
+            raise ValueError(f"encoding {self.encoding!r} does not go with layout {self.input_layout!r}")
+
+
+def decode_remote(content: bytes, name: str) -> Remote:
+    """The record in the file of the remote model `name`; raises :class:`ModelError`."""
+    try:
+        return msgspec.json.decode(content, type=Remote)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ModelError(
+            f"model {name!r}: expected the descriptor of a remote model, got something else: {error}. "
+            "Add it again: zooselect zoo add --remote URL --model NAME."
+        ) from error
+
+
+def check_address(address: str) -> str:
+    """`address` without a slash at its end, when a server may be asked there.
+
+    Raises
+    ------
+    ValueError
+        When it is not one of HTTP, or holds a user, a password, a query or a fragment.
+
+    Examples
+    --------
+    >>> from zoo.remote.descriptor import check_address
+    >>> check_address("https://models.example.org/")
+    'https://models.example.org'
+    """
+    try:
+        parts = urlsplit(address)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        known = False
+    if not known or not (address.isascii() and address.isprintable()) or " " in address or "\\" in address:
+        shown = address if "@" not in address else address.split("@")[-1]
+        raise ValueError(f"expected an address such as https://models.example.org, got {shown[:100]!r}")
+    if "@" in parts.netloc:
+        raise ValueError("expected an address without a user or password; give a token with --token-env NAME")
+    if parts.query or parts.fragment or "?" in address or "#" in address:
+        raise ValueError(f"expected an address without a query or fragment, got {address[:100]!r}")
+    return address.rstrip("/")
+
+
+def is_loopback(address: str) -> bool:
+    """Whether the server of `address` is this machine, so that nothing leaves it.
+
+    Examples
+    --------
+    >>> from zoo.remote.descriptor import is_loopback
+    >>> is_loopback("http://127.0.0.1:8000"), is_loopback("http://models.example.org")
+    (True, False)
+    """
+    host = urlsplit(address).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def checked(address: str) -> str:
+    """As :func:`check_address`, with an error of ours: raises :class:`ZooError`."""
+    try:
+        return check_address(address)
+    except ValueError as error:
+        raise ZooError(f"{error}. Correct the address of the server (--remote).") from None
