@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,20 +13,16 @@ from typing import Any
 import numpy as np
 
 from benchmarks.result import finish
-from benchmarks.selection.zoos import Given, resnet_zoo
+from benchmarks.selection.zoos import Given, resnet_zoo, unpacked
 from selector.commands.tables import table
 from training.cluster.connection import connected, load_ray
 from training.cluster.pool import Usage
 from training.data.folder import folder as image_folder
-from training.data.folder import unpacked
 from training.data.images import LabelledImages
-from training.data.splits import Splits
 from training.features.features import NAMES, feature_graph
 from training.outcomes.batches import pixels_per_batch
-from training.outcomes.profile import profile
-from training.outcomes.shards import Profiling
+from training.outcomes.shards import FEATURES, PIXELS, Profiling, ShardRunner
 from training.outcomes.spread import spread_parts
-from zoo.errors import DataError
 from zoo.models.zoo import Zoo
 
 MODEL = "resnet56"
@@ -43,7 +38,7 @@ def run_cluster(given: Given, results: Path = Path("results")) -> dict[str, Any]
     workers are given as well.
     """
     zoo = resnet_zoo(given).only([MODEL])
-    whole = image_folder(unpacked(_data(given), "cifar10-test.zip", "test", given.work))
+    whole = image_folder(unpacked(given, "cifar10-test.zip", "test"))
     chosen = np.random.default_rng(given.seed).choice(len(whole), IMAGES, replace=False)
     data = whole.subset(np.sort(chosen))
     with _two_nodes() as address, connected(address):
@@ -67,12 +62,6 @@ def run_cluster(given: Given, results: Path = Path("results")) -> dict[str, Any]
     return finish("network-cluster", figures, seed=given.seed, folder=results, file_only=("rounds",))
 
 
-def _data(given: Given) -> Path:
-    if given.data is None:
-        raise DataError("expected --data, a folder with cifar10-test.zip, got none.")
-    return given.data
-
-
 @contextmanager
 def _two_nodes() -> Iterator[str]:
     load_ray()
@@ -89,13 +78,6 @@ def _two_nodes() -> Iterator[str]:
 
 def _round(zoo: Zoo, data: LabelledImages, address: str, workers: int) -> dict[str, float]:
     """Figures of one run with so many workers; nothing is written."""
-    how = Profiling(
-        orders={MODEL: np.arange(len(zoo.cards[0].classes))},
-        features=feature_graph(NAMES, grid=32).SerializeToString(),
-        grid=32,
-        batch_size=64,
-        pixels=pixels_per_batch(1),
-    )
     usage, start = Usage(), time.perf_counter()
     ticks: list[tuple[float, int]] = []
     parts = {0: (np.arange(len(data)), [MODEL])}
@@ -103,7 +85,7 @@ def _round(zoo: Zoo, data: LabelledImages, address: str, workers: int) -> dict[s
     def step(images: int) -> None:
         ticks.append((time.perf_counter(), images))
 
-    for _ in spread_parts(zoo, data, parts, how, address, 1, step, usage, most=workers):
+    for _ in spread_parts(zoo, data, parts, _how(zoo), address, 1, step, usage, most=workers):
         pass
     seconds = ticks[-1][0] - ticks[workers - 1][0]
     images = sum(count for _, count in ticks[workers:])
@@ -117,24 +99,29 @@ def _round(zoo: Zoo, data: LabelledImages, address: str, workers: int) -> dict[s
 
 
 def _killed(zoo: Zoo, data: LabelledImages, address: str) -> dict[str, Any]:
-    """A profile whose first worker is killed, against one that was made here; then the same call again."""
-    usage, killed = Usage(), []
+    """Outputs of a run whose first worker is killed, against those of a run here."""
+    usage, how = Usage(), _how(zoo)
+    killed: list[str] = []
+    rows, names = np.arange(len(data)), [*zoo.names, FEATURES, PIXELS]
 
     def kill(images: int) -> None:
         if not killed and len(usage.cpu_s) > 1:
             killed.append(next(iter(usage.cpu_s)))
             os.kill(int(killed[0].rpartition(":")[2]), signal.SIGKILL)
 
-    with tempfile.TemporaryDirectory() as folder:
-        here, there = Path(folder) / "here", Path(folder) / "there"
-        splits = Splits(seed=0)
-        profile(zoo, data, here, splits=splits, threads=1, progress=False)
-        profile(zoo, data, there, splits=splits, progress=False, ray=address, step=kill, usage=usage)
-        equal = _content(here) == _content(there)
-        again = Usage()
-        profile(zoo, data, there, splits=splits, progress=False, ray=address, usage=again)
-    return {"deaths": usage.deaths, "bit_equal": equal, "workers_started_again": again.started}
+    ((_, there),) = spread_parts(zoo, data, {0: (rows, names)}, how, address, 1, kill, usage)
+    here = ShardRunner(how, lambda arena: {name: zoo.model(name) for name in zoo.names}).run(
+        data, rows, names
+    )
+    equal = all(there[name].tobytes() == here[name].tobytes() for name in names)
+    return {"deaths": usage.deaths, "bit_equal": equal}
 
 
-def _content(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+def _how(zoo: Zoo) -> Profiling:
+    return Profiling(
+        orders={name: np.arange(len(zoo.card(name).classes)) for name in zoo.names},
+        features=feature_graph(NAMES, grid=32).SerializeToString(),
+        grid=32,
+        batch_size=64,
+        pixels=pixels_per_batch(len(zoo.names)),
+    )
