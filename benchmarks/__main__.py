@@ -32,6 +32,14 @@ WeightsOption = Annotated[Path | None, typer.Option(help="Folder with cifar10-re
 WorkOption = Annotated[Path, typer.Option(help="Folder for zoos, profiles and bundles; reused.")]
 SplitsOption = Annotated[int, typer.Option(min=1, help="Repetitions with the samples dealt out anew.")]
 JobsOption = Annotated[int, typer.Option(min=1, help="Processes that share the repetitions.")]
+RayOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS|local",
+        help="A cluster of Ray that shares the repetitions instead: HOST:PORT of its head, or local. "
+        "Its nodes must see --work.",
+    ),
+]
 RoundsOption = Annotated[int, typer.Option(min=1, help="How often each test image is answered.")]
 CoresOption = Annotated[
     str,
@@ -54,6 +62,7 @@ def _add_suite(name: str, about: str) -> None:
         jobs: JobsOption = 2,
         rounds: RoundsOption = 2,
         peers: PeersOption = "",
+        ray: RayOption = None,
         seed: SeedOption = 0,
         results: ResultsOption = Path("results"),
     ) -> None:
@@ -70,6 +79,7 @@ def _add_suite(name: str, about: str) -> None:
             rounds=rounds,
             peers=chosen if peers else tuple(PEERS),
             results=results,
+            ray=ray,
         )
 
     app.command(name, help=about)(suite)
