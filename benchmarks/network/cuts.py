@@ -42,6 +42,8 @@ FLOAT_IMAGES = 8
 TIMED = 8  # images that a plan is made from
 ROUNDS = 4  # runs on each of them of ways that are planned to take at most NEAR times the best; of others one
 NEAR = 1.5
+HEADS = ("", "place", "work before", "8-bit", "packed", "× JPEG", "same class", "right", "parts − one")
+CLOCK_HEADS = ("Mbit/s", "raw stays", "plan", "planned ms", "measured ms", "measured best", "ms", "ratio")
 
 
 Batches = list[NDArray[np.uint8]]
