@@ -121,7 +121,8 @@ class Model:
         if card.remote is not None and card.remote.input_layout != FEATURES:
             if decode_remote(content, card.name) != card.remote:
                 raise ModelError(
-                    f"model {card.name!r}: expected the descriptor of its card, got another one. Add it again."
+                    f"model {card.name!r}: expected the descriptor of its card, got another one. "
+                    "Add the model again."
                 )
             self._runs = RemoteRuns(card.remote, width=len(card.classes))
             return
