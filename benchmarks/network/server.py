@@ -225,6 +225,7 @@ class InferenceServer(ThreadingHTTPServer):
         self.extensions: tuple[str, ...] = (BINARY_EXTENSION,)
         self.version_1 = False
         self.asked: list[tuple[str, dict[str, str]]] = []
+        self.connections: list[tuple[str, int]] = []
         self._lines: list[socket.socket] = []
         self._lines_lock = threading.Lock()
 
@@ -245,6 +246,7 @@ class InferenceServer(ThreadingHTTPServer):
         """Note the connection, then as the server does."""
         with self._lines_lock:
             self._lines.append(request)
+            self.connections.append(client_address)
         super().process_request(request, client_address)
 
     def handle_error(self, request: object, client_address: object) -> None:
