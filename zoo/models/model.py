@@ -323,6 +323,24 @@ class Model:
             self.logits(images)
 
 
+def read_graph(card: ModelCard, folder: Path) -> bytes:
+    """The ONNX file of a model, verified, for what looks into its graph or changes it.
+
+    Raises
+    ------
+    ModelError
+        When a server holds the model: there is no graph here.
+    DigestError
+        When the file is not the recorded one.
+    """
+    if card.remote is not None:
+        raise ModelError(
+            f"model {card.name!r}: expected a model with its graph in the zoo, got one that a server holds "
+            f"({card.remote.address}). Add the network itself, such as with --onnx, or leave this one out."
+        )
+    return read_verified(folder / card.file, card.sha256, card.size_bytes)
+
+
 def all_finite(values: NDArray[np.float32]) -> bool:
     """Whether no value is NaN or infinite.
 

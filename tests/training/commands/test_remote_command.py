@@ -30,7 +30,7 @@ def test_a_remote_model_is_added_profiled_and_timed_beside_local_ones(zooselect,
     assert f"means: Means on {server.url}, 3," in done.out
     zooselect("profile", "--zoo", zoo.folder, "--data", pictures, "--threads", 1)
     found = profiled_accuracy("my-profile", read_profile_record("my-profile"))
-    assert found.models["means"] == 1
+    assert found.models["means"] > 0.9
     posts = sum(path.endswith("/infer") for path, _ in server.asked)
     images = sum(1 for path in pictures.rglob("*") if path.is_file())
     assert posts - 1 < images  # in batches; one was asked for when it was added
@@ -69,8 +69,10 @@ def test_addresses_of_other_kinds_are_refused(zooselect, tmp_path, address):
 def test_what_looks_into_a_graph_says_that_a_server_holds_it(zooselect, tmp_path, server, pictures):
     zoo = tmp_path / "zoo"
     zooselect("zoo", "add", "--zoo", zoo, "--remote", server.url, "--model", "Means")
-    for command in (["compress", "--zoo", zoo, "means"], ["rename", "--zoo", zoo, "means", "far"]):
-        code = 0 if command[0] == "rename" else 1
-        done = zooselect("zoo", *command, code=code)
-        assert "Traceback" not in done.err
+    for command in (
+        ["zoo", "compress", "means", "--zoo", zoo, "--data", pictures],
+        ["zoo", "adapt", "means", "--zoo", zoo, "--data", pictures, "--environment", "dark"],
+    ):
+        assert "a server holds" in zooselect(*command, code=1).err
+    zooselect("zoo", "rename", "means", "far", "--zoo", zoo)
     assert Zoo.open(zoo).names == ("far",)

@@ -66,6 +66,8 @@ def test_another_file_or_server_is_refused(zoo: Zoo) -> None:
         Model(card, content)
     with pytest.raises(ModelError):
         Model(card, (zoo.folder / zoo.card("net").file).read_bytes())
+    with pytest.raises(ModelError, match="got one that a server holds"):
+        add_cut(zoo, card.name, "1", pixels(8))
     with pytest.raises(ZooError, match="such as https://"):
         add_remote_cut(zoo, "net-cut2", "file:///tmp/x")
     path = zoo.folder / card.file

@@ -124,9 +124,9 @@ def cut(
 
 def _list_unmeasured(zoo: Zoo, card: ModelCard, every: bool, as_json: bool) -> None:
     from zoo.convert.cut.places import find_places
-    from zoo.files import read_verified
+    from zoo.models.model import read_graph
 
-    content = read_verified(zoo.folder / card.file, card.sha256, card.size_bytes)
+    content = read_graph(card, zoo.folder)
     places = find_places(content, card.resolution, name=card.name, every=every)
     if as_json:
         import msgspec

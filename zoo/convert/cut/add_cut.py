@@ -16,12 +16,12 @@ from zoo.convert.cut.places import Place, find_places, named_place
 from zoo.convert.cut.split import CODES, split, with_codes
 from zoo.convert.parity import TOLERANCE
 from zoo.errors import ModelError, ParityError
-from zoo.files import encode_record, read_verified, sha256_bytes
+from zoo.files import encode_record, sha256_bytes
 from zoo.models.card import ModelCard, TrainedOn
 from zoo.models.cuts import SCHEMA_VERSION, PartFile, Parts, load_parts, read_part, save_parts
 from zoo.models.head_runs import FEATURES, RECORD
 from zoo.models.image import check_image
-from zoo.models.model import open_session
+from zoo.models.model import open_session, read_graph
 from zoo.models.zoo import Zoo
 from zoo.remote.descriptor import Remote, checked
 
@@ -54,8 +54,7 @@ def find_place(zoo: Zoo, name: str, at: str) -> tuple[bytes, tuple[Place, ...], 
         When there is no such model, its file is damaged, or it cannot be cut there.
     """
     card = zoo.card(name)
-    whole = read_verified(zoo.folder / card.file, card.sha256, card.size_bytes)
-    content = prepare(whole, card.resolution, name=name)
+    content = prepare(read_graph(card, zoo.folder), card.resolution, name=name)
     places = find_places(content, card.resolution, name=name)
     return content, places, named_place(content, places, at, resolution=card.resolution, name=name)
 
