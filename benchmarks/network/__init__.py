@@ -1,1 +1,1 @@
-"""Suites where a network is between the device and the answer."""
+"""What a device gains and risks where a server answers for it."""

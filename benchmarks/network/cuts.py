@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,12 @@ RATES_MBPS = (2.0, 5.0, 20.0, 100.0, 500.0)
 CONDITIONS = ((1.0, 8.0), (20.0, 30.0))  # round trip in ms, and by how much the device is slower
 CALIBRATION = 64
 FLOAT_IMAGES = 8
-TIMED = 8  # images that the plan is made from and held against the clock on
-ROUNDS = ((50.0, 4), (300.0, 2))  # runs on each image of ways planned to take at most so many ms; of others 1
+TIMED = 8  # images that a plan is made from
+ROUNDS = 4  # runs on each of them of ways that are planned to take at most NEAR times the best; of others one
+NEAR = 1.5
 HEADS = ("", "place", "work before", "8-bit", "packed", "× JPEG", "same class", "right", "parts − one")
 CLOCK_HEADS = ("Mbit/s", "raw stays", "plan", "planned ms", "measured ms", "measured best", "ms", "ratio")
+
 
 Batches = list[NDArray[np.uint8]]
 
@@ -193,11 +195,12 @@ def _against_the_clock(
     with tempfile.TemporaryDirectory() as scratch:
         heads = _write_parts(model, Path(scratch))
         with linked(Path(scratch)) as link:
+            for way in all_ways(cuts, Conditions(rate_mbps=1e5, rtt_ms=0.0)):  # opens sessions
+                _answer(way, model.calibration[0], Conditions(rate_mbps=1e5, rtt_ms=0.0), heads, link)
             for rate in RATES_MBPS:
                 at = Conditions(rate_mbps=rate, rtt_ms=rtt_ms, slower=slower)
-                ways = all_ways(cuts, at)
-                times = _measured(model, ways, at, heads, link, seed)
-                found += [_compared(ways, times, at, raw_stays, cuts) for raw_stays in (False, True)]
+                times = _measured(model, cuts, at, heads, link, seed)
+                found += [_compared(times, at, raw_stays, cuts) for raw_stays in (False, True)]
     print(f"\n{model.name}, round trip {rtt_ms:g} ms, device {slower:g} times slower")
     print(table(CLOCK_HEADS, map(_clock_row, found), "rllrrlrr"))
     return found
@@ -229,21 +232,23 @@ def _write_parts(model: _Cuttable, folder: Path) -> dict[str, Any]:
 
 
 def _measured(
-    model: _Cuttable, ways: Sequence[Way], at: Conditions, heads: dict[str, Any], link: Link, seed: int
+    model: _Cuttable, cuts: CutTable, at: Conditions, heads: dict[str, Any], link: Link, seed: int
 ) -> dict[Way, float]:
     """Milliseconds of every way: the mean over images of the least of some runs."""
+    ways = all_ways(cuts, at)
     rng = np.random.default_rng(seed)
-    wanted = {way: next((runs for most, runs in ROUNDS if way.total_ms <= most), 1) for way in ways}
+    near: dict[Way, None] = {}
+    for raw_stays in (False, True):
+        allowed = all_ways(cuts, at, raw_stays=raw_stays)
+        near |= {way: None for way in allowed if way.total_ms <= NEAR * allowed[0].total_ms}
     times = {way: np.full(TIMED, np.inf) for way in ways}
-    for turn in range(1 + max(wanted.values())):  # the first opens sessions
-        for image in range(TIMED if turn else 1):
-            for k in rng.permutation(len(ways)):
-                way = ways[int(k)]
-                if turn <= wanted[way]:
-                    taken = _answer(way, model.calibration[image], at, heads, link)
-                    if turn:
-                        times[way][image] = min(times[way][image], taken)
-    return {way: float(taken.mean()) for way, taken in times.items()}
+    for turn in range(ROUNDS):
+        for image in range(TIMED):
+            some = list(ways if turn == image == 0 else near)
+            for k in rng.permutation(len(some)):
+                taken = _answer(some[int(k)], model.calibration[image], at, heads, link)
+                times[some[int(k)]][image] = min(times[some[int(k)]][image], taken)
+    return {way: float(taken[np.isfinite(taken)].mean()) for way, taken in times.items()}
 
 
 def _answer(way: Way, batch: NDArray[np.uint8], at: Conditions, heads: dict[str, Any], link: Link) -> float:
@@ -274,13 +279,10 @@ def _on_device(way: Way, batch: NDArray[np.uint8], heads: dict[str, Any]) -> tup
     return (zlib.compress(body, PACKING) if way.sends == "packed" else body), list(codes.shape)
 
 
-def _compared(
-    ways: Sequence[Way], times: dict[Way, float], at: Conditions, raw_stays: bool, cuts: CutTable
-) -> dict[str, Any]:
+def _compared(times: dict[Way, float], at: Conditions, raw_stays: bool, cuts: CutTable) -> dict[str, Any]:
     """The plan's best way beside the one that was fastest."""
-    allowed: Callable[[Way], bool] = set(all_ways(cuts, at, raw_stays=raw_stays)).__contains__
-    plan = next(way for way in ways if allowed(way))
-    best = min(filter(allowed, ways), key=lambda way: times[way])
+    ways = all_ways(cuts, at, raw_stays=raw_stays)
+    plan, best = ways[0], min(ways, key=lambda way: times[way])
     return {
         "rate_mbps": at.rate_mbps,
         "rtt_ms": at.rtt_ms,

@@ -34,7 +34,9 @@ ROUNDS = 5  # of each way, taken in turns
 BATCH = 32
 LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
-Round = tuple[int, list[float]]  # answers, their milliseconds
+TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+
+Round = tuple[int, list[float], float]  # answers, their milliseconds, processor seconds of what answers
 
 
 def run_serving(given: Given, results: Path = Path("results")) -> dict[str, Any]:
@@ -55,39 +57,36 @@ def run_serving(given: Given, results: Path = Path("results")) -> dict[str, Any]
     rows = []
     for kind, options in kinds.items():
         for replicas in REPLICAS:
-            with _server(zoo, replicas, *options) as address:
+            with _server(zoo, replicas, *options) as (address, pid):
                 for name in MODELS:
                     ways = {"ONNX Runtime": _bare(zoo, name, image, replicas)}
                     ways["in batches"] = _bare(zoo, name, image.repeat(BATCH, axis=0), replicas)
                     for clients in CLIENTS:
-                        ways[f"{kind}, {clients} at once"] = _asking(address, name, image, clients)
+                        ways[f"{kind}, {clients} at once"] = _asking(address, pid, name, image, clients)
                     rows += [{"model": name, "replicas": replicas} | row for row in _compared(ways)]
-    columns = {
-        "model": "",
-        "replicas": "",
-        "way": "",
-        "per_s": ".0f",
-        "ratio": ".2f",
-        "p50_ms": ".2f",
-        "p95_ms": ".2f",
-    }
+    columns = {"model": "", "replicas": "", "way": "", "per_s": ".0f", "ratio": ".2f", "p50_ms": ".2f"}
+    columns |= {"p95_ms": ".2f", "cpu_ms": ".2f"}
     shown = [[format(row[name], form) for name, form in columns.items()] for row in rows]
-    print(table(["model", "replicas", "way", "images/s", "of ONNX Runtime", "p50 ms", "p95 ms"], shown))
+    heads = ["model", "replicas", "way", "images/s", "of ONNX Runtime", "p50 ms", "p95 ms", "CPU ms/image"]
+    print(table(heads, shown))
     return finish("network-serving", {"ways": rows, "cores": os.cpu_count()}, seed=given.seed, folder=results)
 
 
 def _compared(ways: dict[str, Callable[[], Round]]) -> list[dict[str, Any]]:
-    """Every way in turns, so that other programs disturb all alike; ratios are of neighbouring rounds."""
+    """Every way in turns, so that other programs disturb all alike; ratios are of neighbouring rounds.
+
+    Beside a busy machine's clock stands the processor time, which other programs hardly change.
+    """
     rounds: dict[str, list[Round]] = {way: [] for way in ways}
     for way in ways.values():
         way()  # warm
     for _ in range(ROUNDS):
         for name, way in ways.items():
             rounds[name].append(way())
-    bare, rows = [count for count, _ in next(iter(rounds.values()))], []
+    bare, rows = [count for count, *_ in next(iter(rounds.values()))], []
     for name, found in rounds.items():
-        times = [ms for _, several in found for ms in several]
-        counts = [count for count, _ in found]
+        times = [ms for _, several, _ in found for ms in several]
+        counts = [count for count, *_ in found]
         ratios = [count / other for count, other in zip(counts, bare, strict=True)]
         rows.append(
             {
@@ -97,6 +96,7 @@ def _compared(ways: dict[str, Callable[[], Round]]) -> list[dict[str, Any]]:
                 "ratio": float(np.median(ratios)),
                 "p50_ms": float(np.quantile(times, 0.5)),
                 "p95_ms": float(np.quantile(times, 0.95)),
+                "cpu_ms": sum(cpu_s for *_, cpu_s in found) * 1e3 / max(1, sum(counts)),
             }
         )
     return rows
@@ -107,6 +107,7 @@ def _bare(zoo: Zoo, name: str, images: np.ndarray, threads: int) -> Callable[[],
 
     def work() -> Round:
         times: list[list[float]] = [[] for _ in range(threads)]
+        cpu = time.process_time()
         end = time.perf_counter() + ROUND_S
 
         def loop(mine: list[float]) -> None:
@@ -119,12 +120,13 @@ def _bare(zoo: Zoo, name: str, images: np.ndarray, threads: int) -> Callable[[],
             thread.start()
         for thread in running:
             thread.join()
-        return sum(map(len, times)) * len(images), [ms for mine in times for ms in mine]
+        spent = time.process_time() - cpu
+        return sum(map(len, times)) * len(images), [ms for mine in times for ms in mine], spent
 
     return work
 
 
-def _asking(address: str, name: str, image: np.ndarray, clients: int) -> Callable[[], Round]:
+def _asking(address: str, pid: int, name: str, image: np.ndarray, clients: int) -> Callable[[], Round]:
     """Connections in one thread: what they cost is little beside the server."""
     message = encode_infer_request(InferRequest((Tensor("image", image),)))
     head = [
@@ -138,6 +140,7 @@ def _asking(address: str, name: str, image: np.ndarray, clients: int) -> Callabl
 
     def ask() -> Round:
         times: list[float] = []
+        cpu = _cpu_s(pid)
         with selectors.DefaultSelector() as waiting, contextlib.ExitStack() as held:
             end = time.perf_counter() + ROUND_S
             for _ in range(clients):
@@ -155,7 +158,7 @@ def _asking(address: str, name: str, image: np.ndarray, clients: int) -> Callabl
                     times.append((now - key.data[1]) * 1e3)
                     key.data[:] = [b"", now]
                     one.sendall(sent)
-        return len(times), times
+        return len(times), times, _cpu_s(pid) - cpu
 
     return ask
 
@@ -172,8 +175,8 @@ def _whole(answer: bytes) -> bool:
 
 
 @contextlib.contextmanager
-def _server(zoo: Zoo, replicas: int, *more: str) -> Iterator[str]:
-    """A server in a process of its own; yields host and port."""
+def _server(zoo: Zoo, replicas: int, *more: str) -> Iterator[tuple[str, int]]:
+    """A server in a process of its own; yields host and port, and its process."""
     command = [sys.executable, "-u", "-m", "selector", "zoo", "serve", str(zoo.folder)]
     with subprocess.Popen(
         [*command, "--replicas", str(replicas), *more], stdout=subprocess.PIPE, text=True
@@ -184,7 +187,7 @@ def _server(zoo: Zoo, replicas: int, *more: str) -> Iterator[str]:
             found = re.search(r"http://([^/]+)/v2", line)
             if found is None:
                 raise RuntimeError(f"expected the address of the server, got {line!r}")
-            yield found[1]
+            yield found[1], process.pid
         finally:
             process.terminate()
             process.wait()
@@ -194,3 +197,19 @@ def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as found:
         port: int = found.getsockname()[1]
         return port
+
+
+def _cpu_s(pid: int) -> float:
+    """Processor seconds of a process and all below it."""
+    spent: dict[int, float] = {}
+    parents: dict[int, int] = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            with contextlib.suppress(OSError):  # it may have ended by now
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                parents[int(folder.name)] = int(fields[1])
+                spent[int(folder.name)] = (int(fields[11]) + int(fields[12])) * TICK_S
+    family = {pid}
+    while more := {one for one, parent in parents.items() if parent in family} - family:
+        family |= more
+    return sum(spent.get(one, 0.0) for one in family)

@@ -23,6 +23,7 @@ from zoo.models.spread import bars
 if TYPE_CHECKING:
     from zoo.models.latency import Latency, LatencyTable
 
+_NETWORK_ROUNDS = 50
 _IMAGES = 64  # how many are read and measured in turns
 
 
@@ -45,6 +46,10 @@ def bench(
         Path | None,
         typer.Option(help="Where to write the table. Default: my-profile/latency/DEVICE.json for a zoo."),
     ] = None,
+    network: Annotated[
+        bool,
+        typer.Option("--network", help="Of a zoo: the way to the server of its remote models."),
+    ] = False,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -67,6 +72,9 @@ def bench(
         tell_unread(unread, len(pixels) + len(unread), skip_bad=True)
     else:
         pixels = _random_images(size, seed)
+    if network:
+        _measure_network(path, pixels, device, min(runs, _NETWORK_ROUNDS), out, as_json)
+        return
     measured = _measured(
         partial(
             measure_folder,
@@ -105,6 +113,39 @@ def bench(
         profile = beside if (beside / "profile.json").is_file() else None
         following = command("fit", zoo=path if is_zoo else None, profile=profile, latency=target)
         say(f"Written to {target}. Next: {following}")
+
+
+def _measure_network(
+    path: Path, images: list[Any], name: str, rounds: int, out: Path | None, as_json: bool
+) -> None:
+    """Measure the way to a server, and write a network table."""
+    import msgspec
+
+    from zoo.models.zoo import Zoo
+    from zoo.remote.network import measure_network, save_network
+
+    cards = [card for card in Zoo.open(path).cards if card.remote is not None]
+    remotes = {card.name: card.remote for card in cards if card.remote is not None}
+    widths = {card.name: len(card.classes) for card in cards}
+    found = measure_network(remotes, widths, images, name=name, rounds=rounds)
+    target = out or Path("my-profile") / "network" / f"{name}.json"
+    save_network(found, target)
+    if as_json:
+        say(msgspec.json.encode(found).decode())
+        return
+    say(f"Round trip {found.rtt_ms:.2f} ms, {found.uplink_mbps:,.1f} Mbit/s up.")
+    rows = [
+        [
+            card.name,
+            f"{remotes[card.name].uplink_bytes:,}",
+            f"{remotes[card.name].downlink_bytes:,}",
+            f"{found.server_ms[card.name]:.2f}",
+            f"{found.model_ms(card.name, remotes[card.name]):.2f}",
+        ]
+        for card in cards
+    ]
+    say(table(["model", "bytes up", "bytes down", "server ms", "whole ms"], rows, "lrrrr"))
+    say(f"Written to {target}.")
 
 
 def _measured(measure: Callable[[], LatencyTable], wait_quiet: float) -> LatencyTable:

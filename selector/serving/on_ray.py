@@ -13,8 +13,10 @@ import msgspec
 
 from selector.bundle.bundle import BUNDLE_FILE, read_bundle
 from selector.serving.questions import Limits
+from selector.serving.served import open_served, tails_of
 from zoo.errors import MissingExtraError, ServiceError
 from zoo.files import read_verified
+from zoo.models.cuts import PARTS_FILE, parts_folder
 from zoo.models.zoo import MANIFEST_FILE, Zoo
 
 if TYPE_CHECKING:
@@ -109,15 +111,20 @@ def serving_on_ray(
 def packed(folder: str | Path) -> dict[str, bytes]:
     """All files that serving a zoo or a bundle needs, verified: path in the folder → content."""
     root = Path(folder)
-    record = MANIFEST_FILE
+    records = [MANIFEST_FILE]
     if (root / BUNDLE_FILE).is_file():
-        record, bundle = BUNDLE_FILE, read_bundle(root)
+        records, bundle = [BUNDLE_FILE], read_bundle(root)
         held = [card for card in bundle.models if (root / card.file).is_file()]
         named = [(one.file, one.sha256, one.size_bytes) for one in (*bundle.graphs, *held)]
     else:
-        named = [(card.file, card.sha256, card.size_bytes) for card in Zoo.open(root).cards]
+        zoo = Zoo.open(root)
+        named = [(card.file, card.sha256, card.size_bytes) for card in zoo.cards]
+        for parts in tails_of(zoo).values():
+            where = parts_folder("", parts.model)
+            named.append((f"{where / parts.tail.file}", parts.tail.sha256, parts.tail.size_bytes))
+            records.append(f"{where / PARTS_FILE}")
     files = {file: read_verified(root / file, sha256, size) for file, sha256, size in named}
-    return {record: (root / record).read_bytes()} | files
+    return {record: (root / record).read_bytes() for record in records} | files
 
 
 def _application(shipped: Any, options: Options, replicas: int) -> Any:
@@ -141,7 +148,6 @@ def _app(shipped: Any, options: Options) -> Starlette:
     import ray
 
     from selector.serving.app import Server, make_app
-    from selector.serving.served import open_served
 
     files: dict[str, bytes] = ray.get(shipped)
     folder = tempfile.TemporaryDirectory(prefix="zooselect-")

@@ -16,6 +16,7 @@ from selector.serving.served import Rows, Served
 from zoo.errors import ImageError, PrecisionError, ProtocolError
 from zoo.models.image import decode_image
 from zoo.remote import protocol
+from zoo.remote.discover import CLASSES, ENCODINGS
 
 WRONG = (ProtocolError, ImageError, PrecisionError)  # what a client is to blame for
 TIMEOUT = "timeout"  # parameter of a request: microseconds, as Triton has it
@@ -87,8 +88,8 @@ def metadata_of(served: Served) -> protocol.ModelMetadata:
             protocol.TensorMetadata(name=one.name, datatype=one.datatype, shape=(-1, *one.shape))
             for one in served.outputs
         ),
-        parameters={"classes": list(served.classes)}
-        | ({"encodings": ["tensor", "jpeg", "png"]} if takes.files else {}),
+        parameters={CLASSES: list(served.classes)}
+        | ({ENCODINGS: ["tensor", "jpeg", "png"]} if takes.files else {}),
     )
 
 

@@ -15,13 +15,15 @@ from selector.answering.batches import portions, run_pieces
 from selector.answering.selector import Selector
 from selector.answering.view import Asked
 from selector.bundle.bundle import BUNDLE_FILE
-from zoo.errors import BundleError, CardError, PrecisionError
+from zoo.errors import BundleError, CardError, ModelError, NotFiniteError, PrecisionError
 from zoo.files import sha256_file
-from zoo.models.model import Model
+from zoo.models.cuts import PARTS_FILE, Parts, load_parts, parts_folder, read_part
+from zoo.models.model import Model, all_finite, open_session
 from zoo.models.zoo import Zoo
 from zoo.remote.protocol import bytes_tensor
 
 VERSION_DIGITS = 12  # of the digest that is a version
+TAIL = "-tail"  # after the name of the model that was cut
 _TEXT = ("environment",)
 
 Rows = dict[str, NDArray[Any]]  # name of an output → one row an image
@@ -76,11 +78,7 @@ class ServedModel:
 
     def question(self, parameters: Mapping[str, object]) -> Hashable:
         """A model can be asked nothing else."""
-        if parameters:
-            raise PrecisionError(
-                f"expected no parameters for the model {self.name!r}, got {', '.join(sorted(parameters))}. "
-                "Serve a bundle to ask for a precision."
-            )
+        check_no_parameters(self.name, parameters)
         return None
 
     def answer(self, images: Sequence[NDArray[np.uint8]], question: Hashable) -> Rows:
@@ -90,6 +88,34 @@ class ServedModel:
 
     def _rows(self, images: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
         return list(self._model.logits(images))
+
+
+class ServedTail:
+    """The second part of a model that was cut: codes that the first part made in, logits out."""
+
+    platform = "onnxruntime_onnx"
+
+    def __init__(self, parts: Parts, content: bytes, *, threads: int) -> None:
+        self.name, self.version = f"{parts.model}{TAIL}", parts.tail.sha256[:VERSION_DIGITS]
+        self.classes = parts.classes
+        self.takes = Form("codes", parts.datatype, tuple(parts.shape))
+        self.outputs: tuple[Form, ...] = (Form("logits", "FP32", (len(self.classes),)),)
+        self._session = open_session(content, name=self.name, threads=threads)
+
+    def question(self, parameters: Mapping[str, object]) -> Hashable:
+        """A part of a model can be asked nothing else."""
+        check_no_parameters(self.name, parameters)
+        return None
+
+    def answer(self, images: Sequence[NDArray[Any]], question: Hashable) -> Rows:
+        """Logits float32 ``[N, C]``."""
+        try:
+            logits = self._session.run(["logits"], {"codes": np.stack(images)})[0]
+        except Exception as error:  # ONNX Runtime raises a family of unrelated classes
+            raise ModelError(f"{self.name!r} failed on codes: {error}. Cut the model again.") from error
+        if not all_finite(logits):
+            raise NotFiniteError(f"{self.name!r}: expected finite logits, got NaN or infinite ones.")
+        return {"logits": logits}
 
 
 class ServedBundle:
@@ -144,8 +170,9 @@ def open_served(folder: str | Path, *, name: str | None = None, threads: int = 1
     Parameters
     ----------
     folder
-        Of a zoo: each model that it holds itself answers under its own name; models of other servers are
-        not passed on. Of a bundle: the selector does, under `name`.
+        Of a zoo: each model that it holds itself answers under its own name, and the tail of one that was
+        cut as ``NAME-tail``; models of other servers are not passed on. Of a bundle: the selector does,
+        under `name`.
     name
         Of the bundle; by default that of its folder.
     threads
@@ -173,12 +200,44 @@ def open_served(folder: str | Path, *, name: str | None = None, threads: int = 1
     if name is not None:
         raise BundleError(f"--name: expected a bundle in {folder}, got none. Models have names of their own.")
     zoo = Zoo.open(path)
-    here = [card.name for card in zoo.cards if card.remote is None]
-    if not here:
+    models: dict[str, Served] = {
+        card.name: ServedModel(zoo.model(card.name, threads=threads))
+        for card in zoo.cards
+        if card.remote is None
+    }
+    for tail, parts in tails_of(zoo).items():
+        models[tail] = ServedTail(parts, read_part(path, parts, "tail"), threads=threads)
+    if not models:
         raise CardError(
             f"expected at least one model that {folder} holds itself, got none. Add one: zoo add --help"
         )
-    return {one: ServedModel(zoo.model(one, threads=threads)) for one in here}
+    return models
+
+
+def check_no_parameters(name: str, parameters: Mapping[str, object]) -> None:
+    """Refuse parameters, where a model can be asked for nothing else; raises :class:`PrecisionError`."""
+    if parameters:
+        raise PrecisionError(
+            f"expected no parameters for the model {name!r}, got {', '.join(sorted(parameters))}. "
+            "Serve a bundle to ask for a precision."
+        )
+
+
+def tails_of(zoo: Zoo) -> dict[str, Parts]:
+    """The parts of the models of a zoo that were made by cutting one, by the name of the tail.
+
+    Raises
+    ------
+    CardError, StaleError
+        For a record that does not validate, or belongs to another model.
+    """
+    cut = [card for card in zoo.cards if (parts_folder(zoo.folder, card.name) / PARTS_FILE).is_file()]
+    found = {f"{card.name}{TAIL}": load_parts(zoo.folder, card) for card in cut}
+    if twice := found.keys() & set(zoo.names):
+        raise CardError(
+            f"expected no model of the name {min(twice)!r}, which that of a tail is. Rename it: zoo rename"
+        )
+    return found
 
 
 def bundle_name(folder: Path) -> str:

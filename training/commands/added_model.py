@@ -25,6 +25,14 @@ def tell(card: ModelCard, zoo: Path, as_json: bool, *, check: dict[str, object] 
         facts = card if check is None else {**msgspec.to_builtins(card), "check": check}
         say(msgspec.json.encode(facts).decode())
         return
+    if card.remote is not None:
+        far = card.remote
+        say(
+            f"{card.name}: {far.model} on {far.address}, {far.uplink_bytes:,} bytes up and "
+            f"{far.downlink_bytes:,} down for one image, {len(card.classes)} classes."
+        )
+        say(f"Next: {command('zoo', 'list', zoo=zoo)}")
+        return
     say(
         f"{card.name}: {card.parameters:,} parameters, {card.macs / 1e6:.2f} million multiply-accumulates, "
         f"{card.size_bytes / 1e6:.2f} MB, {len(card.classes)} classes."

@@ -34,8 +34,9 @@ from selector.commands.say import say, say_prose
 from training.commands.class_names import read_class_names
 from training.commands.evaluate import MY_REPORT
 from training.commands.labelled_images import load_data
+from training.commands.source_options import parse_size, parse_triple
 from training.commands.steps import DEFAULTS, AccuracyOption, RequiredOption
-from training.commands.zoo import ClassesOption, CropOption, SizeOption, _parse_size, _parse_triple
+from training.commands.zoo import ClassesOption, CropOption, SizeOption
 from training.fitting.options import FitOptions
 from zoo.errors import ClassMismatchError, ModelError, PrecisionError, ZooError
 
@@ -228,7 +229,7 @@ def _add_file(zoo: Zoo, path: Path, folders: Sequence[str], how: _How) -> bool:
     seen = network_input(read_foreign(path, name=name))
     if not how.size and seen.resolution is None:
         raise ModelError(f"{path}: expected a fixed image size in the graph, got none. Give --size PIXELS.")
-    resolution = _parse_size(how.size) if how.size else seen.resolution
+    resolution = parse_size(how.size) if how.size else seen.resolution
     assert resolution is not None
     classes = how.classes or tuple(folders)
     if not how.classes and seen.classes not in (None, len(folders)):
@@ -238,8 +239,8 @@ def _add_file(zoo: Zoo, path: Path, folders: Sequence[str], how: _How) -> bool:
         )
     chosen = Preprocessing(
         resolution,
-        mean=_parse_triple(how.mean or "0", "--mean"),
-        std=_parse_triple(how.std or "1", "--std"),
+        mean=parse_triple(how.mean or "0", "--mean"),
+        std=parse_triple(how.std or "1", "--std"),
         crop=how.crop,
         channels=seen.channels,
     )

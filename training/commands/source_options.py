@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from zoo.errors import ModelError
+from selector.commands.say import say
+from training.commands.added_model import tell
+from zoo.errors import CardError, ModelError
+
+if TYPE_CHECKING:
+    from zoo.remote.discover import Wanted
 
 TimmOption = Annotated[
     str | None,
@@ -20,6 +25,25 @@ HuggingfaceOption = Annotated[
         "--huggingface",
         help="A local snapshot of the hub: its folder (an ONNX export or weights), or one of its ONNX files.",
     ),
+]
+
+RemoteOption = Annotated[
+    str | None,
+    typer.Option(help="Address of a server of the Open Inference Protocol, version 2; needs --model."),
+]
+ModelOption = Annotated[str, typer.Option(help="Remote: name of the model on the server.")]
+VersionOption = Annotated[str, typer.Option(help="Remote: its version there. Default: the server chooses.")]
+TokenEnvOption = Annotated[
+    str, typer.Option(help="Remote: environment variable with a token; the token itself is never stored.")
+]
+TokenFileOption = Annotated[Path | None, typer.Option(help="Remote: file with a token, in place of that.")]
+EncodingOption = Annotated[
+    Literal["tensor", "jpeg", "png"] | None,
+    typer.Option(help="Remote: what is sent. Default: as the server takes it, files as JPEG."),
+]
+QualityOption = Annotated[int, typer.Option(min=1, max=100, help="Remote: quality of JPEG.")]
+DeadlineOption = Annotated[
+    int, typer.Option(min=1, help="Remote: milliseconds for a request, where an answer gives none.")
 ]
 
 _PREPROCESSING = {"size", "mean", "std", "crop", "interpolation", "channels"}
@@ -40,6 +64,22 @@ APPLY: dict[str, set[str]] = {
         "output_name",
         "probabilities",
     },
+    "remote": {
+        "model",
+        "version",
+        "token_env",
+        "token_file",
+        "encoding",
+        "quality",
+        "deadline_ms",
+        "classes",
+        *_PREPROCESSING,
+        "layout",
+        "scale",
+        "input_name",
+        "output_name",
+        "probabilities",
+    },
 }
 
 
@@ -51,14 +91,14 @@ def check_source(context: typer.Context) -> None:
     ModelError
         When there is none or more than one, or an option does not apply to it.
     """
-    given = _given(context)
-    sources = [source for source in APPLY if source in given]
+    there = given(context)
+    sources = [source for source in APPLY if source in there]
     listed = ", ".join(map(_dashed, APPLY))
     if len(sources) != 1:
         raise ModelError(f"expected one of {listed}, got {', '.join(map(_dashed, sources)) or 'none'}.")
     known = set().union(*APPLY.values())
     options = {parameter.name: parameter.opts[0] for parameter in context.command.params if parameter.name}
-    wrong = [options[name] for name in options if name in given and name in known - APPLY[sources[0]]]
+    wrong = [options[name] for name in options if name in there and name in known - APPLY[sources[0]]]
     if wrong:
         allowed = [option for name, option in options.items() if name in APPLY[sources[0]]]
         raise ModelError(
@@ -80,7 +120,68 @@ def check_weights(source: str, pretrained: bool, weights: Path | None) -> Path |
     return weights or "DEFAULT"
 
 
-def _given(context: typer.Context) -> Collection[str]:
+def add_from_server(
+    zoo: Path,
+    address: str,
+    model: str,
+    wanted: Wanted,
+    version: str,
+    token: tuple[str, Path | None],
+    deadline_ms: int,
+    name: str | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Add a remote model, and say so."""
+    from zoo.models.add_remote import add_remote
+    from zoo.models.zoo import Zoo
+
+    if not model:
+        raise ModelError("--remote: expected --model NAME as well, the model's name on the server.")
+    say("Asking the server.", err=True)
+    target = Zoo.open_or_create(zoo)
+    card = add_remote(
+        target,
+        address,
+        model,
+        version=version,
+        name=name,
+        wanted=wanted,
+        token_env=token[0],
+        token_file="" if token[1] is None else str(token[1].absolute()),
+        deadline_ms=deadline_ms,
+        force=force,
+    )
+    tell(card, zoo, as_json)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    height, _, width = text.lower().partition("x")
+    try:
+        return int(height), int(width or height)
+    except ValueError:
+        raise CardError(f"--size: expected pixels such as 224 or 224x320, got {text!r}.") from None
+
+
+def parse_side(text: str) -> int:
+    height, width = parse_size(text)
+    if height != width:
+        raise CardError(f"--size: expected one side in pixels such as 224 for this network, got {text!r}.")
+    return height
+
+
+def parse_triple(text: str, option: str) -> tuple[float, float, float]:
+    try:
+        parts = [float(part) for part in text.split(",")]
+        red, green, blue = parts * 3 if len(parts) == 1 else parts
+    except ValueError:
+        raise CardError(
+            f"{option}: expected three numbers such as 0.485,0.456,0.406, got {text!r}."
+        ) from None
+    return red, green, blue
+
+
+def given(context: typer.Context) -> Collection[str]:
     """Names of the parameters that were given, whatever their value."""
     return {
         name

@@ -19,9 +19,27 @@ from training.commands.check_option import CheckOption, check_added, check_image
 from training.commands.class_names import read_class_names
 from training.commands.compress import compress
 from training.commands.network.cut import cut
-from training.commands.source_options import HuggingfaceOption, TimmOption, check_source, check_weights
+from training.commands.source_options import (
+    DeadlineOption,
+    EncodingOption,
+    HuggingfaceOption,
+    ModelOption,
+    QualityOption,
+    RemoteOption,
+    TimmOption,
+    TokenEnvOption,
+    TokenFileOption,
+    VersionOption,
+    add_from_server,
+    check_source,
+    check_weights,
+    given,
+    parse_side,
+    parse_size,
+    parse_triple,
+)
 from training.commands.train import train
-from zoo.errors import CardError, ModelError
+from zoo.errors import ModelError
 
 if TYPE_CHECKING:
     from training.outcomes.check import Source
@@ -128,6 +146,14 @@ def add(
             help="Also give what goes into the last layer: fit can then refit that layer to your images.",
         ),
     ] = False,
+    remote: RemoteOption = None,
+    model: ModelOption = "",
+    version: VersionOption = "",
+    token_env: TokenEnvOption = "",
+    token_file: TokenFileOption = None,
+    encoding: EncodingOption = None,
+    quality: QualityOption = 90,
+    deadline_ms: DeadlineOption = 10_000,
     check: CheckOption = "",
     force: ForceOption = False,
     as_json: JsonOption = False,
@@ -144,6 +170,34 @@ def add(
     check_source(context)
     names = read_class_names(classes) if classes else ()
     shown = check_images(check)
+    if remote is not None:
+        from zoo.remote.discover import Wanted
+
+        if channels == "gray":
+            raise ModelError("--remote: expected --channels rgb or bgr, got gray.")
+        wanted = Wanted(
+            classes=names,
+            size=parse_size(size) if size else None,
+            encoding=encoding,
+            quality=quality,
+            layout=layout if "layout" in given(context) else None,
+            scale=scale,
+            mean=parse_triple(mean, "--mean") if mean else None,
+            std=parse_triple(std, "--std") if std else None,
+            crop=crop,
+            interpolation=interpolation,
+            channels=channels,
+            input=input_name or "",
+            output=output_name or "",
+            output_kind="probabilities" if probabilities else "logits",
+        )
+        if shown is not None:
+            raise ModelError(
+                "--remote: expected no --check, which looks into the file of a model. Leave it out."
+            )
+        token = (token_env, token_file)
+        add_from_server(zoo, remote, model, wanted, version, token, deadline_ms, name, force, as_json)
+        return
     say("Loading, exporting and checking; this takes some seconds.", err=True)
 
     from zoo.architectures.preprocessing import Preprocessing
@@ -153,8 +207,8 @@ def add(
     target = Zoo.open_or_create(zoo)
     card: ModelCard
     seen: dict[str, Any] = {"channels": channels} if channels is not None else {}
-    seen |= {"mean": _parse_triple(mean, "--mean")} if mean else {}
-    seen |= {"std": _parse_triple(std, "--std")} if std else {}
+    seen |= {"mean": parse_triple(mean, "--mean")} if mean else {}
+    seen |= {"std": parse_triple(std, "--std")} if std else {}
     seen |= {"crop": crop} if crop is not None else {}
     seen |= {"interpolation": interpolation} if interpolation is not None else {}
     if cifar_resnet is not None:
@@ -168,7 +222,7 @@ def add(
             torchvision,
             weights=check_weights("--torchvision", pretrained, weights),
             classes=names,
-            resolution=_parse_size(size) if size else None,
+            resolution=parse_size(size) if size else None,
             name=name,
             force=force,
             **seen,
@@ -179,7 +233,7 @@ def add(
             timm,
             weights=check_weights("--timm", pretrained, weights),
             classes=names,
-            resolution=_parse_size(size) if size else None,
+            resolution=parse_size(size) if size else None,
             name=name,
             force=force,
             say=partial(say, err=True),
@@ -192,7 +246,7 @@ def add(
             target,
             huggingface,
             classes=names,
-            resolution=_parse_size(size) if size else None,
+            resolution=parse_size(size) if size else None,
             name=name,
             force=force,
             say=partial(say, err=True),
@@ -210,7 +264,7 @@ def add(
             target,
             efficientnet_lite,
             classes=names,
-            resolution=_parse_side(size) if size else None,
+            resolution=parse_side(size) if size else None,
             name=name,
             force=force,
         )
@@ -222,7 +276,7 @@ def add(
             target,
             name or onnx.stem.lower(),
             onnx,
-            Preprocessing(_parse_size(size), **seen),
+            Preprocessing(parse_size(size), **seen),
             names,
             force=force,
             layout=layout,
@@ -330,29 +384,3 @@ def _made(card: ModelCard) -> str:
     how: list[str] = [card.compression] if card.compression != "none" else []
     how += [f"adapted to {card.adapted.environment}"] if card.adapted is not None else []
     return ", ".join([card.parent, *how])
-
-
-def _parse_size(text: str) -> tuple[int, int]:
-    height, _, width = text.lower().partition("x")
-    try:
-        return int(height), int(width or height)
-    except ValueError:
-        raise CardError(f"--size: expected pixels such as 224 or 224x320, got {text!r}.") from None
-
-
-def _parse_side(text: str) -> int:
-    height, width = _parse_size(text)
-    if height != width:
-        raise CardError(f"--size: expected one side in pixels such as 224 for this network, got {text!r}.")
-    return height
-
-
-def _parse_triple(text: str, option: str) -> tuple[float, float, float]:
-    try:
-        parts = [float(part) for part in text.split(",")]
-        red, green, blue = parts * 3 if len(parts) == 1 else parts
-    except ValueError:
-        raise CardError(
-            f"{option}: expected three numbers such as 0.485,0.456,0.406, got {text!r}."
-        ) from None
-    return red, green, blue

@@ -22,8 +22,9 @@ from zoo.convert.exchange import Difference, changeable, choose_what, difference
 from zoo.convert.preprocessing_graph import uncropped_of
 from zoo.convert.torch_graph import TorchGraph, check_operators, check_torch_graph
 from zoo.errors import CardError, DataError
-from zoo.files import read_verified, sha256_bytes
+from zoo.files import sha256_bytes
 from zoo.models.card import Adapted, Changed, ModelCard
+from zoo.models.model import read_graph
 from zoo.models.zoo import Zoo, add_again, held_message
 from zoo.types import Name
 
@@ -131,7 +132,7 @@ def adapt(
     name = check_names(zoo, card, environment, name, force=force)
     if labels_from == parent:
         raise DataError(f"expected labels from a more accurate model than {parent!r} itself. Name another.")
-    content = read_verified(zoo.folder / card.file, card.sha256, card.size_bytes)
+    content = read_graph(card, zoo.folder)
     check_operators(content, name=parent)
     found = changeable(content, classes=len(card.classes), name=parent)
     known = gather(

@@ -13,8 +13,7 @@ from training.networks.adaptation_images import MAX_IMAGES, gather
 from zoo.convert.head import Head, find_head, head_difference, replace_head, with_embedding
 from zoo.cores import allowed_cores
 from zoo.errors import CardError, DataError
-from zoo.files import read_verified
-from zoo.models.model import EMBEDDING, open_session
+from zoo.models.model import EMBEDDING, open_session, read_graph
 from zoo.models.zoo import Zoo, held_message
 
 RIDGE = 3.0  # of what is added to a head's weights, where its inputs deviate by EMBEDDING_SPREAD
@@ -70,7 +69,7 @@ def refit_head(
     name = check_names(zoo, card, environment, name, force=force)
     if labels_from == parent:
         raise DataError(f"expected labels from a more accurate model than {parent!r} itself. Name another.")
-    content = read_verified(zoo.folder / card.file, card.sha256, card.size_bytes)
+    content = read_graph(card, zoo.folder)
     head = find_head(content, classes=len(card.classes), name=parent)
     known = gather(
         zoo,

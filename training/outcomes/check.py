@@ -23,9 +23,8 @@ from training.outcomes.accuracy import least_above_chance
 from zoo.convert.preprocessing_graph import PREFIX
 from zoo.cores import allowed_cores
 from zoo.errors import DataError
-from zoo.files import read_verified
 from zoo.models.card import ModelCard, match_classes
-from zoo.models.model import Model
+from zoo.models.model import Model, read_graph
 from zoo.models.zoo import Zoo
 
 CHECK_IMAGES = 200
@@ -161,7 +160,7 @@ def check_model(
     pixels = [data.image(int(i)) for i in rows]
     labels = columns[data.labels[rows]]
     first, second = slice(0, None, 2), slice(1, None, 2)  # both halves hold all classes
-    content = read_verified(zoo.folder / card.file, card.sha256, card.size_bytes)
+    content = read_graph(card, zoo.folder)
     given = _logits(Model(card, content, threads=allowed_cores()), pixels, name, progress=progress)
     right = given.argmax(1) == labels
 

@@ -13,8 +13,8 @@ from zoo.convert.count import add_counted
 from zoo.convert.exchange import difference
 from zoo.convert.head import has_embedding, with_embedding, without_embedding
 from zoo.errors import ModelError
-from zoo.files import read_verified
 from zoo.models.card import ModelCard, TrainedOn
+from zoo.models.model import read_graph
 from zoo.models.zoo import Zoo
 
 
@@ -69,9 +69,9 @@ def add_int8(
         raise ModelError(
             f"expected a name of its own for the compressed model, got that of its parent {parent!r}."
         )
-    original = read_verified(zoo.folder / card.file, card.sha256, card.size_bytes)
+    original = read_graph(card, zoo.folder)
     kin = _kin(zoo, card, like)
-    other = None if kin is None else read_verified(zoo.folder / kin.file, kin.sha256, kin.size_bytes)
+    other = None if kin is None else read_graph(kin, zoo.folder)
     embedding = has_embedding(original)  # goes out and in again: it is to be taken before it is rounded
     original = without_embedding(original) if embedding else original
     quantised = quantize_best(original, images, name=name, held_out=held_out, like=other, progress=progress)

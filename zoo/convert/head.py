@@ -18,9 +18,9 @@ from onnx import TensorProto, helper, numpy_helper
 from zoo.convert.exchange import Difference, exchange
 from zoo.convert.torch_graph import stored_tensors
 from zoo.errors import ModelError
-from zoo.files import read_verified, sha256_bytes
+from zoo.files import sha256_bytes
 from zoo.models.card import ModelCard
-from zoo.models.model import EMBEDDING
+from zoo.models.model import EMBEDDING, read_graph
 from zoo.models.zoo import Zoo, add_again
 
 
@@ -139,7 +139,7 @@ def add_embedding(zoo: Zoo, name: str) -> ModelCard:
     'small'
     """
     card = zoo.card(name)
-    content = read_verified(zoo.folder / card.file, card.sha256, card.size_bytes)
+    content = read_graph(card, zoo.folder)
     if has_embedding(content):
         return card
     extended = with_embedding(content, classes=len(card.classes), name=name)

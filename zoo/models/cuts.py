@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -127,7 +127,6 @@ class Parts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     tensor: str  # where
     shape: Annotated[tuple[Positive, ...], Meta(min_length=1)]
     datatype: Literal["UINT8", "INT8"]
-    shows_image: bool  # whether the tensor is still the picture: no layer has seen it yet
     classes: Annotated[tuple[str, ...], Meta(min_length=2)]
     head: PartFile
     tail: PartFile
@@ -137,30 +136,16 @@ class Parts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             check_relative(part.file)
 
 
-def keeps_image(names: Collection[str], remote: Mapping[str, Parts | None]) -> tuple[str, ...]:
-    """Of some models, those whose answers leave the image itself on the device, in the same order.
-
-    What later tensors tell about the image is not judged.
-
-    Parameters
-    ----------
-    names
-        Models of one zoo.
-    remote
-        Those of them that a server computes: with the parts where the device computes the head and sends its
-        codes, and None where it sends the image.
+def keeping_images(cards: Iterable[ModelCard]) -> tuple[str, ...]:
+    """Names of the models whose answers leave the image on the device, in the same order.
 
     Examples
     --------
-    >>> from zoo.models.cuts import keeps_image
-    >>> keeps_image(["small", "large"], {"large": None})
-    ('small',)
+    >>> from zoo.models.cuts import keeping_images
+    >>> keeping_images(zoo.cards)
+    ('tiny', 'small', 'full')
     """
-    return tuple(
-        name
-        for name in names
-        if name not in remote or not ((parts := remote[name]) is None or parts.shows_image)
-    )
+    return tuple(card.name for card in cards if not card.sends_image)
 
 
 def parts_folder(folder: str | Path, name: str) -> Path:

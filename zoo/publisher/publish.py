@@ -15,8 +15,8 @@ from typing import Literal
 import msgspec
 
 from zoo.errors import MissingExtraError, PublishError
-from zoo.files import read_verified
 from zoo.models.card import ModelCard
+from zoo.models.model import read_graph
 from zoo.models.zoo import Zoo
 from zoo.publisher.keys import Keys
 from zoo.publisher.signing import Expiry, Signing, locked
@@ -250,7 +250,7 @@ def _offer(card: ModelCard, zoo: Path, staged: Staging) -> ModelRelease:
         from zoo.publisher.prepare import offer
     except ImportError as error:
         raise MissingExtraError("publishing models needs onnx: pip install 'zooselect[publish]'") from error
-    return offer(card, read_verified(zoo / card.file, card.sha256, card.size_bytes), staged)
+    return offer(card, read_graph(card, zoo), staged)
 
 
 def _bundle_release(name: str, content: BundleFiles, staged: Staging) -> BundleRelease:

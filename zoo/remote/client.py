@@ -1,14 +1,12 @@
-"""The client of a server of the Open Inference Protocol, version 2: no call takes longer than its deadline."""
+"""The client of a server of the Open Inference Protocol: no call takes longer than its deadline."""
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
@@ -21,11 +19,11 @@ from zoo.errors import (
     UnreachableError,
     ZooError,
 )
-from zoo.files import open_file
 from zoo.remote.breaker import Breaker
 from zoo.remote.descriptor import Remote, checked, is_loopback
 from zoo.remote.protocol import (
     HEADER_LENGTH,
+    JSON_TYPE,
     InferRequest,
     InferResponse,
     MessageLimits,
@@ -36,6 +34,7 @@ from zoo.remote.protocol import (
     decode_metadata,
     encode_infer_request,
 )
+from zoo.remote.token import Token
 from zoo.remote.workers import Workers
 
 if TYPE_CHECKING:
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
 
 METADATA_BYTES = 4 * 1024 * 1024
 ERROR_BYTES = 65536
-MAX_TOKEN_BYTES = 16384
 KEPT = 4  # connections
 AGAIN = frozenset({502, 503, 504})  # a server that restarts, or a proxy that waits for it
 _CHUNK = 65536
@@ -52,7 +50,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer of HTTP, whole; `uplink_bytes` and `downlink_bytes` with headers, as far as they are known."""
+    """A whole answer of HTTP; its bytes and those of its request are counted with headers."""
 
     status: int
     headers: Mapping[str, str]
@@ -78,39 +76,6 @@ class Traffic:
             self.failures += failures
             self.uplink_bytes += up
             self.downlink_bytes += down
-
-
-@dataclass(frozen=True)
-class Token:
-    """A secret for the server, read anew for each connection of a client and never kept in a file of ours."""
-
-    text: str = field(repr=False)
-
-    @classmethod
-    def read(cls, env: str = "", file: str = "") -> Token | None:
-        """The token in the environment variable `env` or in `file`; None: neither is named.
-
-        Raises
-        ------
-        TokenError
-            When it is not there, or cannot be one.
-        """
-        if not env and not file:
-            return None
-        if env:
-            where, text = f"the environment variable {env}", os.environ.get(env, "")
-        else:
-            where = file
-            try:
-                with open_file(Path(file)) as stream:
-                    text = stream.read(MAX_TOKEN_BYTES + 1).decode("ascii")
-            except (OSError, UnicodeDecodeError) as error:
-                raise TokenError(f"expected a token in {file}, got: {error}. Write one there.") from error
-        text = text.strip()
-        if not text or len(text) > MAX_TOKEN_BYTES or not text.isascii() or not text.isprintable():
-            got = "nothing" if not text else "something else"
-            raise TokenError(f"expected a token in {where}, got {got}. Put one there (--token-env NAME).")
-        return cls(text)
 
 
 class Client:
@@ -182,6 +147,32 @@ class Client:
     def model(self, name: str, version: str = "", *, deadline_s: float) -> ModelMetadata:
         """What the server says about a model; raises as :meth:`infer`."""
         return decode_metadata(self._get(model_path(name, version), deadline_s), ModelMetadata)
+
+    def refused(self, name: str, body: bytes, *, deadline_s: float) -> None:
+        """Send a body that is no request and that the server reads and refuses, to learn how long that takes.
+
+        Raises
+        ------
+        UnreachableError
+            When it is not refused as a body is.
+        """
+        deadline = time.monotonic() + deadline_s
+        url = self.address + model_path(name) + "/infer"
+        headers = {"Content-Type": JSON_TYPE}
+        reply = self._workers.run(
+            lambda: self._once("POST", url, body, headers, deadline, ERROR_BYTES), deadline=deadline
+        )
+        if reply.status in (401, 403, 404, 413, 429) or reply.status < 400:
+            raise UnreachableError(
+                f"expected {url} to read and refuse a body that is no request, got status {reply.status}. "
+                "The rate to this server cannot be measured."
+            )
+
+    def speaks_v1(self, *, deadline_s: float) -> bool:
+        """Whether the server answers to the version before, which has no binary tensors."""
+        with suppress(UnreachableError):
+            return b'"models"' in self._get("/v1/models", deadline_s)
+        return False
 
     def infer(
         self,

@@ -46,7 +46,7 @@ def input_tensor(remote: Remote, images: NDArray[Any]) -> Tensor:
     if pixels.channels == "bgr":
         stack = stack[..., ::-1]
     if remote.input_datatype != "UINT8":
-        mean, std = np.float32(pixels.mean), np.float32(pixels.std)
+        mean, std = np.asarray(pixels.mean, np.float32), np.asarray(pixels.std, np.float32)
         stack = (stack.astype(np.float32) / np.float32(pixels.scale) - mean) / std
         stack = stack.astype(DTYPES[remote.input_datatype], copy=False)
     if remote.input_layout == "nchw":

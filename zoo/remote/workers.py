@@ -72,6 +72,11 @@ class Workers:
             raise waits.error
         return waits.value  # type: ignore[return-value]  # it is done
 
+    @property
+    def busy(self) -> int:
+        """Calls that have not ended, whether or not they are waited for."""
+        return self._busy
+
     def close(self) -> None:
         """Let the threads that wait end."""
         with self._lock:

@@ -51,6 +51,18 @@ def test_a_cut_model_is_profiled_on_other_images(zooselect: CommandLine, zoo: Zo
     assert profiled["samples"] == int((names != TRAIN).sum()) < len(data)
 
 
+def test_a_model_with_its_tail_on_a_server_is_added_on_request(
+    zooselect: CommandLine, zoo: Zoo, pictures: Path
+) -> None:
+    command = ("zoo", "cut", "net", "--data", pictures, "--at", "2", "--remote", "https://models.example.org")
+    done = zooselect(*command, "--served-as", "rest", "--json")
+    assert "Serve its tail there as rest." in done.err
+    found = done.json()
+    assert (found["name"], found["remote"]["model"]) == ("net-cut2-remote", "rest")
+    assert Zoo.open("my-zoo").names == ("net", "net-cut2", "net-cut2-remote")
+    assert "expected --at PLACE" in zooselect("zoo", "cut", "net", "--remote", "https://x.org", code=1).err
+
+
 def test_bad_input_is_told_before_images_are_read(zooselect: CommandLine, zoo: Zoo) -> None:
     assert "expected --data IMAGES" in zooselect("zoo", "cut", "net", "--at", "2", code=1).err
     done = zooselect("zoo", "cut", "net", "--at", "c3", "--data", "nowhere", code=1)

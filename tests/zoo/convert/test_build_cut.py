@@ -23,7 +23,7 @@ from zoo.convert.cut.places import Place, find_places, named_place
 from zoo.convert.cut.split import CODES, TENSOR, split, with_codes
 from zoo.convert.foreign.import_onnx import wrap_foreign
 from zoo.errors import CardError, DataError, DigestError, LatencyError, ModelError, StaleError
-from zoo.models.cuts import keeps_image, load_cuts, load_parts, parts_folder, read_part, save_cuts
+from zoo.models.cuts import load_cuts, load_parts, parts_folder, read_part, save_cuts
 from zoo.models.model import open_session
 from zoo.models.zoo import Zoo
 
@@ -212,13 +212,6 @@ def test_the_zoo_gets_a_model_that_answers_as_both_parts(zoo: Zoo) -> None:
     logits = run(read_part(zoo.folder, parts, "tail"), codes, CODES)
     np.testing.assert_allclose(zoo.model("net-cut3").logits(batch()), logits, atol=1e-6)
     assert len(said) == 1
-
-
-def test_only_parts_behind_a_layer_keep_the_image_on_the_device(zoo: Zoo) -> None:
-    early, late = (load_parts(zoo.folder, add_cut(zoo, "net", at, pixels(8))) for at in ("1", "2"))
-    assert (early.shows_image, late.shows_image) == (True, False)
-    remote = {"net": None, "net-cut1": early, "net-cut2": late}
-    assert keeps_image(["net", "net-cut1", "net-cut2", "other"], remote) == ("net-cut2", "other")
 
 
 def test_parts_that_do_not_belong_to_the_model_are_refused(zoo: Zoo) -> None:

@@ -55,6 +55,20 @@ def cut(
             "what models of the zoo were trained on, or 0.4."
         ),
     ] = None,
+    remote: Annotated[
+        str,
+        typer.Option(
+            "--remote",
+            help="--at: a server of the Open Inference Protocol that will hold the tail; a model "
+            "with the head on the device and the tail there is added, too.",
+        ),
+    ] = "",
+    served_as: Annotated[
+        str, typer.Option("--served-as", help="--remote: what the server calls the tail. Default: NAME-tail.")
+    ] = "",
+    token_env: Annotated[
+        str, typer.Option("--token-env", help="--remote: environment variable that holds a token for it.")
+    ] = "",
     name: NameOption = None,
     force: ForceOption = False,
     threads: ThreadsOption = 1,
@@ -67,7 +81,7 @@ def cut(
     a server computes the rest. With --data, bytes and times are measured and kept for 'plan --split'.
 
     With --at, the zoo gets a model that answers as both parts together, codes included: profile and certify
-    it as any other. The parts lie beside the zoo, in cuts/.
+    it as any other. The parts lie beside the zoo, in cuts/. With --remote, a second model asks that server.
     Examples: zooselect zoo cut resnet56 --data photos; zooselect zoo cut resnet56 --data photos --at 21
     """
     from zoo.models.zoo import Zoo
@@ -77,8 +91,18 @@ def cut(
     if at:
         if not data:
             raise DataError("--at: expected --data IMAGES to measure the 8-bit scales on, got none.")
-        _add(target, card, at, data, images, share, name, force, seed, as_json)
+        made = _add(target, card, at, data, images, share, name, force, seed, as_json)
+        if remote:
+            from zoo.convert.cut.add_cut import add_remote_cut
+
+            made = add_remote_cut(
+                target, made.name, remote, served_as=served_as, token_env=token_env, force=force
+            )
+            say(f"Serve its tail there as {served_as or f'{made.parent}-tail'}.", err=True)
+        tell(made, zoo, as_json)
         return
+    if remote or served_as or token_env:
+        raise DataError("--remote, --served-as, --token-env: expected --at PLACE as well, got none.")
     if not data:
         _list_unmeasured(target, card, every, as_json)
         return
@@ -100,9 +124,9 @@ def cut(
 
 def _list_unmeasured(zoo: Zoo, card: ModelCard, every: bool, as_json: bool) -> None:
     from zoo.convert.cut.places import find_places
-    from zoo.files import read_verified
+    from zoo.models.model import read_graph
 
-    content = read_verified(zoo.folder / card.file, card.sha256, card.size_bytes)
+    content = read_graph(card, zoo.folder)
     places = find_places(content, card.resolution, name=card.name, every=every)
     if as_json:
         import msgspec
@@ -151,7 +175,7 @@ def _add(
     force: bool,
     seed: int,
     as_json: bool,
-) -> None:
+) -> ModelCard:
     from training.data.seen import remember
     from zoo.convert.cut.add_cut import add_cut, find_place
     from zoo.models.cuts import parts_folder
@@ -175,7 +199,7 @@ def _add(
         progress=not as_json,
     )
     say(f"Both parts, for the device and the server: {parts_folder(zoo.folder, made.name)}", err=True)
-    tell(made, zoo.folder, as_json)
+    return made
 
 
 def _show_judged(judged: Judged) -> None:

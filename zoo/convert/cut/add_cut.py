@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from zoo.convert.count import add_counted
@@ -15,12 +16,14 @@ from zoo.convert.cut.places import Place, find_places, named_place
 from zoo.convert.cut.split import CODES, split, with_codes
 from zoo.convert.parity import TOLERANCE
 from zoo.errors import ModelError, ParityError
-from zoo.files import read_verified, sha256_bytes
+from zoo.files import encode_record, sha256_bytes
 from zoo.models.card import ModelCard, TrainedOn
-from zoo.models.cuts import SCHEMA_VERSION, PartFile, Parts, save_parts
+from zoo.models.cuts import SCHEMA_VERSION, PartFile, Parts, load_parts, read_part, save_parts
+from zoo.models.head_runs import FEATURES, RECORD
 from zoo.models.image import check_image
-from zoo.models.model import open_session
+from zoo.models.model import open_session, read_graph
 from zoo.models.zoo import Zoo
+from zoo.remote.descriptor import Remote, checked
 
 PARITY_IMAGES = 8
 
@@ -51,8 +54,7 @@ def find_place(zoo: Zoo, name: str, at: str) -> tuple[bytes, tuple[Place, ...], 
         When there is no such model, its file is damaged, or it cannot be cut there.
     """
     card = zoo.card(name)
-    whole = read_verified(zoo.folder / card.file, card.sha256, card.size_bytes)
-    content = prepare(whole, card.resolution, name=name)
+    content = prepare(read_graph(card, zoo.folder), card.resolution, name=name)
     places = find_places(content, card.resolution, name=name)
     return content, places, named_place(content, places, at, resolution=card.resolution, name=name)
 
@@ -142,10 +144,70 @@ def add_cut(
         tensor=place.tensor,
         shape=place.shape,
         datatype="INT8" if place.kind == "int8" else "UINT8",
-        shows_image=place.macs_before == 0,
         classes=card.classes,
         head=files[0],
         tail=files[1],
     )
     save_parts(record, *parts, zoo.folder)
     return made
+
+
+def add_remote_cut(
+    zoo: Zoo,
+    cut: str,
+    address: str,
+    *,
+    served_as: str = "",
+    name: str | None = None,
+    token_env: str = "",
+    force: bool = False,
+) -> ModelCard:
+    """Add a model that :func:`add_cut` made once more: with its head here, and its tail on a server.
+
+    Its file is the head, which also says where the tail is asked. Nothing is asked of the server.
+
+    Parameters
+    ----------
+    cut
+        The model of `zoo`, such as ``resnet56-cut21``.
+    address, token_env
+        As for :class:`zoo.remote.descriptor.Remote`.
+    served_as
+        What the server calls the tail; by default ``<cut>-tail``.
+    name
+        By default ``<cut>-remote``.
+
+    Raises
+    ------
+    CardError, StaleError, DigestError
+        When the parts of the model are not there, or not its own.
+    ZooError
+        When the address is none, and what :meth:`zoo.Zoo.add` raises.
+    """
+    card = zoo.card(cut)
+    parts = load_parts(zoo.folder, card)
+    head = onnx.load_model_from_string(read_part(zoo.folder, parts, "head"))
+    remote = Remote(
+        address=checked(address),
+        model=served_as or f"{cut}-tail",
+        input_name=CODES,
+        input_datatype=parts.datatype,
+        input_layout=FEATURES,
+        input_rank=len(parts.shape) + 1,
+        output_name=LOGITS,
+        token_env=token_env,
+    )
+    head.metadata_props.append(onnx.StringStringEntryProto(key=RECORD, value=encode_record(remote).decode()))
+    return add_counted(
+        zoo,
+        name or f"{cut}-remote",
+        head.SerializeToString(deterministic=True),
+        card.classes,
+        card.resolution,
+        source=f"the head of {cut}; its tail on {remote.address}",
+        parent=cut,
+        compression=card.compression,
+        trained_on=card.trained_on,
+        remote=remote,
+        force=force,
+    )

@@ -17,10 +17,9 @@ from zoo.convert.cut.cuttable import IMAGE, LOGITS, prepare
 from zoo.convert.cut.places import Place, find_places
 from zoo.convert.cut.split import CODES, split
 from zoo.errors import LatencyError
-from zoo.files import read_verified
 from zoo.models.cuts import SCHEMA_VERSION, Cut, CutTable, Encoded
 from zoo.models.latency import machine, summarise
-from zoo.models.model import open_session
+from zoo.models.model import open_session, read_graph
 from zoo.models.timing import RUNS_IN_A_ROW, time_interleaved
 from zoo.models.zoo import Zoo
 
@@ -69,9 +68,7 @@ def measure_cuts(
     if runs < MIN_RUNS:
         raise LatencyError(f"expected at least {MIN_RUNS} runs of each part, got {runs}.")
     batches = check_images(images)
-    content = prepare(
-        read_verified(zoo.folder / card.file, card.sha256, card.size_bytes), card.resolution, name=name
-    )
+    content = prepare(read_graph(card, zoo.folder), card.resolution, name=name)
     places = find_places(content, card.resolution, name=name, every=every)
     ranges = find_ranges(content, places, batches, name=name, progress=progress)
     whole = open_session(content, name=name, threads=threads)
