@@ -32,6 +32,14 @@ WeightsOption = Annotated[Path | None, typer.Option(help="Folder with cifar10-re
 WorkOption = Annotated[Path, typer.Option(help="Folder for zoos, profiles and bundles; reused.")]
 SplitsOption = Annotated[int, typer.Option(min=1, help="Repetitions with the samples dealt out anew.")]
 JobsOption = Annotated[int, typer.Option(min=1, help="Processes that share the repetitions.")]
+RayOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS|local",
+        help="A cluster of Ray that shares the repetitions instead: HOST:PORT of its head, or local. "
+        "Its nodes must see --work.",
+    ),
+]
 RoundsOption = Annotated[int, typer.Option(min=1, help="How often each test image is answered.")]
 CoresOption = Annotated[
     str,
@@ -54,6 +62,7 @@ def _add_suite(name: str, about: str) -> None:
         jobs: JobsOption = 2,
         rounds: RoundsOption = 2,
         peers: PeersOption = "",
+        ray: RayOption = None,
         seed: SeedOption = 0,
         results: ResultsOption = Path("results"),
     ) -> None:
@@ -70,6 +79,7 @@ def _add_suite(name: str, about: str) -> None:
             rounds=rounds,
             peers=chosen if peers else tuple(PEERS),
             results=results,
+            ray=ray,
         )
 
     app.command(name, help=about)(suite)
@@ -193,6 +203,23 @@ def distribution(
 
 
 @app.command()
+def network(
+    data: DataOption = Path(_DATA) if _DATA else None,
+    weights: WeightsOption = Path(_DATA) if _DATA else None,
+    work: WorkOption = Path("results/work"),
+    only: Annotated[str, typer.Option(help="Parts, separated by commas. Default: all.")] = "",
+    seed: SeedOption = 0,
+    results: ResultsOption = Path("results"),
+) -> None:
+    """Models on the network: serving them against bare ONNX Runtime."""
+    from benchmarks.network.suites import PARTS
+    from benchmarks.selection.zoos import Given
+
+    for part in _named("parts", only or ",".join(PARTS), PARTS):
+        PARTS[part](Given(work, data, weights, seed), results)
+
+
+@app.command()
 def answering(
     weights: WeightsOption = Path(_DATA) if _DATA else None,
     cores: CoresOption = "",
@@ -220,6 +247,24 @@ def soak(
     held = run_soak_suite(minutes=minutes, devices=devices, seed=seed, json_only=json, results=results)
     if not held:
         raise typer.Exit(1)
+
+
+@app.command()
+def cuts(
+    data: DataOption = Path(_DATA) if _DATA else None,
+    weights: WeightsOption = Path(_DATA) if _DATA else None,
+    work: WorkOption = Path("results/work"),
+    models: Annotated[str, typer.Option(help="Which, separated by commas.")] = "resnet56,efficientnet-lite0",
+    images: Annotated[int, typer.Option(min=8, help="Images on which 8-bit codes are judged.")] = 200,
+    seed: SeedOption = 0,
+    results: ResultsOption = Path("results"),
+) -> None:
+    """Models cut in two at every place: answers against the whole, and the plan's best against a clock."""
+    from benchmarks.network.cuts import MODELS, run_cuts
+    from benchmarks.selection.zoos import Given
+
+    chosen = _named("models", models, MODELS)
+    run_cuts(Given(work, data, weights, seed), models=chosen, images=images, results=results)
 
 
 def _named(what: str, text: str, known: Collection[str]) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,6 +23,8 @@ from benchmarks.selection.mixes import Point, point_of, reaching
 from selector.policies.constraint import Constraint
 from training.certificates.aim import STANDARD_ERRORS_DISCOUNTED, Aim
 from training.certificates.certify import Tests
+from training.cluster.connection import connected
+from training.cluster.pool import spread
 from training.data.splits import CERTIFY, FIT, TEST, TUNE, Splits, one_environment_per_group
 from training.outcomes.outcomes import ALL_SPLITS, Outcomes, load_outcomes, pixels_of
 from training.outcomes.parts import read_profile_record
@@ -81,13 +83,25 @@ def repeat(
     seeds: Sequence[int],
     jobs: int,
     peers: Sequence[str] = tuple(PEERS),
+    ray: str | None = None,
 ) -> list[Repetition]:
-    """Figures of one repetition a seed; `jobs` processes share them."""
-    one = partial(_one, profile, zoo.folder, zoo.names, table, named, tuple(peers))
+    """Figures of one repetition a seed; `jobs` processes share them, or the cluster `ray`.
+
+    Every node of a cluster must see the folders of profile and zoo under the same path.
+    """
+    one = partial(_one, profile.absolute(), zoo.folder.absolute(), zoo.names, table, named, tuple(peers))
+    if ray is not None:
+        with connected(ray):
+            done = dict(spread(_as_it_is, [one], ((seed, (seed,)) for seed in seeds), most=len(seeds)))
+        return [done[seed] for seed in seeds]
     if jobs == 1:
         return [one(seed) for seed in seeds]
     with _one_thread_each(), ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         return list(pool.map(one, seeds))
+
+
+def _as_it_is(one: Callable[[int], Repetition]) -> Callable[[int], Repetition]:
+    return one
 
 
 @contextmanager

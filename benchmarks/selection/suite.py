@@ -37,6 +37,7 @@ def run_suite(
     rounds: int = 2,
     peers: Sequence[str] = tuple(PEERS),
     results: Path = Path("results"),
+    ray: str | None = None,
 ) -> dict[str, Any]:
     """Run a suite of :data:`benchmarks.selection.zoos.SUITES`: tables, a JSON line, result file and report.
 
@@ -45,11 +46,13 @@ def run_suite(
     splits
         Repetitions with the samples dealt out anew.
     jobs
-        Processes that share them.
+        Processes that share them, where there is no cluster.
     rounds
         How often each test image is answered for the wall-clock times.
     peers
         Names of the peers to compare with.
+    ray
+        Address of a cluster of Ray that shares the repetitions, or ``local``.
     """
     prepared = SUITES[name](given)
     images = [prepared.data.image(i) for i in range(min(64, len(prepared.data)))]
@@ -66,6 +69,7 @@ def run_suite(
         seeds=range(given.seed, given.seed + splits),
         jobs=jobs,
         peers=peers,
+        ray=ray,
     )
     guarantee = _guarantee(considered, given.seed)
     judged = verdicts(repetitions)

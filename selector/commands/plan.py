@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selector.commands.options import DEVICE_PANEL, BudgetOption, JsonOption
+from selector.commands.completion import in_zoo, one_of
+from selector.commands.options import DEVICE_PANEL, MY_ZOO, BudgetOption, JsonOption, ZooOption
 from selector.commands.say import say
 from selector.commands.tables import table
 from zoo.errors import CardError, DataError
@@ -21,13 +22,15 @@ if TYPE_CHECKING:
     from zoo.store.installed import Installed
 
 EMPTY = "-"
+_OPTIONS = {"models": "--model", "bundles": "--bundle", "raw_stays": "--raw-stays"}
 
 
 def plan(
+    context: typer.Context,
     store: Annotated[
-        str, typer.Argument(help="Folder of a device's store; - for a device that holds nothing.")
-    ],
-    repo: Annotated[Path, typer.Option(help="Folder of a publisher.")],
+        str | None, typer.Argument(help="Folder of a device's store; - for a device that holds nothing.")
+    ] = None,
+    repo: Annotated[Path | None, typer.Option(help="Folder of a publisher.")] = None,
     models: Annotated[
         list[str] | None, typer.Option("--model", help="A wanted model; repeat for more. Default: all.")
     ] = None,
@@ -36,20 +39,51 @@ def plan(
     ] = None,
     budget: BudgetOption = None,
     rate: Annotated[
-        float | None, typer.Option(help="Rate of the network, in Mbit/s. Default: as it was measured last.")
-    ] = None,
+        str,
+        typer.Option(
+            help="Rate of the network, in Mbit/s; for --split several, as in 1,10,100. Default: as it was "
+            "measured last."
+        ),
+    ] = "",
     deadline: Annotated[float | None, typer.Option(help="Seconds within which all is to arrive.")] = None,
     deadlines: Annotated[
         str, typer.Option(help="Deadlines of the table of rates, in seconds.")
     ] = "1,5,10,60",
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead: where to cut this model of a zoo between a device and a server.",
+            autocompletion=one_of(in_zoo),
+        ),
+    ] = None,
+    zoo: ZooOption = MY_ZOO,
+    rtt: Annotated[str, typer.Option(help="--split: round trips, in ms, as in 10,50.")] = "20",
+    slower: Annotated[
+        str,
+        typer.Option(help="--split: how many times slower the device is than the one measured, as in 1,8."),
+    ] = "1",
+    raw_stays: Annotated[
+        bool, typer.Option("--raw-stays", help="--split: the image itself must not leave the device.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Say what has to be fetched and evicted for some models, how long it takes and what is worth it.
 
     Nothing is fetched, and signatures are not checked: this is for planning. Tensors that models share count
     once. With --budget, the models that gain most within it are chosen for each bundle's own constraint.
-    Example: zooselect plan - --repo published --budget 20 --rate 10 --deadline 5
+
+    With --split, the best place to cut a model is found from what 'zooselect zoo cut' measured; all of it on
+    the device and all of it on the server are among the ways. Examples: zooselect plan - --repo published
+    --budget 20 --rate 10 --deadline 5; zooselect plan --split resnet56 --rate 1,10,100 --rtt 20 --slower 8
     """
+    _check_given(context, split)
+    if split is not None:
+        from selector.commands.network.split import plan_split
+
+        plan_split(split, zoo, rate=rate, rtt=rtt, slower=slower, raw_stays=raw_stays, as_json=as_json)
+        return
+    assert store is not None
+    assert repo is not None
     import msgspec
 
     from selector.worth.best_set import worth
@@ -68,7 +102,7 @@ def plan(
         installed,
         bundles=tuple(index.bundles) if everything else bundles or (),
         budget_bytes=budget_bytes,
-        rate_bytes_per_s=measured if rate is None else rate * 1e6 / 8,
+        rate_bytes_per_s=_rate(rate) * 1e6 / 8 if rate else measured,
         usage=usage,
         deadline_s=deadline,
     )
@@ -90,6 +124,33 @@ def plan(
     _show_rates(rates, limits)
     if best is not None:
         _show_worth(best)
+
+
+def _check_given(context: typer.Context, split: str | None) -> None:
+    """Refuse what the other kind of plan takes, and ask for what this one needs."""
+    given = {
+        name
+        for name in context.params
+        if (source := context.get_parameter_source(name)) is not None and source.name == "COMMANDLINE"
+    }
+    of_split = {"zoo", "rtt", "slower", "raw_stays"}
+    wrong = sorted(given & of_split if split is None else given - of_split - {"split", "rate", "as_json"})
+    if wrong:
+        options = ", ".join("STORE" if name == "store" else _OPTIONS.get(name, f"--{name}") for name in wrong)
+        which = "only with --split" if split is None else "not with --split"
+        raise DataError(f"expected these {which}: {options}. Leave them out, or plan twice.")
+    missing = {"store": "STORE", "repo": "--repo"} if split is None else {"rate": "--rate"}
+    for name, shown in missing.items():
+        if name not in given:
+            other = "" if split is not None else ", or --split NAME for cutting a model"
+            raise DataError(f"expected {shown}, got none{other}. See zooselect plan --help.")
+
+
+def _rate(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise DataError(f"--rate: expected one number of Mbit/s such as 10, got {text!r}.") from None
 
 
 def _device(store: str) -> tuple[Installed, dict[str, float], float | None]:

@@ -30,7 +30,8 @@ def test_every_suite_has_a_command_and_an_unknown_peer_is_refused() -> None:
     named = {command.name or command.callback.__name__ for command in app.registered_commands}  # type: ignore[union-attr]
     assert named == {
         *SUITES,
-        *["answering", "certificates", "clock", "distribution", "drift", "scale", "soak", "speed"],
+        *["answering", "certificates", "clock", "cuts", "distribution", "drift", "network", "scale"],
+        *["soak", "speed"],
     }
     done = CliRunner().invoke(app, ["digits", "--peers", "single,nonsense"])
     assert done.exit_code == 1

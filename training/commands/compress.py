@@ -113,9 +113,9 @@ def compress(
     from zoo.convert.add_int8 import add_int8
 
     whole = load_data(data, environments=environments, seed=seed)
-    part, images_of_it = _calibration_part(target, whole, share=share, seed=seed)
+    part, images_of_it = calibration_part(target, whole, share=share, seed=seed)
     remember(target, part, whole)
-    ranges, held_out = _read(images_of_it, images, seed=part.seed, progress=not as_json)
+    ranges, held_out = read_some(images_of_it, images, seed=part.seed, progress=not as_json)
     say(f"Quantising {model} on {len(ranges)} images.", err=True)
     card = add_int8(
         target,
@@ -146,7 +146,7 @@ def _show_trials(found: Quantised) -> None:
     say(f"on {found.held_out} {which}", err=True)
 
 
-def _calibration_part(
+def calibration_part(
     zoo: Zoo, data: LabelledImages, *, share: float | None, seed: int
 ) -> tuple[TrainedOn, LabelledImages]:
     """The part of the data to calibrate on: what models of the zoo learned from, if any did."""
@@ -167,7 +167,7 @@ def _calibration_part(
     return part, data.subset(chosen)
 
 
-def _read(
+def read_some(
     data: LabelledImages, count: int, *, seed: int, progress: bool
 ) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.uint8]]]:
     """Random images to measure ranges on, at most `count`, and others to compare on."""

@@ -67,12 +67,20 @@ def profile(
     split: Annotated[str, typer.Option(help="Shares, such as fit=0.4,tune=0.1,certify=0.25,test=0.25.")] = "",
     batch_size: Annotated[int, typer.Option(min=1, help="Images per inference, fewer if large.")] = 64,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads of one inference. Default: all cores that may be used.")
+        int | None,
+        typer.Option(min=1, help="Threads of one inference. Default: all that may be used, with --ray 1."),
     ] = None,
     restart: Annotated[
         bool, typer.Option("--restart", help="Throw away a profile of other images or splits.")
     ] = False,
     skip_bad: SkipBadOption = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS|local",
+            help="Spread the work over a cluster of Ray: HOST:PORT of its head, or local.",
+        ),
+    ] = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -106,6 +114,7 @@ def profile(
         threads=threads,
         restart=restart,
         progress=not as_json,
+        ray=ray,
     )
     if as_json:
         say(msgspec.json.encode(record).decode())

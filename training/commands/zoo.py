@@ -12,11 +12,13 @@ from selector.commands.completion import in_zoo, one_of
 from selector.commands.options import MY_ZOO, TRAINING_PANEL, JsonOption, NameOption, ZooOption
 from selector.commands.say import say
 from selector.commands.tables import table
+from selector.serving.command import serve_models
 from training.commands.adapt import adapt
 from training.commands.added_model import EmbeddingOption, ForceOption, tell
 from training.commands.check_option import CheckOption, check_added, check_images
 from training.commands.class_names import read_class_names
 from training.commands.compress import compress
+from training.commands.network.cut import cut
 from training.commands.source_options import (
     DeadlineOption,
     EncodingOption,
@@ -71,8 +73,10 @@ def register(app: typer.Typer) -> None:
     zoo_app.command("add")(add)
     zoo_app.command("compress")(compress)
     zoo_app.command("adapt")(adapt)
+    zoo_app.command("cut")(cut)
     zoo_app.command("list")(list_models)
     zoo_app.command("rename")(rename)
+    zoo_app.command("serve")(serve_models)
     zoo_app.command("remove")(remove)
     app.add_typer(zoo_app, name="zoo", rich_help_panel=TRAINING_PANEL)
 

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from training.data.images import LabelledImages, content_numbers, digest_of
-from zoo.errors import DataError, ImageError
-from zoo.files import sha256_file
-from zoo.models.image import load_image
+from training.data.images import LabelledImages, PackedImage, content_numbers, digest_of, unreadable
+from zoo.errors import DataError, ImageError, ZooError
+from zoo.files import open_file, sha256_file
+from zoo.models.image import encoded_pixels, load_image
 from zoo.models.image_files import (
     SUFFIXES,
     ending,
@@ -28,6 +28,8 @@ from zoo.models.image_files import (
     is_image_name,
     left_out_words,
 )
+
+MOST_PACKED_BYTES = 2**26  # of a file that is sent as it is; of a larger one its pixels are sent
 
 Grouping = str | Callable[[str], str]
 
@@ -48,10 +50,20 @@ class FolderImages(LabelledImages):
         try:
             return load_image(self.root / self.ids[index])
         except ImageError as error:
-            raise DataError(
-                f"{error} Remove or replace the file, or leave out all unreadable ones with skip_bad "
-                "(--skip-bad on the command line)."
-            ) from error
+            raise unreadable(error) from error
+
+    def packed(self, index: int) -> PackedImage:
+        """The file's bytes; where they would be more than the pixels are, those."""
+        path = self.root / self.ids[index]
+        try:
+            with open_file(path) as stream:
+                content = stream.read(MOST_PACKED_BYTES + 1)
+        except (OSError, ZooError):
+            return super().packed(index)  # which says what is wrong
+        pixels = encoded_pixels(content) if len(content) <= MOST_PACKED_BYTES else None
+        if pixels is None or len(content) > 3 * pixels:
+            return super().packed(index)
+        return PackedImage(str(path), content, pixels)
 
     def _digest(self) -> str:
         digest = digest_of("folder", *self.classes, *self.groups)

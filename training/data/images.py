@@ -6,15 +6,47 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from zoo.errors import DataError
+from zoo.errors import DataError, ImageError
+from zoo.models.image import decode_image
 
 CLEAR = "clear"
+
+
+class PackedImage(NamedTuple):
+    """An image on its way to another machine: pixels, or the bytes of a file, which are fewer."""
+
+    name: str
+    content: NDArray[np.uint8] | bytes
+    pixels: int
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that are sent."""
+        return len(self.content) if isinstance(self.content, bytes) else self.content.nbytes
+
+    def image(self) -> NDArray[np.uint8]:
+        """uint8 ``[H, W, 3]``; raises :class:`DataError` that names an unreadable file."""
+        if not isinstance(self.content, bytes):
+            return self.content
+        try:
+            return decode_image(self.content)
+        except ImageError as error:
+            raise unreadable(ImageError(f"{self.name}: {error}")) from error
+
+
+def unreadable(error: ImageError) -> DataError:
+    """What is said of a file that cannot be read as an image."""
+    return DataError(
+        f"{error} Remove or replace the file, or leave out all unreadable ones with skip_bad "
+        "(--skip-bad on the command line)."
+    )
 
 
 class LabelledImages(ABC):
@@ -92,6 +124,17 @@ class LabelledImages(ABC):
         >>> data.image(0).shape
         (12, 12, 3)
         """
+
+    def packed(self, index: int) -> PackedImage:
+        """One image as it is sent to another machine, where :meth:`PackedImage.image` has the same pixels.
+
+        Raises
+        ------
+        DataError
+            When it cannot be read; the file is named.
+        """
+        image = self.image(index)
+        return PackedImage(self.ids[index], image, image.shape[0] * image.shape[1])
 
     @abstractmethod
     def _digest(self) -> str: ...
@@ -211,6 +254,9 @@ class _Subset(LabelledImages):
 
     def image(self, index: int) -> NDArray[np.uint8]:
         return self._whole.image(int(self._indices[index]))
+
+    def packed(self, index: int) -> PackedImage:
+        return self._whole.packed(int(self._indices[index]))
 
     @property
     def originals_sha256(self) -> str:

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper
 
 from training.features.component_graph import ComponentGraph
 from training.features.components import COMPONENTS, SIZES
+from training.features.grid import pixel_places, read_pixels
 from training.features.operators import OperatorList
 from training.features.pool import EARLIER, FEATURES, NAMES, POOL_VERSION
 from training.features.scout import Scout
@@ -44,15 +45,6 @@ def feature_graph(names: Sequence[str], *, grid: int, scout: Scout | None = None
     operators, output = feature_operators(names, grid, scout)
     image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", "H", "W", 3])
     return operators.to_onnx([image], {"features": (output, len(names))})
-
-
-def read_pixels(images: NDArray[np.uint8], grid: int) -> NDArray[np.uint8]:
-    """The pixels ``[N, grid, grid, 3]`` that features of images uint8 ``[N, H, W, 3]`` depend on."""
-    rows, columns = (
-        np.minimum(_odd(grid) * (size - 1) // grid + np.arange(grid) % 2, size - 1)
-        for size in images.shape[1:3]
-    )
-    return images[:, rows][:, :, columns]
 
 
 def feature_operators(names: Sequence[str], grid: int, scout: Scout | None) -> tuple[OperatorList, str]:
@@ -90,18 +82,13 @@ def feature_operators(names: Sequence[str], grid: int, scout: Scout | None) -> t
 def _read(g: OperatorList, sizes: str, grid: int) -> str:
     """Pixels as float32 ``[N, 1, grid, 3 * grid]``."""
     # counted from the end, so that the second pixel of a cell exists where there is but one: -size + place
-    factor, offset = grid - _odd(grid), _odd(grid) + grid - 1 - grid * (np.arange(grid) % 2)
+    factor, offset = grid - pixel_places(grid), pixel_places(grid) + grid - 1 - grid * (np.arange(grid) % 2)
     scaled = g.add("Mul", g.constant(factor[:, np.newaxis]), sizes)
     both = g.add("Div", g.add("Add", scaled, g.constant(offset[:, np.newaxis])), g.constant([-grid]))
     rows, columns = (g.add("Slice", both, *(g.constant([i]) for i in (axis, axis + 1, 1))) for axis in (0, 1))
     pixels = g.add("Gather", g.add("Gather", "image", rows, axis=1), columns, axis=3)
     flat = g.add("Reshape", pixels, g.constant([0, 1, grid, 3 * grid]))
     return g.add("Cast", flat, to=TensorProto.FLOAT)
-
-
-def _odd(grid: int) -> NDArray[np.int64]:
-    """Where the cell of each pixel begins ``[grid]``, in units of (size - 1) / grid; evenly spaced."""
-    return (2 * np.arange(grid // 2) + 1).repeat(2)
 
 
 def _matrix(components: Sequence[str], weights: Sequence[dict[str, float]]) -> NDArray[np.float64]:

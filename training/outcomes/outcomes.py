@@ -17,8 +17,6 @@ from selector.policies.rules import confidence
 from training.data.splits import CERTIFY, FIT, TEST, TUNE
 from training.features.features import NAMES
 from training.outcomes.parts import (
-    MAX_EMBEDDING,
-    PIXELS,
     SAMPLES_FILE,
     ProfileRecord,
     embedding_folder,
@@ -28,6 +26,7 @@ from training.outcomes.parts import (
     read_profile_record,
     stored_features,
 )
+from training.outcomes.shards import MAX_EMBEDDING, PIXELS
 from zoo.errors import DataError, StaleError
 from zoo.models.zoo import Zoo
 

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from training.features.features import EARLIER, NAMES, POOL_VERSION
+from training.outcomes.shards import FEATURES, PIXELS
 from zoo.errors import DataError
 from zoo.files import read_record, sha256_bytes
 from zoo.types import Positive, Sha256
@@ -17,10 +18,7 @@ SCHEMA_VERSION = 1
 PROFILE_FILE = "profile.json"
 UNFINISHED_FILE = "unfinished.json"  # there from the first written part to the last
 SAMPLES_FILE = "samples.parquet"
-FEATURES = "input-features"
-PIXELS = "input-pixels"  # what the features read: a scout learns from them, and fitting needs no images
 PART_ROWS = 1024
-MAX_EMBEDDING = 512  # numbers a sample; wider embeddings are not kept: heads on them need more samples
 SplitShare = Annotated[float, Meta(ge=0, le=1)]
 
 

@@ -8,7 +8,7 @@ so a run that was killed goes on where it stopped, and a model that was replaced
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,10 @@ from tqdm import tqdm
 from training.data.images import LabelledImages
 from training.data.seen import names_without_seen
 from training.data.splits import TEST, TRAIN, Splits, one_environment_per_group, without_training_images
-from training.features.features import NAMES, feature_graph, read_pixels
-from training.outcomes.batches import Batches, Call, Values, in_order, is_out_of_memory, pixels_per_batch
+from training.features.features import NAMES, feature_graph
+from training.outcomes.batches import Values, pixels_per_batch
 from training.outcomes.parts import (
-    FEATURES,
-    MAX_EMBEDDING,
     PART_ROWS,
-    PIXELS,
     PROFILE_FILE,
     SAMPLES_FILE,
     SCHEMA_VERSION,
@@ -40,11 +37,13 @@ from training.outcomes.parts import (
     parts_folder,
     read_profile_record,
 )
+from training.outcomes.shards import FEATURES, PIXELS, Profiling, ShardRunner
+from training.outcomes.spread import spread_parts
 from zoo.cores import allowed_cores
-from zoo.errors import CardError, ModelError, StaleError, ZooError
+from zoo.errors import CardError, StaleError, ZooError
 from zoo.files import atomic_path, encode_record, read_record, write_atomic
 from zoo.models.card import check_same_classes, match_classes
-from zoo.models.model import Model, open_session
+from zoo.models.model import Model
 from zoo.models.zoo import Zoo
 
 LARGE_SIDE = 96  # from this median side on, features read a finer grid
@@ -60,6 +59,7 @@ def profile(
     threads: int | None = None,
     restart: bool = False,
     progress: bool = True,
+    ray: str | None = None,
 ) -> ProfileRecord:
     """Run all models and the input features over `data` and keep the results in `folder`.
 
@@ -77,9 +77,13 @@ def profile(
         Images per inference, at most: large images run a few at a time or alone, so that memory stays small
         whatever their size. Where there is too little memory even so, batches are halved.
     threads
-        Threads of one inference; by default all cores that this process may use.
+        Threads of one inference; by default all cores that this process may use, with `ray` one.
     restart
         Throw away a profile of other data or splits instead of refusing.
+    ray
+        Spread the work over the cluster of Ray whose head is at ``HOST:PORT``, or over one worker a core of
+        this machine (``local``). The parts are the same: here, interrupted or on a cluster, each run
+        continues the others. Nodes need ``zooselect[ray]`` in the same versions, and no images: those travel.
 
     Raises
     ------
@@ -90,7 +94,10 @@ def profile(
     DataError, ModelError
         When an image cannot be read or a model fails on one.
     ZooError
-        When the disk is full; what was finished stays and the same call continues.
+        When the disk is full, or workers of a cluster fail; what was finished stays and the same call
+        continues.
+    MissingExtraError, UnreachableError
+        When Ray is not installed, or no cluster answers.
 
     Examples
     --------
@@ -121,7 +128,7 @@ def profile(
     )
     _prepare(target, record, restart=restart)
     write_samples(target, data, rows, names)
-    _run_missing(zoo, data, rows, target, record, batch_size, threads or allowed_cores(), progress)
+    _run_missing(zoo, data, rows, target, record, batch_size, threads, progress, ray)
     write_atomic(target / PROFILE_FILE, encode_record(record))
     _remove_others(target, record)
     return record
@@ -210,8 +217,9 @@ def _run_missing(
     folder: Path,
     record: ProfileRecord,
     batch_size: int,
-    threads: int,
+    threads: int | None,
     progress: bool,
+    ray: str | None,
 ) -> None:
     parts = -(-len(rows) // PART_ROWS)
     missing = {
@@ -226,69 +234,32 @@ def _run_missing(
     if not wanted:
         return
     chosen = [name for name in zoo.names if name in wanted]
-    pixels = pixels_per_batch(len(chosen))
-    models = _open(zoo, chosen, threads, arena=True)
-    arena = True
-    orders = {
-        name: np.concatenate(
-            [
-                match_classes(record.classes, zoo.card(name).classes, model=name),
-                np.arange(len(record.classes), len(record.classes) + _kept_width(model)),
-            ]
-        )
-        for name, model in models.items()
+    how = Profiling(
+        orders={
+            name: np.array(match_classes(record.classes, zoo.card(name).classes, model=name), np.intp)
+            for name in chosen
+        },
+        features=feature_graph(NAMES, grid=record.grid).SerializeToString(),
+        grid=record.grid,
+        batch_size=batch_size,
+        pixels=pixels_per_batch(len(chosen)),
+    )
+    wanted_parts: dict[int, tuple[NDArray[np.intp], list[str]]] = {
+        part: (rows[part * PART_ROWS : (part + 1) * PART_ROWS], names)
+        for part, names in missing.items()
+        if names
     }
-    features = open_session(feature_graph(NAMES, grid=record.grid).SerializeToString(), name=FEATURES)
-
-    def measure(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        values: NDArray[np.float32] = features.run(["features"], {"image": images})[0]
-        return values
-
-    def read(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return read_pixels(images, record.grid).reshape(len(images), -1)
-
-    of_images: dict[str, Call] = {FEATURES: measure, PIXELS: read}
-
-    total = sum(min(PART_ROWS, len(rows) - part * PART_ROWS) for part, names in missing.items() if names)
+    total = sum(len(members) for members, _ in wanted_parts.values())
     with tqdm(total=total, desc="profiling", unit="img", disable=not progress or None, delay=1) as bar:
-        for part, names in missing.items():
-            if not names:
-                continue
-            members = rows[part * PART_ROWS : (part + 1) * PART_ROWS]
-            outputs: dict[str, list[Values]] = {name: [] for name in names}
-            wanted_of_images = {name: call for name, call in of_images.items() if name in names}
-            batches = Batches(data, members, size=batch_size, pixels=pixels, of_images=wanted_of_images)
-            for batch in batches:
-                if arena and batch.pixels > pixels:  # each model would keep memory for the largest image
-                    arena = False
-                    models = _open(zoo, chosen, threads, arena=False)
-                try:
-                    found = {
-                        name: batch.of_images[name]
-                        if name in of_images
-                        else in_order(batch.stacks, models[name].run_wide)[:, orders[name]]
-                        for name in names
-                    }
-                except Exception as error:
-                    if not is_out_of_memory(error):
-                        raise
-                    batches.refuse(batch, error)
-                    continue
-                for name, values in found.items():
-                    bad = ~np.isfinite(values).all(axis=1)
-                    if bad.any():
-                        sample = data.ids[members[batch.first + int(bad.argmax())]]
-                        raise ModelError(
-                            f"{name!r} returned NaN or infinite values for sample {sample!r}. "
-                            "Repair or remove the model."
-                        )
-                    outputs[name].append(values)
-                bar.update(batch.size)
-            batch_size = batches.size
-            ids = [data.ids[i] for i in members]
-            for name in names:
-                whole = np.concatenate(outputs[name])
-                if name in models and whole.shape[1] > len(record.classes):
+        if ray is None:
+            made = _run_here(zoo, data, wanted_parts, how, threads or allowed_cores(), bar.update)
+        else:
+            made = spread_parts(zoo, data, wanted_parts, how, ray, threads or 1, bar.update)
+        for part, outputs in made:
+            ids = [data.ids[i] for i in wanted_parts[part][0]]
+            for name, values in outputs.items():
+                whole: NDArray[Any] = values
+                if name in how.orders and whole.shape[1] > len(record.classes):
                     # before the logits: where these are there, nothing is missing
                     logits, embedding = np.split(whole, [len(record.classes)], axis=1)
                     _write_part(ids, embedding, embedding_folder(folder, name, record), part)
@@ -296,19 +267,27 @@ def _run_missing(
                 _write_part(ids, whole, parts_folder(folder, name, record), part)
 
 
+def _run_here(
+    zoo: Zoo,
+    data: LabelledImages,
+    parts: Mapping[int, tuple[NDArray[np.intp], list[str]]],
+    how: Profiling,
+    threads: int,
+    step: Callable[[int], object],
+) -> Iterator[tuple[int, dict[str, Values]]]:
+    def opened(arena: bool) -> dict[str, Model]:
+        return {
+            name: Model.open(zoo.card(name), zoo.folder, threads=threads, arena=arena) for name in how.orders
+        }
+
+    runner = ShardRunner(how, opened)
+    for part, (members, names) in parts.items():
+        yield part, runner.run(data, members, names, step)
+
+
 def _write_part(ids: list[str], values: NDArray[Any], folder: Path, part: int) -> None:
     column = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
     _write_table(pa.table({"id": ids, "values": column}), part_path(folder, part))
-
-
-def _kept_width(model: Model) -> int:
-    """How many numbers of a model's embedding are kept; parts with logits have those of embeddings, too."""
-    width = model.embedding_width or 0
-    return width if width <= MAX_EMBEDDING else 0
-
-
-def _open(zoo: Zoo, names: Sequence[str], threads: int, *, arena: bool) -> dict[str, Model]:
-    return {name: Model.open(zoo.card(name), zoo.folder, threads=threads, arena=arena) for name in names}
 
 
 def _grid(data: LabelledImages, rows: NDArray[np.intp]) -> int:

@@ -72,7 +72,19 @@ def count_facts(content: bytes, resolution: tuple[int, int], *, name: str) -> Fa
         When the shapes inside the graph cannot be found out.
     """
     model = for_one_image(onnx.load_model_from_string(content))
-    return Facts(parameters=_parameters(model.graph), macs=_macs(model, resolution, name))
+    macs = sum(_macs(model, resolution, name).values())
+    return Facts(parameters=_parameters(model.graph), macs=macs)
+
+
+def count_macs(content: bytes, resolution: tuple[int, int], *, name: str) -> dict[str, int]:
+    """Multiply-accumulates of every convolution and matrix product for one image, by its first output.
+
+    Raises
+    ------
+    ModelError
+        When the shapes inside the graph cannot be found out.
+    """
+    return _macs(for_one_image(onnx.load_model_from_string(content)), resolution, name)
 
 
 def _parameters(graph: onnx.GraphProto) -> int:
@@ -98,22 +110,22 @@ def _parameters(graph: onnx.GraphProto) -> int:
     )
 
 
-def _macs(model: onnx.ModelProto, resolution: tuple[int, int], name: str) -> int:
+def _macs(model: onnx.ModelProto, resolution: tuple[int, int], name: str) -> dict[str, int]:
     shapes = _shapes(model, resolution, name)
-    total = 0
+    found: dict[str, int] = {}
     for node in model.graph.node:
         if node.name.startswith(PREFIX):
             continue
         out = math.prod(shapes.get(node.output[0], ())) if node.output else 0
         if node.op_type in _CONVOLUTIONS:
-            total += out * math.prod(shapes[node.input[_CONVOLUTIONS[node.op_type]]][1:])
+            found[node.output[0]] = out * math.prod(shapes[node.input[_CONVOLUTIONS[node.op_type]]][1:])
         elif node.op_type == "ConvTranspose":
-            total += math.prod(shapes[node.input[0]]) * math.prod(shapes[node.input[1]][1:])
+            found[node.output[0]] = math.prod(shapes[node.input[0]]) * math.prod(shapes[node.input[1]][1:])
         elif node.op_type in _PRODUCTS:
             left = shapes[node.input[_PRODUCTS[node.op_type][0]]]
             turned = any(item.name == "transA" and item.i for item in node.attribute)
-            total += out * left[0 if turned else -1]
-    return total
+            found[node.output[0]] = out * left[0 if turned else -1]
+    return found
 
 
 def _shapes(model: onnx.ModelProto, resolution: tuple[int, int], name: str) -> dict[str, tuple[int, ...]]:

@@ -90,6 +90,21 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         return None if self.remote_model is UNSET else self.remote_model
 
     @property
+    def sends_image(self) -> bool:
+        """Whether an answer sends the image itself to a server: what ``--raw-stays`` rules out.
+
+        It does where the server holds the whole model, and where a head without a layer sends the picture,
+        resized and scaled. What other codes tell about the image is not judged.
+
+        Examples
+        --------
+        >>> zoo.card("tiny").sends_image
+        False
+        """
+        remote = self.remote
+        return remote is not None and (remote.input_layout != "features" or self.macs == 0)
+
+    @property
     def learned_from(self) -> tuple[TrainedOn, ...]:
         """All known parts of data sets that shaped the model; none of these images may judge it."""
         later = None if self.adapted is None else self.adapted.trained_on

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import sys
@@ -110,6 +111,36 @@ def load_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.
     except Exception as error:  # every decoder has error classes of its own
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"{path}: cannot be read as an image: {reason}.") from error
+
+
+def decode_image(content: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """:func:`load_image` for the content of a file, uint8 ``[H, W, 3]`` RGB; raises :class:`ImageError`.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from zoo.models.image import decode_image
+    >>> decode_image(Path("photos/red/1.png").read_bytes()).shape
+    (12, 12, 3)
+    """
+    try:
+        with io.BytesIO(content) as stream, _opened(stream, max_pixels) as opened:
+            return _decoded(opened, own=True)
+    except ImageError:
+        raise
+    except Exception as error:  # every decoder has error classes of its own
+        raise ImageError(
+            f"expected the content of an image file, got what cannot be read: {error}."
+        ) from error
+
+
+def encoded_pixels(content: bytes, *, max_pixels: int = MAX_PIXELS) -> int | None:
+    """How many pixels a file's bytes say they hold, without decoding them; None where they are no image."""
+    try:
+        with io.BytesIO(content) as stream, _opened(stream, max_pixels) as opened:
+            return math.prod(opened.size)
+    except Exception:  # every decoder has error classes of its own
+        return None
 
 
 def _pixels_of(picture: Image.Image) -> NDArray[np.uint8]:

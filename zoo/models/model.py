@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from zoo.errors import LimitError, ModelError, NotFiniteError, ZooError
 from zoo.files import read_verified
 from zoo.models.card import ModelCard
+from zoo.models.head_runs import FEATURES, HeadRuns, check_head
 from zoo.models.image import check_batch
 from zoo.models.limits import RunLimits, limited_memory
 from zoo.models.runs import Runs
@@ -117,7 +118,7 @@ class Model:
         self.threads = threads
         self.embedding_width: int | None = None  # of the second output, where there is one
         self._runs: Runs | RemoteRuns
-        if card.remote is not None:
+        if card.remote is not None and card.remote.input_layout != FEATURES:
             if decode_remote(content, card.name) != card.remote:
                 raise ModelError(
                     f"model {card.name!r}: expected the descriptor of its card, got another one. "
@@ -134,6 +135,10 @@ class Model:
             memory_bytes=None if limits is None else limits.memory_bytes,
         )
         self._runs = Runs(session, arena=arena, limits=limits)
+        if card.remote is not None:
+            check_head(session, card.remote, card.name)
+            self._runs = HeadRuns(self._runs, card.remote, width=len(card.classes), name=card.name)
+            return
         inputs, outputs = session.get_inputs(), session.get_outputs()
         _expect(card.name, "inputs", inputs, "image", "tensor(uint8)", [None, None, None, 3])
         if len(outputs) == 2 and outputs[1].name == EMBEDDING:
@@ -284,7 +289,7 @@ class Model:
     def _outputs(self, images: NDArray[np.uint8], names: list[str]) -> list[NDArray[np.float32]]:
         try:
             found: list[NDArray[np.float32]] = self._runs.run(names, {"image": images}, images.nbytes)
-        except ZooError:  # of a server: it says more than this class could
+        except ZooError:  # of a remote model, or of a head
             raise
         except (TimeoutError, MemoryError) as error:
             raise LimitError(

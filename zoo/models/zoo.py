@@ -11,6 +11,7 @@ import msgspec
 from zoo.errors import CardError, ZooError
 from zoo.files import encode_record, read_record, read_verified, sha256_bytes, write_atomic
 from zoo.models.card import SCHEMA_VERSION, Adapted, Compression, Manifest, ModelCard, TrainedOn
+from zoo.models.head_runs import FEATURES
 from zoo.models.model import Model
 from zoo.remote.descriptor import Remote
 from zoo.types import Name
@@ -324,7 +325,8 @@ def add_again(zoo: Zoo, card: ModelCard, content: bytes, *, force: bool = True) 
 
 
 def _file(name: str, digest: str, remote: Remote | None) -> str:
-    return f"models/{name}-{digest[:12]}.{'onnx' if remote is None else 'json'}"
+    is_graph = remote is None or remote.input_layout == FEATURES  # the head of one that is cut
+    return f"models/{name}-{digest[:12]}.{'onnx' if is_graph else 'json'}"
 
 
 def _check_name(name: str) -> None:

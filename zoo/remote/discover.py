@@ -14,6 +14,7 @@ from zoo.remote.protocol import BYTES, ModelMetadata, TensorMetadata
 
 _FLOATS = ("FP32", "FP16", "FP64")
 CLASSES = "classes"  # parameter of a model's metadata that names them, where the server is ours
+ENCODINGS = "encodings"  # parameter that says that its input takes files as well, as BYTES [N]
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,9 @@ def discover(
     """
     name = metadata.name
     source = _one(name, "input", metadata.inputs, wanted.input)
+    offered = (metadata.parameters or {}).get(ENCODINGS)
+    if isinstance(offered, list) and wanted.encoding != "tensor" and wanted.encoding in offered:
+        source = TensorMetadata(name=source.name, datatype=BYTES, shape=(-1,))
     result = _one(name, "output", metadata.outputs, wanted.output)
     facts = _file_input(name, source, wanted) if source.datatype == BYTES else _pixels(name, source, wanted)
     if result.datatype not in _FLOATS:

@@ -70,6 +70,8 @@ class InferRequest:
         Names of the outputs that are wanted; empty: all.
     binary_outputs
         Whether outputs come in binary; `binary_of` says otherwise for single ones.
+    parameters
+        What else is asked, such as the ``precision`` of a bundle; values are numbers, texts or bools.
     """
 
     inputs: tuple[Tensor, ...]
@@ -77,6 +79,7 @@ class InferRequest:
     binary_outputs: bool = True
     binary_of: Mapping[str, bool] = field(default_factory=dict)
     id: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
     def wants_binary(self, output: str) -> bool:
         """Whether `output` is to come in binary."""
@@ -179,8 +182,10 @@ def encode_infer_request(request: InferRequest, *, binary: bool = True) -> Messa
         _Wanted(name=name, parameters={"binary_data": request.wants_binary(name)}) for name in request.outputs
     )
     header = _Request(inputs=items, outputs=wanted or None, id=request.id or None)
+    parameters = dict(request.parameters)
     if not wanted and request.binary_outputs:
-        header.parameters = {"binary_data_output": True}
+        parameters["binary_data_output"] = True
+    header.parameters = parameters or None
     return _message(header, blobs)
 
 
@@ -198,6 +203,7 @@ def decode_infer_request(
     asked = header.outputs or ()
     if len(asked) > limits.tensors:
         raise wrong(f"at most {limits.tensors} outputs", f"{len(asked)}")
+    parameters = header.parameters or {}
     binary_of = {}
     for one in asked:
         flag = (one.parameters or {}).get("binary_data")
@@ -206,9 +212,10 @@ def decode_infer_request(
     return InferRequest(
         inputs=tensors_of(header.inputs, rest, limits),
         outputs=tuple(one.name for one in asked),
-        binary_outputs=(header.parameters or {}).get("binary_data_output") is True,
+        binary_outputs=parameters.get("binary_data_output") is True,
         binary_of=binary_of,
         id=header.id or "",
+        parameters={name: value for name, value in parameters.items() if name != "binary_data_output"},
     )
 
 

@@ -1,0 +1,16 @@
+"""The parts of the suite ``network``, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.network.cluster import run_cluster
+from benchmarks.network.serving import run_serving
+from benchmarks.selection.zoos import Given
+
+PARTS: Mapping[str, Callable[[Given, Path], dict[str, Any]]] = {
+    "serving": run_serving,
+    "cluster": run_cluster,
+}

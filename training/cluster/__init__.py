@@ -1,0 +1,1 @@
+"""Work that is spread over a cluster: connecting to Ray, and workers that may die."""

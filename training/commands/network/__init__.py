@@ -1,0 +1,1 @@
+"""Commands for where the device alone cannot answer."""

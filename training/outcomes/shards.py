@@ -1,0 +1,208 @@
+"""A shard of a profile: some images, and what models and features make of them, here or on another machine.
+
+Little is imported, so that a worker of a cluster starts quickly and needs the packages of a device alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.data.images import LabelledImages, PackedImage
+from training.features.grid import read_pixels
+from training.outcomes.batches import Batches, Call, Values, in_order, is_out_of_memory
+from zoo.errors import DigestError, ModelError
+from zoo.files import sha256_bytes
+from zoo.models.card import ModelCard
+from zoo.models.model import Model, open_session
+
+FEATURES = "input-features"
+PIXELS = "input-pixels"  # what the features read: a scout learns from them, and fitting needs no images
+MAX_EMBEDDING = 512  # numbers a sample; wider embeddings are not kept: heads on them need more samples
+SHARD_BYTES = 2**24  # of images that travel together; a batch more where the last one crosses it
+
+OpenModels = Callable[[bool], dict[str, Model]]  # whether they keep memory between runs → models
+
+
+@dataclass(frozen=True)
+class Profiling:
+    """How the images of a profile are answered; equal settings give equal bits."""
+
+    orders: Mapping[str, NDArray[np.intp]]  # model → its classes in the order of the profile
+    features: bytes  # the graph of the input features
+    grid: int
+    batch_size: int
+    pixels: int  # of a batch
+
+
+class ShardRunner:
+    """Runs models, features and what features read over shards.
+
+    Parameters
+    ----------
+    open_models
+        Called at once, and again where a single image is larger than a batch may be: each model would keep
+        memory for the largest image.
+    """
+
+    def __init__(self, how: Profiling, open_models: OpenModels) -> None:
+        self._how, self._open, self._arena = how, open_models, True
+        self._models = open_models(True)
+        self._batch_size = how.batch_size
+        self._orders = {
+            name: np.concatenate([how.orders[name], len(how.orders[name]) + np.arange(_kept_width(model))])
+            for name, model in self._models.items()
+        }
+        features = open_session(how.features, name=FEATURES)
+
+        def measure(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+            values: NDArray[np.float32] = features.run(["features"], {"image": images})[0]
+            return values
+
+        def read(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+            return read_pixels(images, how.grid).reshape(len(images), -1)
+
+        self._of_images: dict[str, Call] = {FEATURES: measure, PIXELS: read}
+
+    def run(
+        self,
+        data: LabelledImages,
+        members: NDArray[np.intp],
+        names: Sequence[str],
+        step: Callable[[int], object] = lambda images: None,
+    ) -> dict[str, Values]:
+        """Outputs of `names` for some members of `data`; `step` is told how many images each batch had.
+
+        Raises
+        ------
+        ModelError
+            When a model fails, or returns NaN or infinite values; the sample is named.
+        DataError
+            When an image cannot be read, or there is no memory for a single one.
+        """
+        how = self._how
+        outputs: dict[str, list[Values]] = {name: [] for name in names}
+        wanted = {name: call for name, call in self._of_images.items() if name in names}
+        batches = Batches(data, members, size=self._batch_size, pixels=how.pixels, of_images=wanted)
+        for batch in batches:
+            if self._arena and batch.pixels > how.pixels:
+                self._arena = False
+                self._models = self._open(False)
+            try:
+                found = {
+                    name: batch.of_images[name]
+                    if name in wanted
+                    else in_order(batch.stacks, self._models[name].run_wide)[:, self._orders[name]]
+                    for name in names
+                }
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                batches.refuse(batch, error)
+                continue
+            for name, values in found.items():
+                bad = ~np.isfinite(values).all(axis=1)
+                if bad.any():
+                    sample = data.ids[members[batch.first + int(bad.argmax())]]
+                    raise ModelError(
+                        f"{name!r} returned NaN or infinite values for sample {sample!r}. "
+                        "Repair or remove the model."
+                    )
+                outputs[name].append(values)
+            step(batch.size)
+        self._batch_size = batches.size
+        whole: dict[str, Any] = {name: np.concatenate(values) for name, values in outputs.items()}
+        return whole
+
+
+@dataclass(frozen=True)
+class PackedShard:
+    """Images that travel together, and what is to be made of them."""
+
+    ids: list[str]
+    images: list[PackedImage]
+    names: list[str]  # of models, FEATURES, PIXELS
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the images."""
+        return sum(image.size_bytes for image in self.images)
+
+
+def packed_shards(
+    data: LabelledImages, members: NDArray[np.intp], names: Sequence[str], how: Profiling
+) -> Iterator[PackedShard]:
+    """Members of `data` in shards that end where a batch ends: all are answered in the batches of one run."""
+    batch: list[int] = []
+    shard: list[tuple[str, PackedImage]] = []
+    pixels, weight = 0, 0
+    for member in members.tolist():
+        image = data.packed(member)
+        if batch and (len(batch) == how.batch_size or pixels + image.pixels > how.pixels):
+            batch, pixels = [], 0
+            if weight >= SHARD_BYTES or len(shard) >= 4 * how.batch_size:
+                yield _packed(shard, names)
+                shard, weight = [], 0
+        batch.append(member)
+        shard.append((data.ids[member], image))
+        pixels, weight = pixels + image.pixels, weight + image.size_bytes
+    yield _packed(shard, names)
+
+
+def shard_worker(
+    how: Profiling, cards: Sequence[ModelCard], threads: int, *contents: bytes
+) -> Callable[[PackedShard], dict[str, Values]]:
+    """What a worker of a cluster does with a shard; the models are those of `cards`, or nothing is opened.
+
+    Raises
+    ------
+    DigestError
+        When a model did not arrive as its card says.
+    """
+    for card, content in zip(cards, contents, strict=True):
+        digest = sha256_bytes(content)
+        if digest != card.sha256:
+            raise DigestError(
+                f"model {card.name!r}: expected SHA-256 {card.sha256[:16]}… on a node, got {digest[:16]}…. "
+                "It was damaged on the way; run the same command again, it continues."
+            )
+
+    def opened(arena: bool) -> dict[str, Model]:
+        return {
+            card.name: Model(card, content, threads=threads, arena=arena)
+            for card, content in zip(cards, contents, strict=True)
+        }
+
+    runner = ShardRunner(how, opened)
+
+    def answer(shard: PackedShard) -> dict[str, Values]:
+        return runner.run(_Unpacked(shard), np.arange(len(shard.ids)), shard.names)
+
+    return answer
+
+
+class _Unpacked(LabelledImages):
+    def __init__(self, shard: PackedShard) -> None:
+        super().__init__(["unknown"], shard.ids, [0] * len(shard.ids))
+        self._images = shard.images
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        return self._images[index].image()
+
+    def _digest(self) -> str:
+        raise NotImplementedError("a shard is a part of data that has a digest")
+
+
+def _packed(shard: Iterable[tuple[str, PackedImage]], names: Sequence[str]) -> PackedShard:
+    ids, images = zip(*shard, strict=True)
+    return PackedShard(list(ids), list(images), list(names))
+
+
+def _kept_width(model: Model) -> int:
+    """How many numbers of a model's embedding are kept; parts with logits have those of embeddings, too."""
+    width = model.embedding_width or 0
+    return width if width <= MAX_EMBEDDING else 0
