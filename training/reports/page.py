@@ -155,11 +155,13 @@ def _models_of(evaluation: Evaluation, shares: Sequence[Mapping[str, float]]) ->
 
 def _level(kind: ConstraintKind, value: float) -> str:
     """A level of a constraint in few words."""
-    words = {
+    words: dict[ConstraintKind, str] = {
         "precision": f"≥ {value * 100:g} %",
         "max_drop": f"drop ≤ {value * 100:.3g} %",
         "mean_ms": f"mean ≤ {value:.3g} ms",
         "p95_ms": f"p95 ≤ {value:.3g} ms",
+        "mean_uplink_kb": f"sent ≤ {value:.3g} kB",
+        "max_remote": f"sent ≤ {value * 100:.3g} %",
     }
     return words[kind]
 

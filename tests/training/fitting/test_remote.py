@@ -13,9 +13,11 @@ from selector.policies.constraint import Constraint
 from tests.support.colours import latency_table
 from tests.support.served_zoo import UPLINK_BYTES, served_zoo
 from tests.support.world import CANDIDATES, World, fit_in_memory
+from training.evaluation.evaluate import evaluate_outcomes
 from training.fitting.export import export_bundle
 from training.fitting.fitted import Fitted, load_fit, save_fit
 from training.fitting.network import over_network
+from training.reports.page import render
 from training.search.candidates import Candidate
 from zoo import Pixels, Zoo
 from zoo.errors import LatencyError, PrecisionError
@@ -168,3 +170,15 @@ def test_without_a_network_only_the_device_counts(served: Zoo) -> None:
 def test_bad_network_tables_are_refused(served: Zoo, wrong: Any, words: str) -> None:
     with pytest.raises(LatencyError, match=words):
         over_network(latency_table(served), served, _network(**wrong))
+
+
+def test_the_page_says_what_is_sent_and_what_counts_without_a_server(
+    world: World, served: Zoo, tmp_path: Path
+) -> None:
+    fitted = _fit(world, served, max_remote=0.3)
+    evaluation = evaluate_outcomes(fitted, world.outcomes.split("test"))
+    facts = dict(evaluation.facts)
+    assert "sent to a server" in facts["Certificate"]
+    assert "at most 0.01 of the inputs sent to a server" in facts["Without a server"]
+    render(evaluation, tmp_path / "page.html")
+    assert "sent ≤ 30 %" in (tmp_path / "page.html").read_text()
