@@ -211,7 +211,7 @@ def network(
     seed: SeedOption = 0,
     results: ResultsOption = Path("results"),
 ) -> None:
-    """Models on the network: serving them against bare ONNX Runtime."""
+    """Models on servers: which inputs are worth asking for, what serving takes, and profiling on a cluster."""
     from benchmarks.network.suites import PARTS
     from benchmarks.selection.zoos import Given
 

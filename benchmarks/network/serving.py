@@ -57,7 +57,7 @@ def run_serving(given: Given, results: Path = Path("results")) -> dict[str, Any]
     rows = []
     for kind, options in kinds.items():
         for replicas in REPLICAS:
-            with _server(zoo, replicas, *options) as (address, pid):
+            with serving(zoo, replicas, *options) as (address, pid):
                 for name in MODELS:
                     ways = {"ONNX Runtime": _bare(zoo, name, image, replicas)}
                     ways["in batches"] = _bare(zoo, name, image.repeat(BATCH, axis=0), replicas)
@@ -175,7 +175,7 @@ def _whole(answer: bytes) -> bool:
 
 
 @contextlib.contextmanager
-def _server(zoo: Zoo, replicas: int, *more: str) -> Iterator[tuple[str, int]]:
+def serving(zoo: Zoo, replicas: int, *more: str) -> Iterator[tuple[str, int]]:
     """A server in a process of its own; yields host and port, and its process."""
     command = [sys.executable, "-u", "-m", "selector", "zoo", "serve", str(zoo.folder)]
     with subprocess.Popen(

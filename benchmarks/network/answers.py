@@ -1,0 +1,214 @@
+"""Part answers: a small model on the device, a large one behind a network; which inputs are worth asking for?
+
+Simulated on repeated splits under several networks: at the accuracy of the model on the server, how many
+bytes and how much time our policies take; and whether certificates hold. Then one network is a slow link on
+loopback with a server behind it, and whole answers of an exported bundle are held against the clock.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from benchmarks.network.serving import serving
+from benchmarks.network.slow_link import SlowLink, slow_link
+from benchmarks.result import finish
+from benchmarks.selection.adapted import copy_models
+from benchmarks.selection.guarantee import study
+from benchmarks.selection.repeated import Choices, deal
+from benchmarks.selection.suite import search
+from benchmarks.selection.zoos import Given, Prepared, prepare_cifar10
+from selector.answering.selector import Selector
+from selector.commands.tables import table
+from training.data.splits import FIT, TEST, TUNE, Splits
+from training.fitting.export import export_bundle
+from training.fitting.fit import fit
+from training.outcomes.outcomes import ALL_SPLITS, Outcomes, load_outcomes
+from training.outcomes.profile import profile
+from zoo.models.add_remote import add_remote
+from zoo.models.latency import LatencyTable, measure
+from zoo.models.zoo import Zoo
+from zoo.remote.network import PRESETS, Network
+
+LOCAL, REMOTE = "resnet20-int8", "resnet56"
+UPLINK_BYTES, DOWNLINK_BYTES = 3_600, 400  # of one image of 32×32 and its logits, with headers
+NETWORKS = (
+    Network(name="campus", rtt_ms=2.0, uplink_mbps=100.0, downlink_mbps=100.0),
+    PRESETS["wifi"],
+    PRESETS["5g"],
+    PRESETS["4g"],
+    Network(name="edge-of-cell", rtt_ms=100.0, uplink_mbps=1.0, downlink_mbps=4.0),
+)
+SPLITS = 10
+CLOCKED = PRESETS["4g"]
+BELOW = 0.005  # the accuracy of the model on the server: the precision that the clock is asked at
+ANSWERS = 300  # of the bundle that are timed
+
+
+def run_answers(given: Given, results: Path = Path("results")) -> dict[str, Any]:
+    """Run the part, print its tables and its JSON line, write a result file."""
+    prepared = prepare_cifar10(given)
+    prepared = replace(prepared, zoo=prepared.zoo.only([LOCAL, REMOTE]), reference=REMOTE)
+    some = [prepared.data.image(index) for index in range(16)]
+    here = measure(prepared.zoo, some, device="this-machine", seed=given.seed)
+    outcomes = load_outcomes(prepared.profile, zoo=prepared.zoo, splits=ALL_SPLITS)
+    rows = [_network(prepared, outcomes, here, network, given.seed) for network in NETWORKS]
+    heads = ["network", "asked there", "bytes, all asked", "ms, all asked", "accuracy − all asked"]
+    heads += ["ms, at the accuracy of here", "false certificates"]
+    print(table(heads, [_shown(row) for row in rows]))
+    clock = _clock(given, prepared, here)
+    print(
+        f"Behind a link of {CLOCKED.rtt_ms:g} ms and {CLOCKED.uplink_mbps:g} Mbit/s up: {clock['asked']:.3f} "
+        f"of {ANSWERS} images asked, {clock['certified']:.0%} of answers certified, "
+        f"mean {clock['mean_ms']:.1f} ms (all asked {clock['all_asked_ms']:.1f}, "
+        f"planned {clock['planned_ms']:.1f}), {clock['bytes_ratio']:.1f} times fewer bytes."
+    )
+    return finish("network-answers", {"networks": rows, "clock": clock}, seed=given.seed, folder=results)
+
+
+def _network(
+    prepared: Prepared, outcomes: Outcomes, here: LatencyTable, network: Network, seed: int
+) -> dict[str, Any]:
+    """Our policies on repeated splits under one network."""
+    costs_ms = here.costs_ms(prepared.zoo)
+    asked_ms = network.answer_ms(
+        uplink_bytes=UPLINK_BYTES, downlink_bytes=DOWNLINK_BYTES, server_ms=costs_ms[REMOTE]
+    )
+    latency = _with_mean(here, REMOTE, asked_ms)
+    splits = [_split(prepared, outcomes, latency, asked_ms, seed + k) for k in range(SPLITS)]
+    held: dict[str, Any] = {name: float(np.mean([row[name] for row in splits])) for name in splits[0]}
+    errors = {
+        f"{name}_se": float(np.std([row[name] for row in splits], ddof=1) / np.sqrt(SPLITS))
+        for name in splits[0]
+    }
+    counted = {name: int(sum(row[name] for row in splits)) for name in ("draws", "issued", "violated")}
+    return {
+        "network": network.name,
+        "asked_ms": asked_ms,
+        "here_ms": costs_ms[LOCAL],
+        **held,
+        **errors,
+        **counted,
+    }
+
+
+def _split(
+    prepared: Prepared, outcomes: Outcomes, latency: LatencyTable, asked_ms: float, seed: int
+) -> dict[str, float]:
+    dealt = deal(outcomes, seed)
+    considered = search(dealt, prepared, latency, seed, kinds=("cascade",))
+    ours = Choices(considered.candidates, considered.situation.outcomes, considered.situation.costs)
+    known, test = dealt.split(FIT, TUNE).accuracy(), considered.outcomes.split(TEST)
+    there = test.accuracy()
+    as_there, as_here = (ours.reaching(known[name], test) for name in (REMOTE, LOCAL))
+    asked = float((as_there.cost_ms >= asked_ms).mean())
+    proofs = study(ours, considered.outcomes, seed=seed, only_usual=True)
+    return {
+        "asked": asked,
+        "gain": as_there.accuracy - there[REMOTE],
+        "mean_ms": as_there.mean_ms,
+        "time_ratio": asked_ms / as_there.mean_ms,
+        "here_ratio": as_here.mean_ms / considered.situation.costs[LOCAL],
+        "here_gain": as_here.accuracy - there[LOCAL],
+        "draws": float(sum(row.draws for row in proofs)),
+        "issued": float(sum(row.certified for row in proofs)),
+        "violated": float(sum(row.violated for row in proofs)),
+    }
+
+
+def _with_mean(here: LatencyTable, name: str, mean_ms: float) -> LatencyTable:
+    """`here`, with a model that takes so long, and no more known of it."""
+    row = here.models[name]
+    latency = msgspec.structs.replace(
+        row.latency, p50_ms=mean_ms, p50_low_ms=mean_ms, p50_high_ms=mean_ms, p95_ms=mean_ms, mean_ms=mean_ms
+    )
+    changed = msgspec.structs.replace(row, latency=latency)
+    return msgspec.structs.replace(here, models={**here.models, name: changed}, paths=())
+
+
+def _shown(row: dict[str, Any]) -> list[str]:
+    return [
+        f"{row['network']} ({row['asked_ms']:.1f} ms)",
+        f"{row['asked']:.3f}",
+        f"{1 / max(row['asked'], 1e-9):.1f}×",
+        f"{row['time_ratio']:.1f} ± {row['time_ratio_se']:.1f}×",
+        f"{100 * row['gain']:+.2f} ± {100 * row['gain_se']:.2f} points",
+        f"{row['here_ratio']:.2f} of here at {100 * row['here_gain']:+.2f} points",
+        f"{row['violated']} of {row['issued']}",
+    ]
+
+
+def _clock(given: Given, prepared: Prepared, here: LatencyTable) -> dict[str, Any]:
+    """Whole answers of a bundle with a server behind a slow link, in turns with those of the server alone."""
+    work = given.work / "network-answers"
+    rates = {"uplink_mbps": CLOCKED.uplink_mbps, "downlink_mbps": CLOCKED.downlink_mbps}
+    with (
+        serving(prepared.zoo, 1, "--port", "0") as (address, _),
+        slow_link(_host_and_port(address), rtt_ms=CLOCKED.rtt_ms, **rates) as link,
+        tempfile.TemporaryDirectory(dir=_made(work)) as folder,
+    ):
+        zoo = Zoo.create(Path(folder) / "zoo")
+        copy_models(prepared.zoo, zoo, [LOCAL])
+        card = add_remote(zoo, f"http://127.0.0.1:{link.port}", REMOTE, name=REMOTE)
+        assert card.remote is not None
+        profile(zoo, prepared.data, Path(folder) / "profile", splits=Splits(seed=given.seed))
+        times = measure(zoo, [prepared.data.image(i) for i in range(8)], device="loopback", runs=30)
+        network = msgspec.structs.replace(CLOCKED, server_ms={REMOTE: here.costs_ms(prepared.zoo)[REMOTE]})
+        known = load_outcomes(Path(folder) / "profile", zoo=zoo, splits=(FIT, TUNE)).accuracy()
+        precision = round(known[REMOTE] - BELOW, 3)
+        fitted = fit(
+            Path(folder) / "profile", zoo, times, network=network, precision=precision, seed=given.seed
+        )
+        export_bundle(fitted, zoo, Path(folder) / "bundle")
+        test = load_outcomes(Path(folder) / "profile", zoo=zoo, splits=(TEST,))
+        found = _timed(Path(folder) / "bundle", zoo, prepared, test.ids.tolist(), link)
+        server_ms = network.server_ms[REMOTE]
+        sizes = {"uplink_bytes": card.remote.uplink_bytes, "downlink_bytes": card.remote.downlink_bytes}
+    return found | sizes | {"planned_ms": network.answer_ms(**sizes, server_ms=server_ms)}
+
+
+def _timed(bundle: Path, zoo: Zoo, prepared: Prepared, ids: Sequence[str], link: SlowLink) -> dict[str, Any]:
+    selector, alone = Selector.load(bundle), zoo.model(REMOTE)
+    places = {name: index for index, name in enumerate(prepared.data.ids)}
+    images = [prepared.data.image(places[name]) for name in ids[:ANSWERS]]
+    selector.predict(images[0])
+    alone.run(images[0][np.newaxis])  # opens the connection
+    ours_ms, alone_ms, sent, sent_alone, asked, certified = [], [], 0, 0, 0, 0
+    for place, image in enumerate(images):
+        before, start = link.sent_bytes, time.perf_counter()
+        answer = selector.predict(image)
+        ours_ms.append((time.perf_counter() - start) * 1e3)
+        sent += link.sent_bytes - before
+        asked += REMOTE in answer.path
+        certified += answer.certified
+        if place % 3 == 0:
+            before, start = link.sent_bytes, time.perf_counter()
+            alone.run(image[np.newaxis])
+            alone_ms.append((time.perf_counter() - start) * 1e3)
+            sent_alone += link.sent_bytes - before
+    each, each_alone = sent / len(ours_ms), sent_alone / len(alone_ms)
+    return {
+        "asked": asked / len(images),
+        "certified": certified / len(images),
+        "mean_ms": float(np.mean(ours_ms)),
+        "all_asked_ms": float(np.mean(alone_ms)),
+        "time_ratio": float(np.mean(alone_ms) / np.mean(ours_ms)),
+        "bytes_ratio": each_alone / max(each, 1e-9),
+    }
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, _, port = address.partition(":")
+    return host, int(port)
