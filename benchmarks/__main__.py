@@ -211,7 +211,7 @@ def network(
     seed: SeedOption = 0,
     results: ResultsOption = Path("results"),
 ) -> None:
-    """Models on servers: which inputs are worth asking for, what serving takes, and profiling on a cluster."""
+    """Models on servers: which inputs are worth asking for, what serving takes, and clusters."""
     from benchmarks.network.suites import PARTS
     from benchmarks.selection.zoos import Given
 

@@ -132,6 +132,11 @@ class LabelledImages(ABC):
         ------
         DataError
             When it cannot be read; the file is named.
+
+        Examples
+        --------
+        >>> data.packed(0).image().shape
+        (12, 12, 3)
         """
         image = self.image(index)
         return PackedImage(self.ids[index], image, image.shape[0] * image.shape[1])
