@@ -72,14 +72,16 @@ class Course:
     threshold: float | None
     reason: Reason | None  # why there is no certificate
 
-    def beside_server(self, *, failed: bool) -> Course:
-        """The same where a server was not reached.
+    def beside_server(self, with_server: Course, *, failed: bool) -> Course:
+        """The same where a server was not reached; with it, the course was `with_server`.
 
         An answer on which it `failed` is not certified: which inputs are sent depends on how hard they are,
         and nothing is proven for those alone.
         """
         proven = None if failed else self.certificate
-        return replace(self, certificate=proven, reason=self.reason or "server not reached")
+        only_servers = self.reason == "models missing" and with_server.reason is None
+        reason = "server not reached" if self.reason is None or only_servers else self.reason
+        return replace(self, certificate=proven, reason=reason)
 
     def void(self) -> Course:
         """The same question where no certificate counts, because inputs have changed."""
@@ -278,7 +280,7 @@ class View:
                 failed = True
                 self.reach.failed(asked=not isinstance(error, CircuitOpenError))
         start = time.monotonic()
-        instead = home.course(precision, asked).beside_server(failed=failed)
+        instead = home.course(precision, asked).beside_server(course, failed=failed)
         course, outcomes = home.run(images, instead, answer=answer)
         self.reach.took((time.monotonic() - start) / count)
         return home, course, outcomes

@@ -262,11 +262,14 @@ def _announce(chooser: Any, asked: dict[str, Any]) -> None:
     environment = asked.get("environment")
     kinds = ("accuracy", *KINDS)
     wanted = constraint(**{k: v for k, v in asked.items() if k in kinds}) or chooser.bundle.default
-    levels = chooser.certified_levels(wanted.kind, environment)
+    levels, used = chooser.certified_levels(wanted.kind, environment), chooser.models
+    if asked.get("never_remote"):
+        used = [name for name in used if name in chooser.bundle.local]
+        levels = [level for level in levels if chooser.certificate(**_at(asked, wanted.kind, level))]
     nearest = (levels[-1] if wanted.kind == "precision" else levels[0]) if levels else None
     where = f" in the environment {environment!r}" if environment else ""
     say(
-        f"{wanted} is not certified with the models {', '.join(chooser.models)}{where}; "
+        f"{wanted} is not certified with the models {', '.join(used)}{where}; "
         f"{'none is' if nearest is None else f'{nearest:g} is the nearest that is'}. "
         + (
             "The fastest model answers."
@@ -277,6 +280,11 @@ def _announce(chooser: Any, asked: dict[str, Any]) -> None:
         ),
         err=True,
     )
+
+
+def _at(asked: dict[str, Any], kind: str, level: float) -> dict[str, Any]:
+    """The same question at another level."""
+    return {name: value for name, value in asked.items() if name not in ("accuracy", *KINDS)} | {kind: level}
 
 
 def leave(answered: Answered, *, skip_bad: bool, require_certified: bool) -> None:

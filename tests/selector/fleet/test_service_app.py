@@ -287,3 +287,10 @@ def test_reports_beyond_what_can_wait_are_put_off(tmp_path: Path) -> None:
     found = asyncio.run(flood())
     assert found[:3] == ["new"] * 3
     assert all(isinstance(one, ServiceError) for one in found[3:])
+
+
+def test_the_body_of_an_answer_does_not_wait_for_an_acknowledgement_of_its_head() -> None:
+    with bind("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        connection, _ = listening.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -120,6 +120,9 @@ def test_a_server_that_fails_costs_no_answer(
     assert {(one.certified, one.reason) for one in later} == {(True, "server not reached")}
     assert selector._view.reach.failures == 1
     server.mode = "answer"
+    proven = selector.certified_levels("precision")
+    level = next(one for one in proven if selector.certificate(one, never_remote=True) is None)
+    assert selector.predict(hard, level).reason == "server not reached"  # and none on the device is missing
     server.released.set()
     selector._view.reach._away_until = -math.inf  # the while is over
     again = selector.predict(hard)
