@@ -57,15 +57,26 @@ class SlowLink:
             end.transport.abort()
 
     async def _pass(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, *, up: bool) -> None:
+        """What comes waits on its own: a chunk does not delay those behind it by more than its bytes."""
         loop = asyncio.get_running_loop()
-        while chunk := await source.read(CHUNK_BYTES):
+        under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+
+        async def arrive() -> None:
+            while (item := await under_way.get())[1]:
+                await asyncio.sleep(item[0] - loop.time())
+                target.write(item[1])
+                await target.drain()
+            if target.can_write_eof():
+                target.write_eof()
+
+        arriving = asyncio.ensure_future(arrive())
+        chunk = b"first"
+        while chunk:
+            chunk = await source.read(CHUNK_BYTES)
             self.sent_bytes += len(chunk) if up else 0
             self._free[up] = max(self._free[up], loop.time()) + len(chunk) / self._bytes_per_s[up]
-            await asyncio.sleep(self._free[up] + self._half_s - loop.time())
-            target.write(chunk)
-            await target.drain()
-        if target.can_write_eof():
-            target.write_eof()
+            under_way.put_nowait((self._free[up] + self._half_s, chunk))
+        await arriving
 
 
 @contextmanager
