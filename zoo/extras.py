@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import shlex
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -24,6 +23,8 @@ def install_command(extra: str) -> str:
     >>> install_command("train").startswith("pip install ")
     True
     """
+    import importlib.metadata  # takes as long to load as the rest of what a device needs to start
+
     try:
         record = importlib.metadata.distribution(NAME).read_text("direct_url.json")
         return _from_record(msgspec.json.decode(record or "{}", type=_Origin), extra)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zoo.errors import LimitError, ModelError
+from zoo.remote.descriptor import FEATURES as FEATURES
 from zoo.remote.descriptor import Remote, decode_remote
 from zoo.remote.runs import MAX_REQUEST_BYTES, RemoteRuns
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from zoo.models.runs import Runs
 
-FEATURES: Final = "features"  # the layout of an input that the head of a cut gives
 CODES = "codes"  # what leaves a head
 RECORD = "zooselect.remote"  # in the head's file: where its tail is asked
 

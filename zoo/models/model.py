@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime as ort
@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from zoo.errors import LimitError, ModelError, NotFiniteError, ZooError
 from zoo.files import read_verified
 from zoo.models.card import ModelCard
-from zoo.models.head_runs import FEATURES, HeadRuns, check_head
 from zoo.models.image import check_batch
 from zoo.models.limits import RunLimits, limited_memory
 from zoo.models.runs import Runs
-from zoo.remote.descriptor import decode_remote
-from zoo.remote.runs import RemoteRuns
+from zoo.remote.descriptor import FEATURES, decode_remote
+
+if TYPE_CHECKING:
+    from zoo.remote.runs import RemoteRuns
 
 EMBEDDING = "embedding"  # the second output of a model that gives the input of its last layer
 _TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
@@ -124,6 +125,8 @@ class Model:
                     f"model {card.name!r}: expected the descriptor of its card, got another one. "
                     "Add the model again."
                 )
+            from zoo.remote.runs import RemoteRuns  # with a client that most devices do not need
+
             self._runs = RemoteRuns(card.remote, width=len(card.classes))
             return
         session = open_session(
@@ -136,6 +139,8 @@ class Model:
         )
         self._runs = Runs(session, arena=arena, limits=limits)
         if card.remote is not None:
+            from zoo.models.head_runs import HeadRuns, check_head
+
             check_head(session, card.remote, card.name)
             self._runs = HeadRuns(self._runs, card.remote, width=len(card.classes), name=card.name)
             return
@@ -254,7 +259,7 @@ class Model:
         >>> zoo.model("tiny").remote is None
         True
         """
-        return self._runs if isinstance(self._runs, RemoteRuns) else None
+        return None if isinstance(self._runs, Runs) else self._runs
 
     def run_by(self, images: NDArray[np.uint8], deadline: float) -> NDArray[np.float32]:
         """Like :meth:`run`, but of a remote model no later than `deadline` of ``time.monotonic()``.

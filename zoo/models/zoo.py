@@ -11,9 +11,8 @@ import msgspec
 from zoo.errors import CardError, ZooError
 from zoo.files import encode_record, read_record, read_verified, sha256_bytes, write_atomic
 from zoo.models.card import SCHEMA_VERSION, Adapted, Compression, Manifest, ModelCard, TrainedOn
-from zoo.models.head_runs import FEATURES
 from zoo.models.model import Model
-from zoo.remote.descriptor import Remote
+from zoo.remote.descriptor import FEATURES, Remote
 from zoo.types import Name
 
 MANIFEST_FILE = "zoo.json"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from ipaddress import ip_address
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -18,6 +18,7 @@ InputLayout = Literal["nhwc", "nchw", "bytes", "features"]
 OutputKind = Literal["logits", "probabilities"]
 ServerName = Annotated[str, Meta(min_length=1, max_length=200)]
 Triple = tuple[float, float, float]
+FEATURES: Final = "features"  # the layout of an input that the head of a cut gives
 
 
 class Pixels(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
