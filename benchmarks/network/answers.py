@@ -32,7 +32,7 @@ from training.fitting.export import export_bundle
 from training.fitting.fit import fit
 from training.outcomes.outcomes import ALL_SPLITS, Outcomes, load_outcomes
 from training.outcomes.profile import profile
-from zoo.models.add_remote import add_remote
+from zoo.convert.foreign.add_remote import add_remote
 from zoo.models.latency import LatencyTable, measure
 from zoo.models.zoo import Zoo
 from zoo.remote.network import PRESETS, Network

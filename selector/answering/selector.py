@@ -283,9 +283,7 @@ class Selector:
         >>> [found.certified for found in selector.select_batch([image, "photos/blue/1.png"])]
         [True, True]
         """
-        self._view.for_asked(asked).course(
-            precision, asked
-        )  # what is asked is checked before anything is read
+        self._view.for_asked(asked).course(precision, asked)  # checked before anything is read
         found: list[Selection] = []
         for portion in portions(images):
             view, course, outcomes = self._run(portion, precision, asked, answer=False)
@@ -352,9 +350,7 @@ class Selector:
         >>> [answer.label for answer in selector.predict_batch(sorted(Path("photos").glob("*/1.png")))]
         ['blue', 'green', 'red']
         """
-        self._view.for_asked(asked).course(
-            precision, asked
-        )  # what is asked is checked before anything is read
+        self._view.for_asked(asked).course(precision, asked)  # checked before anything is read
         found: list[Prediction] = []
         for portion in portions(images):
             start = time.perf_counter()

@@ -13,45 +13,26 @@ from selector.commands.images import image_files, read_images, tell_unread
 from selector.commands.options import (
     DEVICE_PANEL,
     UNCERTIFIED,
-    AccuracyOption,
     BundleArgument,
     CertifiedOption,
     CostsOption,
-    EnvironmentOption,
     ImagesArgument,
     JsonOption,
-    MaxDropOption,
-    MaxRemoteOption,
-    MeanOption,
-    NeverRemoteOption,
-    P95Option,
-    PrecisionOption,
-    RemoteDeadlineOption,
     SkipBadOption,
     ThreadsOption,
-    UplinkOption,
     WatchOption,
-    given,
+    asking_answer,
 )
 from selector.commands.rows import Rows
 from selector.commands.say import say
 from selector.policies.constraint import KINDS
-from zoo.errors import PrecisionError
 
 
+@asking_answer
 def select(
     bundle: BundleArgument,
     images: ImagesArgument,
-    precision: PrecisionOption = None,
-    accuracy: AccuracyOption = None,
-    max_drop: MaxDropOption = None,
-    mean_ms: MeanOption = None,
-    p95_ms: P95Option = None,
-    mean_uplink_kb: UplinkOption = None,
-    max_remote: MaxRemoteOption = None,
-    environment: EnvironmentOption = None,
-    never_remote: NeverRemoteOption = False,
-    remote_deadline_ms: RemoteDeadlineOption = None,
+    asked: dict[str, Any],
     costs_of: CostsOption = None,
     threads: ThreadsOption = 1,
     skip_bad: SkipBadOption = False,
@@ -65,18 +46,6 @@ def select(
     from selector.answering.selector import Selector
 
     chooser = Selector.load(bundle, threads=threads, costs_of=costs_of)
-    asked = asked_for(
-        environment,
-        never_remote,
-        remote_deadline_ms,
-        precision=precision,
-        accuracy=accuracy,
-        max_drop=max_drop,
-        mean_ms=mean_ms,
-        p95_ms=p95_ms,
-        mean_uplink_kb=mean_uplink_kb,
-        max_remote=max_remote,
-    )
     _announce(chooser, asked)
     files = image_files(images)
     answered = Answered(tried=len(files))
@@ -107,19 +76,11 @@ def select(
     leave(answered, skip_bad=skip_bad, require_certified=require_certified)
 
 
+@asking_answer
 def predict(
     bundle: BundleArgument,
     images: ImagesArgument,
-    precision: PrecisionOption = None,
-    accuracy: AccuracyOption = None,
-    max_drop: MaxDropOption = None,
-    mean_ms: MeanOption = None,
-    p95_ms: P95Option = None,
-    mean_uplink_kb: UplinkOption = None,
-    max_remote: MaxRemoteOption = None,
-    environment: EnvironmentOption = None,
-    never_remote: NeverRemoteOption = False,
-    remote_deadline_ms: RemoteDeadlineOption = None,
+    asked: dict[str, Any],
     threads: ThreadsOption = 1,
     skip_bad: SkipBadOption = False,
     watch: WatchOption = False,
@@ -135,18 +96,6 @@ def predict(
     from selector.answering.selector import Selector
 
     chooser = Selector.load(bundle, threads=threads, watch=watch)
-    asked = asked_for(
-        environment,
-        never_remote,
-        remote_deadline_ms,
-        precision=precision,
-        accuracy=accuracy,
-        max_drop=max_drop,
-        mean_ms=mean_ms,
-        p95_ms=p95_ms,
-        mean_uplink_kb=mean_uplink_kb,
-        max_remote=max_remote,
-    )
     answered = answer_images(chooser, images, asked, as_json=as_json)
     leave(answered, skip_bad=skip_bad, require_certified=require_certified)
 
@@ -224,34 +173,6 @@ def answer_images(
             err=True,
         )
     return answered
-
-
-def asked_for(
-    environment: str | None,
-    never_remote: bool = False,
-    remote_deadline_ms: float | None = None,
-    **levels: float | None,
-) -> dict[str, Any]:
-    """What was asked on the command line, as :meth:`selector.Selector.predict` takes it.
-
-    Raises
-    ------
-    PrecisionError
-        When options contradict each other.
-    """
-    if remote_deadline_ms is not None and (never_remote or not 0 < remote_deadline_ms < 1e9):
-        raise PrecisionError(
-            f"expected --remote-deadline-ms above 0, without --never-remote, got {remote_deadline_ms:g} "
-            f"{'with' if never_remote else 'without'} it. Give a time in milliseconds, or leave one out."
-        )
-    asked: dict[str, Any] = given(**levels)
-    if environment is not None:
-        asked["environment"] = environment
-    if never_remote:
-        asked["never_remote"] = True
-    if remote_deadline_ms is not None:
-        asked["remote_deadline_s"] = remote_deadline_ms / 1e3
-    return asked
 
 
 def _announce(chooser: Any, asked: dict[str, Any]) -> None:

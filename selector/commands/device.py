@@ -4,32 +4,23 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from selector.commands.answer import answer_images, asked_for, leave
+from selector.commands.answer import answer_images, leave
 from selector.commands.last_words import say_last
 from selector.commands.options import (
     DEVICE_PANEL,
-    AccuracyOption,
     AnswerMemoryOption,
     AnswerTimeoutOption,
     BudgetOption,
     CertifiedOption,
-    EnvironmentOption,
     ImagesArgument,
     JsonOption,
-    MaxDropOption,
-    MaxRemoteOption,
-    MeanOption,
-    NeverRemoteOption,
-    P95Option,
-    PrecisionOption,
-    RemoteDeadlineOption,
     SkipBadOption,
     ThreadsOption,
-    UplinkOption,
+    asking_answer,
 )
 from selector.commands.rows import fetching_bar
 from selector.commands.say import say
@@ -153,20 +144,13 @@ def _no_reports(service: str | None) -> str:
 
 
 @commands.command()
+@asking_answer
 def predict(
     store: StoreArgument,
     images: ImagesArgument,
     task: TaskOption = None,
-    precision: PrecisionOption = None,
-    accuracy: AccuracyOption = None,
-    max_drop: MaxDropOption = None,
-    mean_ms: MeanOption = None,
-    p95_ms: P95Option = None,
-    mean_uplink_kb: UplinkOption = None,
-    max_remote: MaxRemoteOption = None,
-    environment: EnvironmentOption = None,
-    never_remote: NeverRemoteOption = False,
-    remote_deadline_ms: RemoteDeadlineOption = None,
+    *,
+    asked: dict[str, Any],
     threads: ThreadsOption = 1,
     answer_timeout: AnswerTimeoutOption = None,
     answer_memory: AnswerMemoryOption = None,
@@ -190,18 +174,6 @@ def predict(
         if device.config.mode == "latest":
             _after(device, timeout_s=FIRST_LOOK_TIMEOUT_S)
         chooser = device.selector(task)
-        asked = asked_for(
-            environment,
-            never_remote,
-            remote_deadline_ms,
-            precision=precision,
-            accuracy=accuracy,
-            max_drop=max_drop,
-            mean_ms=mean_ms,
-            p95_ms=p95_ms,
-            mean_uplink_kb=mean_uplink_kb,
-            max_remote=max_remote,
-        )
         answered = answer_images(chooser, images, asked, as_json=as_json, shuffled=True)
         for error in device.left_out:
             say_last(f"left out: {error}")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import functools
+import inspect
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -176,6 +178,95 @@ def given(**values: float | None) -> dict[str, float]:
         same = ", which mean the same" if found.keys() == {"precision", "accuracy"} else ""
         raise PrecisionError(f"expected one of these options, got {options}{same}. Give only one of them.")
     return found
+
+
+def asked_for(
+    *,
+    environment: str | None,
+    never_remote: bool,
+    remote_deadline_ms: float | None,
+    **levels: float | None,
+) -> dict[str, Any]:
+    """What options ask of an answer, as :class:`selector.answering.view.Asked`.
+
+    Raises
+    ------
+    PrecisionError
+        When options contradict each other.
+    """
+    if remote_deadline_ms is not None and (never_remote or not 0 < remote_deadline_ms < 1e9):
+        raise PrecisionError(
+            f"expected --remote-deadline-ms above 0, without --never-remote, got {remote_deadline_ms:g} "
+            f"{'with' if never_remote else 'without'} it. Give a time in milliseconds, or leave one out."
+        )
+    asked: dict[str, Any] = given(**levels)
+    if environment is not None:
+        asked["environment"] = environment
+    if never_remote:
+        asked["never_remote"] = True
+    if remote_deadline_ms is not None:
+        asked["remote_deadline_s"] = remote_deadline_ms / 1e3
+    return asked
+
+
+_CONSTRAINT: Mapping[str, Any] = {
+    "precision": PrecisionOption,
+    "accuracy": AccuracyOption,
+    "max_drop": MaxDropOption,
+    "mean_ms": MeanOption,
+    "p95_ms": P95Option,
+    "mean_uplink_kb": UplinkOption,
+    "max_remote": MaxRemoteOption,
+}
+_ANSWER: Mapping[str, Any] = {
+    **_CONSTRAINT,
+    "environment": EnvironmentOption,
+    "never_remote": NeverRemoteOption,
+    "remote_deadline_ms": RemoteDeadlineOption,
+}
+Command = Callable[..., None]
+
+
+def asking_constraint(**own: Any) -> Callable[[Command], Command]:
+    """Decorate a command: it has the options of a constraint in place of its parameter `asked`.
+
+    Parameters
+    ----------
+    **own
+        Options as this command has them, by name.
+    """
+    return functools.partial(_with_options, {**_CONSTRAINT, **own}, given)
+
+
+def asking_answer(command: Command) -> Command:
+    """Decorate a command: it has all options of an answer in place of its parameter `asked`."""
+    return _with_options(_ANSWER, asked_for, command)
+
+
+def _with_options(
+    options: Mapping[str, Any], collect: Callable[..., dict[str, Any]], command: Command
+) -> Command:
+    """The command with `options`, of which `collect` makes its argument `asked`."""
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        command(asked=collect(**{name: values.pop(name) for name in options}), **values)
+
+    parameters: list[inspect.Parameter] = []
+    for own in inspect.signature(command, eval_str=True).parameters.values():
+        if own.name != "asked":
+            parameters.append(own.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        for name, annotation in options.items():
+            default = False if annotation is NeverRemoteOption else None
+            parameters.append(
+                inspect.Parameter(
+                    name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+                )
+            )
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    return run
 
 
 def names_in(text: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,20 +13,13 @@ from selector.commands.options import (
     MY_PROFILE,
     MY_ZOO,
     TRAINING_PANEL,
-    AccuracyOption,
     DataOption,
     EnvironmentsOption,
     FitOption,
     JsonOption,
-    MaxDropOption,
-    MaxRemoteOption,
-    MeanOption,
-    P95Option,
-    PrecisionOption,
     ProfileOption,
     SeedOption,
-    UplinkOption,
-    given,
+    asking_constraint,
 )
 from selector.commands.say import say, say_prose
 from training.commands.labelled_images import load_data
@@ -38,6 +31,7 @@ if TYPE_CHECKING:
 MY_REPORT = Path("my-report.html")
 
 
+@asking_constraint()
 def evaluate(
     fit: FitOption = MY_FIT,
     profile: ProfileOption = MY_PROFILE,
@@ -45,13 +39,8 @@ def evaluate(
         Path | None,
         typer.Option("--zoo", help="Folder of the zoo; checks that its models are those of the profile."),
     ] = None,
-    precision: PrecisionOption = None,
-    accuracy: AccuracyOption = None,
-    max_drop: MaxDropOption = None,
-    mean_ms: MeanOption = None,
-    p95_ms: P95Option = None,
-    mean_uplink_kb: UplinkOption = None,
-    max_remote: MaxRemoteOption = None,
+    *,
+    asked: dict[str, Any],
     bundle: Annotated[
         Path | None,
         typer.Option(help="A bundle to answer the test images with, wall-clock timed; needs --data."),
@@ -88,16 +77,7 @@ def evaluate(
             f"Name --report {report / MY_REPORT}."
         )
     fitted = load_fit(fit)
-    wanted = given(
-        precision=precision,
-        accuracy=accuracy,
-        max_drop=max_drop,
-        mean_ms=mean_ms,
-        p95_ms=p95_ms,
-        mean_uplink_kb=mean_uplink_kb,
-        max_remote=max_remote,
-    )
-    asked = constraint(**wanted) or fitted.record.bundle.default
+    wanted = constraint(**asked) or fitted.record.bundle.default
     images = _images(
         profile,
         bundle,
@@ -109,10 +89,10 @@ def evaluate(
     timed = (
         time_bundle(
             bundle,
-            asked,
+            wanted,
             images,
-            name=our_name(asked),
-            others=other_settings(fitted, asked),
+            name=our_name(wanted),
+            others=other_settings(fitted, wanted),
             rounds=rounds,
             seed=seed,
             progress=not as_json,
@@ -123,7 +103,7 @@ def evaluate(
     models = None
     if zoo is not None:
         models = Zoo.open(zoo).only([card.name for card in fitted.record.bundle.models])
-    evaluation = judge(fitted, profile, zoo=models, asked=asked, timed=timed, title=title)
+    evaluation = judge(fitted, profile, zoo=models, asked=wanted, timed=timed, title=title)
     render(evaluation, report)
     if as_json:
         say(msgspec.json.encode(evaluation).decode())

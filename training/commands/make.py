@@ -21,16 +21,11 @@ from selector.commands.options import (
     CertifiedOption,
     EnvironmentsOption,
     FitOption,
-    MaxDropOption,
-    MaxRemoteOption,
-    MeanOption,
-    P95Option,
     ProfileOption,
     SeedOption,
     SkipBadOption,
-    UplinkOption,
     ZooOption,
-    given,
+    asking_constraint,
 )
 from selector.commands.say import say, say_prose
 from training.commands.class_names import read_class_names
@@ -56,6 +51,7 @@ BENCH_RUNS = 300
 _STEPS = ("add", "profile", "bench", "fit", "evaluate", "export")
 
 
+@asking_constraint(precision=RequiredOption, accuracy=AccuracyOption)
 def make(
     data: Annotated[
         str,
@@ -69,13 +65,8 @@ def make(
             autocompletion=one_of(in_zoo),
         ),
     ] = None,
-    precision: RequiredOption = None,
-    accuracy: AccuracyOption = None,
-    max_drop: MaxDropOption = None,
-    mean_ms: MeanOption = None,
-    p95_ms: P95Option = None,
-    mean_uplink_kb: UplinkOption = None,
-    max_remote: MaxRemoteOption = None,
+    *,
+    asked: dict[str, Any],
     zoo: ZooOption = MY_ZOO,
     profile: ProfileOption = MY_PROFILE,
     fit: FitOption = MY_FIT,
@@ -117,17 +108,7 @@ def make(
     from training.reports.page import render
     from zoo.models.zoo import Zoo
 
-    wanted = given(
-        precision=precision,
-        accuracy=accuracy,
-        max_drop=max_drop,
-        mean_ms=mean_ms,
-        p95_ms=p95_ms,
-        mean_uplink_kb=mean_uplink_kb,
-        max_remote=max_remote,
-    )
-    levels: dict[str, Any] = {**wanted}
-    options = FitOptions(**levels, seed=seed)
+    options = FitOptions(**asked, seed=seed)
     where = {"zoo": zoo, "profile": profile, "fit": fit, "out": bundle, "report": report}
     usual = (MY_ZOO, MY_PROFILE, MY_FIT, MY_BUNDLE, MY_REPORT)
     again = command(
@@ -169,12 +150,12 @@ def make(
     _say("bench", f"times on this machine in {path}", done=done)
 
     fitted, done = _fit(chosen, profile, measured, options, fit, again)
-    asked = fitted.record.bundle.default
+    constraint = fitted.record.bundle.default
     certificate = fitted.certificate()
     found = (
         "not certified" if certificate is None else f"certified at {certificate.confidence:.0%} confidence"
     )
-    _say("fit", f"{asked}: {found}, in {fit}", done=done)
+    _say("fit", f"{constraint}: {found}, in {fit}", done=done)
 
     evaluation = evaluate(fitted, profile, zoo=chosen)
     render(evaluation, report)

@@ -133,7 +133,7 @@ def add_from_server(
     as_json: bool,
 ) -> None:
     """Add a remote model, and say so."""
-    from zoo.models.add_remote import add_remote
+    from zoo.convert.foreign.add_remote import add_remote
     from zoo.models.zoo import Zoo
 
     if not model:

@@ -24,18 +24,13 @@ from selector.commands.options import (
     FitOption,
     JsonOption,
     LatencyOption,
-    MaxDropOption,
-    MaxRemoteOption,
-    MeanOption,
     ModelsOption,
     OutOption,
-    P95Option,
     ProfileOption,
     SeedOption,
     SkipBadOption,
-    UplinkOption,
     ZooOption,
-    given,
+    asking_constraint,
     names_in,
     numbers_in,
 )
@@ -140,14 +135,10 @@ def profile(
     )
 
 
+@asking_constraint(precision=RequiredOption, accuracy=AccuracyOption)
 def fit(
-    precision: RequiredOption = None,
-    accuracy: AccuracyOption = None,
-    max_drop: MaxDropOption = None,
-    mean_ms: MeanOption = None,
-    p95_ms: P95Option = None,
-    mean_uplink_kb: UplinkOption = None,
-    max_remote: MaxRemoteOption = None,
+    *,
+    asked: dict[str, Any],
     zoo: ZooOption = MY_ZOO,
     profile: ProfileOption = MY_PROFILE,
     latency: LatencyOption = THIS_MACHINE,
@@ -228,15 +219,6 @@ def fit(
     from training.fitting.fitted import holds_certified, save_fit
     from zoo.models.zoo import Zoo
 
-    asked: dict[str, Any] = given(
-        precision=precision,
-        accuracy=accuracy,
-        max_drop=max_drop,
-        mean_ms=mean_ms,
-        p95_ms=p95_ms,
-        mean_uplink_kb=mean_uplink_kb,
-        max_remote=max_remote,
-    )
     options = FitOptions(
         **asked,
         policy=policy,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -19,6 +19,7 @@ SCHEMA_VERSION = 1
 CUTS_FOLDER = "cuts"  # beside zoo.json
 PARTS_FILE = "parts.json"
 
+Record = TypeVar("Record", "CutTable", "Parts")
 Milliseconds = Annotated[float, Meta(ge=0)]
 Bytes = Annotated[float, Meta(ge=0)]  # for one image, the mean over images
 
@@ -91,17 +92,8 @@ def load_cuts(folder: str | Path, card: ModelCard) -> CutTable:
     StaleError
         When the model has been replaced since.
     """
-    path = table_path(folder, card.name)
     measure = f"Measure them with 'zooselect zoo cut {card.name} --data IMAGES --zoo {folder}'."
-    if not path.is_file():
-        raise CardError(f"expected the cuts of model {card.name!r} in {path}, got no file. {measure}")
-    table = read_record(path, CutTable, schema_version=SCHEMA_VERSION)
-    if (table.model, table.sha256) != (card.name, card.sha256):
-        raise StaleError(
-            f"{path}: expected the cuts of model {card.name!r} as it is in the zoo, got those of "
-            f"{table.model!r} {table.sha256[:12]}. {measure}"
-        )
-    return table
+    return _current(CutTable, "cuts", table_path(folder, card.name), card, measure)
 
 
 class PartFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -172,20 +164,24 @@ def load_parts(folder: str | Path, card: ModelCard) -> Parts:
     StaleError
         When the model has been replaced since.
     """
-    path = parts_folder(folder, card.name) / PARTS_FILE
     again = f"Cut it again: zooselect zoo cut {card.parent or 'NAME'} --at PLACE --name {card.name}"
-    if not path.is_file():
-        raise CardError(f"expected the parts of model {card.name!r} in {path.parent}, got none. {again}")
-    parts = read_record(path, Parts, schema_version=SCHEMA_VERSION)
-    if (parts.model, parts.sha256) != (card.name, card.sha256):
-        raise StaleError(
-            f"{path}: expected the parts of model {card.name!r} as it is in the zoo, got those of "
-            f"{parts.model!r} {parts.sha256[:12]}. {again}"
-        )
-    return parts
+    return _current(Parts, "parts", parts_folder(folder, card.name) / PARTS_FILE, card, again)
 
 
 def read_part(folder: str | Path, parts: Parts, which: Literal["head", "tail"]) -> bytes:
     """The ONNX file of one part, verified; raises :class:`zoo.errors.DigestError`."""
     part = parts.head if which == "head" else parts.tail
     return read_verified(parts_folder(folder, parts.model) / part.file, part.sha256, part.size_bytes)
+
+
+def _current(kind: type[Record], what: str, path: Path, card: ModelCard, advice: str) -> Record:
+    """What is recorded about a model, which must be as it is in the zoo."""
+    if not path.is_file():
+        raise CardError(f"expected the {what} of model {card.name!r} in {path}, got no file. {advice}")
+    record = read_record(path, kind, schema_version=SCHEMA_VERSION)
+    if (record.model, record.sha256) != (card.name, card.sha256):
+        raise StaleError(
+            f"{path}: expected the {what} of model {card.name!r} as it is in the zoo, got those of "
+            f"{record.model!r} {record.sha256[:12]}. {advice}"
+        )
+    return record

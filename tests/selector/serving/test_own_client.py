@@ -11,8 +11,8 @@ from selector.serving.served import open_served
 from tests.support.inference_client import inference
 from tests.support.small_models import plain_image
 from zoo import Zoo
+from zoo.convert.foreign.add_remote import add_remote
 from zoo.errors import CardError, ZooError
-from zoo.models.add_remote import add_remote
 from zoo.remote.descriptor import Encoding
 from zoo.remote.discover import Wanted
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from zoo import Zoo
+from zoo.convert.foreign.add_remote import add_remote
 from zoo.errors import UnreachableError
-from zoo.models.add_remote import add_remote
 from zoo.remote.client import Client
 from zoo.remote.discover import Wanted
 

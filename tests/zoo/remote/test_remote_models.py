@@ -10,6 +10,7 @@ from PIL import Image
 
 from benchmarks.network.server import nan, served, serving
 from zoo import Zoo
+from zoo.convert.foreign.add_remote import add_remote
 from zoo.errors import (
     CardError,
     DeadlineError,
@@ -20,7 +21,6 @@ from zoo.errors import (
     UnreachableError,
 )
 from zoo.files import encode_record
-from zoo.models.add_remote import add_remote
 from zoo.models.latency import measure
 from zoo.models.model import Model
 from zoo.remote.discover import Wanted
