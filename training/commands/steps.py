@@ -158,6 +158,10 @@ def fit(
             "bench --network'. Default: as they were timed.",
         ),
     ] = None,
+    raw_stays: Annotated[
+        bool,
+        typer.Option("--raw-stays", help="Leave out models to which the image itself is sent; cuts stay."),
+    ] = False,
     policy: Annotated[
         PolicyKind,
         typer.Option(
@@ -217,6 +221,7 @@ def fit(
     from training.fitting.costs import costs_table
     from training.fitting.fit import fit as run
     from training.fitting.fitted import holds_certified, save_fit
+    from zoo.models.cuts import keeping_images
     from zoo.models.zoo import Zoo
 
     options = FitOptions(
@@ -233,6 +238,14 @@ def fit(
     chosen = names_in(models)
     whole = Zoo.open(zoo)
     some = whole.only(chosen) if chosen else whole
+    if raw_stays:
+        staying = keeping_images(some.cards)
+        if not staying:
+            raise DataError(
+                f"expected a model that keeps the image on the device, got only {', '.join(some.names)}. "
+                "Add one that runs here, cut one (zooselect zoo cut), or leave out --raw-stays."
+            )
+        some = some.only(staying)
     file = latency if costs_of is None or latency != THIS_MACHINE else None
     table = costs_table(profile, file, costs_of)
     busy = busy_warning(table, some.names, zoo=zoo, profile=profile)

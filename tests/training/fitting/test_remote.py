@@ -12,6 +12,7 @@ import pytest
 from selector.answering.selector import Selector
 from selector.policies.constraint import Constraint
 from tests.support.colours import latency_table
+from tests.support.command_line import CommandLine
 from tests.support.served_zoo import UPLINK_BYTES, served_zoo
 from tests.support.world import CANDIDATES, World, fit_in_memory
 from training.evaluation.evaluate import evaluate_outcomes
@@ -183,3 +184,10 @@ def test_the_page_says_what_is_sent_and_what_counts_without_a_server(
     assert "at most 0.01 of the inputs sent to a server" in facts["Without a server"]
     render(evaluation, tmp_path / "page.html")
     assert re.search(r"sent\W+≤\W+30", (tmp_path / "page.html").read_text())
+
+
+def test_where_the_image_must_stay_a_model_that_is_sent_it_is_left_out(
+    served: Zoo, zooselect: CommandLine
+) -> None:
+    said = zooselect("fit", "--zoo", served.folder, "--models", "full", "--raw-stays", code=1).err
+    assert "keeps the image on the device, got only full" in said
