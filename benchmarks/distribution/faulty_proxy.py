@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Literal
 
 import numpy as np
+
+from benchmarks.distribution.proxy import Proxy, running
 
 CHUNK_BYTES = 16384
 CUT_SHARE = 0.2  # of the chunks that come while connections are cut
@@ -22,7 +21,7 @@ Fault = Literal["cut", "head", "drip", "delay", "refuse", "silence"]
 FAULTS: tuple[Fault, ...] = ("cut", "head", "drip", "delay", "refuse", "silence")
 
 
-class FaultyProxy:
+class FaultyProxy(Proxy):
     """Passes TCP connections on, as the fault in force lets it.
 
     Attributes
@@ -36,54 +35,15 @@ class FaultyProxy:
     """
 
     def __init__(self, upstream: tuple[str, int], seed: int) -> None:
-        self.upstream = upstream
+        super().__init__(upstream)
         self.fault: Fault | None = None
         self.bytes_passed = 0
-        self.port = 0
         self._draw = np.random.default_rng(seed)
-        self._open: set[asyncio.StreamWriter] = set()
 
-    @property
-    def url(self) -> str:
-        """Its address."""
-        return f"http://127.0.0.1:{self.port}"
+    def _refuses(self) -> bool:
+        return self.fault == "refuse" and bool(self._draw.random() < REFUSED_SHARE)
 
-    async def run(self, ready: threading.Event, stop: asyncio.Event) -> None:
-        """Serve until `stop` is set."""
-        server = await asyncio.start_server(self._connection, "127.0.0.1", 0, backlog=512)
-        self.port = server.sockets[0].getsockname()[1]
-        ready.set()
-        await stop.wait()
-        server.close()
-        self.fault = None
-        for writer in self._open:
-            writer.transport.abort()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        await asyncio.gather(*others, return_exceptions=True)
-
-    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            if self.fault == "refuse" and self._draw.random() < REFUSED_SHARE:
-                raise ConnectionAbortedError
-            answers, requests = await asyncio.open_connection(*self.upstream)
-        except OSError:
-            writer.transport.abort()
-            return
-        ends = {writer, requests}
-        self._open |= ends
-        try:
-            async with asyncio.TaskGroup() as both:
-                both.create_task(self._pass(reader, requests))
-                both.create_task(self._pass(answers, writer))
-        except* OSError:
-            pass
-        finally:
-            self._open -= ends
-            requests.transport.abort()
-            writer.transport.abort()
-
-    async def _pass(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-        """Pass on what one side sends until it ends, and then end the connection."""
+    async def _pass(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, *, up: bool) -> None:
         while chunk := await source.read(CHUNK_BYTES):
             while self.fault == "silence":
                 await asyncio.sleep(SILENCE_CHECK_S)
@@ -110,21 +70,6 @@ class FaultyProxy:
             target.write_eof()
 
 
-@contextmanager
-def misbehaving(upstream: tuple[str, int], seed: int) -> Iterator[FaultyProxy]:
+def misbehaving(upstream: tuple[str, int], seed: int) -> AbstractContextManager[FaultyProxy]:
     """A proxy in front of a server, in a thread of its own."""
-    proxy = FaultyProxy(upstream, seed)
-    loop, ready, stop = asyncio.new_event_loop(), threading.Event(), asyncio.Event()
-
-    def run() -> None:
-        with contextlib.closing(loop):
-            loop.run_until_complete(proxy.run(ready, stop))
-
-    thread = threading.Thread(target=run, name="faulty proxy", daemon=True)
-    thread.start()
-    ready.wait()
-    try:
-        yield proxy
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
+    return running(FaultyProxy(upstream, seed))
