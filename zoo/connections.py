@@ -54,7 +54,9 @@ class PatientSocket(socket.socket):
             left = self._until - time.monotonic()
             if left <= 0 or (self.over is not None and self.over()):
                 raise TimeoutError("timed out")
-            super().settimeout(min(left, POLL_INTERVAL_S))
+            wait_s = min(left, POLL_INTERVAL_S)
+            if self.gettimeout() != wait_s:
+                super().settimeout(wait_s)
             try:
                 return receive(*arguments)
             except TimeoutError:

@@ -243,27 +243,31 @@ class Trust:
         """
         from tuf.api.exceptions import DownloadHTTPError
 
-        def file(target: TargetFile) -> Path | None:
-            if target.length > MAX_RECORD_BYTES:
-                raise TrustError(
-                    f"{target.path}: expected at most {MAX_RECORD_BYTES:,} bytes, got {target.length:,}. "
-                    "Nothing was changed; tell the publisher."
-                )
+        def fetched(target: TargetFile) -> Path | None:
             try:
-                return Path(updater.find_cached_target(target) or updater.download_target(target))
+                return Path(updater.download_target(target))
             except DownloadHTTPError as error:
                 if error.status_code not in LOST or target.path.startswith("assignments/"):
                     raise
                 return None
 
+        for target in targets:
+            if target.length > MAX_RECORD_BYTES:
+                raise TrustError(
+                    f"{target.path}: expected at most {MAX_RECORD_BYTES:,} bytes, got {target.length:,}. "
+                    "Nothing was changed; tell the publisher."
+                )
+        here = {target.path: updater.find_cached_target(target) for target in targets}
+        files = {path: None if file is None else Path(file) for path, file in here.items()}
+        missing = [target for target in targets if here[target.path] is None]
+        if not missing:
+            return files
         patience = self.wire.patience
         patience.least_bytes_per_s = LEAST_BYTES_PER_S / PARALLEL_RECORDS
         with ThreadPoolExecutor(PARALLEL_RECORDS, "records") as threads:
             try:
-                return {
-                    target.path: path
-                    for target, path in zip(targets, threads.map(file, targets), strict=True)
-                }
+                came = threads.map(fetched, missing)
+                return files | {target.path: path for target, path in zip(missing, came, strict=True)}
             except BaseException:
                 patience.stop("another record failed")
                 raise

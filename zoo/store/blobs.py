@@ -78,9 +78,11 @@ class Blobs:
         how = os.O_WRONLY | NO_LINKS | getattr(os, "O_BINARY", 0)
         how |= os.O_APPEND if resume else os.O_CREAT | os.O_EXCL
         with writing(self.folder):
-            if not resume:
+            try:
+                handle = os.open(partial, how, 0o666)
+            except FileExistsError:
                 _remove(partial)
-            handle = os.open(partial, how, 0o666)
+                handle = os.open(partial, how, 0o666)
         return os.fdopen(handle, "ab" if resume else "wb")
 
     def adopt(self, sha256: str, size_bytes: int) -> None:
@@ -108,8 +110,11 @@ class Blobs:
             if digest == sha256:
                 os.fsync(stream.fileno())
                 partial.chmod(0o444)
-                remove_folder(self.blobs / sha256)
-                partial.replace(self.blobs / sha256)
+                try:
+                    partial.replace(self.blobs / sha256)
+                except IsADirectoryError:
+                    remove_folder(self.blobs / sha256)
+                    partial.replace(self.blobs / sha256)
                 return
             _remove(partial)
         found = f"SHA-256 {digest[:16]}…" if digest else f"{held:,} bytes"

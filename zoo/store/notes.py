@@ -41,7 +41,10 @@ def write_note(path: Path, note: msgspec.Struct, *, sync: bool = True) -> None:
 
 def remove_folder(path: Path) -> bool:
     """Remove a folder with all that is in it; False where there is none, but perhaps a file or a link."""
-    if path.is_symlink() or not path.is_dir():
+    try:
+        if not stat.S_ISDIR(path.lstat().st_mode):
+            return False
+    except OSError:
         return False
     shutil.rmtree(path)
     return True
