@@ -23,7 +23,7 @@ from zoo.convert.add import add_cifar_resnet, add_efficientnet_lite
 from zoo.convert.add_int8 import add_int8
 from zoo.convert.head import add_embedding
 from zoo.errors import DataError
-from zoo.models.image import load_image
+from zoo.inputs.image import load_image
 from zoo.models.zoo import Zoo
 
 DEPTHS = (20, 32, 44, 56)

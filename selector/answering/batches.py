@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.errors import ImageError, LimitError, NotFiniteError
-from zoo.models.image import ImageLike, check_batch, check_image, is_picture
-from zoo.models.image_advice import no_image
+from zoo.inputs.image import ImageLike, check_batch, check_image, is_picture
+from zoo.inputs.image_advice import no_image
 
 # These bound memory.
 _IMAGES_PER_INFERENCE = 64

@@ -22,7 +22,7 @@ from selector.drift.monitor import DriftStatus
 from selector.policies.constraint import ConstraintKind, known_kind
 from selector.policies.policy import Policy
 from zoo.errors import BundleError, DigestError, ModelNotFoundError
-from zoo.models.image import ImageLike, check_batch, check_image
+from zoo.inputs.image import ImageLike, check_batch, check_image
 
 __all__ = ["Prediction", "Selection", "Selector"]
 

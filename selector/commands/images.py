@@ -15,7 +15,7 @@ _NAMED = 3  # unreadable files whose errors are repeated
 
 def image_files(paths: list[Path]) -> list[Path]:
     """Image files, and those inside folders; what else lies in the folders is counted at the end."""
-    from zoo.models.image_files import SUFFIXES, images_below, left_out_words
+    from zoo.inputs.image_files import SUFFIXES, images_below, left_out_words
 
     files: list[Path] = []
     left_out: Counter[str] = Counter()
@@ -38,7 +38,7 @@ def image_files(paths: list[Path]) -> list[Path]:
 
 def read_images(files: list[Path], unread: list[str]) -> Iterator[tuple[Path, Any]]:
     """Paths and pixels; what cannot be read is passed over, and why is appended to `unread`."""
-    from zoo.models.image import load_image
+    from zoo.inputs.image import load_image
 
     for path in files:
         try:

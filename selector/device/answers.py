@@ -11,7 +11,7 @@ from selector.device.turns import Turns
 from selector.device.variants import Variant, Variants
 from selector.drift.monitor import DriftStatus
 from zoo.errors import BundleError, DigestError, LimitError, ModelNotFoundError
-from zoo.models.image import ImageLike
+from zoo.inputs.image import ImageLike
 
 
 class Answers:

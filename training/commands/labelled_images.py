@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from selector.commands.last_words import say_last
 from selector.commands.options import names_in
 from selector.commands.say import say
-from zoo.models.image_files import left_out_words
+from zoo.inputs.image_files import left_out_words
 
 if TYPE_CHECKING:
     from training.data.images import LabelledImages

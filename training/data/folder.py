@@ -19,8 +19,8 @@ from tqdm import tqdm
 from training.data.images import LabelledImages, PackedImage, content_numbers, digest_of, unreadable
 from zoo.errors import DataError, ImageError, ZooError
 from zoo.files import open_file, sha256_file
-from zoo.models.image import encoded_pixels, load_image
-from zoo.models.image_files import (
+from zoo.inputs.image import encoded_pixels, load_image
+from zoo.inputs.image_files import (
     SUFFIXES,
     ending,
     images_below,

@@ -14,7 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from zoo.errors import DataError, ImageError
-from zoo.models.image import decode_image
+from zoo.inputs.image import decode_image
 
 CLEAR = "clear"
 

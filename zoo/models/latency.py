@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from zoo.cores import allowed_cores
 from zoo.errors import CardError, LatencyError
 from zoo.files import encode_record, read_record, write_atomic
-from zoo.models.image import check_image
+from zoo.inputs.image import check_image
 from zoo.models.spread import two_peaks
 from zoo.models.timing import RUNS_IN_A_ROW, Clock, Times, clock_of, time_interleaved
 from zoo.models.zoo import Zoo

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from zoo.errors import LimitError, ModelError, NotFiniteError, ZooError
 from zoo.files import read_verified
+from zoo.inputs.image import check_batch
 from zoo.models.card import ModelCard
-from zoo.models.image import check_batch
 from zoo.models.limits import RunLimits, limited_memory
 from zoo.models.runs import Runs
 from zoo.remote.descriptor import FEATURES, decode_remote
