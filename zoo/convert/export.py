@@ -66,7 +66,7 @@ def export_module(
             "Give the class names in the order of the network's outputs."
         )
     core = _clean(_trace(network, preprocessing, name), set(network.state_dict()))
-    joined = attach_front(core, preprocessing, name=name, front=front_model(preprocessing))
+    joined = attach_front(core, name=name, front=front_model(preprocessing))
     onnx.checker.check_model(joined, full_check=True)
     content: bytes = joined.SerializeToString(deterministic=True)
     check_parity(content, nn.Sequential(Preprocess(preprocessing), network), preprocessing, name=name)

@@ -1,0 +1,39 @@
+"""The kinds of input that there are."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import msgspec
+
+from zoo.inputs.image_kind import ImageKind
+from zoo.inputs.kind import InputKind, InputRecord, registered
+from zoo.inputs.signal import Signal
+
+__all__ = ["IMAGE", "Signal", "kind_of"]
+
+IMAGE = ImageKind()
+
+
+def kind_of(record: InputRecord | None) -> InputKind:
+    """The kind that a record names; images where there is none.
+
+    Raises
+    ------
+    ValueError
+        For an unknown kind, or settings that it does not have.
+    """
+    return IMAGE if record is None else _kind_of(msgspec.json.encode(record, order="deterministic"))
+
+
+@lru_cache(maxsize=256)
+def _kind_of(encoded: bytes) -> InputKind:
+    record = msgspec.json.decode(encoded, type=InputRecord)
+    kind = registered(record.kind)
+    unknown = set(record.settings) - {field.name for field in msgspec.inspect.type_info(kind).fields}  # type: ignore[attr-defined]
+    if unknown:
+        raise ValueError(f"input: {record.kind!r} has no settings {', '.join(sorted(unknown))}")
+    try:
+        return msgspec.convert(record.settings, kind)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"input: {error}") from error
