@@ -67,9 +67,8 @@ class SignalFront:
                 f"expected 1 to {MAX_WIDTH:,} first and last samples together, got {self.first} and "
                 f"{self.last}. Say what the network takes."
             )
-        if self.strip and (
-            not self.kind.is_bytes or not max(self.first, self.last) <= self.strip <= MAX_WIDTH
-        ):
+        taken = max(self.first, self.last)
+        if self.strip and not (self.kind.is_bytes and taken <= self.strip <= MAX_WIDTH):
             raise ModelError(
                 f"expected to strip white space of at least the {taken} bytes that are "
                 f"taken of an end, and of bytes alone, got {self.strip} of {self.kind}."
