@@ -9,7 +9,7 @@ import typer
 from zoo.errors import ModelError
 
 if TYPE_CHECKING:
-    from zoo.convert.signal_front import SignalFront
+    from zoo.convert.signals.signal_front import SignalFront
     from zoo.inputs.signal import Signal
 
 SignalName = Literal["bytes", "sound", "samples"]
@@ -71,7 +71,7 @@ def signal_front(
     ModelError
         When they contradict each other, or say of no sample that it is taken.
     """
-    from zoo.convert.signal_front import SignalFront
+    from zoo.convert.signals.signal_front import SignalFront
 
     if seconds is not None:
         if kind.rate is None or first or last:

@@ -23,8 +23,8 @@ from zoo.convert.count import add_counted
 from zoo.convert.export import export_module
 from zoo.convert.foreign.import_graph import answers_alone
 from zoo.convert.foreign.import_onnx import wrap_foreign
-from zoo.convert.foreign.import_signal import wrap_signal
-from zoo.convert.signal_front import SignalFront
+from zoo.convert.signals.import_signal import wrap_signal
+from zoo.convert.signals.signal_front import SignalFront
 from zoo.errors import ClassMismatchError
 from zoo.models.card import Compression, ModelCard, TrainedOn
 from zoo.models.zoo import Zoo
@@ -151,12 +151,12 @@ def add_signal(
     force
         Replace a different model of the same name.
     **how
-        `input`, `output` and `output_kind` of :func:`zoo.convert.foreign.import_signal.wrap_signal`.
+        `input`, `output` and `output_kind` of :func:`zoo.convert.signals.import_signal.wrap_signal`.
 
     Raises
     ------
     ZooError
-        What :func:`zoo.convert.foreign.import_signal.wrap_signal` and :meth:`zoo.Zoo.add` raise.
+        What :func:`zoo.convert.signals.import_signal.wrap_signal` and :meth:`zoo.Zoo.add` raise.
     """
     content = wrap_signal(model, front, name=name, classes=classes, **how)
     if not source:

@@ -48,7 +48,7 @@ class SignalFront:
 
     Examples
     --------
-    >>> from zoo.convert.signal_front import SignalFront
+    >>> from zoo.convert.signals.signal_front import SignalFront
     >>> from zoo.inputs.signal import Signal
     >>> SignalFront(Signal(), first=512, last=512, pad=256, strip=4096).width
     1024

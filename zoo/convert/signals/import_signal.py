@@ -32,7 +32,7 @@ from zoo.convert.foreign.import_onnx import (
     sizes_of,
 )
 from zoo.convert.preprocessing_graph import attach_front
-from zoo.convert.signal_front import Form, SignalFront
+from zoo.convert.signals.signal_front import Form, SignalFront
 from zoo.errors import ModelError
 
 
@@ -78,8 +78,8 @@ def wrap_signal(
 
     Examples
     --------
-    >>> from zoo.convert.foreign.import_signal import wrap_signal
-    >>> from zoo.convert.signal_front import SignalFront
+    >>> from zoo.convert.signals.import_signal import wrap_signal
+    >>> from zoo.convert.signals.signal_front import SignalFront
     >>> from zoo.inputs.signal import Signal
     >>> front = SignalFront(Signal(), first=512, last=512, pad=256, strip=4096)
     >>> content = wrap_signal("net.onnx", front, name="net", classes=names)  # doctest: +SKIP

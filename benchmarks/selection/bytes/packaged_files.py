@@ -6,9 +6,10 @@ Which files there are depends on the packages and their versions; a result notes
 from __future__ import annotations
 
 import hashlib
+import sys
 import sysconfig
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,12 @@ LABELS = {
 
 
 def packaged_files(
-    labelled: Path | None = None, *, roots: Sequence[Path] = (), most: int = 150, seed: int = 0
+    labelled: Path | None = None,
+    *,
+    known: Collection[str] = (),
+    roots: Sequence[Path] = (),
+    most: int = 150,
+    seed: int = 0,
 ) -> ListedInputs:
     """Files as signals of bytes, at most so many of a class; of files with equal content one.
 
@@ -59,6 +65,8 @@ def packaged_files(
     ----------
     labelled
         A folder of class folders with further files, whose labels are known.
+    known
+        Classes that files may have; others are left out. Empty: all.
     roots
         Where files are looked for; by default the standard library and the installed packages.
     most
@@ -79,6 +87,8 @@ def packaged_files(
     names: list[str] = []
 
     def take(path: Path, label: str, name: str) -> bool:
+        if known and label not in known:
+            return False
         content = path.read_bytes()
         digest = hashlib.sha256(content).digest()
         if digest in seen:
@@ -107,8 +117,8 @@ def packaged_files(
 
 
 def _installed() -> list[Path]:
-    paths = sysconfig.get_paths()
-    return [Path(paths[name]) for name in dict.fromkeys(("stdlib", "purelib", "platlib"))]
+    packages = [Path(entry) for entry in sys.path if Path(entry).name == "site-packages"]
+    return [Path(sysconfig.get_paths()["stdlib"]), *packages]
 
 
 def _candidates(roots: Sequence[Path]) -> Iterator[tuple[Path, str]]:
