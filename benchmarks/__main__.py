@@ -27,7 +27,7 @@ SeedOption = Annotated[int, typer.Option(help="Seed of splits, orders and estima
 DataOption = Annotated[
     Path | None,
     typer.Option(
-        help="Folder with cifar10-{test,train}.zip, imagenet-600.zip, imagenet-wnids.txt, magika.zip."
+        help="cifar10-{test,train}.zip, imagenet-600.zip, imagenet-wnids.txt, magika.zip lie there."
     ),
 ]
 WeightsOption = Annotated[Path | None, typer.Option(help="Folder with cifar10-resnet{20,32,44,56}.npz.")]

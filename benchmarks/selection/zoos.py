@@ -45,9 +45,8 @@ class Given:
     """Where real data and weights lie, and where to work."""
 
     work: Path
-    data: Path | None = (
-        None  # cifar10-{test,train}.zip, imagenet-600.zip, imagenet-wnids.txt, magika.zip, or unpacked
-    )
+    # cifar10-{test,train}.zip, imagenet-600.zip, imagenet-wnids.txt, magika.zip, or unpacked
+    data: Path | None = None
     weights: Path | None = None  # cifar10-resnet{20,32,44,56}.npz
     seed: int = 0
 

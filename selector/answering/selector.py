@@ -249,7 +249,7 @@ class Selector:
     def scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Scores ``[N, M]`` of images ``[N, H, W, 3]``: per model of the policy, how likely it is right.
 
-        Raises :class:`BundleError` when the policy of this bundle needs no selector graph.
+        It raises :class:`BundleError` where there is no selector graph.
 
         Examples
         --------
@@ -312,10 +312,8 @@ class Selector:
 
         Raises
         ------
-        InputError, PrecisionError
-            For bad arguments.
-        DigestError, ModelError
-            When a model file is not the recorded one or fails.
+        InputError, PrecisionError, DigestError, ModelError
+            For bad arguments; when a model file is not the recorded one or fails.
 
         Examples
         --------

@@ -10,11 +10,29 @@ import typer
 
 from selector.commands.say import say
 from training.commands.added_model import tell
-from training.commands.signal_options import OPTIONS as SIGNAL_OPTIONS
+from training.commands.adding.signal_options import OPTIONS as SIGNAL_OPTIONS
 from zoo.errors import CardError, ModelError
 
 if TYPE_CHECKING:
     from zoo.remote.discover import Wanted
+
+ClassesOption = Annotated[
+    Path | None,
+    typer.Option("--classes", help="Text file with one class name a line, in the order of the outputs."),
+]
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights", help="Weights: a torch state dict, .safetensors or .npz. Nothing in it is executed."
+    ),
+]
+SizeOption = Annotated[
+    str, typer.Option("--size", help="What the network sees, in pixels: 224 or HEIGHTxWIDTH.")
+]
+CropOption = Annotated[
+    float | None,
+    typer.Option("--crop", help="Share of the short side that a centre crop keeps, e.g. 0.875. ONNX: none."),
+]
 
 TimmOption = Annotated[
     str | None,

@@ -15,11 +15,7 @@ from selector.commands.tables import table
 from selector.serving.command import serve_models
 from training.commands.adapt import adapt
 from training.commands.added_model import EmbeddingOption, ForceOption, tell
-from training.commands.check_option import CheckOption, check_added, check_images
-from training.commands.class_names import read_class_names
-from training.commands.compress import compress
-from training.commands.network.cut import cut
-from training.commands.signal_options import (
+from training.commands.adding.signal_options import (
     FirstOption,
     LastOption,
     PadOption,
@@ -30,17 +26,25 @@ from training.commands.signal_options import (
     signal_front,
     signal_kind,
 )
+from training.commands.check_option import CheckOption, check_added, check_images
+from training.commands.class_names import read_class_names
+from training.commands.compress import compress
+from training.commands.network.cut import cut
 from training.commands.source_options import (
+    ClassesOption,
+    CropOption,
     DeadlineOption,
     EncodingOption,
     HuggingfaceOption,
     ModelOption,
     QualityOption,
     RemoteOption,
+    SizeOption,
     TimmOption,
     TokenEnvOption,
     TokenFileOption,
     VersionOption,
+    WeightsOption,
     add_from_server,
     check_source,
     check_weights,
@@ -56,24 +60,6 @@ from zoo.inputs.kinds import IMAGE, Signal
 if TYPE_CHECKING:
     from training.outcomes.check import Source
     from zoo.models.card import ModelCard
-
-ClassesOption = Annotated[
-    Path | None,
-    typer.Option("--classes", help="Text file with one class name a line, in the order of the outputs."),
-]
-WeightsOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--weights", help="Weights: a torch state dict, .safetensors or .npz. Nothing in it is executed."
-    ),
-]
-SizeOption = Annotated[
-    str, typer.Option("--size", help="What the network sees, in pixels: 224 or HEIGHTxWIDTH.")
-]
-CropOption = Annotated[
-    float | None,
-    typer.Option("--crop", help="Share of the short side that a centre crop keeps, e.g. 0.875. ONNX: none."),
-]
 
 
 def register(app: typer.Typer) -> None:

@@ -57,7 +57,9 @@ def fragments(count: int = 6000, *, seed: int = 0) -> ListedInputs:
         )
     classes = tuple(_TYPES)
     made: dict[tuple[int, int], bytes] = {}
-    items, labels, groups = [], [], []
+    items: list[bytes] = []
+    labels: list[int] = []
+    groups: list[str] = []
     while len(items) < count:
         which, label = int(rng.integers(len(sources))), len(items) % len(classes)
         if (which, label) not in made:

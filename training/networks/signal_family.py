@@ -38,11 +38,12 @@ class Size:
 
 SIZES = {
     "tiny": Size(width=32, embedded=8, channels=16, layers=1),
-    "small": Size(width=128, embedded=12, channels=32, layers=2),
-    "full": Size(width=768, embedded=12, channels=48, layers=3),
+    "small": Size(width=96, embedded=12, channels=24, layers=1),
+    "full": Size(width=384, embedded=16, channels=64, layers=2),
 }
 EPOCHS = 10
 _BATCH = 64
+_DROPPED = 0.3
 _RATE, _DECAY = 4e-3, 1e-2
 
 
@@ -64,13 +65,14 @@ class SignalNet(nn.Module):
             first = nn.Conv1d(inputs, size.channels, 8, 4, 2)
             layers += [first if i == 0 else nn.Conv1d(size.channels, size.channels, 5, 2, 2), nn.ReLU()]
         self.layers = nn.Sequential(*layers)
+        self.drop = nn.Dropout(_DROPPED)
         self.last = nn.Linear(2 * size.channels, classes)
 
     def forward(self, samples: Tensor) -> Tensor:
         """Logits ``[N, C]``."""
         real = samples.unsqueeze(2) if self.embedding is None else self.embedding(samples)
         value = self.layers(real.transpose(1, 2))
-        logits: Tensor = self.last(torch.cat([value.mean(2), value.amax(2)], 1))
+        logits: Tensor = self.last(self.drop(torch.cat([value.mean(2), value.amax(2)], 1)))
         return logits
 
 
@@ -169,7 +171,7 @@ def _trained(
         steps = epochs * -(-len(inputs) // _BATCH)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=steps)
         for _ in tqdm(range(epochs), f"training {name}", unit="epoch", delay=2, disable=not progress or None):
-            for batch in torch.randperm(len(inputs)).split(_BATCH):
+            for batch in torch.split(torch.randperm(len(inputs)), _BATCH):
                 loss = F.cross_entropy(module(inputs[batch]), labels[batch])
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]

@@ -6,11 +6,12 @@ from functools import lru_cache
 
 import msgspec
 
+from zoo.errors import CardError
 from zoo.inputs.image_kind import ImageKind
 from zoo.inputs.kind import InputKind, InputRecord, registered
 from zoo.inputs.signal import Signal
 
-__all__ = ["IMAGE", "Signal", "kind_of"]
+__all__ = ["IMAGE", "Signal", "check_images", "kind_of"]
 
 IMAGE = ImageKind()
 
@@ -24,6 +25,21 @@ def kind_of(record: InputRecord | None) -> InputKind:
         For an unknown kind, or settings that it does not have.
     """
     return IMAGE if record is None else _kind_of(msgspec.json.encode(record, order="deterministic"))
+
+
+def check_images(kind: InputKind, what: str) -> None:
+    """Raise :class:`CardError` where models take other inputs, for what is made for images alone.
+
+    Examples
+    --------
+    >>> from zoo.inputs.kinds import IMAGE, check_images
+    >>> check_images(IMAGE, "zoo cut")
+    """
+    if kind != IMAGE:
+        raise CardError(
+            f"{what}: expected models that take images, got some that take {kind}. "
+            "For these, add models of several sizes with 'zooselect zoo add'."
+        )
 
 
 @lru_cache(maxsize=256)

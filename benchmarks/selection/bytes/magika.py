@@ -44,7 +44,8 @@ def magika_zoo(folder: Path, unpacked: Path) -> Zoo:
             classes = config["target_labels_space"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
-                f"{source / 'config.json'}: expected sizes, padding and classes, got: {error}. Unpack it again."
+                f"{source / 'config.json'}: expected sizes, padding and classes, got: {error}. "
+                "Unpack it again."
             ) from error
         add_signal(zoo, name, source / "model.onnx", front, classes, output_kind="probabilities")
     return zoo
