@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from zoo.errors import InputError, LimitError, NotFiniteError
-from zoo.inputs.image import ImageLike
 from zoo.inputs.kind import Batch as Rows
-from zoo.inputs.kind import InputKind, join
+from zoo.inputs.kind import InputKind
+from zoo.inputs.kinds import InputLike
 
 # These bound memory.
 _IMAGES_PER_INFERENCE = 64
@@ -21,7 +22,7 @@ _IMAGES_IN_MEMORY = 256  # of an iterable, which may read files
 _BYTES_IN_MEMORY = 2**28
 
 # Images [N, H, W, 3], or any number of single images; of other kinds of input likewise.
-Images: TypeAlias = "NDArray[Any] | Iterable[ImageLike] | Iterable[Any]"
+Images: TypeAlias = "NDArray[Any] | Iterable[InputLike]"
 T = TypeVar("T")
 
 
@@ -80,7 +81,7 @@ def run_pieces(run: Callable[[Rows], Sequence[T]], portion: Portion) -> list[T]:
     images, found = portion.images, dict[int, T]()
     for rows in portion.pieces:
         cut = slice(rows[0], rows[-1] + 1)
-        batch = images[cut] if portion.together else join([images[i] for i in rows])
+        batch = images[cut] if portion.together else np.concatenate([images[i] for i in rows])
         try:
             found.update(zip(rows, run(batch), strict=True))
         except LimitError:

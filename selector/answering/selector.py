@@ -22,8 +22,8 @@ from selector.drift.monitor import DriftStatus
 from selector.policies.constraint import ConstraintKind, known_kind
 from selector.policies.policy import Policy
 from zoo.errors import BundleError, DigestError, ModelNotFoundError
-from zoo.inputs.image import ImageLike
 from zoo.inputs.kind import InputKind
+from zoo.inputs.kinds import InputLike
 
 __all__ = ["Prediction", "Selection", "Selector"]
 
@@ -260,7 +260,7 @@ class Selector:
             raise BundleError("expected a bundle with a selector graph, got one whose policy needs none.")
         return self._engine.scores(self.kind.batch(images))
 
-    def select(self, image: ImageLike, precision: float | None = None, **asked: Unpack[Asked]) -> Selection:
+    def select(self, image: InputLike, precision: float | None = None, **asked: Unpack[Asked]) -> Selection:
         """Pick the model that is enough for one image.
 
         An input policy looks at the image alone. A cascade has to run models to know; :meth:`predict` costs
@@ -294,7 +294,7 @@ class Selector:
             found += [selection(outcome, course, view) for outcome in outcomes]
         return found
 
-    def predict(self, image: ImageLike, precision: float | None = None, **asked: Unpack[Asked]) -> Prediction:
+    def predict(self, image: InputLike, precision: float | None = None, **asked: Unpack[Asked]) -> Prediction:
         """Answer one image with the cheapest model that meets `precision`.
 
         Where the precision is not certified for the installed models, the reference model answers and
@@ -303,7 +303,7 @@ class Selector:
         Parameters
         ----------
         image
-            uint8 ``[H, W, 3]``, RGB; a PIL image; or the path of a file for :func:`zoo.load_image`.
+            uint8 ``[H, W, 3]``, RGB; a PIL image; or the path of a file; or what :attr:`kind` says.
         precision
             The share of right answers to reach, in (0, 1), also as ``accuracy=``; by default the bundle's own
             constraint.

@@ -216,12 +216,6 @@ def registered(name: str) -> type[InputKind]:
     return _REGISTERED[name]
 
 
-def join(batches: Sequence[Batch]) -> Batch:
-    """One batch of several whose items have one shape."""
-    joined = getattr(batches[0], "join", None)
-    return np.concatenate(batches) if joined is None else joined(batches)
-
-
 def type_name(value: Any) -> str:
     """What something is, in words, for errors."""
     if isinstance(value, np.ndarray):

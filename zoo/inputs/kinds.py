@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
@@ -11,9 +12,16 @@ from zoo.inputs.image_kind import ImageKind
 from zoo.inputs.kind import InputKind, InputRecord, registered
 from zoo.inputs.signal import Signal
 
-__all__ = ["IMAGE", "Signal", "check_images", "kind_of"]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from zoo.inputs.image import ImageLike
+
+__all__ = ["IMAGE", "InputLike", "Signal", "check_images", "kind_of"]
 
 IMAGE = ImageKind()
+# One input of any kind: for images see ImageLike; of signals arrays, bytes or the path of a file.
+InputLike: TypeAlias = "ImageLike | bytes | bytearray | memoryview | NDArray[Any]"
 
 
 def kind_of(record: InputRecord | None) -> InputKind:
