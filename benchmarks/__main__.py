@@ -26,7 +26,9 @@ ResultsOption = Annotated[Path, typer.Option(help="Folder for result files and r
 SeedOption = Annotated[int, typer.Option(help="Seed of splits, orders and estimators.")]
 DataOption = Annotated[
     Path | None,
-    typer.Option(help="Folder with cifar10-{test,train}.zip, imagenet-600.zip, imagenet-wnids.txt."),
+    typer.Option(
+        help="cifar10-{test,train}.zip, imagenet-600.zip, imagenet-wnids.txt, magika.zip lie there."
+    ),
 ]
 WeightsOption = Annotated[Path | None, typer.Option(help="Folder with cifar10-resnet{20,32,44,56}.npz.")]
 WorkOption = Annotated[Path, typer.Option(help="Folder for zoos, profiles and bundles; reused.")]
@@ -93,6 +95,7 @@ for _name, _about in {
     "cifar10-heads": "CIFAR-10 as JPEG, int8 ResNets with a last layer refitted to it.",
     "cifar10-adapted": "CIFAR-10 as JPEG, ResNets adapted to it, and a small first model.",
     "cifar10-environments-adapted": "CIFAR-10 under environments, with specialists for each.",
+    "magika": "Files of installed packages as bytes, three third-party classifiers of their types.",
     "photos": "Photographs, EfficientNet-Lite 0, 1, 2 at several resolutions, float and int8.",
 }.items():
     _add_suite(_name, _about)

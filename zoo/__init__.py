@@ -1,8 +1,8 @@
 """The zoo: models of different sizes behind one contract, their facts and their speed on this device."""
 
 from zoo.errors import ZooError
+from zoo.inputs.image import load_image
 from zoo.models.card import Adapted, Manifest, ModelCard, TrainedOn
-from zoo.models.image import load_image
 from zoo.models.latency import Latency, LatencyTable
 from zoo.models.model import Model
 from zoo.models.zoo import Zoo

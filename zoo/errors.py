@@ -24,7 +24,11 @@ class ZooError(Exception):
         return printable(str(self.args[0]) if self.args else "")
 
 
-class ImageError(ZooError, ValueError):
+class InputError(ZooError, ValueError):
+    """An input that does not fit its kind: another type or shape, nothing in it, or too much."""
+
+
+class ImageError(InputError):
     """An image that does not fit the contract: uint8, RGB, at least one pixel."""
 
 

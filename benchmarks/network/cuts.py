@@ -28,9 +28,9 @@ from zoo.convert.cut.places import Place, find_places
 from zoo.convert.cut.split import CODES, TENSOR, split, with_codes
 from zoo.errors import DataError
 from zoo.files import read_verified
+from zoo.inputs.image import check_image
 from zoo.models.card import match_classes
 from zoo.models.cuts import CutTable
-from zoo.models.image import check_image
 from zoo.models.model import open_session
 from zoo.models.zoo import Zoo
 

@@ -18,8 +18,9 @@ from selector.commands.tables import table
 from selector.drift.monitor import Monitor
 from selector.drift.reference import DriftReference
 from training.evaluation.records import wilson_interval
+from training.features.image_features import WATCHED
 from training.fitting.drift_bins import drift_feature
-from training.fitting.drift_reference import ALPHA, WATCHED, drift_graph
+from training.fitting.drift_reference import ALPHA, drift_graph
 from training.outcomes.outcomes import ALL_SPLITS, Outcomes, load_outcomes
 from zoo.models.model import open_session
 

@@ -120,7 +120,7 @@ def input_overhead(
     inputs = [candidate for candidate in considered.candidates if candidate.kind == "input"]
     choices = Choices(inputs, considered.situation.outcomes, considered.situation.costs)
     point = choices.choice(known[prepared.reference] - 0.01)[1]
-    times = time_selector_us(considered.input_fit.graph, latency.image)
+    times = time_selector_us(considered.input_fit.graph, latency.image, kind=prepared.zoo.kind)
     micros = float(np.median(times))
     return {
         "selector_us": round(micros, 2),

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.selection.adapted import add_children, add_first, add_heads, copy_models
+from benchmarks.selection.bytes.magika import MODELS, magika_zoo
+from benchmarks.selection.bytes.packaged_files import packaged_files
 from training.data.environments import ENVIRONMENTS, under_environments
 from training.data.folder import folder as image_folder
 from training.data.folder import unpacked as unpacked_folder
@@ -23,7 +25,7 @@ from zoo.convert.add import add_cifar_resnet, add_efficientnet_lite
 from zoo.convert.add_int8 import add_int8
 from zoo.convert.head import add_embedding
 from zoo.errors import DataError
-from zoo.models.image import load_image
+from zoo.inputs.image import load_image
 from zoo.models.zoo import Zoo
 
 DEPTHS = (20, 32, 44, 56)
@@ -43,7 +45,8 @@ class Given:
     """Where real data and weights lie, and where to work."""
 
     work: Path
-    data: Path | None = None  # cifar10-{test,train}.zip, imagenet-600.zip, imagenet-wnids.txt, or unpacked
+    # cifar10-{test,train}.zip, imagenet-600.zip, imagenet-wnids.txt, magika.zip, or unpacked
+    data: Path | None = None
     weights: Path | None = None  # cifar10-resnet{20,32,44,56}.npz
     seed: int = 0
 
@@ -169,6 +172,16 @@ def prepare_photos(given: Given) -> Prepared:
     return _profiled(title, zoo, everything.subset(~aside), work, given, reference="efficientnet-lite2")
 
 
+def prepare_magika(given: Given) -> Prepared:
+    """Files of installed packages as bytes: three third-party classifiers of file types."""
+    work = given.work / "magika"
+    source = unpacked(given, "magika.zip", "magika")
+    zoo = magika_zoo(work / "zoo", source)
+    data = packaged_files(source / "files" / "basic", known=zoo.card(MODELS[0]).classes, seed=given.seed)
+    title = "Types of files of installed packages: three third-party models of bytes"
+    return _profiled(title, zoo, data, work, given, reference=MODELS[-1])
+
+
 SUITES: Mapping[str, Callable[[Given], Prepared]] = {
     "digits": prepare_digits,
     "cifar10-float": prepare_cifar10_float,
@@ -178,6 +191,7 @@ SUITES: Mapping[str, Callable[[Given], Prepared]] = {
     "cifar10-adapted": prepare_cifar10_adapted,
     "cifar10-environments-adapted": prepare_cifar10_environments_adapted,
     "photos": prepare_photos,
+    "magika": prepare_magika,
 }
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.errors import ImageError, LimitError, NotFiniteError
-from zoo.models.image import ImageLike, check_batch, check_image, is_picture
-from zoo.models.image_advice import no_image
+from zoo.errors import InputError, LimitError, NotFiniteError
+from zoo.inputs.kind import Batch as Rows
+from zoo.inputs.kind import InputKind
+from zoo.inputs.kinds import InputLike
 
 # These bound memory.
 _IMAGES_PER_INFERENCE = 64
@@ -20,102 +21,109 @@ _BYTES_PER_INFERENCE = 2**26
 _IMAGES_IN_MEMORY = 256  # of an iterable, which may read files
 _BYTES_IN_MEMORY = 2**28
 
-Images: TypeAlias = "NDArray[np.uint8] | Iterable[ImageLike]"  # [N, H, W, 3], or any number of single images
+# Images [N, H, W, 3], or any number of single images; of other kinds of input likewise.
+Images: TypeAlias = "NDArray[Any] | Iterable[InputLike]"
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Portion:
-    """Some of the images of a batch, and which of them run together."""
+    """Some of the inputs of a batch, and which of them run together."""
 
-    images: NDArray[np.uint8] | Sequence[NDArray[np.uint8]]  # [N, H, W, 3], or [1, H, W, 3] each
-    pieces: list[list[int]]  # indices of images of one size, ascending
-    first: int  # place of its first image in the batch
+    images: Rows | Sequence[Rows]  # together, or each as a batch of one
+    together: bool
+    pieces: list[list[int]]  # indices of inputs of one size, ascending
+    first: int  # place of its first input in the batch
+    noun: str  # what an input is called
 
 
-Batch: TypeAlias = "NDArray[np.uint8] | Portion"  # [N, H, W, 3] that run together, or a portion in its pieces
+Batch: TypeAlias = "Rows | Portion"  # inputs that run together, or a portion in its pieces
 
 
-def portions(images: Images) -> Iterator[Portion]:
-    """The images in portions, of which one at a time is in memory where they are read from an iterable.
+def portions(images: Images, kind: InputKind) -> Iterator[Portion]:
+    """The inputs in portions, of which one at a time is in memory where they are read from an iterable.
 
     Raises
     ------
-    ImageError
-        For anything that is no image; in an iterable its place is named.
+    InputError
+        For anything that is none of this kind; in an iterable its place is named.
     """
-    if isinstance(images, np.ndarray):
-        if images.dtype == np.uint8 and images.ndim == 4 and not len(images):
+    given: Any = images
+    if kind.is_batch(given):
+        if kind.is_empty(given):
             return
-        every = list(range(len(check_batch(images))))
-        yield Portion(images, _pieces(every, images[0].nbytes), 0)
+        batch = kind.batch(given)
+        every = list(range(len(batch)))
+        yield Portion(batch, True, _pieces(every, batch.nbytes // len(batch)), 0, kind.noun)
         return
-    first, held, size = 0, list[NDArray[np.uint8]](), 0
-    for i, image in enumerate(_singles(images)):
+    first, held, size = 0, list[Rows](), 0
+    for i, image in enumerate(_singles(given, kind)):
         try:
-            held.append(check_image(image))
-        except ImageError as error:
-            raise ImageError(f"image {i}: {error}") from error
+            held.append(kind.one(image))
+        except InputError as error:
+            raise type(error)(f"{kind.noun} {i}: {error}") from error
         size += held[-1].nbytes
         if len(held) >= _IMAGES_IN_MEMORY or size >= _BYTES_IN_MEMORY:
-            yield _portion(held, first)
+            yield _portion(held, first, kind.noun)
             first, held, size = i + 1, [], 0
     if held:
-        yield _portion(held, first)
+        yield _portion(held, first, kind.noun)
 
 
-def run_pieces(run: Callable[[NDArray[np.uint8]], Sequence[T]], portion: Portion) -> list[T]:
-    """What `run` returns for batches ``[N, H, W, 3]``, one thing an image, in the order of the images.
+def run_pieces(run: Callable[[Rows], Sequence[T]], portion: Portion) -> list[T]:
+    """What `run` returns for batches, one thing an input, in the order of the inputs.
 
     Raises
     ------
     NotFiniteError
-        When there is no answer to one of the images; its place is named.
+        When there is no answer to one of the inputs; its place is named.
     """
     images, found = portion.images, dict[int, T]()
     for rows in portion.pieces:
-        if isinstance(images, np.ndarray):
-            batch = images[rows[0] : rows[-1] + 1]
-        else:
-            batch = np.concatenate([images[i] for i in rows])
+        cut = slice(rows[0], rows[-1] + 1)
+        batch = images[cut] if portion.together else np.concatenate([images[i] for i in rows])
         try:
             found.update(zip(rows, run(batch), strict=True))
         except LimitError:
             if len(rows) == 1:
                 raise
-            alone = (run(image[np.newaxis])[0] for image in batch)  # they may be too many, and none too much
+            # they may be too many, and none too much
+            alone = (run(batch[i : i + 1])[0] for i in range(len(rows)))
             found.update(zip(rows, alone, strict=True))
         except NotFiniteError:
-            for row, image in zip(rows, batch, strict=True):
+            for i, row in enumerate(rows):
                 try:
-                    run(image[np.newaxis])
+                    run(batch[i : i + 1])
                 except NotFiniteError as error:
-                    raise NotFiniteError(f"image {portion.first + row}: {error}") from error
+                    raise NotFiniteError(f"{portion.noun} {portion.first + row}: {error}") from error
             raise
     return [found[i] for i in range(len(found))]
 
 
-def _singles(images: Iterable[ImageLike]) -> Iterable[ImageLike]:
-    """The images one by one, where they are several."""
-    if isinstance(images, str | os.PathLike) or is_picture(images):
-        got = "a PIL image" if is_picture(images) else f"the path {os.fspath(images)!r}"  # type: ignore[call-overload]
-        raise ImageError(
-            f"expected several images, got {got}. Put it in a list, or call predict or select for one image."
+def _singles(images: Any, kind: InputKind) -> Iterable[Any]:
+    """The inputs one by one, where they are several."""
+    if kind.is_single(images):
+        path = isinstance(images, str | os.PathLike)
+        got = f"the path {os.fspath(images)!r}" if path else kind.single_words(images)
+        raise kind.error(
+            f"expected several {kind.noun}s, got {got}. "
+            "Put it in a list, or call predict or select for one of them."
         )
     if isinstance(images, bytes | bytearray | memoryview) or hasattr(images, "__array__"):
-        raise no_image(images, "[N, H, W, 3]")
+        return [kind.batch(images)]  # which says what is wrong
     try:
-        return iter(images)
+        singles: Iterable[Any] = iter(images)
     except TypeError:
-        raise no_image(images, "[N, H, W, 3]") from None
+        return [kind.batch(images)]
+    return singles
 
 
-def _portion(images: list[NDArray[np.uint8]], first: int) -> Portion:
+def _portion(images: list[Rows], first: int, noun: str) -> Portion:
     by_size: dict[tuple[int, ...], list[int]] = {}
     for i, image in enumerate(images):
         by_size.setdefault(image.shape, []).append(i)
     pieces = [piece for rows in by_size.values() for piece in _pieces(rows, images[rows[0]].nbytes)]
-    return Portion(images, pieces, first)
+    return Portion(images, False, pieces, first, noun)
 
 
 def _pieces(rows: list[int], image_bytes: int) -> list[list[int]]:

@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from selector.answering.selector import Selector
 from selector.answering.view import View
-from selector.bundle.bundle import BUNDLE_FILE, Bundle
+from selector.bundle.bundle import BUNDLE_FILE, Bundle, read_bundle
 from selector.bundle.certificate import Certificate
 from selector.bundle.source import FolderSource
 from selector.policies.paths import ALONE, forced, paths_of, steps_of
 from selector.policies.policy import Policy
 from zoo.errors import LatencyError
+from zoo.inputs.kind import InputKind, Item
 from zoo.models.card import Manifest
 from zoo.models.latency import LatencyTable, ModelLatency, PathLatency, measure, summarise
 from zoo.models.timing import RUNS_IN_A_ROW, time_interleaved
@@ -25,9 +24,27 @@ from zoo.models.zoo import Zoo
 _NEVER = 1e-300  # probability of an alarm
 
 
+def kind_of_folder(path: str | Path) -> InputKind:
+    """The kind of input that a zoo or a bundle takes.
+
+    Raises
+    ------
+    CardError, BundleError
+        When `path` is neither.
+
+    Examples
+    --------
+    >>> from selector.answering.bench import kind_of_folder
+    >>> kind_of_folder("my-bundle").noun
+    'image'
+    """
+    folder = Path(path)
+    return read_bundle(folder).kind if (folder / BUNDLE_FILE).is_file() else Zoo.open(folder).kind
+
+
 def measure_folder(
     path: str | Path,
-    images: Sequence[NDArray[np.uint8]],
+    images: Sequence[Item],
     *,
     device: str,
     threads: int = 1,
@@ -43,7 +60,7 @@ def measure_folder(
     Parameters
     ----------
     images
-        uint8 ``[H, W, 3]``, like those that the device will see.
+        Inputs like those that the device will see: images uint8 ``[H, W, 3]``, or others.
     watch
         Whether a drift monitor looks at every input of a whole answer.
 
@@ -76,7 +93,7 @@ def measure_folder(
     table = msgspec.structs.replace(table, paths=paths)
     if record is None:
         return table
-    batches = [image[np.newaxis] for image in images]
+    batches = [selector.kind.one(image) for image in images]
     times = time_interleaved(
         {"scores": selector.scores},
         batches,
@@ -93,7 +110,7 @@ def measure_folder(
 
 def measure_paths(
     selector: Selector,
-    images: Sequence[NDArray[np.uint8]],
+    images: Sequence[Item],
     *,
     models: Sequence[str] = (),
     runs: int = 300,

@@ -18,10 +18,9 @@ from selector.bundle.source import FolderSource, Source
 from selector.policies.policy import Policy
 from selector.policies.staged import StagedPolicy, State
 from zoo.errors import MissingExtraError, ModelError, NotFiniteError, UnreachableError
+from zoo.inputs.kind import TYPES, Batch
 from zoo.models.card import match_classes
 from zoo.models.model import Model, all_finite
-
-_IMAGE = {"image": "tensor(uint8)"}
 
 
 class Engine:
@@ -51,6 +50,7 @@ class Engine:
         watch: bool = False,
     ) -> None:
         self.bundle = bundle
+        self.kind = bundle.kind
         self.watch = watch and bundle.drift is not None
         self.source = FolderSource(source) if isinstance(source, Path) else source
         self.policy = policy
@@ -65,15 +65,16 @@ class Engine:
     def _make_graphs(self) -> dict[object, Graph]:
         """The graphs of images by name, and those of a staged policy by what has run."""
         graphs: dict[object, Graph] = {}
+        taken = {one.name: TYPES[one.type] for one in self.kind.inputs}
         selector, drift, policy = self.bundle.selector, self.bundle.drift, self.policy
         if selector is not None:
             outputs = {"features": None, "scores": None}
             graphs["selector"] = Graph(
-                self.source, selector, name="selector graph", inputs=_IMAGE, outputs=outputs
+                self.source, selector, name="selector graph", inputs=taken, outputs=outputs
             )
         if drift is not None:
             watched = {"features": len(drift.features)}
-            graphs["drift"] = Graph(self.source, drift, name="drift graph", inputs=_IMAGE, outputs=watched)
+            graphs["drift"] = Graph(self.source, drift, name="drift graph", inputs=taken, outputs=watched)
         if isinstance(policy, StagedPolicy):
             inputs = dict.fromkeys(("logits", "features")[: 1 + policy.needs_features], "tensor(float)")
             for state in policy.states:
@@ -91,8 +92,8 @@ class Engine:
             if needed:
                 yield graph
 
-    def warm_up(self, image: NDArray[np.uint8], models: Sequence[str]) -> None:
-        """Open what the policy and `models` need here, and run it once on an image ``[1, H, W, 3]``.
+    def warm_up(self, image: Batch, models: Sequence[str]) -> None:
+        """Open what the policy and `models` need here, and run it once on a batch of one.
 
         No server is asked.
         """
@@ -155,7 +156,7 @@ class Engine:
 
     def run(
         self,
-        batch: NDArray[np.uint8],
+        batch: Batch,
         threshold: float | None,
         *,
         answer: bool,
@@ -167,7 +168,7 @@ class Engine:
         Parameters
         ----------
         batch
-            uint8 ``[N, H, W, 3]``, checked.
+            Of images uint8 ``[N, H, W, 3]``, checked.
         answer
             Whether logits are needed; without, an input policy runs no model.
         alone
@@ -185,7 +186,7 @@ class Engine:
         """The sessions of one answer, whose servers have to answer by `until` of the monotonic clock."""
         return Asking(self, reach, until)
 
-    def ask(self, name: str, batch: NDArray[np.uint8], until: float) -> tuple[NDArray[np.float32], int]:
+    def ask(self, name: str, batch: Batch, until: float) -> tuple[NDArray[np.float32], int]:
         """:meth:`logits` of a model on a server, and the bytes that were sent for them.
 
         Raises
@@ -202,7 +203,7 @@ class Engine:
         permutation = self._permutations.get(name)
         return logits if permutation is None else logits[:, permutation], model.remote.last_bytes[0]
 
-    def logits(self, name: str, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def logits(self, name: str, batch: Batch) -> NDArray[np.float32]:
         """Logits ``[N, C]`` of one model, in the order of the bundle's classes."""
         model = self._models.get(name)
         if model is None:
@@ -212,7 +213,7 @@ class Engine:
         return logits if permutation is None else logits[:, permutation]
 
     def embedded(
-        self, name: str, batch: NDArray[np.uint8], width: int
+        self, name: str, batch: Batch, width: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Logits ``[N, C]`` as of :meth:`logits`, and the model's embedding ``[N, width]``."""
         logits, embedding = self._open_model(name).embedded(batch)
@@ -235,22 +236,22 @@ class Engine:
                 self._models[name] = self.source.model(card, threads=self.threads)
             return self._models[name]
 
-    def scores(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def scores(self, batch: Batch) -> NDArray[np.float32]:
         """Scores ``[N, M]`` of the selector graph."""
         scores = self._of_images("selector", "scores", batch)
         _check_finite("selector graph", scores)
         return scores
 
-    def features(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def features(self, batch: Batch) -> NDArray[np.float32]:
         """Features ``[N, F]`` of the selector graph."""
         return self._of_images("selector", "features", batch)
 
-    def watched(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def watched(self, batch: Batch) -> NDArray[np.float32]:
         """Features ``[N, F]`` that tell whether inputs have changed; for bundles with a drift reference."""
         return self._of_images("drift", "features", batch)
 
-    def _of_images(self, graph: str, output: str, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        values: NDArray[np.float32] = self._graphs[graph].run([output], {"image": batch})[0]
+    def _of_images(self, graph: str, output: str, batch: Batch) -> NDArray[np.float32]:
+        values: NDArray[np.float32] = self._graphs[graph].run([output], self.kind.feeds(batch))[0]
         return values
 
     def judge(

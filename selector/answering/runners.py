@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,10 @@ from selector.policies.policy import Policy
 from selector.policies.pool import PoolPolicy, Scaling, margins
 from selector.policies.rules import confidence, shares, softmax
 from selector.policies.staged import StagedPolicy, State
+from zoo.inputs.kind import Batch
 
 _UNKNOWN = float("nan")
-_Kind = TypeVar("_Kind", bound=np.generic)
+Rows = TypeVar("Rows")  # an array or a batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,23 +39,23 @@ class Outcome:
 
 
 class Sessions(Protocol):
-    """What a runner runs; images are uint8 ``[N, H, W, 3]``, checked."""
+    """What a runner runs; batches are checked, of images uint8 ``[N, H, W, 3]``."""
 
-    def logits(self, name: str, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def logits(self, name: str, batch: Batch) -> NDArray[np.float32]:
         """Logits ``[N, C]`` of one model, in the order of the bundle's classes."""
         ...
 
     def embedded(
-        self, name: str, batch: NDArray[np.uint8], width: int
+        self, name: str, batch: Batch, width: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Logits ``[N, C]`` as of :meth:`logits`, and the embedding ``[N, width]``."""
         ...
 
-    def scores(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def scores(self, batch: Batch) -> NDArray[np.float32]:
         """Scores ``[N, M]`` of the selector graph."""
         ...
 
-    def features(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def features(self, batch: Batch) -> NDArray[np.float32]:
         """Features ``[N, F]`` of the selector graph."""
         ...
 
@@ -68,10 +69,8 @@ class Sessions(Protocol):
 class Runner(Protocol):
     """Answers images by one policy."""
 
-    def run(
-        self, sessions: Sessions, batch: NDArray[np.uint8], threshold: float, *, answer: bool
-    ) -> list[Outcome]:
-        """Outcomes of images ``[N, H, W, 3]``; without `answer`, no model runs that is not needed to pick."""
+    def run(self, sessions: Sessions, batch: Batch, threshold: float, *, answer: bool) -> list[Outcome]:
+        """Outcomes of a batch; without `answer`, no model runs that is not needed to pick."""
         ...
 
 
@@ -93,9 +92,7 @@ def runner_of(policy: Policy, *, confident: bool) -> Runner:
     return _CascadeRunner(policy)
 
 
-def run_alone(
-    name: str, sessions: Sessions, batch: NDArray[np.uint8], *, answer: bool, confident: bool
-) -> list[Outcome]:
+def run_alone(name: str, sessions: Sessions, batch: Batch, *, answer: bool, confident: bool) -> list[Outcome]:
     """Outcomes of one model that answers every image; nothing estimates how often it is right.
 
     Parameters
@@ -119,9 +116,7 @@ class _InputRunner:
         self._policy = policy
         self._columns = [policy.order.index(name) for name in policy.models]
 
-    def run(
-        self, sessions: Sessions, batch: NDArray[np.uint8], threshold: float, *, answer: bool
-    ) -> list[Outcome]:
+    def run(self, sessions: Sessions, batch: Batch, threshold: float, *, answer: bool) -> list[Outcome]:
         policy, columns = self._policy, self._columns
         every = sessions.scores(batch).tolist()
         picked: dict[int, list[int]] = {}
@@ -147,9 +142,7 @@ class _CascadeRunner:
         stages: tuple[Stage | LookaheadStage, ...] = policy.stages
         self._steps = [(stage, names[: i + 1], i + 1 == len(names)) for i, stage in enumerate(stages)]
 
-    def run(
-        self, sessions: Sessions, batch: NDArray[np.uint8], threshold: float, *, answer: bool
-    ) -> list[Outcome]:
+    def run(self, sessions: Sessions, batch: Batch, threshold: float, *, answer: bool) -> list[Outcome]:
         outcomes: dict[int, Outcome] = {}
         images = list(range(len(batch)))  # that no model was sure enough of so far
         for stage, path, is_last in self._steps:
@@ -177,9 +170,7 @@ class _PoolRunner:
         names = policy.models
         self._steps = [(stage, Scaling.of(stage), names[: i + 1]) for i, stage in enumerate(policy.stages)]
 
-    def run(
-        self, sessions: Sessions, batch: NDArray[np.uint8], threshold: float, *, answer: bool
-    ) -> list[Outcome]:
+    def run(self, sessions: Sessions, batch: Batch, threshold: float, *, answer: bool) -> list[Outcome]:
         enough = (*self._policy.setting(threshold), None)  # the last stage answers whatever comes to it
         outcomes: dict[int, Outcome] = {}
         images = list(range(len(batch)))  # that no pool was sure enough of so far
@@ -218,9 +209,7 @@ class _StagedRunner:
         self._policy, self._confident = policy, confident
         self._states = {state.ran: state for state in policy.states}
 
-    def run(
-        self, sessions: Sessions, batch: NDArray[np.uint8], threshold: float, *, answer: bool
-    ) -> list[Outcome]:
+    def run(self, sessions: Sessions, batch: Batch, threshold: float, *, answer: bool) -> list[Outcome]:
         policy = self._policy
         features = sessions.features(batch) if policy.features else None
         outcomes: dict[int, Outcome] = {}
@@ -248,9 +237,10 @@ class _StagedRunner:
         return _in_order(outcomes)
 
 
-def _part(values: NDArray[_Kind], rows: list[int]) -> NDArray[_Kind]:
+def _part(values: Rows, rows: list[int]) -> Rows:
     """Some rows, ascending; all of them are not copied."""
-    return values if len(rows) == len(values) else values[rows]
+    whole: Any = values
+    return values if len(rows) == len(whole) else cast("Rows", whole[rows])
 
 
 def _in_order(outcomes: dict[int, Outcome]) -> list[Outcome]:

@@ -22,13 +22,14 @@ from selector.drift.monitor import DriftStatus
 from selector.policies.constraint import ConstraintKind, known_kind
 from selector.policies.policy import Policy
 from zoo.errors import BundleError, DigestError, ModelNotFoundError
-from zoo.models.image import ImageLike, check_batch, check_image
+from zoo.inputs.kind import InputKind
+from zoo.inputs.kinds import InputLike
 
 __all__ = ["Prediction", "Selection", "Selector"]
 
 
 class Selector:
-    """Answers images with the cheapest model that meets a precision.
+    """Answers images, or other inputs, with the cheapest model that meets a precision.
 
     Safe to use from several threads at once. Model files are verified and opened when first needed.
 
@@ -124,6 +125,11 @@ class Selector:
         return self._view.bundle.classes
 
     @property
+    def kind(self) -> InputKind:
+        """The kind of input that is answered."""
+        return self._view.kind
+
+    @property
     def models(self) -> tuple[str, ...]:
         """Names of the installed models."""
         return self._view.installed
@@ -190,10 +196,11 @@ class Selector:
 
         Examples
         --------
-        >>> selector.warm_up(480, 640)  # of the size that the camera gives
+        >>> selector.warm_up(480, 640)  # of the size that the camera gives; a signal: warm_up(1, 4096)
         """
         view = self._view
-        view.engine.warm_up(np.zeros((1, height, width, 3), dtype=np.uint8), view.installed)
+        item = view.kind.random((height, width), np.random.default_rng(0))
+        view.engine.warm_up(view.kind.one(item), view.installed)
 
     def open(self) -> None:
         """Open everything that answers need now, without running it.
@@ -242,10 +249,7 @@ class Selector:
     def scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Scores ``[N, M]`` of images ``[N, H, W, 3]``: per model of the policy, how likely it is right.
 
-        Raises
-        ------
-        BundleError
-            When the policy of this bundle needs no selector graph.
+        It raises :class:`BundleError` where there is no selector graph.
 
         Examples
         --------
@@ -254,9 +258,9 @@ class Selector:
         """
         if self.bundle.selector is None:
             raise BundleError("expected a bundle with a selector graph, got one whose policy needs none.")
-        return self._engine.scores(check_batch(images))
+        return self._engine.scores(self.kind.batch(images))
 
-    def select(self, image: ImageLike, precision: float | None = None, **asked: Unpack[Asked]) -> Selection:
+    def select(self, image: InputLike, precision: float | None = None, **asked: Unpack[Asked]) -> Selection:
         """Pick the model that is enough for one image.
 
         An input policy looks at the image alone. A cascade has to run models to know; :meth:`predict` costs
@@ -267,7 +271,7 @@ class Selector:
         >>> selector.select(image, max_drop=0.05).model in selector.models
         True
         """
-        view, course, outcomes = self._run(check_image(image), precision, asked, answer=False)
+        view, course, outcomes = self._run(self._view.kind.one(image), precision, asked, answer=False)
         return selection(outcomes[0], course, view)
 
     def select_batch(
@@ -285,12 +289,12 @@ class Selector:
         """
         self._view.for_asked(asked).course(precision, asked)  # checked before anything is read
         found: list[Selection] = []
-        for portion in portions(images):
+        for portion in portions(images, self._view.kind):
             view, course, outcomes = self._run(portion, precision, asked, answer=False)
             found += [selection(outcome, course, view) for outcome in outcomes]
         return found
 
-    def predict(self, image: ImageLike, precision: float | None = None, **asked: Unpack[Asked]) -> Prediction:
+    def predict(self, image: InputLike, precision: float | None = None, **asked: Unpack[Asked]) -> Prediction:
         """Answer one image with the cheapest model that meets `precision`.
 
         Where the precision is not certified for the installed models, the reference model answers and
@@ -299,7 +303,7 @@ class Selector:
         Parameters
         ----------
         image
-            uint8 ``[H, W, 3]``, RGB; a PIL image; or the path of a file for :func:`zoo.load_image`.
+            uint8 ``[H, W, 3]``, RGB; a PIL image; or the path of a file; or what :attr:`kind` says.
         precision
             The share of right answers to reach, in (0, 1), also as ``accuracy=``; by default the bundle's own
             constraint.
@@ -308,10 +312,8 @@ class Selector:
 
         Raises
         ------
-        ImageError, PrecisionError
-            For bad arguments.
-        DigestError, ModelError
-            When a model file is not the recorded one or fails.
+        InputError, PrecisionError, DigestError, ModelError
+            For bad arguments; when a model file is not the recorded one or fails.
 
         Examples
         --------
@@ -319,7 +321,7 @@ class Selector:
         >>> answer.label, answer.certified
         ('red', True)
         """
-        batch = check_image(image)
+        batch = self._view.kind.one(image)
         start = time.perf_counter()
         self._look(start)
         view, course, outcomes = self._run(batch, precision, asked, answer=True)
@@ -339,7 +341,7 @@ class Selector:
 
         Raises
         ------
-        ImageError
+        InputError
             When one of the images is none; those before it may have been answered and are lost.
         NotFiniteError
             When a model or graph gives NaN or infinity for one of the images: no answer to it can be trusted.
@@ -352,7 +354,7 @@ class Selector:
         """
         self._view.for_asked(asked).course(precision, asked)  # checked before anything is read
         found: list[Prediction] = []
-        for portion in portions(images):
+        for portion in portions(images, self._view.kind):
             start = time.perf_counter()
             self._look(start)
             view, course, outcomes = self._run(portion, precision, asked, answer=True)

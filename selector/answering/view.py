@@ -123,6 +123,7 @@ class View:
                 f"expected at least one of the models {names} to be installed, got none of them."
             )
         self.bundle = bundle
+        self.kind = bundle.kind
         self.installed = tuple(installed)
         self._refuse_unknown = refuse_unknown
         self.costs = bundle.costs_ms(costs_of)

@@ -17,14 +17,16 @@ from selector.policies.pool import PoolPolicy
 from selector.policies.staged import StagedPolicy, State
 from zoo.errors import BundleError, ModelNotFoundError
 from zoo.files import decode_record, read_json, read_verified, record_schema, sha256_bytes
+from zoo.inputs.kind import InputKind
 from zoo.models.card import ModelCard, check_same_classes
 from zoo.models.latency import Milliseconds
 from zoo.releases.bundle_files import BundleFiles
 from zoo.releases.input_reference import InputReference
 from zoo.types import Name, Positive, Sha256, check_relative
 
-SCHEMA_VERSION = 6
-LOCAL_VERSION = 5  # written where no server holds a model, so that older readers go on reading
+SCHEMA_VERSION = 7  # since 7, models may take other inputs than images
+REMOTE_VERSION = 6
+LOCAL_VERSION = 5  # the oldest that can hold the bundle is written, so that older readers go on reading
 # has no drift reference, as 3 no look-ahead cascades, as 4 no paths, pools or names of tests, as 5 no remote
 # models and no budgets of what is sent to them
 OLDEST_VERSION = 2
@@ -40,7 +42,10 @@ def version_for(models: Iterable[ModelCard]) -> int:
     >>> version_for(zoo.cards)
     5
     """
-    return SCHEMA_VERSION if any(card.remote is not None for card in models) else LOCAL_VERSION
+    cards = tuple(models)
+    if any(card.kind.record is not None for card in cards):
+        return SCHEMA_VERSION
+    return REMOTE_VERSION if any(card.remote is not None for card in cards) else LOCAL_VERSION
 
 
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -89,7 +94,7 @@ class DeviceCosts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     device: Name
     threads: Positive
-    image: tuple[Positive, Positive]  # height, width in pixels
+    image: tuple[Positive, Positive]  # height, width in pixels; of other kinds of input 1 and their length
     models: dict[str, Milliseconds]
     selector_ms: Annotated[float, Meta(ge=0)] = 0.0  # features and scores; 0 where no policy needs them
     stage_ms: Annotated[float, Meta(ge=0)] = 0.0  # the graph of a state, after a model ran
@@ -129,6 +134,9 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         names = [card.name for card in self.models]
         if len(set(names)) != len(names):
             raise ValueError("models: names must be distinct")
+        kinds = {str(card.kind) for card in self.models}
+        if len(kinds) > 1:
+            raise ValueError(f"models: expected one kind of input, got {' and '.join(sorted(kinds))}")
         if sorted(self.by_accuracy) != sorted(names):
             raise ValueError(f"by_accuracy: expected each of {sorted(names)} once")
         for i, policy in enumerate(self.policies):
@@ -214,6 +222,11 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         costs = self.costs_ms(costs_of)
         whole = costs.path("alone", (name,))
         return costs.models[name] if whole is None else whole.mean_ms
+
+    @property
+    def kind(self) -> InputKind:
+        """The kind of input that is answered."""
+        return self.models[0].kind
 
     @property
     def graphs(self) -> tuple[SelectorGraph | State | DriftReference, ...]:

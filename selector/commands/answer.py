@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import typer
 
-from selector.commands.images import image_files, read_images, tell_unread
+from selector.commands.input_files import input_files, read_inputs, tell_unread
 from selector.commands.options import (
     DEVICE_PANEL,
     UNCERTIFIED,
@@ -26,6 +26,7 @@ from selector.commands.options import (
 from selector.commands.rows import Rows
 from selector.commands.say import say
 from selector.policies.constraint import KINDS
+from zoo.inputs.kind import InputKind
 
 
 @asking_answer
@@ -47,11 +48,11 @@ def select(
 
     chooser = Selector.load(bundle, threads=threads, costs_of=costs_of)
     _announce(chooser, asked)
-    files = image_files(images)
-    answered = Answered(tried=len(files))
+    files = input_files(images, chooser.kind)
+    answered = Answered(len(files), chooser.kind)
     rows = Rows(
         {
-            "image": max(map(str, files), key=len),
+            chooser.kind.noun: max(map(str, files), key=len),
             "model": max(chooser.models, key=len),
             "probability": 0.0,
             "cost_ms": 1000.0,
@@ -60,11 +61,11 @@ def select(
         },
         as_json=as_json,
     )
-    for path, image in read_images(files, answered.unread):
+    for path, image in read_inputs(files, answered.unread, chooser.kind):
         found = chooser.select(image, **asked)
         rows.add(
             {
-                "image": str(path),
+                chooser.kind.noun: str(path),
                 "model": found.model,
                 "probability": _number(found.probability),
                 "cost_ms": round(found.cost_ms, 4),
@@ -111,6 +112,7 @@ class Answered:
     """What became of the images of a command."""
 
     tried: int
+    kind: InputKind
     certified: bool = True
     unread: list[str] = field(default_factory=list)  # why, for each image that could not be read
 
@@ -126,11 +128,11 @@ def answer_images(
         In random order: for a watching Selector, a folder that is sorted by class is inputs that change.
     """
     _announce(chooser, asked)
-    files = image_files(images)
-    answered = Answered(tried=len(files))
+    files = input_files(images, chooser.kind)
+    answered = Answered(len(files), chooser.kind)
     rows = Rows(
         {
-            "image": max(map(str, files), key=len),
+            chooser.kind.noun: max(map(str, files), key=len),
             "label": max(chooser.bundle.classes, key=len),
             "class_probability": 0.0,
             "model": max(chooser.models, key=len),
@@ -145,14 +147,14 @@ def answer_images(
     if shuffled:
         files = [files[i] for i in np.random.default_rng(0).permutation(len(files))]
     warm = False
-    for path, image in read_images(files, answered.unread):
+    for path, image in read_inputs(files, answered.unread, chooser.kind):
         if not warm:  # so that no row's time contains opening the models
-            chooser.warm_up(*image.shape[:2])
+            chooser.warm_up(*chooser.kind.size(image))
             warm = True
         found = chooser.predict(image, **asked)
         rows.add(
             {
-                "image": str(path),
+                chooser.kind.noun: str(path),
                 "label": found.label,
                 "class_probability": round(float(found.probabilities.max()), 6),
                 "model": found.model,
@@ -167,9 +169,9 @@ def answer_images(
     status = chooser.drift
     if status is not None and status.alarm:
         say(
-            f"drift: these images are unlike those that the certificates were made on; "
+            f"drift: these {chooser.kind.noun}s are unlike those that the certificates were made on; "
             f"{', '.join(status.moved[:3])} changed. From then on the reference model {chooser.reference} "
-            "answered, uncertified. Fit again on images like these.",
+            "answered, uncertified. Fit again on others like these.",
             err=True,
         )
     return answered
@@ -213,10 +215,10 @@ def leave(answered: Answered, *, skip_bad: bool, require_certified: bool) -> Non
 
     Raises
     ------
-    ImageError
-        When an image could not be read and `skip_bad` is not set.
+    InputError
+        When an input could not be read and `skip_bad` is not set.
     """
-    tell_unread(answered.unread, answered.tried, skip_bad=skip_bad)
+    tell_unread(answered.unread, answered.tried, answered.kind, skip_bad=skip_bad)
     if require_certified and not answered.certified:
         raise typer.Exit(UNCERTIFIED)
 

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from selector.commands.images import image_files, read_images, tell_unread
+from selector.commands.input_files import input_files, read_inputs, tell_unread
 from selector.commands.last_words import command
 from selector.commands.options import DEVICE_PANEL, JsonOption, SeedOption, ThreadsOption
 from selector.commands.say import say
 from selector.commands.tables import table
-from zoo.errors import DataError
 from zoo.models.spread import bars
 
 if TYPE_CHECKING:
@@ -31,9 +30,15 @@ def bench(
     path: Annotated[Path, typer.Argument(help="Folder of a zoo or of a bundle.")] = Path("my-zoo"),
     device: Annotated[str, typer.Option(help="A name for this machine and setting.")] = "this-machine",
     images: Annotated[
-        Path | None, typer.Option(help="Folder of images like those the device will see.")
+        Path | None, typer.Option(help="Folder of images, or other inputs, like those the device will see.")
     ] = None,
-    size: Annotated[str, typer.Option(help="Height x width of random images, without --images.")] = "32x32",
+    size: Annotated[
+        str,
+        typer.Option(
+            help="Height x width of random images, or length of random signals, without --images. "
+            "Default: 32x32 or 4096."
+        ),
+    ] = "",
     threads: ThreadsOption = 1,
     runs: Annotated[int, typer.Option(min=20, max=10_000, help="Runs per model.")] = 300,
     wait_quiet: Annotated[
@@ -63,15 +68,17 @@ def bench(
     """
     import msgspec
 
-    from selector.answering.bench import measure_folder
+    from selector.answering.bench import kind_of_folder, measure_folder
     from zoo.models.latency import save_table
 
+    kind = kind_of_folder(path)
     if images is not None:
-        files, unread = image_files([images]), list[str]()
-        pixels = [image for _, image in itertools.islice(read_images(files, unread), _IMAGES)]
-        tell_unread(unread, len(pixels) + len(unread), skip_bad=True)
+        files, unread = input_files([images], kind), list[str]()
+        pixels = [item for _, item in itertools.islice(read_inputs(files, unread, kind), _IMAGES)]
+        tell_unread(unread, len(pixels) + len(unread), kind, skip_bad=True)
     else:
-        pixels = _random_images(size, seed)
+        rng, side = np.random.default_rng(seed), kind.parse_size(size) if size else kind.default_size
+        pixels = [kind.random(side, rng) for _ in range(8)]
     if network:
         _measure_network(path, pixels, device, min(runs, _NETWORK_ROUNDS), out, as_json)
         return
@@ -96,7 +103,10 @@ def bench(
     if as_json:
         say(msgspec.json.encode(measured).decode())
         return
-    say(f"{measured.machine.processor}, {threads} thread(s), images {measured.image[0]}x{measured.image[1]}")
+    say(
+        f"{measured.machine.processor}, {threads} thread(s), "
+        f"{kind.noun}s {'x'.join(map(str, measured.image))}"
+    )
     rows = {name: row.latency for name, row in measured.models.items()}
     if measured.selector is not None:
         rows["(features + scores)"] = measured.selector.latency
@@ -209,14 +219,3 @@ def _notes(rows: Mapping[str, Latency], measured: LatencyTable, waited: float) -
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(rich_help_panel=DEVICE_PANEL)(bench)
-
-
-def _random_images(size: str, seed: int) -> list[Any]:
-    try:
-        height, width = (int(part) for part in size.lower().split("x"))
-    except ValueError:
-        height = width = 0
-    if height < 1 or width < 1 or height * width > 2**26:
-        raise DataError(f"expected a size such as 224x224, got {size!r}.")
-    rng = np.random.default_rng(seed)
-    return [rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(8)]

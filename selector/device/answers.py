@@ -11,7 +11,7 @@ from selector.device.turns import Turns
 from selector.device.variants import Variant, Variants
 from selector.drift.monitor import DriftStatus
 from zoo.errors import BundleError, DigestError, LimitError, ModelNotFoundError
-from zoo.models.image import ImageLike
+from zoo.inputs.kinds import InputLike
 
 
 class Answers:
@@ -43,7 +43,7 @@ class Answers:
 
     def predict(
         self,
-        image: ImageLike,
+        image: InputLike,
         precision: float | None = None,
         *,
         task: str | None = None,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from selector.serving.batcher import BatchLimits
 from selector.serving.served import Rows, Served
 from zoo.errors import ImageError, PrecisionError, ProtocolError
-from zoo.models.image import decode_image
+from zoo.inputs.image import decode_image
 from zoo.remote import protocol
 from zoo.remote.discover import CLASSES, ENCODINGS
 

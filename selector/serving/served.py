@@ -15,8 +15,10 @@ from selector.answering.batches import portions, run_pieces
 from selector.answering.selector import Selector
 from selector.answering.view import Asked
 from selector.bundle.bundle import BUNDLE_FILE
-from zoo.errors import BundleError, CardError, ModelError, NotFiniteError, PrecisionError
+from zoo.errors import BundleError, CardError, ModelError, NotFiniteError, PrecisionError, ServiceError
 from zoo.files import sha256_file
+from zoo.inputs.kind import InputKind
+from zoo.inputs.kinds import IMAGE
 from zoo.models.cuts import PARTS_FILE, Parts, load_parts, parts_folder, read_part
 from zoo.models.model import Model, all_finite, open_session
 from zoo.models.zoo import Zoo
@@ -39,7 +41,25 @@ class Form:
     files: bool = False  # an input that may also come as files of images
 
 
-IMAGE = Form("image", "UINT8", (-1, -1, 3), files=True)
+_DATATYPES = {"uint8": "UINT8", "int16": "INT16", "int32": "INT32", "int64": "INT64", "float32": "FP32"}
+
+
+def form_of(kind: InputKind) -> Form:
+    """What requests have to bring for this kind of input.
+
+    Raises
+    ------
+    ServiceError
+        For a kind of several tensors.
+    """
+    if len(kind.inputs) > 1:
+        raise ServiceError(
+            f"expected models that take one tensor, got some that take {len(kind.inputs)}: {kind}. "
+            "Answer such inputs with the Selector in the application."
+        )
+    (one,) = kind.inputs
+    shape = tuple(axis if isinstance(axis, int) else -1 for axis in one.axes[1:])
+    return Form(one.name, _DATATYPES[one.type], shape, files=kind == IMAGE)
 
 
 class Served(Protocol):
@@ -68,9 +88,9 @@ class ServedModel:
     """One model of a zoo: it gives logits."""
 
     platform = "onnxruntime_onnx"
-    takes = IMAGE
 
     def __init__(self, model: Model) -> None:
+        self.takes = form_of(model.kind)
         self.name, self.version = model.card.name, model.card.sha256[:VERSION_DIGITS]
         self.classes = model.card.classes
         self.outputs: tuple[Form, ...] = (Form("logits", "FP32", (len(self.classes),)),)
@@ -83,7 +103,9 @@ class ServedModel:
 
     def answer(self, images: Sequence[NDArray[np.uint8]], question: Hashable) -> Rows:
         """Logits float32 ``[N, C]``."""
-        rows = [row for portion in portions(images) for row in run_pieces(self._rows, portion)]
+        rows = [
+            row for portion in portions(images, self._model.kind) for row in run_pieces(self._rows, portion)
+        ]
         return {"logits": np.stack(rows)}
 
     def _rows(self, images: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
@@ -122,9 +144,9 @@ class ServedBundle:
     """A bundle: its selector picks the models, and says which one answered and whether that is certified."""
 
     platform = "zooselect_bundle"
-    takes = IMAGE
 
     def __init__(self, name: str, selector: Selector) -> None:
+        self.takes = form_of(selector.kind)
         self.name, self.version = name, sha256_file(selector.folder / BUNDLE_FILE)[:VERSION_DIGITS]
         self.classes = selector.classes
         self.outputs: tuple[Form, ...] = (

@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 
 from zoo.client.fetch import Fetcher
-from zoo.releases.reference_image import reference_image
+from zoo.inputs.reference_image import reference_image
 from zoo.releases.release import ModelRelease
 from zoo.store.installed import Installed, InstalledModel
 from zoo.store.store import Store

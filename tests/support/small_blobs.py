@@ -11,9 +11,9 @@ import pytest
 
 from tests.support.small_models import COLOURS, build_onnx, plain_image
 from zoo.files import sha256_bytes
+from zoo.inputs.reference_image import reference_image
 from zoo.models.card import ModelCard
 from zoo.models.model import Model
-from zoo.releases.reference_image import reference_image
 from zoo.releases.release import Blob, BundleRelease, ModelRelease, SelfTest
 from zoo.store.installed import Installed, InstalledBundle, InstalledModel
 from zoo.store.store import Store

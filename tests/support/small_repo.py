@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import zoo.publisher.prepare
+from zoo.inputs.kind import InputKind
 from zoo.models.model import open_session
 from zoo.publisher.peak_memory import Measured
-from zoo.releases.reference_image import reference_image
 
 
 @contextmanager
@@ -31,9 +31,11 @@ def measured_once() -> Iterator[None]:
         yield
 
 
-def measure_here(graph: bytes, weights: Path, image: tuple[int, int], *, name: str) -> Measured:
+def measure_here(
+    graph: bytes, weights: Path, image: tuple[int, int], kind: InputKind, *, name: str
+) -> Measured:
     session = open_session(graph, name=name, weights=weights)
-    logits = session.run(["logits"], {"image": reference_image(*image)[None]})[0]
+    logits = session.run(["logits"], kind.feeds(kind.one(kind.reference(image))))[0]
     return Measured(10**8, tuple(map(float, logits[0])))
 
 

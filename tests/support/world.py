@@ -30,7 +30,7 @@ from tests.support.small_models import COLOURS
 from training.data.images import ArrayImages
 from training.data.splits import TEST, Splits
 from training.features.costs import FeatureCosts
-from training.features.features import NAMES
+from training.features.kinds import features_of
 from training.fitting.export import export_bundle
 from training.fitting.fitted import Fitted
 from training.fitting.options import FitOptions, PolicyKind
@@ -38,6 +38,8 @@ from training.outcomes.outcomes import ALL_SPLITS, Outcomes, load_outcomes
 from training.outcomes.profile import profile
 from training.search.candidates import Candidate
 from zoo import LatencyTable, Zoo
+from zoo.inputs.kind import InputKind
+from zoo.inputs.kinds import IMAGE
 
 COLOUR_SPLITS = Splits(fit=0.35, tune=0.1, certify=0.3, test=0.25)
 KIND_OF_POLICY: dict[Kind, PolicyKind] = {
@@ -76,6 +78,11 @@ class GivenCosts(FeatureCosts):
         return [0.5] * len(names)
 
 
+def given_costs(grid: int, *, kind: InputKind = IMAGE, **_: Any) -> GivenCosts:
+    """The costs of all features of a kind of input."""
+    return GivenCosts(grid, dict.fromkeys(features_of(kind).names, 0.5), {})
+
+
 @contextmanager
 def steady(
     only: Callable[[Candidate], bool] = lambda _: True, *, scout: bool = False, watch: bool = False
@@ -100,7 +107,7 @@ def steady(
         patch.setattr(
             training.search.input_fit,
             "measure_costs",
-            lambda grid, **_: GivenCosts(grid, dict.fromkeys(NAMES, 0.5), {}),
+            given_costs,
         )
         if not watch:
             patch.setattr(training.fitting.fit, "drift_fit", lambda *_, **__: None)

@@ -25,6 +25,7 @@ from selector.commands.say import say
 from training.commands.added_model import ForceOption
 from training.commands.labelled_images import load_data, tell_left_out
 from zoo.errors import DataError
+from zoo.inputs.kinds import check_images
 
 if TYPE_CHECKING:
     from training.data.images import LabelledImages
@@ -128,6 +129,7 @@ def adapt(
     if only is not None:
         _check_only(only, what=what, int8=int8, epochs=epochs, flip=flip, allow_missing=allow_missing)
     target = Zoo.open(zoo)
+    check_images(target.kind, "zoo adapt")
     target.card(parent)  # before the images are read, which may take a while
     given = _images(target, data, labels_from, environments=environments, skip_bad=skip_bad, seed=seed or 0)
     if only is not None:

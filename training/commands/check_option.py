@@ -9,6 +9,8 @@ import typer
 from selector.commands.say import say
 from selector.commands.tables import table
 from training.commands.labelled_images import load_data
+from zoo.inputs.kind import InputKind
+from zoo.inputs.kinds import IMAGE
 
 if TYPE_CHECKING:
     from training.data.images import LabelledImages
@@ -30,9 +32,9 @@ CheckOption = Annotated[
 ]
 
 
-def check_images(check: str) -> LabelledImages | None:
+def check_images(check: str, kind: InputKind = IMAGE) -> LabelledImages | None:
     """The images to check with, before the model is made: a wrong path costs no time then."""
-    return load_data(check) if check else None
+    return load_data(check, kind=kind) if check else None
 
 
 def check_added(

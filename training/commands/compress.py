@@ -21,6 +21,7 @@ from selector.commands.tables import table
 from training.commands.added_model import EmbeddingOption, ForceOption, tell
 from training.commands.labelled_images import load_data
 from zoo.errors import DataError
+from zoo.inputs.kinds import check_images
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,6 +89,7 @@ def compress(
     from zoo.models.zoo import Zoo
 
     target = Zoo.open(zoo)
+    check_images(target.kind, "zoo compress")
     target.card(model)  # before the images are read, which may take a while
     if method == "distill":
         from training.networks.distill import distill

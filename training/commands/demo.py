@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
 from selector.commands.options import START_PANEL, JsonOption, OutOption, SeedOption
 from selector.commands.say import say, say_prose
 
+OUT = Path("zooselect-demo")
+
 
 def demo(
-    out: OutOption = Path("zooselect-demo"),
+    out: OutOption = OUT,
+    kind: Annotated[
+        Literal["images", "bytes"], typer.Option(help="Handwritten digits, or fragments of files.")
+    ] = "images",
     precision: Annotated[
-        float, typer.Option(help="Precision to certify and to answer with, in (0, 1).")
-    ] = 0.92,
+        float | None,
+        typer.Option(help="Precision to certify and to answer with, in (0, 1). Default: 0.92, bytes 0.8."),
+    ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start anew instead of using what is there.")
     ] = False,
@@ -24,17 +30,21 @@ def demo(
 ) -> None:
     """See it work: train models of three sizes, compress, profile, fit, certify, export, and answer.
 
-    Handwritten digits in light, dark, noise, blur and more; needs no download and about two minutes. A second
-    run uses what the first one made.
+    Handwritten digits in light, dark, noise, blur and more; needs no download and about two minutes. With
+    --kind bytes, three networks tell the type of fragments of files. A second run uses what the first one
+    made.
     """
     import msgspec
 
     from training.reports.method_table import table
+    from training.scenarios.bytes_demo import run_bytes_demo
     from training.scenarios.demo import run_demo
 
-    result = run_demo(
-        out,
-        precision=precision,
+    run = run_demo if kind == "images" else run_bytes_demo
+    asked: dict[str, Any] = {} if precision is None else {"precision": precision}
+    result = run(
+        out if kind == "images" or out != OUT else OUT.with_name(f"{OUT.name}-bytes"),
+        **asked,
         seed=seed,
         fresh=fresh,
         progress=not as_json,

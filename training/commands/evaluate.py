@@ -132,9 +132,12 @@ def _images(
             "expected --data with --bundle: the images of the profile, got none. "
             "Give what 'zooselect profile' was given."
         )
+    from training.outcomes.parts import read_profile_record
     from training.outcomes.profile import held_out_images
 
-    images = held_out_images(profile, load_data(data, environments=environments, seed=seed))
+    images = held_out_images(
+        profile, load_data(data, environments=environments, seed=seed, kind=read_profile_record(profile).kind)
+    )
     if only is None:
         return images
     return images.subset([i for i, name in enumerate(images.environments) if name == only])

@@ -7,21 +7,32 @@ from typing import TYPE_CHECKING
 from selector.commands.last_words import say_last
 from selector.commands.options import names_in
 from selector.commands.say import say
-from zoo.models.image_files import left_out_words
+from zoo.inputs.image_files import left_out_words
+from zoo.inputs.kind import InputKind
+from zoo.inputs.kinds import IMAGE
 
 if TYPE_CHECKING:
     from training.data.images import LabelledImages
 
 
-def load_data(spec: str, *, environments: str = "", skip_bad: bool = False, seed: int = 0) -> LabelledImages:
-    """The labelled images that a command line names, under the environments that it names."""
-    from training.data.environments import ENVIRONMENTS, under_environments
+def load_data(
+    spec: str,
+    *,
+    environments: str = "",
+    skip_bad: bool = False,
+    seed: int = 0,
+    kind: InputKind = IMAGE,
+) -> LabelledImages:
+    """The labelled images, or inputs of another kind, under the environments that a command line names."""
+    from training.data.environments import environments_of, under_environments
     from training.data.sources import load
 
-    data = tell_left_out(load(spec, skip_bad=True) if skip_bad and spec != "digits" else load(spec))
+    data = tell_left_out(
+        load(spec, skip_bad=True, kind=kind) if skip_bad and spec != "digits" else load(spec, kind=kind)
+    )
     if not environments:
         return data
-    names = list(ENVIRONMENTS) if environments == "all" else names_in(environments)
+    names = list(environments_of(kind)) if environments == "all" else names_in(environments)
     return under_environments(data, names, seed=seed)
 
 
@@ -29,7 +40,7 @@ def tell_left_out(data: LabelledImages) -> LabelledImages:
     """The same images, after a word about those that cannot be read and about files that are no images."""
     if data.skipped:
         say(
-            f"{len(data.skipped)} images could not be read and were left out: "
+            f"{len(data.skipped)} {data.kind.noun}s could not be read and were left out: "
             f"{', '.join(data.skipped[:3])}{' …' if len(data.skipped) > 3 else ''}",
             err=True,
         )

@@ -36,6 +36,7 @@ from training.commands.steps import DEFAULTS, AccuracyOption, RequiredOption
 from training.commands.zoo import ClassesOption, CropOption, SizeOption
 from training.fitting.options import FitOptions
 from zoo.errors import ClassMismatchError, ModelError, PrecisionError, ZooError
+from zoo.inputs.kinds import check_images
 
 if TYPE_CHECKING:
     import onnx
@@ -131,6 +132,7 @@ def make(
     how = _How(read_class_names(classes) if classes else (), size, mean, std, crop, scale, probabilities)
     names, added = _add(models or [], zoo, images.classes, how)
     opened = Zoo.open(zoo)
+    check_images(opened.kind, "make")
     chosen = opened.only(names) if names else opened
     _say("add", f"{', '.join(chosen.names)} in {zoo}", done=added)
 

@@ -10,10 +10,29 @@ import typer
 
 from selector.commands.say import say
 from training.commands.added_model import tell
+from training.commands.adding.signal_options import OPTIONS as SIGNAL_OPTIONS
 from zoo.errors import CardError, ModelError
 
 if TYPE_CHECKING:
     from zoo.remote.discover import Wanted
+
+ClassesOption = Annotated[
+    Path | None,
+    typer.Option("--classes", help="Text file with one class name a line, in the order of the outputs."),
+]
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights", help="Weights: a torch state dict, .safetensors or .npz. Nothing in it is executed."
+    ),
+]
+SizeOption = Annotated[
+    str, typer.Option("--size", help="What the network sees, in pixels: 224 or HEIGHTxWIDTH.")
+]
+CropOption = Annotated[
+    float | None,
+    typer.Option("--crop", help="Share of the short side that a centre crop keeps, e.g. 0.875. ONNX: none."),
+]
 
 TimmOption = Annotated[
     str | None,
@@ -48,6 +67,8 @@ DeadlineOption = Annotated[
 
 _PREPROCESSING = {"size", "mean", "std", "crop", "interpolation", "channels"}
 
+_OF_IMAGES = {*_PREPROCESSING, "layout", "scale"}
+
 # Parameters of the command; name, zoo, force and json apply to every source.
 APPLY: dict[str, set[str]] = {
     "cifar_resnet": {"weights", "classes"},
@@ -57,6 +78,8 @@ APPLY: dict[str, set[str]] = {
     "huggingface": {"classes", *_PREPROCESSING, "input_name", "output_name", "probabilities"},
     "onnx": {
         "classes",
+        "signal",
+        *SIGNAL_OPTIONS,
         *_PREPROCESSING,
         "layout",
         "scale",
@@ -97,10 +120,13 @@ def check_source(context: typer.Context) -> None:
     if len(sources) != 1:
         raise ModelError(f"expected one of {listed}, got {', '.join(map(_dashed, sources)) or 'none'}.")
     known = set().union(*APPLY.values())
+    applies = APPLY[sources[0]]
+    if sources == ["onnx"]:
+        applies = applies - (_OF_IMAGES if "signal" in there else SIGNAL_OPTIONS)
     options = {parameter.name: parameter.opts[0] for parameter in context.command.params if parameter.name}
-    wrong = [options[name] for name in options if name in there and name in known - APPLY[sources[0]]]
+    wrong = [options[name] for name in options if name in there and name in known - applies]
     if wrong:
-        allowed = [option for name, option in options.items() if name in APPLY[sources[0]]]
+        allowed = [option for name, option in options.items() if name in applies]
         raise ModelError(
             f"{_dashed(sources[0])}: expected only options that apply to it ({', '.join(allowed)}), "
             f"got {', '.join(wrong)}. Leave {'it' if len(wrong) == 1 else 'them'} out."

@@ -99,7 +99,7 @@ def profile(
         ),
     )
     opened = Zoo.open(zoo)
-    images = load_data(data, environments=environments, skip_bad=skip_bad, seed=seed)
+    images = load_data(data, environments=environments, skip_bad=skip_bad, seed=seed, kind=opened.kind)
     record = run(
         opened,
         images,

@@ -15,21 +15,36 @@ from selector.commands.tables import table
 from selector.serving.command import serve_models
 from training.commands.adapt import adapt
 from training.commands.added_model import EmbeddingOption, ForceOption, tell
+from training.commands.adding.signal_options import (
+    FirstOption,
+    LastOption,
+    PadOption,
+    RateOption,
+    SecondsOption,
+    SignalOption,
+    StripOption,
+    signal_front,
+    signal_kind,
+)
 from training.commands.check_option import CheckOption, check_added, check_images
 from training.commands.class_names import read_class_names
 from training.commands.compress import compress
 from training.commands.network.cut import cut
 from training.commands.source_options import (
+    ClassesOption,
+    CropOption,
     DeadlineOption,
     EncodingOption,
     HuggingfaceOption,
     ModelOption,
     QualityOption,
     RemoteOption,
+    SizeOption,
     TimmOption,
     TokenEnvOption,
     TokenFileOption,
     VersionOption,
+    WeightsOption,
     add_from_server,
     check_source,
     check_weights,
@@ -40,28 +55,11 @@ from training.commands.source_options import (
 )
 from training.commands.train import train
 from zoo.errors import ModelError
+from zoo.inputs.kinds import IMAGE, Signal
 
 if TYPE_CHECKING:
     from training.outcomes.check import Source
     from zoo.models.card import ModelCard
-
-ClassesOption = Annotated[
-    Path | None,
-    typer.Option("--classes", help="Text file with one class name a line, in the order of the outputs."),
-]
-WeightsOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--weights", help="Weights: a torch state dict, .safetensors or .npz. Nothing in it is executed."
-    ),
-]
-SizeOption = Annotated[
-    str, typer.Option("--size", help="What the network sees, in pixels: 224 or HEIGHTxWIDTH.")
-]
-CropOption = Annotated[
-    float | None,
-    typer.Option("--crop", help="Share of the short side that a centre crop keeps, e.g. 0.875. ONNX: none."),
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -97,7 +95,7 @@ def add(
     ] = None,
     onnx: Annotated[
         Path | None,
-        typer.Option(help="Any ONNX classifier of images; needs --classes, --size."),
+        typer.Option(help="Any ONNX classifier of images, needs --classes, --size; or of a --signal."),
     ] = None,
     huggingface: HuggingfaceOption = None,
     pretrained: Annotated[
@@ -139,6 +137,13 @@ def add(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="ONNX: the network ends in a softmax or sigmoid.")
     ] = False,
+    signal: SignalOption = None,
+    first: FirstOption = 0,
+    last: LastOption = 0,
+    pad: PadOption = 0.0,
+    strip: StripOption = 0,
+    rate: RateOption = None,
+    seconds: SecondsOption = None,
     embedding: EmbeddingOption = False,
     remote: RemoteOption = None,
     model: ModelOption = "",
@@ -163,7 +168,8 @@ def add(
     """
     check_source(context)
     names = read_class_names(classes) if classes else ()
-    shown = check_images(check)
+    kind = IMAGE if signal is None else signal_kind(signal, rate)
+    shown = check_images(check, kind)
     if remote is not None:
         from zoo.remote.discover import Wanted
 
@@ -264,6 +270,18 @@ def add(
         )
     else:
         assert onnx is not None
+        told: dict[str, Any] = {
+            "input": input_name,
+            "output": output_name,
+            "output_kind": "probabilities" if probabilities else "logits",
+            "force": force,
+        }
+    if onnx is not None and isinstance(kind, Signal):
+        if not names:
+            raise ModelError("--onnx: expected --classes FILE as well.")
+        front = signal_front(kind, first=first, last=last, pad=pad, strip=strip, seconds=seconds)
+        card = building.add_signal(target, name or onnx.stem.lower(), onnx, front, names, **told)
+    elif onnx is not None:
         if not names or not size:
             raise ModelError("--onnx: expected --classes FILE and --size PIXELS as well.")
         card = building.add_foreign(
@@ -272,12 +290,9 @@ def add(
             onnx,
             Preprocessing(parse_size(size), **seen),
             names,
-            force=force,
             layout=layout,
             scale=scale,
-            input=input_name,
-            output=output_name,
-            output_kind="probabilities" if probabilities else "logits",
+            **told,
         )
     if embedding:
         from zoo.convert.head import add_embedding

@@ -1,4 +1,4 @@
-"""Changing environments: light, noise, blur, occlusion, rotation and JPEG, repeatable for every image.
+"""Changing environments: for images light, noise, blur, occlusion, rotation and JPEG; repeatable for each.
 
 What happens to an image depends on the seed, the image's id and the environment alone, never on the order in
 which images are asked for.
@@ -7,7 +7,7 @@ which images are asked for.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from training.data.images import CLEAR, LabelledImages, digest_of
+from training.data.signal_environments import SIGNAL_ENVIRONMENTS
 from zoo.errors import DataError
+from zoo.inputs.kind import InputKind, Item
+from zoo.inputs.kinds import IMAGE
 
 Pixels = NDArray[np.uint8]
-Effect = Callable[[Pixels, np.random.Generator, float], Pixels]
+Effect = Callable[[Item, np.random.Generator, float], Item]
 
 SEVERITY = 0.7  # hard enough that small networks fail where large ones do not
 _VERSION = "1"  # raised when an effect changes, so that results from the old one are stale
@@ -88,17 +91,32 @@ ENVIRONMENTS: dict[str, Effect] = {
 }
 
 
+# Kind of input → its environments; another kind adds its own.
+OF_KINDS: dict[str, Mapping[str, Effect]] = {"image": ENVIRONMENTS, "signal": SIGNAL_ENVIRONMENTS}
+
+
+def environments_of(kind: InputKind) -> Mapping[str, Effect]:
+    """The environments of one kind of input; those of which none are known stay as they are, ``clear``."""
+    return OF_KINDS.get(kind.name, {CLEAR: clear})
+
+
 def apply(
-    image: Pixels, environment: str, *, sample: str, seed: int = 0, severity: float = SEVERITY
-) -> Pixels:
+    image: Item,
+    environment: str,
+    *,
+    sample: str,
+    seed: int = 0,
+    severity: float = SEVERITY,
+    kind: InputKind = IMAGE,
+) -> Item:
     """Show an image under an environment.
 
     Parameters
     ----------
     image
-        uint8 ``[H, W, 3]``.
+        uint8 ``[H, W, 3]``, or an input of another `kind`.
     environment
-        A key of :data:`ENVIRONMENTS`.
+        A key of :func:`environments_of` that kind.
     sample
         The image's id: equal ids, seeds and severities give equal pixels.
     severity
@@ -113,21 +131,24 @@ def apply(
     DataError
         For an unknown environment or a severity outside 0..1.
     """
-    _check([environment], severity)
+    known = environments_of(kind)
+    _check([environment], severity, known)
     if severity == 0:
         return image
     key = digest_of(str(seed), sample, environment).digest()
-    return ENVIRONMENTS[environment](image, np.random.default_rng(list(key)), severity)
+    return known[environment](image, np.random.default_rng(list(key)), severity)
 
 
 def under_environments(
     data: LabelledImages,
-    names: Sequence[str] = tuple(ENVIRONMENTS),
+    names: Sequence[str] | None = None,
     *,
     seed: int = 0,
     severity: float = SEVERITY,
 ) -> LabelledImages:
     """Every image of `data` once under each environment, as samples ``id@environment`` of the same group.
+
+    Without names, under all that its kind of input has.
 
     Images are made when asked for, and kept as long as all that are kept fit into 256 MiB.
 
@@ -136,7 +157,8 @@ def under_environments(
     DataError
         For unknown or repeated names, a severity outside 0..1, or data that already are under environments.
     """
-    _check(names, severity)
+    names = tuple(environments_of(data.kind)) if names is None else names
+    _check(names, severity, environments_of(data.kind))
     applied = sorted(set(data.environments) - {CLEAR})
     if applied:
         raise DataError(
@@ -154,15 +176,16 @@ class _UnderEnvironments(LabelledImages):
             np.repeat(originals.labels, len(names)),
             groups=[group for group in originals.groups for _ in names],
             environments=names * len(originals),
+            kind=originals.kind,
         )
         self.skipped = originals.skipped
         self.left_out = originals.left_out
         self._originals, self._names = originals, names
         self._seed, self._severity = seed, severity
-        self._kept: dict[int, Pixels] = {}
+        self._kept: dict[int, Item] = {}
         self._kept_bytes = 0
 
-    def image(self, index: int) -> Pixels:
+    def image(self, index: int) -> Item:
         kept = self._kept.get(index)
         if kept is not None:
             return kept
@@ -173,6 +196,7 @@ class _UnderEnvironments(LabelledImages):
             sample=self._originals.ids[which],
             seed=self._seed,
             severity=self._severity,
+            kind=self.kind,
         )
         if self._kept_bytes + image.nbytes <= _CACHE_BYTES:
             image = image.view()
@@ -194,11 +218,11 @@ class _UnderEnvironments(LabelledImages):
         return digest_of("environments", self._originals.sha256, *settings).hexdigest()
 
 
-def _check(names: Sequence[str], severity: float) -> None:
-    unknown = [name for name in names if name not in ENVIRONMENTS]
+def _check(names: Sequence[str], severity: float, known: Mapping[str, Effect]) -> None:
+    unknown = [name for name in names if name not in known]
     if unknown or not names or len(set(names)) != len(names):
         got = ", ".join(map(repr, unknown or names)) or "none"
-        raise DataError(f"expected distinct names out of {', '.join(ENVIRONMENTS)}, got {got}. Correct them.")
+        raise DataError(f"expected distinct names out of {', '.join(known)}, got {got}. Correct them.")
     if not 0 <= severity <= 1:
         raise DataError(f"expected a severity from 0 to 1, got {severity}. Choose one in between.")
 

@@ -7,7 +7,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -17,17 +17,18 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from training.data.images import LabelledImages, PackedImage, content_numbers, digest_of, unreadable
-from zoo.errors import DataError, ImageError, ZooError
+from zoo.errors import DataError, InputError, ZooError
 from zoo.files import open_file, sha256_file
-from zoo.models.image import encoded_pixels, load_image
-from zoo.models.image_files import (
-    SUFFIXES,
+from zoo.inputs.image import encoded_pixels
+from zoo.inputs.image_files import (
     ending,
-    images_below,
+    files_below,
     is_hidden,
     is_image_name,
     left_out_words,
 )
+from zoo.inputs.kind import InputKind, Item
+from zoo.inputs.kinds import IMAGE
 
 MOST_PACKED_BYTES = 2**26  # of a file that is sent as it is; of a larger one its pixels are sent
 
@@ -40,20 +41,28 @@ class FolderImages(LabelledImages):
     """Images in class folders, decoded when asked for; ids are the paths below the folder."""
 
     def __init__(
-        self, root: Path, classes: list[str], ids: list[str], labels: list[int], groups: list[str]
+        self,
+        root: Path,
+        classes: list[str],
+        ids: list[str],
+        labels: list[int],
+        groups: list[str],
+        kind: InputKind = IMAGE,
     ) -> None:
-        super().__init__(classes, ids, labels, groups=groups)
+        super().__init__(classes, ids, labels, groups=groups, kind=kind)
         self.root = root
 
-    def image(self, index: int) -> NDArray[np.uint8]:
+    def image(self, index: int) -> Item:
         """One image, uint8 ``[H, W, 3]``; raises :class:`DataError` that names an unreadable file."""
         try:
-            return load_image(self.root / self.ids[index])
-        except ImageError as error:
+            return self.kind.load(self.root / self.ids[index])
+        except InputError as error:
             raise unreadable(error) from error
 
     def packed(self, index: int) -> PackedImage:
         """The file's bytes; where they would be more than the pixels are, those."""
+        if self.kind != IMAGE:
+            return super().packed(index)
         path = self.root / self.ids[index]
         try:
             with open_file(path) as stream:
@@ -66,7 +75,8 @@ class FolderImages(LabelledImages):
         return PackedImage(str(path), content, pixels)
 
     def _digest(self) -> str:
-        digest = digest_of("folder", *self.classes, *self.groups)
+        how = () if self.kind == IMAGE else (str(self.kind),)
+        digest = digest_of("folder", *how, *self.classes, *self.groups)
         for name, content in zip(self.ids, self._files, strict=True):
             digest.update(digest_of(name, content).digest())
         return digest.hexdigest()
@@ -80,7 +90,9 @@ class FolderImages(LabelledImages):
     def _files(self) -> list[str]:
         """The SHA-256 of every file."""
         paths = (self.root / name for name in self.ids)
-        progress = tqdm(total=len(self), desc="fingerprint of the images", unit="file", delay=2, disable=None)
+        progress = tqdm(
+            total=len(self), desc=f"fingerprint of the {self.kind.noun}s", unit="file", delay=2, disable=None
+        )
         found = []
         with ThreadPoolExecutor() as pool, progress:
             for content in _ordered(pool, _file_digest, paths):
@@ -90,7 +102,12 @@ class FolderImages(LabelledImages):
 
 
 def folder(
-    path: str | Path, *, skip_bad: bool = False, groups: Grouping | None = None, progress: bool = True
+    path: str | Path,
+    *,
+    skip_bad: bool = False,
+    groups: Grouping | None = None,
+    progress: bool = True,
+    kind: InputKind = IMAGE,
 ) -> LabelledImages:
     """A folder of class folders: every sub-folder is a class, every image file in and below it a sample.
 
@@ -110,6 +127,8 @@ def folder(
         is an original.
     progress
         Show a progress bar when checking takes longer than two seconds.
+    kind
+        What the files are read as; for signals of bytes any file is a sample.
 
     Raises
     ------
@@ -127,25 +146,27 @@ def folder(
     root = Path(path)
     if not root.is_dir():
         raise DataError(f"{root}: expected a folder of class folders, got {_kind(root)}. Check the path.")
-    classes, ids, labels, left_out = _list(root)
+    classes, ids, labels, left_out = _list(root, kind)
     originals = _groups(ids, groups)
-    readable = _readable(root, ids, progress) if skip_bad else np.ones(len(ids), np.bool_)
+    readable = _readable(root, ids, progress, kind) if skip_bad else np.ones(len(ids), np.bool_)
     kept = np.flatnonzero(readable).tolist()
     gone = sorted(set(classes) - {classes[labels[i]] for i in kept})
     if gone:
         raise DataError(
-            f"{root}: expected a readable image of every class, got none of {', '.join(map(repr, gone))}. "
-            "Add images or remove those folders."
+            f"{root}: expected a readable {kind.noun} of every class, got none of "
+            f"{', '.join(map(repr, gone))}. Add {kind.noun}s or remove those folders."
         )
     data = FolderImages(
-        root, classes, [ids[i] for i in kept], [labels[i] for i in kept], [originals[i] for i in kept]
+        root, classes, [ids[i] for i in kept], [labels[i] for i in kept], [originals[i] for i in kept], kind
     )
     data.left_out = left_out
     data.skipped = [str(root / ids[i]) for i in np.flatnonzero(~readable)]
     return data
 
 
-def loose(path: Path, classes: Sequence[str], *, skip_bad: bool = False) -> LabelledImages:
+def loose(
+    path: Path, classes: Sequence[str], *, skip_bad: bool = False, kind: InputKind = IMAGE
+) -> LabelledImages:
     """The images that lie in a folder itself, of which nobody has said what they show.
 
     Their labels stand for nothing; `classes` are those of the model that will be asked.
@@ -155,11 +176,11 @@ def loose(path: Path, classes: Sequence[str], *, skip_bad: bool = False) -> Labe
     DataError
         When there is none.
     """
-    ids, left_out = images_below(path)
-    kept = [name for name in ids if not skip_bad or _is_readable(path / name)]
+    ids, left_out = files_below(path, kind.is_file_name)
+    kept = [name for name in ids if not skip_bad or _is_readable(path / name, kind)]
     if not kept:
-        raise DataError(f"{path}: expected images, got {len(ids)} that can be read. Check the path.")
-    data = FolderImages(path, list(classes), kept, [0] * len(kept), kept)
+        raise DataError(f"{path}: expected {kind.noun}s, got {len(ids)} that can be read. Check the path.")
+    data = FolderImages(path, list(classes), kept, [0] * len(kept), kept, kind)
     readable = set(kept)
     data.left_out = left_out
     data.skipped = [str(path / name) for name in ids if name not in readable]
@@ -174,22 +195,24 @@ def is_loose(path: Path) -> bool:
     return any(is_image_name(item.name) for item in inside) and not any(item.is_dir() for item in inside)
 
 
-def _list(root: Path) -> tuple[list[str], list[str], list[int], Counter[str]]:
+def _list(root: Path, kind: InputKind) -> tuple[list[str], list[str], list[int], Counter[str]]:
     inside = [item for item in root.iterdir() if not is_hidden(item.name)]
     classes = sorted(item.name for item in inside if item.is_dir())
     left_out = Counter(ending(item.name) for item in inside if not item.is_dir())
     if not classes:
-        loose = sum(is_image_name(item.name) for item in inside)
-        got = f"{loose} images outside of class folders" if loose else "an empty folder"
-        raise DataError(f"{root}: expected a folder for every class, got {got}. Sort images into folders.")
+        loose = sum(kind.is_file_name(item.name) for item in inside)
+        got = f"{loose} {kind.noun}s outside of class folders" if loose else "an empty folder"
+        raise DataError(
+            f"{root}: expected a folder for every class, got {got}. Sort {kind.noun}s into folders."
+        )
     ids: list[str] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        files, others = images_below(root / name)
+        files, others = files_below(root / name, kind.is_file_name)
         if not files:
             raise DataError(
-                f"{root / name}: expected images ({', '.join(sorted(SUFFIXES))}), got {_held(others)}. "
-                "Add images, remove the folder, or give the folder that holds the class folders."
+                f"{root / name}: expected {kind.noun}s ({kind.formats}), got {_held(others, kind)}. "
+                f"Add {kind.noun}s, remove the folder, or give the folder that holds the class folders."
             )
         ids += [f"{name}/{file}" for file in files]
         labels += [label] * len(files)
@@ -223,26 +246,28 @@ def _groups(ids: list[str], grouping: Grouping | None) -> list[str]:
     return [match[min(1, pattern.groups)] or match[0] for match in found if match]
 
 
-def _held(others: Counter[str]) -> str:
-    return f"no image; {left_out_words(others)}" if others else "none"
+def _held(others: Counter[str], kind: InputKind) -> str:
+    return f"no {kind.noun}; {left_out_words(others)}" if others else "none"
 
 
 def _kind(path: Path) -> str:
     return "a file" if path.is_file() else "nothing there"
 
 
-def _readable(root: Path, ids: list[str], progress: bool) -> NDArray[np.bool_]:
-    """Which images can be decoded ``[n]``."""
+def _readable(root: Path, ids: list[str], progress: bool, kind: InputKind) -> NDArray[np.bool_]:
+    """Which files can be decoded ``[n]``."""
     with ThreadPoolExecutor() as pool:
-        checked = _ordered(pool, _is_readable, (root / name for name in ids))
-        bar = tqdm(checked, "checking images", len(ids), unit="img", delay=2, disable=not progress or None)
+        checked = _ordered(pool, partial(_is_readable, kind=kind), (root / name for name in ids))
+        bar = tqdm(
+            checked, f"checking {kind.noun}s", len(ids), unit="file", delay=2, disable=not progress or None
+        )
         return np.fromiter(bar, np.bool_, len(ids))
 
 
-def _is_readable(path: Path) -> bool:
+def _is_readable(path: Path, kind: InputKind) -> bool:
     try:
-        load_image(path)
-    except ImageError:
+        kind.load(path)
+    except InputError:
         return False
     return True
 

@@ -1,4 +1,4 @@
-"""Labelled images: one small interface, whatever the source of the images is."""
+"""Labelled images, or inputs of another kind: one small interface, whatever their source is."""
 
 from __future__ import annotations
 
@@ -13,25 +13,31 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from zoo.errors import DataError, ImageError
-from zoo.models.image import decode_image
+from zoo.errors import DataError, ImageError, InputError
+from zoo.inputs.image import decode_image
+from zoo.inputs.kind import InputKind, Item
+from zoo.inputs.kinds import IMAGE
 
 CLEAR = "clear"
 
 
 class PackedImage(NamedTuple):
-    """An image on its way to another machine: pixels, or the bytes of a file, which are fewer."""
+    """An image on its way to another machine: pixels, or the bytes of a file, which are fewer.
+
+    Inputs of another kind travel as they are.
+    """
 
     name: str
-    content: NDArray[np.uint8] | bytes
+    content: Item | bytes
     pixels: int
 
     @property
     def size_bytes(self) -> int:
         """Bytes that are sent."""
-        return len(self.content) if isinstance(self.content, bytes) else self.content.nbytes
+        size: int = len(self.content) if isinstance(self.content, bytes) else self.content.nbytes
+        return size
 
-    def image(self) -> NDArray[np.uint8]:
+    def image(self) -> Item:
         """uint8 ``[H, W, 3]``; raises :class:`DataError` that names an unreadable file."""
         if not isinstance(self.content, bytes):
             return self.content
@@ -41,8 +47,8 @@ class PackedImage(NamedTuple):
             raise unreadable(ImageError(f"{self.name}: {error}")) from error
 
 
-def unreadable(error: ImageError) -> DataError:
-    """What is said of a file that cannot be read as an image."""
+def unreadable(error: InputError) -> DataError:
+    """What is said of a file that cannot be read as an image, or an input of another kind."""
     return DataError(
         f"{error} Remove or replace the file, or leave out all unreadable ones with skip_bad "
         "(--skip-bad on the command line)."
@@ -54,6 +60,8 @@ class LabelledImages(ABC):
 
     Attributes
     ----------
+    kind
+        The kind of input. Where it is not images, "image" stands for one input of that kind.
     classes
         Class names; ``labels`` are indices into them.
     ids
@@ -84,7 +92,9 @@ class LabelledImages(ABC):
         *,
         groups: Sequence[str] | None = None,
         environments: Sequence[str] | None = None,
+        kind: InputKind = IMAGE,
     ) -> None:
+        self.kind = kind
         self.classes = tuple(classes)
         self.ids = list(ids)
         self.labels: NDArray[np.int64] = np.asarray(labels, dtype=np.int64).reshape(-1)
@@ -111,8 +121,8 @@ class LabelledImages(ABC):
         return len(self.ids)
 
     @abstractmethod
-    def image(self, index: int) -> NDArray[np.uint8]:
-        """One image, uint8 ``[H, W, 3]`` RGB; the array may be read-only.
+    def image(self, index: int) -> Item:
+        """One image, uint8 ``[H, W, 3]`` RGB, or an input of another kind; it may be read-only.
 
         Raises
         ------
@@ -139,7 +149,7 @@ class LabelledImages(ABC):
         (12, 12, 3)
         """
         image = self.image(index)
-        return PackedImage(self.ids[index], image, image.shape[0] * image.shape[1])
+        return PackedImage(self.ids[index], image, self.kind.area(image))
 
     @abstractmethod
     def _digest(self) -> str: ...
@@ -156,7 +166,7 @@ class LabelledImages(ABC):
         The first 8 bytes of a SHA-256; names do not matter. Computed at the first use.
         """
         images = (self.image(i) for i in range(len(self)))
-        return content_numbers(digest_of(str(image.shape), image.tobytes()).hexdigest() for image in images)
+        return content_numbers(digest_of(*self.kind.content(image)).hexdigest() for image in images)
 
     @property
     def originals_sha256(self) -> str:
@@ -196,6 +206,8 @@ class LabelledImages(ABC):
         >>> data.stack((8, 10)).shape[1:]
         (8, 10, 3)
         """
+        if self.kind != IMAGE:
+            raise DataError(f"expected images to stack, got inputs of the kind {self.kind}.")
         height, width = size or self.image(0).shape[:2]
         stacked = np.empty((len(self), height, width, 3), dtype=np.uint8)
         for i in tqdm(
@@ -254,10 +266,11 @@ class _Subset(LabelledImages):
             whole.labels[indices],
             groups=[whole.groups[i] for i in indices],
             environments=[whole.environments[i] for i in indices],
+            kind=whole.kind,
         )
         self._whole, self._indices = whole, indices
 
-    def image(self, index: int) -> NDArray[np.uint8]:
+    def image(self, index: int) -> Item:
         return self._whole.image(int(self._indices[index]))
 
     def packed(self, index: int) -> PackedImage:
@@ -274,6 +287,61 @@ class _Subset(LabelledImages):
 
     def _digest(self) -> str:
         return digest_of("subset", self._whole.sha256, *self.ids).hexdigest()
+
+
+class ListedInputs(LabelledImages):
+    """Labelled inputs of any kind that are in memory already, each of its own shape.
+
+    Parameters
+    ----------
+    items
+        Inputs of the kind, or what it makes of them: for signals of bytes also ``bytes``.
+
+    Raises
+    ------
+    InputError
+        When one of them is no input of the kind; its id is named.
+
+    Examples
+    --------
+    >>> from training.data.images import ListedInputs
+    >>> from zoo.inputs.signal import Signal
+    >>> files = ListedInputs(Signal(), [b"a = 1", b"{}"], ["python", "json"], ["one.py", "two.json"], [0, 1])
+    >>> files.image(1).tolist()
+    [123, 125]
+    """
+
+    def __init__(
+        self,
+        kind: InputKind,
+        items: Sequence[Item],
+        classes: Sequence[str],
+        ids: Sequence[str],
+        labels: ArrayLike,
+        *,
+        groups: Sequence[str] | None = None,
+        environments: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(classes, ids, labels, groups=groups, environments=environments, kind=kind)
+        if len(items) != len(self):
+            raise DataError(f"expected {len(self)} inputs, one for each label, got {len(items)}.")
+        self._items = []
+        for name, item in zip(self.ids, items, strict=True):
+            try:
+                self._items.append(kind.item(item))
+            except InputError as error:
+                raise type(error)(f"{name}: {error}") from error
+
+    def image(self, index: int) -> Item:
+        """One input, as it was given."""
+        return self._items[index]
+
+    def _digest(self) -> str:
+        digest = digest_of("inputs", str(self.kind), *self.classes, *self.ids, *self.groups)
+        digest.update(digest_of(*self.environments, self.labels.tobytes()).digest())
+        for item in self._items:
+            digest.update(digest_of(*self.kind.content(item)).digest())
+        return digest.hexdigest()
 
 
 def digest_of(*parts: str | bytes) -> hashlib._Hash:

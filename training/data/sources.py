@@ -12,6 +12,8 @@ from training.data.downloads import TORCHVISION_NAMES
 from training.data.images import ArrayImages, LabelledImages
 from zoo.errors import DataError, MissingExtraError
 from zoo.extras import install_command
+from zoo.inputs.kind import InputKind
+from zoo.inputs.kinds import IMAGE
 
 
 def digits(size: int = 32) -> LabelledImages:
@@ -38,7 +40,7 @@ def digits(size: int = 32) -> LabelledImages:
     return ArrayImages(images, [str(i) for i in range(10)], ids, found.target)
 
 
-def load(spec: str, **options: Any) -> LabelledImages:
+def load(spec: str, *, kind: InputKind = IMAGE, **options: Any) -> LabelledImages:
     """The data set that a command line names.
 
     Parameters
@@ -46,6 +48,8 @@ def load(spec: str, **options: Any) -> LabelledImages:
     spec
         ``digits``; the path of a folder of class folders; or a torchvision name such as ``cifar10`` (its
         training part) or ``cifar10:test``. A folder that is called like a data set is written ``./digits``.
+    kind
+        What the files of a folder are read as; data sets that are known by name hold images.
     options
         Passed on to :func:`digits`, :func:`training.data.folder.folder` or
         :func:`training.data.downloads.torchvision_dataset`.
@@ -65,6 +69,8 @@ def load(spec: str, **options: Any) -> LabelledImages:
     from training.data.folder import folder
 
     name, _, part = spec.partition(":")
+    if kind != IMAGE:
+        return _of_kind(spec, kind, options)
     if spec == "digits":
         return digits(**options)
     if name in TORCHVISION_NAMES and part in ("", "train", "test"):
@@ -74,4 +80,15 @@ def load(spec: str, **options: Any) -> LabelledImages:
     raise DataError(
         f"expected 'digits', a folder of class folders, or one of {', '.join(TORCHVISION_NAMES)} "
         f"(with ':test' for the test part), got {spec!r}. Check the spelling of the path."
+    )
+
+
+def _of_kind(spec: str, kind: InputKind, options: dict[str, Any]) -> LabelledImages:
+    from training.data.folder import folder
+
+    if Path(spec).exists():
+        return folder(Path(spec), kind=kind, **options)
+    raise DataError(
+        f"expected a folder of class folders with {kind.noun}s ({kind.formats}), as the models of the zoo "
+        f"take, got {spec!r}. Check the spelling of the path."
     )

@@ -18,6 +18,7 @@ from selector.answering.selector import Prediction, Selector
 from selector.policies.constraint import Constraint
 from selector.policies.rules import softmax
 from training.data.images import LabelledImages
+from zoo.inputs.kind import Item
 from zoo.models.card import match_classes
 from zoo.models.latency import Latency, summarise
 from zoo.models.model import Model
@@ -80,7 +81,7 @@ def run_wall_clock(
     for name, (selector, _) in selectors.items():
         match_classes(data.classes, selector.classes, model=name)
     truth = np.array([data.classes[label] for label in data.labels])
-    images = [np.ascontiguousarray(data.image(i)) for i in range(len(data))]
+    images = [data.image(i) for i in range(len(data))]
     calls: dict[str, Callable[[NDArray[np.uint8]], object]] = {
         **{name: partial(_predict, selector, asked) for name, (selector, asked) in selectors.items()},
         **{name: partial(_answer, model) for name, model in singles.items()},
@@ -161,11 +162,11 @@ def time_bundle(
     return run_wall_clock(settings, data, singles=alone, rounds=rounds, seed=seed, progress=progress)
 
 
-def _predict(selector: Selector, asked: Constraint, image: NDArray[np.uint8]) -> Prediction:
+def _predict(selector: Selector, asked: Constraint, image: Item) -> Prediction:
     options: Any = {asked.kind: asked.level}
     return selector.predict(image, **options)
 
 
-def _answer(model: Model, image: NDArray[np.uint8]) -> str:
-    probabilities = softmax(model.logits(image[np.newaxis]))[0]
+def _answer(model: Model, image: Item) -> str:
+    probabilities = softmax(model.logits(model.kind.one(image)))[0]
     return model.card.classes[int(probabilities.argmax())]

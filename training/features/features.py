@@ -16,10 +16,10 @@ from onnx import TensorProto, helper
 
 from training.features.component_graph import ComponentGraph
 from training.features.components import COMPONENTS, SIZES
+from training.features.feature_kind import ScoutLike
 from training.features.grid import pixel_places, read_pixels
 from training.features.operators import OperatorList
 from training.features.pool import EARLIER, FEATURES, NAMES, POOL_VERSION
-from training.features.scout import Scout
 from zoo.errors import DataError
 
 __all__ = [
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 
-def feature_graph(names: Sequence[str], *, grid: int, scout: Scout | None = None) -> onnx.ModelProto:
+def feature_graph(names: Sequence[str], *, grid: int, scout: ScoutLike | None = None) -> onnx.ModelProto:
     """The graph ``image`` uint8 ``[N, H, W, 3]`` → ``features`` float32 ``[N, F]``.
 
     Raises
@@ -47,7 +47,7 @@ def feature_graph(names: Sequence[str], *, grid: int, scout: Scout | None = None
     return operators.to_onnx([image], {"features": (output, len(names))})
 
 
-def feature_operators(names: Sequence[str], grid: int, scout: Scout | None) -> tuple[OperatorList, str]:
+def feature_operators(names: Sequence[str], grid: int, scout: ScoutLike | None) -> tuple[OperatorList, str]:
     """The operators of features, and the value that holds them."""
     known = {*FEATURES, *(scout.names if scout else ())}
     unknown = [name for name in names if name not in known]

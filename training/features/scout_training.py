@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -13,6 +13,7 @@ from sklearn.model_selection import GroupKFold
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from training.features.feature_kind import Readings, ScoutLike
 from training.features.scout import CHANNELS, PATCHES_PER_AXIS, Floats, Pixels, Scout, check_pixels
 from zoo.errors import DataError
 
@@ -51,21 +52,25 @@ def fit_scout(pixels: Pixels, right: NDArray[np.bool_], models: Sequence[str], *
     if len(pixels) > MAX_ROWS:
         chosen = np.sort(np.random.default_rng(seed).choice(len(pixels), MAX_ROWS, replace=False))
         pixels, right = pixels[chosen], right[chosen]
-    with _one_thread(), torch.random.fork_rng(devices=[]):
+    with one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = _Network(grid, right)
-        _train(network, _as_input(pixels), torch.from_numpy(right.astype(np.float32)))
+        train_scout(network, _as_input(pixels), torch.from_numpy(right.astype(np.float32)))
     return Scout(tuple(models), grid, network.weights())
 
 
+FitScout = Callable[..., ScoutLike]
+
+
 def out_of_fold(
-    pixels: Pixels,
+    pixels: Readings,
     right: NDArray[np.bool_],
     groups: NDArray[np.str_],
     models: Sequence[str],
     *,
     seed: int = 0,
-) -> tuple[Floats, Scout]:
+    fit: FitScout = fit_scout,
+) -> tuple[Floats, ScoutLike]:
     """Log-odds ``[n, M]`` of samples, each from a scout that did not learn from its original; a scout of all.
 
     Parameters
@@ -74,6 +79,8 @@ def out_of_fold(
         See :func:`fit_scout`.
     groups
         Originals ``[n]``; variants of one never fall into two folds.
+    fit
+        How a scout of this kind of input is trained.
 
     Raises
     ------
@@ -84,8 +91,8 @@ def out_of_fold(
         raise DataError(f"expected at least {FOLDS} originals to fit on. Give more labelled images.")
     odds = np.empty(right.shape, np.float32)
     for rest, held in GroupKFold(FOLDS).split(right, groups=groups):
-        odds[held] = fit_scout(pixels[rest], right[rest], models, seed=seed).log_odds(pixels[held])
-    return odds, fit_scout(pixels, right, models, seed=seed)
+        odds[held] = fit(pixels[rest], right[rest], models, seed=seed).log_odds(pixels[held])
+    return odds, fit(pixels, right, models, seed=seed)
 
 
 class _Network(nn.Module):
@@ -121,7 +128,8 @@ class _Network(nn.Module):
         return {name: value.detach().numpy().copy() for name, value in found.items()}
 
 
-def _train(network: nn.Module, images: Tensor, right: Tensor) -> None:
+def train_scout(network: nn.Module, images: Tensor, right: Tensor) -> None:
+    """Train a network on inputs and on which models are right ``[n, M]``, for a bounded time."""
     count = len(images)
     epochs = max(1, min(MAX_EPOCHS, SAMPLES_SHOWN // count))
     starts = [*range(0, max(1, count - _BATCH + 1), _BATCH), count]
@@ -143,7 +151,8 @@ def _as_input(pixels: Pixels) -> Tensor:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """Inside, torch works in one thread."""
     # sums of several threads end in other last digits each time
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -23,6 +23,15 @@ def _conv(
     return F.conv2d(padded, weight, bias, stride=list(strides))
 
 
+def _constant(shape: Tensor, *, value: TensorProto) -> Tensor:
+    return torch.full(shape.tolist(), value.float_data[0])
+
+
+def _scatter(x: Tensor, index: Tensor, updates: Tensor, *, axis: int, reduction: str) -> Tensor:
+    assert reduction == "add"
+    return x.scatter_add(axis, index.long(), updates)
+
+
 def _divide(x: Tensor, y: Tensor) -> Tensor:
     return x / y if x.is_floating_point() else torch.div(x, y, rounding_mode="trunc")
 
@@ -37,7 +46,7 @@ def _reshape(x: Tensor, shape: Tensor) -> Tensor:
     return x.reshape([x.shape[i] if size == 0 else size for i, size in enumerate(shape.tolist())])
 
 
-def _shape(x: Tensor, *, start: int, end: int) -> Tensor:
+def _shape(x: Tensor, *, start: int = 0, end: int | None = None) -> Tensor:
     return torch.tensor(x.shape[start:end])
 
 
@@ -52,9 +61,10 @@ def _reduce(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 IN_TORCH: dict[str, Callable[..., Tensor]] = {
     "Abs": torch.abs,
     "Add": torch.add,
-    "Cast": lambda x, to: x.to({TensorProto.FLOAT: torch.float32}[to]),
+    "Cast": lambda x, to: x.to({TensorProto.FLOAT: torch.float32, TensorProto.INT32: torch.int32}[to]),
     "Clip": _clip,
     "Concat": lambda *parts, axis: torch.cat(parts, axis),
+    "ConstantOfShape": _constant,
     "Conv": _conv,
     "Div": _divide,
     "Flatten": lambda x: x.flatten(1),
@@ -63,7 +73,9 @@ IN_TORCH: dict[str, Callable[..., Tensor]] = {
     "GlobalAveragePool": lambda x: x.mean((2, 3), keepdim=True),
     "Log": torch.log,
     "MatMul": torch.matmul,
+    "Max": torch.maximum,
     "Min": torch.minimum,
+    "Mod": torch.remainder,
     "Mul": torch.mul,
     "ReduceMax": _reduce(torch.amax),
     "ReduceMean": _reduce(torch.mean),
@@ -71,6 +83,7 @@ IN_TORCH: dict[str, Callable[..., Tensor]] = {
     "ReduceSum": _reduce(torch.sum),
     "Relu": torch.relu,
     "Reshape": _reshape,
+    "ScatterElements": _scatter,
     "Shape": _shape,
     "Slice": _slice,
     "Sqrt": torch.sqrt,

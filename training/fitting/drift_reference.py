@@ -7,26 +7,15 @@ from functools import lru_cache
 
 from selector.drift.reference import MAX_CONFIDENCES, DriftReference
 from training.data.splits import CERTIFY, FIT, TUNE
-from training.features.features import feature_graph
+from training.features.kinds import features_of
 from training.features.operators import IR_VERSION
 from training.fitting.drift_bins import drift_feature
 from training.outcomes.outcomes import Outcomes
 from training.search.selector_graph import check_feature_graph
 from zoo.files import sha256_bytes
+from zoo.inputs.kind import InputKind
+from zoo.inputs.kinds import IMAGE
 
-# Light, contrast, colour, and detail of every kind, at little cost beyond that of reading the pixels.
-WATCHED = (
-    "log_brightness",
-    "luma_std",
-    "saturation",
-    "hue_blue",
-    "hue_red",
-    "fine_diagonal_energy",
-    "fine_vertical_energy",
-    "fine_horizontal_energy",
-    "noise_floor",
-    "edge_peakedness",
-)
 ALPHA = 0.01  # probability that a device ever raises a false alarm
 
 
@@ -38,7 +27,9 @@ class DriftFit:
     graph: bytes  # image → features
 
 
-def drift_fit(outcomes: Outcomes, *, grid: int, alpha: float = ALPHA) -> DriftFit | None:
+def drift_fit(
+    outcomes: Outcomes, *, grid: int, alpha: float = ALPHA, kind: InputKind = IMAGE
+) -> DriftFit | None:
     """What inputs are held against: edges from the fit and tune samples, counts of the certify samples.
 
     Returns
@@ -48,11 +39,11 @@ def drift_fit(outcomes: Outcomes, *, grid: int, alpha: float = ALPHA) -> DriftFi
 
     The graph is not checked; see :func:`check_drift_graph`.
     """
-    names = _watched(outcomes)
+    names = _watched(outcomes, kind)
     if not names:
         return None
     known, counted = outcomes.split(FIT, TUNE), outcomes.split(CERTIFY)
-    content = drift_graph(names, grid)
+    content = drift_graph(names, grid, kind)
     digest = sha256_bytes(content)
     pairs = [(one.feature_columns(names), one.log_odds) for one in (known, counted)]
     (features, odds), (features_counted, odds_counted) = pairs
@@ -72,7 +63,7 @@ def drift_fit(outcomes: Outcomes, *, grid: int, alpha: float = ALPHA) -> DriftFi
     return DriftFit(reference, content)
 
 
-def check_drift_graph(outcomes: Outcomes, grid: int) -> None:
+def check_drift_graph(outcomes: Outcomes, grid: int, kind: InputKind = IMAGE) -> None:
     """Compare the graph that :func:`drift_fit` would make for these outcomes with torch.
 
     Raises
@@ -80,24 +71,24 @@ def check_drift_graph(outcomes: Outcomes, grid: int) -> None:
     ParityError
         When a feature differs by more than 1e-3 of its scale.
     """
-    names = _watched(outcomes)
+    names = _watched(outcomes, kind)
     if names:
-        _check(names, grid)
+        _check(names, grid, kind)
 
 
 @lru_cache(maxsize=8)  # suites fit hundreds of times
-def _check(names: tuple[str, ...], grid: int) -> None:
-    check_feature_graph(drift_graph(names, grid), names, grid)
+def _check(names: tuple[str, ...], grid: int, kind: InputKind) -> None:
+    check_feature_graph(drift_graph(names, grid, kind), names, grid, kind)
 
 
-def _watched(outcomes: Outcomes) -> tuple[str, ...]:
-    return tuple(name for name in WATCHED if name in outcomes.feature_names)
+def _watched(outcomes: Outcomes, kind: InputKind) -> tuple[str, ...]:
+    return tuple(name for name in features_of(kind).watched if name in outcomes.feature_names)
 
 
 @lru_cache(maxsize=8)
-def drift_graph(names: tuple[str, ...], grid: int) -> bytes:
-    """The graph ``image`` uint8 ``[N, H, W, 3]`` → ``features`` float32 ``[N, F]``."""
-    model = feature_graph(names, grid=grid)
+def drift_graph(names: tuple[str, ...], grid: int, kind: InputKind = IMAGE) -> bytes:
+    """The graph ``image`` (or an input of another kind) → ``features`` float32 ``[N, F]``."""
+    model = features_of(kind).graph(names, grid=grid)
     model.ir_version = IR_VERSION
     model.producer_name = "zooselect"
     content: bytes = model.SerializeToString(deterministic=True)

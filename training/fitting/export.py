@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from selector.answering.selector import Selector
 from selector.bundle.bundle import BUNDLE_FILE, Bundle
@@ -14,6 +13,7 @@ from training.fitting.fitted import Fitted, remove_others
 from training.outcomes.outcomes import Outcomes
 from zoo.errors import ModelNotFoundError, ParityError, StaleError
 from zoo.files import encode_record, read_verified, write_atomic
+from zoo.inputs.kind import Item
 from zoo.models.card import match_classes
 from zoo.models.zoo import Zoo
 
@@ -83,7 +83,7 @@ def export_bundle(
     return bundle
 
 
-def check_bundle(folder: str | Path, fitted: Fitted, images: Sequence[NDArray[np.uint8]], zoo: Zoo) -> int:
+def check_bundle(folder: str | Path, fitted: Fitted, images: Sequence[Item], zoo: Zoo) -> int:
     """Load the bundle as a device would and compare its choices with the simulated policy, image by image.
 
     Returns
@@ -112,23 +112,20 @@ def check_bundle(folder: str | Path, fitted: Fitted, images: Sequence[NDArray[np
     return len(images)
 
 
-def _outcomes(images: Sequence[NDArray[np.uint8]], fitted: Fitted, zoo: Zoo) -> Outcomes:
+def _outcomes(images: Sequence[Item], fitted: Fitted, zoo: Zoo) -> Outcomes:
     """Outcomes of images whose labels do not matter, with features from torch, not the bundle's graph."""
-    import torch
-
-    from training.features.features import NAMES
     from training.features.input_features import InputFeatures
-    from training.features.scout import Scout
+    from training.features.kinds import features_of
 
     bundle = fitted.record.bundle
-    scout = None if fitted.scout is None else Scout.from_onnx(fitted.scout)
-    names = (*NAMES, *(scout.names if scout else ()))
-    module = InputFeatures(names, grid=fitted.record.grid, scout=scout).eval()
-    with torch.inference_mode():
-        features = np.concatenate([module(torch.tensor(image[np.newaxis])).numpy() for image in images])
+    pool, batches = features_of(bundle.kind), [bundle.kind.one(image) for image in images]
+    scout = None if fitted.scout is None else pool.scout_from(fitted.scout)
+    names = (*pool.names, *(scout.names if scout else ()))
+    module = InputFeatures(names, grid=fitted.record.grid, scout=scout, kind=bundle.kind).eval()
+    features = np.concatenate([module.of(batch) for batch in batches])
     logits = np.stack(
         [
-            np.concatenate([model.run(image[np.newaxis]) for image in images])[:, order]
+            np.concatenate([model.run(batch) for batch in batches])[:, order]
             for name in zoo.names
             for model in [zoo.model(name)]
             for order in [match_classes(bundle.classes, model.card.classes, model=name)]
@@ -136,7 +133,7 @@ def _outcomes(images: Sequence[NDArray[np.uint8]], fitted: Fitted, zoo: Zoo) -> 
         axis=1,
     )
     embeddings = {
-        name: np.concatenate([model.embedded(image[np.newaxis])[1] for image in images])
+        name: np.concatenate([model.embedded(batch)[1] for batch in batches])
         for name in zoo.names
         for model in [zoo.model(name)]
         if model.embedding_width is not None

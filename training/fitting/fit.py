@@ -19,7 +19,7 @@ from training.certificates.certificates import certificates_of
 from training.certificates.choice import ChosenTest, choose_test
 from training.certificates.sent import check_provable
 from training.data.splits import CERTIFY, FIT, TUNE
-from training.features.features import POOL_VERSION
+from training.features.kinds import features_of
 from training.fitting.costs import costs_table
 from training.fitting.drift_reference import DriftFit, check_drift_graph, drift_fit
 from training.fitting.fitted import SCHEMA_VERSION, Fitted
@@ -152,7 +152,7 @@ def fit_outcomes(
 
         found = search(outcomes, given, pixels=pixels, step=step, searches=searches)
         step("certifying")
-        drift = drift_fit(found.outcomes, grid=grid)
+        drift = drift_fit(found.outcomes, grid=grid, kind=zoo.kind)
         given = with_paths(found, given, drift)
         proven = prove(found, given, drift)
     return assemble(given, found, proven)
@@ -196,7 +196,7 @@ def search(
         step=step,
         reference=by_accuracy[0],
         folder=searches,
-        check=partial(check_drift_graph, outcomes, given.grid),
+        check=partial(check_drift_graph, outcomes, given.grid, zoo.kind),
     )
     compared = considered.situation.outcomes
     aim = Aim(
@@ -294,7 +294,7 @@ def fit_inputs_sha256(
         table,
         models,
         replace(options or FitOptions(), **changed).named,
-        POOL_VERSION,
+        features_of(zoo.kind).version,
         SCHEMA_VERSION,
     )
     return sha256_bytes(msgspec.json.encode(parts, order="deterministic"))

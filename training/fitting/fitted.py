@@ -17,7 +17,7 @@ from selector.policies.paths import paths_of, steps_of
 from selector.policies.policy import Policy
 from selector.policies.pool import PoolPolicy
 from selector.policies.staged import StagedPolicy
-from training.features.scout import Scout
+from training.features.kinds import features_of
 from training.outcomes.outcomes import Outcomes, with_features
 from training.policies.base import FittedPolicy
 from training.policies.cascade import FittedCascade
@@ -117,7 +117,7 @@ class Fitted:
         """
         if self.scout is None:
             return outcomes
-        scout = Scout.from_onnx(self.scout)
+        scout = features_of(self.record.bundle.kind).scout_from(self.scout)
         return with_features(outcomes, scout.names, scout.log_odds(pixels(outcomes.ids)))
 
     def stage_graphs(self) -> dict[str, bytes]:

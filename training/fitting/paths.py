@@ -58,9 +58,8 @@ def with_paths(found: Found, given: FitInputs, drift: DriftFit | None) -> FitInp
 
 def _timed(found: Found, given: FitInputs, drift: DriftFit | None) -> tuple[PathLatency, ...]:
     """Whole answers of a bundle of the policies, as a device would give them."""
-    height, width = given.table.image
-    rng = np.random.default_rng(given.options.seed)
-    images = [rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(8)]
+    rng, kind = np.random.default_rng(given.options.seed), given.zoo.kind
+    images = [kind.random(given.table.image, rng) for _ in range(8)]
     with TemporaryDirectory(prefix="zooselect-") as folder:
         export_bundle(assemble(given, found, Proven((), drift)), given.zoo, folder)
         selector = Selector.load(folder, threads=given.table.threads)

@@ -13,10 +13,12 @@ from tqdm import tqdm
 
 from training.data.images import LabelledImages
 from zoo.errors import DataError, ModelError
+from zoo.inputs.kind import Batch as Inputs
+from zoo.inputs.kind import InputKind, Item
 
-Values = NDArray[np.float32] | NDArray[np.uint8]
-Call = Callable[[NDArray[np.uint8]], Values]
-Stacks = list[tuple[list[int], NDArray[np.uint8]]]  # per image size: places in the batch, [n, H, W, 3]
+Values = NDArray[Any]  # [n, width]
+Call = Callable[[Inputs], Values]
+Stacks = list[tuple[list[int], Inputs]]  # per size of an input: places in the batch, the inputs
 
 _ALL_PIXELS = 2**24  # of a batch times models: each keeps the memory of its largest batch, 20 bytes a pixel
 _LEAST_PIXELS = 2**20
@@ -109,16 +111,16 @@ class Batches:
         tqdm.write(text, file=sys.stderr)
 
     def _prepare(self, first: int) -> Batch:
-        images: list[NDArray[np.uint8]] = []
+        images: list[Item] = []
         pixels = 0
         for member in self._members[first : first + self.size]:
             image = self._data.image(int(member))
-            area = image.shape[0] * image.shape[1]
+            area = self._data.kind.area(image)
             if images and pixels + area > self._pixels:
                 break
             images.append(image)
             pixels += area
-        stacks = _stacked(images)
+        stacks = _stacked(images, self._data.kind)
         made = {name: in_order(stacks, call) for name, call in self._of_images.items()}
         return Batch(first, len(images), pixels, stacks, made)
 
@@ -139,14 +141,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     return cause is not None and any(sign in str(cause) for sign in _NO_MEMORY)
 
 
-def _stacked(images: Sequence[NDArray[np.uint8]]) -> Stacks:
-    by_size: dict[tuple[int, ...], list[int]] = {}
+def _stacked(images: Sequence[Item], kind: InputKind) -> Stacks:
+    by_size: dict[tuple[Any, ...], list[int]] = {}
     for i, image in enumerate(images):
-        by_size.setdefault(image.shape, []).append(i)
-    return [
-        (
-            places,
-            images[places[0]][np.newaxis] if len(places) == 1 else np.stack([images[i] for i in places]),
-        )
-        for places in by_size.values()
-    ]
+        by_size.setdefault(kind.shape(image), []).append(i)
+    return [(places, kind.stack([images[i] for i in places])) for places in by_size.values()]

@@ -23,6 +23,7 @@ from training.outcomes.accuracy import least_above_chance
 from zoo.convert.preprocessing_graph import PREFIX
 from zoo.cores import allowed_cores
 from zoo.errors import DataError
+from zoo.inputs.kind import Item
 from zoo.models.card import ModelCard, match_classes
 from zoo.models.model import Model, read_graph
 from zoo.models.zoo import Zoo
@@ -173,7 +174,7 @@ def check_model(
     found = []
     for options, flipped, changed in _preprocessings(content, source):
         model = Model(card, changed, threads=allowed_cores())
-        shown = [image[..., ::-1] if flipped else image for image in pixels]
+        shown = [np.ascontiguousarray(image[..., ::-1]) if flipped else image for image in pixels]
         tried = _logits(model, shown[first], options, progress=progress).argmax(1)
         if (tried == labels[first]).mean() > right[first].mean():
             said = _logits(model, shown[second], options, progress=progress).argmax(1)
@@ -217,11 +218,11 @@ def _some(zoo: Zoo, data: LabelledImages, images: int) -> NDArray[np.intp]:
     return mixed[order[:images]]
 
 
-def _logits(model: Model, images: list[NDArray[np.uint8]], what: str, *, progress: bool) -> Logits:
+def _logits(model: Model, images: list[Item], what: str, *, progress: bool) -> Logits:
     bar = tqdm(
         images, desc=f"checking {what}", unit="image", delay=2, disable=not progress or None, leave=False
     )
-    return np.concatenate([model.logits(np.ascontiguousarray(image[np.newaxis])) for image in bar])
+    return np.concatenate([model.logits(model.kind.one(image)) for image in bar])
 
 
 def _preprocessings(content: bytes, source: Source) -> Iterator[tuple[str, bool, bytes]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,7 +16,9 @@ from numpy.typing import NDArray
 
 from selector.policies.rules import confidence
 from training.data.splits import CERTIFY, FIT, TEST, TUNE
-from training.features.features import NAMES
+from training.features.feature_kind import Readings
+from training.features.kinds import features_of
+from training.features.pool import NAMES
 from training.outcomes.parts import (
     SAMPLES_FILE,
     ProfileRecord,
@@ -259,8 +262,10 @@ def has_pixels(folder: str | Path) -> bool:
 def load_pixels(
     folder: str | Path, *, ids: Sequence[str] | NDArray[np.str_] | None = None,
     splits: Sequence[str] = (FIT, TUNE, CERTIFY),
-) -> NDArray[np.uint8]:  # fmt: skip
+) -> Readings:  # fmt: skip
     """Pixels uint8 ``[n, grid, grid, 3]`` that the features of a profile were computed from.
+
+    Of other kinds of input what their features read, such as samples ``[n, grid]`` of signals.
 
     Parameters
     ----------
@@ -285,8 +290,9 @@ def load_pixels(
     samples = _read_table(path / SAMPLES_FILE, record.samples)
     known = np.array(samples["id"].to_pylist())
     wanted = np.isin(np.array(samples["split"].to_pylist()), splits) if ids is None else np.isin(known, ids)
-    rows = _read_parts(parts, record, known, 3 * record.grid**2, wanted, np.uint8)
-    pixels = rows.reshape(-1, record.grid, record.grid, 3)
+    shape, kind = features_of(record.kind).reading(record.grid)
+    rows = _read_parts(parts, record, known, math.prod(shape), wanted, kind)
+    pixels = rows.reshape(-1, *shape)
     if ids is None:
         return pixels
     places = {name: place for place, name in enumerate(known[wanted].tolist())}
@@ -296,7 +302,7 @@ def load_pixels(
     return pixels[[places[name] for name in map(str, ids)]]
 
 
-def pixels_of(folder: str | Path, ids: NDArray[np.str_]) -> NDArray[np.uint8]:
+def pixels_of(folder: str | Path, ids: NDArray[np.str_]) -> Readings:
     """:func:`load_pixels` of the named samples."""
     return load_pixels(folder, ids=ids)
 
@@ -338,7 +344,7 @@ def _read_parts(
     ids: NDArray[np.str_],
     width: int,
     chosen: NDArray[np.bool_],
-    kind: type[np.float32] | type[np.uint8] = np.float32,
+    kind: type[np.generic] = np.float32,
 ) -> NDArray[Any]:
     """The `chosen` rows of one folder of parts ``[n, width]``; the others are read, but not kept."""
     values = np.empty((int(chosen.sum()), width), dtype=kind)

@@ -6,15 +6,18 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
-from training.features.features import EARLIER, NAMES, POOL_VERSION
+from training.features.kinds import features_of
 from training.outcomes.shards import FEATURES, PIXELS
 from zoo.errors import DataError
 from zoo.files import read_record, sha256_bytes
+from zoo.inputs.kind import InputKind, InputRecord
+from zoo.inputs.kinds import kind_of
 from zoo.types import Positive, Sha256
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # since 2, inputs may be others than images
+IMAGES_VERSION = 1  # written where they are images, so that older readers go on reading
 PROFILE_FILE = "profile.json"
 UNFINISHED_FILE = "unfinished.json"  # there from the first written part to the last
 SAMPLES_FILE = "samples.parquet"
@@ -45,6 +48,15 @@ class ProfileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     grid: Positive  # of the input features
     models: dict[str, Sha256]  # name → digest of the ONNX file
     skipped: int = 0  # images that could not be read and were left out
+    input_record: InputRecord | UnsetType = msgspec.field(default=UNSET, name="input")
+
+    @property
+    def kind(self) -> InputKind:
+        """The kind of input that was answered."""
+        return kind_of(None if self.input_record is UNSET else self.input_record)
+
+    def __post_init__(self) -> None:
+        _ = self.kind  # raises where there is none of that name
 
 
 def read_profile_record(folder: str | Path) -> ProfileRecord:
@@ -61,9 +73,11 @@ def read_profile_record(folder: str | Path) -> ProfileRecord:
 def parts_folder(folder: Path, name: str, record: ProfileRecord) -> Path:
     """Where the parts of one model, of :data:`FEATURES` or of :data:`PIXELS`, lie."""
     if name == FEATURES:
-        return _features_folder(folder, record, POOL_VERSION, NAMES)
+        features = features_of(record.kind)
+        return _features_folder(folder, record, features.version, features.names)
     if name == PIXELS:
-        return folder / "outputs" / f"{PIXELS}-{sha256_bytes(f'1 {record.grid}'.encode())[:12]}"
+        what = f"1 {record.grid}{_other_kind(record)}"
+        return folder / "outputs" / f"{PIXELS}-{sha256_bytes(what.encode())[:12]}"
     return folder / "outputs" / f"{name}-{record.models[name][:12]}"
 
 
@@ -74,12 +88,13 @@ def embedding_folder(folder: Path, name: str, record: ProfileRecord) -> Path:
 
 def stored_features(folder: Path, record: ProfileRecord) -> tuple[Path, tuple[str, ...]]:
     """Where the features of a profile lie, and their names: all of the pool, or those of an earlier pool."""
-    pools = {POOL_VERSION: NAMES, **EARLIER}
+    features = features_of(record.kind)
+    pools = {features.version: features.names, **features.earlier}
     for version in sorted(pools, reverse=True):
         found = _features_folder(folder, record, version, pools[version])
         if is_complete(found, record):
             return found, pools[version]
-    return parts_folder(folder, FEATURES, record), NAMES
+    return parts_folder(folder, FEATURES, record), features.names
 
 
 def is_complete(parts: Path, record: ProfileRecord) -> bool:
@@ -88,8 +103,12 @@ def is_complete(parts: Path, record: ProfileRecord) -> bool:
 
 
 def _features_folder(folder: Path, record: ProfileRecord, version: int, names: tuple[str, ...]) -> Path:
-    content = f"{version} {record.grid} {' '.join(names)}".encode()
+    content = f"{version} {record.grid} {' '.join(names)}{_other_kind(record)}".encode()
     return folder / "outputs" / f"{FEATURES}-{sha256_bytes(content)[:12]}"
+
+
+def _other_kind(record: ProfileRecord) -> str:
+    return "" if record.input_record is UNSET else f" {record.kind}"
 
 
 def part_path(folder: Path, part: int) -> Path:

@@ -16,15 +16,17 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from msgspec import UNSET
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from training.data.images import LabelledImages
 from training.data.seen import names_without_seen
 from training.data.splits import TEST, TRAIN, Splits, one_environment_per_group, without_training_images
-from training.features.features import NAMES, feature_graph
+from training.features.kinds import features_of
 from training.outcomes.batches import Values, pixels_per_batch
 from training.outcomes.parts import (
+    IMAGES_VERSION,
     PART_ROWS,
     PROFILE_FILE,
     SAMPLES_FILE,
@@ -40,13 +42,12 @@ from training.outcomes.parts import (
 from training.outcomes.shards import FEATURES, PIXELS, Profiling, ShardRunner
 from training.outcomes.spread import spread_parts
 from zoo.cores import allowed_cores
-from zoo.errors import CardError, StaleError, ZooError
+from zoo.errors import CardError, DataError, StaleError, ZooError
 from zoo.files import atomic_path, encode_record, read_record, write_atomic
+from zoo.inputs.kinds import IMAGE
 from zoo.models.card import check_same_classes, match_classes
 from zoo.models.model import Model
 from zoo.models.zoo import Zoo
-
-LARGE_SIDE = 96  # from this median side on, features read a finer grid
 
 
 def profile(
@@ -109,6 +110,11 @@ def profile(
     target = Path(folder)
     classes = _class_order(target, check_same_classes(zoo.cards))
     match_classes(data.classes, classes, model=zoo.names[0])
+    if data.kind != zoo.kind:
+        raise DataError(
+            f"expected what the models of the zoo take, {zoo.kind}, got labelled inputs of the kind "
+            f"{data.kind}. Name other data, or another zoo."
+        )
     chosen_splits = without_training_images(splits or Splits(), zoo.cards, data)
     names = names_without_seen(chosen_splits, zoo, data)
     used = (names != TRAIN) & one_environment_per_group(
@@ -116,7 +122,7 @@ def profile(
     )
     rows = np.flatnonzero(used)
     record = ProfileRecord(
-        schema_version=SCHEMA_VERSION,
+        schema_version=IMAGES_VERSION if zoo.kind.record is None else SCHEMA_VERSION,
         data_sha256=data.sha256,
         classes=classes,
         splits=SplitRecord(**vars(chosen_splits)),
@@ -125,6 +131,7 @@ def profile(
         grid=_grid(data, rows),
         models={card.name: card.sha256 for card in zoo.cards},
         skipped=len(data.skipped),
+        input_record=zoo.kind.record or UNSET,
     )
     _prepare(target, record, restart=restart)
     write_samples(target, data, rows, names)
@@ -196,7 +203,7 @@ def _prepare(folder: Path, record: ProfileRecord, *, restart: bool) -> None:
             continue  # another process has finished the same profile meanwhile
         if _basis(before) != _basis(record):
             if not restart:
-                what = "images" if before.data_sha256 != record.data_sha256 else "splits"
+                what = f"{record.kind.noun}s" if before.data_sha256 != record.data_sha256 else "splits"
                 raise StaleError(
                     f"{folder} holds a profile of other {what}. Choose another folder, or start over there "
                     "with --restart (in Python: restart=True)."
@@ -234,12 +241,14 @@ def _run_missing(
     if not wanted:
         return
     chosen = [name for name in zoo.names if name in wanted]
+    features = features_of(zoo.kind)
     how = Profiling(
         orders={
             name: np.array(match_classes(record.classes, zoo.card(name).classes, model=name), np.intp)
             for name in chosen
         },
-        features=feature_graph(NAMES, grid=record.grid).SerializeToString(),
+        features=features.graph(features.names, grid=record.grid).SerializeToString(),
+        kind=zoo.kind,
         grid=record.grid,
         batch_size=batch_size,
         pixels=pixels_per_batch(len(chosen)),
@@ -250,7 +259,8 @@ def _run_missing(
         if names
     }
     total = sum(len(members) for members, _ in wanted_parts.values())
-    with tqdm(total=total, desc="profiling", unit="img", disable=not progress or None, delay=1) as bar:
+    unit = "img" if zoo.kind == IMAGE else zoo.kind.noun
+    with tqdm(total=total, desc="profiling", unit=unit, disable=not progress or None, delay=1) as bar:
         if ray is None:
             made = _run_here(zoo, data, wanted_parts, how, threads or allowed_cores(), bar.update)
         else:
@@ -292,8 +302,7 @@ def _write_part(ids: list[str], values: NDArray[Any], folder: Path, part: int) -
 
 def _grid(data: LabelledImages, rows: NDArray[np.intp]) -> int:
     sample = rows[:: max(1, len(rows) // 15)][:15]
-    sides = [min(data.image(int(i)).shape[:2]) for i in sample]
-    return 64 if np.median(sides) >= LARGE_SIDE else 32
+    return features_of(data.kind).grid_for([data.image(int(i)) for i in sample])
 
 
 def _write_table(table: pa.Table, path: Path) -> None:

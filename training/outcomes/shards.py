@@ -13,10 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.images import LabelledImages, PackedImage
-from training.features.grid import read_pixels
+from training.features.kinds import features_of
 from training.outcomes.batches import Batches, Call, Values, in_order, is_out_of_memory
 from zoo.errors import DigestError, ModelError
 from zoo.files import sha256_bytes
+from zoo.inputs.kind import Batch as Inputs
+from zoo.inputs.kind import InputKind, Item
+from zoo.inputs.kinds import IMAGE
 from zoo.models.card import ModelCard
 from zoo.models.model import Model, open_session
 
@@ -37,6 +40,7 @@ class Profiling:
     grid: int
     batch_size: int
     pixels: int  # of a batch
+    kind: InputKind = IMAGE
 
 
 class ShardRunner:
@@ -59,12 +63,12 @@ class ShardRunner:
         }
         features = open_session(how.features, name=FEATURES)
 
-        def measure(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-            values: NDArray[np.float32] = features.run(["features"], {"image": images})[0]
+        def measure(images: Inputs) -> NDArray[np.float32]:
+            values: NDArray[np.float32] = features.run(["features"], how.kind.feeds(images))[0]
             return values
 
-        def read(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-            return read_pixels(images, how.grid).reshape(len(images), -1)
+        def read(images: Inputs) -> NDArray[Any]:
+            return features_of(how.kind).read(images, how.grid).reshape(len(images), -1)
 
         self._of_images: dict[str, Call] = {FEATURES: measure, PIXELS: read}
 
@@ -180,17 +184,17 @@ def shard_worker(
     runner = ShardRunner(how, opened)
 
     def answer(shard: PackedShard) -> dict[str, Values]:
-        return runner.run(_Unpacked(shard), np.arange(len(shard.ids)), shard.names)
+        return runner.run(_Unpacked(shard, how.kind), np.arange(len(shard.ids)), shard.names)
 
     return answer
 
 
 class _Unpacked(LabelledImages):
-    def __init__(self, shard: PackedShard) -> None:
-        super().__init__(["unknown"], shard.ids, [0] * len(shard.ids))
+    def __init__(self, shard: PackedShard, kind: InputKind) -> None:
+        super().__init__(["unknown"], shard.ids, [0] * len(shard.ids), kind=kind)
         self._images = shard.images
 
-    def image(self, index: int) -> NDArray[np.uint8]:
+    def image(self, index: int) -> Item:
         return self._images[index].image()
 
     def _digest(self) -> str:

@@ -180,7 +180,7 @@ def decision_costs_ms(zoo: Zoo, table: LatencyTable, classes: int, *, runs: int 
             "pool": lambda _: margins(pool + scaling(logits[:, 0]), 2)[0] >= 0.5,
             "model": model.logits,
         },
-        [rng.integers(0, 256, (1, *table.image, 3), dtype=np.uint8) for _ in range(8)],
+        [zoo.kind.one(zoo.kind.random(table.image, rng)) for _ in range(8)],
         runs=runs,
     )
     quick = {name: float(np.quantile(some.kept_ms, UNDISTURBED_QUANTILE)) for name, some in times.items()}

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from selector.policies.input import InputPolicy
 from training.data.splits import FIT, TUNE
 from training.features.costs import measure_costs
-from training.features.scout import Scout
+from training.features.feature_kind import Readings, ScoutLike
+from training.features.kinds import features_of
 from training.outcomes.folds import Folds
 from training.outcomes.outcomes import Outcomes
 from training.policies.estimators import CorrectnessEstimator
@@ -20,10 +21,12 @@ from training.policies.input import FittedInputPolicy
 from training.search.selector_graph import TOLERANCE, score_difference, selector_cost_ms, selector_graph
 from training.search.tuning import Tuned, tune
 from zoo.errors import ParityError
+from zoo.inputs.kind import InputKind
+from zoo.inputs.kinds import IMAGE
 from zoo.models.latency import LatencyTable
 from zoo.models.zoo import Zoo
 
-PixelsOf = Callable[[NDArray[np.str_]], NDArray[np.uint8]]  # ids of samples → what features read
+PixelsOf = Callable[[NDArray[np.str_]], Readings]  # ids of samples → what features read
 _CHUNK = 50_000
 
 
@@ -36,7 +39,7 @@ class InputFit:
     graph: bytes  # image → features, scores
     scores: bytes  # features → scores
     cost_ms: float  # of the graph
-    scout: Scout | None  # where one of its log-odds is among the features
+    scout: ScoutLike | None  # where one of its log-odds is among the features
     folded: Floats  # scores ``[n, M]`` of the compared samples, from estimators that did not see them
 
     @property
@@ -50,8 +53,13 @@ class InputFit:
 
 
 def scout_log_odds(
-    outcomes: Outcomes, compared: Outcomes, pixels: PixelsOf, *, seed: int
-) -> tuple[NDArray[np.float32], Scout]:
+    outcomes: Outcomes,
+    compared: Outcomes,
+    pixels: PixelsOf,
+    *,
+    seed: int,
+    kind: InputKind = IMAGE,
+) -> tuple[NDArray[np.float32], ScoutLike]:
     """A scout that learned from the compared samples, and its log-odds ``[n, M]`` of all outcomes.
 
     For the compared samples they come from scouts that did not see the sample.
@@ -59,7 +67,12 @@ def scout_log_odds(
     from training.features.scout_training import out_of_fold
 
     known, scout = out_of_fold(
-        pixels(compared.ids), compared.right, compared.groups, compared.models, seed=seed
+        pixels(compared.ids),
+        compared.right,
+        compared.groups,
+        compared.models,
+        seed=seed,
+        fit=features_of(kind).fit_scout,
     )
     place = {name: i for i, name in enumerate(compared.ids.tolist())}
     values = np.empty((len(outcomes), len(scout.names)), np.float32)
@@ -81,7 +94,7 @@ def fit_input(
     table: LatencyTable,
     *,
     grid: int,
-    scout: Scout | None = None,
+    scout: ScoutLike | None = None,
     seed: int,
 ) -> InputFit:
     """Choose features and an estimator, fit and calibrate them, and make the graph.
@@ -108,7 +121,7 @@ def fit_input(
         part.right,
         part.groups,
         np.array([costs[name] for name in order]),
-        prices=measure_costs(grid, scout=scout),
+        prices=measure_costs(grid, scout=scout, kind=zoo.kind),
         seed=seed,
     )
     scout = scout if scout is not None and set(scout.names) & set(tuned.features) else None
@@ -124,7 +137,7 @@ def fit_input(
     if tuning.any():
         estimator.calibrate(features[tuning], ordered.right[tuning])
     scores = estimator.to_onnx(features.shape[1])
-    graph = selector_graph(tuned.features, scores, grid=grid, scout=scout)
+    graph = selector_graph(tuned.features, scores, grid=grid, scout=scout, kind=zoo.kind)
     content: bytes = scores.SerializeToString(deterministic=True)
     off = score_difference(estimator, content, features)
     if not off <= TOLERANCE:

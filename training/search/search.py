@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from training.data.splits import FIT, TUNE
+from training.features.kinds import features_of
 from training.outcomes.folds import grouped_folds
 from training.outcomes.outcomes import Outcomes, with_features
 from training.policies.state_scores import decision_costs_ms
@@ -20,6 +21,7 @@ from training.search.input_fit import InputFit, PixelsOf, fit_input, scout_log_o
 from training.search.plans import SEARCH_ROWS, part_to_compare, part_to_fit
 from training.search.searched import Searched, load_searched, save_searched, search_key
 from zoo.errors import DataError
+from zoo.inputs.kind import InputKind
 from zoo.models.latency import LatencyTable
 from zoo.models.zoo import Zoo
 
@@ -67,7 +69,7 @@ def consider(
     """
     costs = table.costs_ms(zoo)
     informed = "input" in kinds or "probe" in kinds
-    looking = pixels if informed else None
+    looking = pixels if informed and features_of(zoo.kind).has_scout else None
     key, known = "", None
     if folder is not None:
         key = search_key(
@@ -80,7 +82,7 @@ def consider(
             seed=seed,
             reference=reference,
         )
-        known = _known(folder, key, outcomes, seed)
+        known = _known(folder, key, outcomes, seed, zoo.kind)
     if known is None:
         check()
     found = known or _train(outcomes, zoo, table, grid=grid, pixels=looking, seed=seed, step=step)
@@ -121,14 +123,14 @@ def _train(
     if pixels is not None:
         step("training a scout")
         compared = part_to_compare(part_to_fit(outcomes.split(FIT, TUNE), seed), seed)
-        log_odds, scout = scout_log_odds(outcomes, compared, pixels, seed=seed)
+        log_odds, scout = scout_log_odds(outcomes, compared, pixels, seed=seed, kind=zoo.kind)
     return Searched(scout, log_odds, *decision_costs_ms(zoo, table, len(outcomes.classes)), None)
 
 
-def _known(folder: Path, key: str, outcomes: Outcomes, seed: int) -> Searched | None:
+def _known(folder: Path, key: str, outcomes: Outcomes, seed: int, kind: InputKind) -> Searched | None:
     compared = min(SEARCH_ROWS, int(np.isin(outcomes.splits, (FIT, TUNE)).sum()))
     try:
-        return load_searched(folder, key, outcomes=outcomes, compared=compared)
+        return load_searched(folder, key, outcomes=outcomes, compared=compared, kind=kind)
     except DataError as error:
         tqdm.write(f"{error} It is searched again.", file=sys.stderr)
         return None

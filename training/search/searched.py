@@ -19,14 +19,16 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from training.features.features import POOL_VERSION
-from training.features.scout import Scout
+from training.features.feature_kind import ScoutLike
+from training.features.kinds import features_of
 from training.outcomes.outcomes import Outcomes
 from training.policies.frontier import Outline
 from training.search.input_fit import InputFit
 from training.search.tuning import Tuned
 from zoo.errors import DataError
 from zoo.files import read_npz, write_atomic
+from zoo.inputs.kind import InputKind
+from zoo.inputs.kinds import IMAGE
 from zoo.models.latency import LatencyTable
 from zoo.models.zoo import Zoo
 
@@ -51,7 +53,7 @@ _ARRAYS = {
 class Searched:
     """What was trained, measured and simulated."""
 
-    scout: Scout | None
+    scout: ScoutLike | None
     scout_log_odds: NDArray[np.float32]  # [n, M] of all outcomes; without a scout [n, 0]
     stage_ms: float
     confidence_ms: float
@@ -85,7 +87,8 @@ def search_key(
     models = {card.name: card.sha256 for card in zoo.cards}
     version = importlib.metadata.version("zooselect")
     table = msgspec.structs.replace(table, paths=())  # of policies, which are built after the search
-    parts = (SEARCH_VERSION, version, POOL_VERSION, models, table, kinds, grid, scout, seed, reference)
+    pool = features_of(zoo.kind).version
+    parts = (SEARCH_VERSION, version, pool, models, table, kinds, grid, scout, seed, reference)
     digest.update(msgspec.json.encode(parts, order="deterministic"))
     for item in fields(outcomes):
         value = getattr(outcomes, item.name)
@@ -135,7 +138,9 @@ def save_searched(folder: Path, key: str, found: Searched) -> None:
         path.unlink(missing_ok=True)
 
 
-def load_searched(folder: Path, key: str, *, outcomes: Outcomes, compared: int) -> Searched | None:
+def load_searched(
+    folder: Path, key: str, *, outcomes: Outcomes, compared: int, kind: InputKind = IMAGE
+) -> Searched | None:
     """What a search with this key found, or None where there is none.
 
     Parameters
@@ -144,6 +149,8 @@ def load_searched(folder: Path, key: str, *, outcomes: Outcomes, compared: int) 
         What the search was given.
     compared
         Number of samples that candidates were compared on.
+    kind
+        The kind of input, whose scout is read.
 
     Raises
     ------
@@ -157,15 +164,20 @@ def load_searched(folder: Path, key: str, *, outcomes: Outcomes, compared: int) 
         stored = read_npz(path, most_bytes=MAX_BYTES)
         arrays = {name: stored[name] for name in (*_ARRAYS, "facts")}
         facts = msgspec.msgpack.decode(arrays["facts"].tobytes(), type=_Facts)
-        return _checked(facts, arrays, key, outcomes, compared)
+        return _checked(facts, arrays, key, outcomes, compared, kind)
     except Exception as error:  # zip, numpy, msgspec and onnx have errors of their own
         raise DataError(f"{path}: expected what an earlier search found, got: {str(error)[:200]}.") from error
 
 
 def _checked(
-    facts: _Facts, arrays: dict[str, NDArray[Any]], key: str, outcomes: Outcomes, compared: int
+    facts: _Facts,
+    arrays: dict[str, NDArray[Any]],
+    key: str,
+    outcomes: Outcomes,
+    compared: int,
+    kind: InputKind,
 ) -> Searched:
-    scout = Scout.from_onnx(arrays["scout"].tobytes()) if arrays["scout"].size else None
+    scout = features_of(kind).scout_from(arrays["scout"].tobytes()) if arrays["scout"].size else None
     columns = 0 if scout is None else len(scout.names)
     points, ways = len(arrays["places"]), arrays["ways"]
     tuned = facts.tuned
@@ -209,7 +221,7 @@ def _checked(
     )
 
 
-def _input_fit(facts: _Facts, arrays: dict[str, NDArray[Any]], scout: Scout | None) -> InputFit | None:
+def _input_fit(facts: _Facts, arrays: dict[str, NDArray[Any]], scout: ScoutLike | None) -> InputFit | None:
     if facts.tuned is None:
         return None
     used = scout is not None and bool(set(scout.names) & set(facts.tuned.features))

@@ -11,10 +11,12 @@ import onnx
 import onnx.compose
 from numpy.typing import NDArray
 
-from training.features.features import feature_graph
+from training.features.feature_kind import ScoutLike
+from training.features.kinds import features_of
 from training.features.operators import IR_VERSION
-from training.features.scout import Scout
 from zoo.errors import ParityError
+from zoo.inputs.kind import InputKind
+from zoo.inputs.kinds import IMAGE
 from zoo.models.latency import LatencyTable
 from zoo.models.model import open_session
 from zoo.models.timing import time_interleaved
@@ -28,7 +30,12 @@ TOLERANCE = 1e-4
 
 
 def selector_graph(
-    names: Sequence[str], scores: onnx.ModelProto, *, grid: int, scout: Scout | None = None
+    names: Sequence[str],
+    scores: onnx.ModelProto,
+    *,
+    grid: int,
+    scout: ScoutLike | None = None,
+    kind: InputKind = IMAGE,
 ) -> bytes:
     """The graph ``image`` uint8 ``[N, H, W, 3]`` → ``features`` ``[N, F]``, ``scores`` ``[N, M]``.
 
@@ -42,6 +49,8 @@ def selector_graph(
         Pixels read per axis; see :class:`training.features.input_features.InputFeatures`.
     scout
         Where features named ``scout_<model>`` come from.
+    kind
+        The kind of input, if it is no image.
 
     Raises
     ------
@@ -50,7 +59,7 @@ def selector_graph(
     """
     from training.features.input_features import InputFeatures
 
-    front = feature_graph(names, grid=grid, scout=scout)
+    front = features_of(kind).graph(names, grid=grid, scout=scout)
     front.ir_version = scores.ir_version = IR_VERSION
     back = onnx.compose.add_prefix(scores, "scores/", rename_inputs=False, rename_outputs=False)
     merged = onnx.compose.merge_models(
@@ -60,12 +69,12 @@ def selector_graph(
     merged.producer_name = "zooselect"
     onnx.checker.check_model(merged)
     content: bytes = merged.SerializeToString(deterministic=True)
-    check_selector_graph(content, InputFeatures(names, grid=grid, scout=scout).eval(), scores)
+    check_selector_graph(content, InputFeatures(names, grid=grid, scout=scout, kind=kind).eval(), scores)
     return content
 
 
 def check_selector_graph(content: bytes, module: InputFeatures, scores: onnx.ModelProto) -> float:
-    """Compare features with torch's, and scores with the score graph's, on synthetic images of several kinds.
+    """Compare features with torch's, and scores with the score graph's, on synthetic inputs of several forms.
 
     Returns
     -------
@@ -77,15 +86,12 @@ def check_selector_graph(content: bytes, module: InputFeatures, scores: onnx.Mod
     ParityError
         When it is above 1e-4, or a feature differs by more than 1e-3 of its scale.
     """
-    import torch
-
     merged = open_session(content, name="selector")
     separate = open_session(scores.SerializeToString(), name="scores")
     worst = 0.0
-    for images in _synthetic_images():
-        with torch.inference_mode():
-            features = module(torch.from_numpy(images)).numpy()
-        got_features, got = merged.run(["features", "scores"], {"image": images})
+    for images in features_of(module.kind).synthetic():
+        features = module.of(images)
+        got_features, got = merged.run(["features", "scores"], module.kind.feeds(images))
         # of the same features: where torch rounds otherwise, a tree may end in another leaf
         wanted = separate.run(["scores"], {"features": got_features})[0]
         off = float((np.abs(got_features - features) / np.maximum(1.0, np.abs(features))).max())
@@ -93,35 +99,32 @@ def check_selector_graph(content: bytes, module: InputFeatures, scores: onnx.Mod
         if not (off <= 1e-3 and worst <= TOLERANCE):
             raise ParityError(
                 f"selector graph: expected scores within {TOLERANCE:g} of torch and scikit-learn, got "
-                f"{worst:.1e} (features {off:.1e}) on images {list(images.shape)}. "
+                f"{worst:.1e} (features {off:.1e}) on {module.kind.noun}s {list(images.shape)}. "
                 "Check the versions in constraints.txt."
             )
     return worst
 
 
-def check_feature_graph(content: bytes, names: Sequence[str], grid: int) -> None:
-    """Compare a graph of features alone with torch, on the same images.
+def check_feature_graph(content: bytes, names: Sequence[str], grid: int, kind: InputKind = IMAGE) -> None:
+    """Compare a graph of features alone with torch, on the same inputs.
 
     Raises
     ------
     ParityError
         When a feature differs by more than 1e-3 of its scale.
     """
-    import torch
-
     from training.features.input_features import InputFeatures
 
     graph = open_session(content, name="features")
-    module = InputFeatures(names, grid=grid).eval()
-    for images in _synthetic_images():
-        with torch.inference_mode():
-            wanted = module(torch.from_numpy(images)).numpy()
-        got = graph.run(["features"], {"image": images})[0]
+    module = InputFeatures(names, grid=grid, kind=kind).eval()
+    for images in features_of(kind).synthetic():
+        wanted = module.of(images)
+        got = graph.run(["features"], kind.feeds(images))[0]
         off = float((np.abs(got - wanted) / np.maximum(1.0, np.abs(wanted))).max())
         if not off <= 1e-3:
             raise ParityError(
-                f"feature graph: expected what torch computes, got a difference of {off:.1e} on images "
-                f"{list(images.shape)}. Check the versions in constraints.txt."
+                f"feature graph: expected what torch computes, got a difference of {off:.1e} on "
+                f"{kind.noun}s {list(images.shape)}. Check the versions in constraints.txt."
             )
 
 
@@ -149,10 +152,10 @@ def selector_cost_ms(
     graph = open_session(content, name="selector")
     model = zoo.model(cheapest, threads=table.threads)
     rng = np.random.default_rng(0)
-    images = [rng.integers(0, 256, (1, *table.image, 3), dtype=np.uint8) for _ in range(8)]
+    images = [zoo.kind.one(zoo.kind.random(table.image, rng)) for _ in range(8)]
     times = time_interleaved(
         {
-            "selector": lambda image: graph.run(["scores"], {"image": image}),
+            "selector": lambda image: graph.run(["scores"], zoo.kind.feeds(image)),
             "model": model.logits,
         },
         images,
@@ -162,31 +165,19 @@ def selector_cost_ms(
     return here["selector"] / here["model"] * rows[cheapest]
 
 
-def time_selector_us(content: bytes, image: tuple[int, int], *, runs: int = 2000) -> NDArray[np.float64]:
-    """Microseconds ``[runs]`` of single calls of a selector graph on random images, one thread."""
+def time_selector_us(
+    content: bytes, image: tuple[int, int], *, runs: int = 2000, kind: InputKind = IMAGE
+) -> NDArray[np.float64]:
+    """Microseconds ``[runs]`` of single calls of a selector graph on a random input, one thread."""
     graph = open_session(content, name="selector")
-    pixels = np.random.default_rng(0).integers(0, 256, (1, *image, 3), dtype=np.uint8)
+    feeds = kind.feeds(kind.one(kind.random(image, np.random.default_rng(0))))
     times = np.empty(runs)
     for r in range(-100, runs):
         start = time.perf_counter()
-        graph.run(["scores"], {"image": pixels})
+        graph.run(["scores"], feeds)
         if r >= 0:
             times[r] = (time.perf_counter() - start) * 1e6
     return times
-
-
-def _synthetic_images() -> list[NDArray[np.uint8]]:
-    rng = np.random.default_rng(0)
-    images: list[NDArray[np.uint8]] = [
-        rng.integers(0, 256, (64, 32, 32, 3), dtype=np.uint8),
-        np.zeros((1, 1, 1, 3), dtype=np.uint8),
-        np.full((2, 5, 300, 3), 255, dtype=np.uint8),
-    ]
-    for height, width in ((224, 224), (97, 61)):
-        slope = np.linspace(0, 255, height)[:, None, None] * np.linspace(0, 1, width)[None, :, None]
-        smooth = slope[None] * rng.uniform(0.2, 1.0, (8, 1, 1, 3)) + rng.normal(0, 6, (8, height, width, 3))
-        images.append(smooth.clip(0, 255).astype(np.uint8))
-    return images
 
 
 def _strip(model: onnx.ModelProto) -> None:

@@ -18,11 +18,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from zoo.errors import SelfTestError, ZooError
+from zoo.inputs.kind import InputRecord
+from zoo.inputs.kinds import kind_of
 from zoo.process import Ended, Process, limit
-from zoo.releases.reference_image import reference_image
 
 if TYPE_CHECKING:
     from zoo.releases.release import ModelRelease
@@ -118,6 +120,7 @@ def self_test(
         "name": release.name,
         "classes": len(release.card.classes),
         "image": release.selftest.image,
+        "input": msgspec.to_builtins(release.card.kind.record),
         "memory": memory,
         "seconds": math.ceil(timeout_s) + 1,
     }
@@ -152,11 +155,12 @@ def answer(orders: IO[bytes], answers: IO[bytes]) -> None:
 
     task: dict[str, Any] = json.loads(orders.readline())
     graph = orders.read()
-    height, width = task["image"]
+    record = msgspec.convert(task.get("input"), InputRecord | None)
+    kind = kind_of(record)
     said: dict[str, Any] = {"limited": limit(task["memory"], task["seconds"])}
     try:
         session = open_session(graph, name=task["name"], weights=Path(task["folder"]))
-        logits = session.run(["logits"], {"image": reference_image(height, width)[None]})[0]
+        logits = session.run(["logits"], kind.feeds(kind.one(kind.reference(tuple(task["image"])))))[0]
         if np.shape(logits) != (1, task["classes"]):
             raise ZooError(f"expected logits [1, {task['classes']}], got {list(np.shape(logits))}")
         said["logits"] = [float(value) for value in logits[0]]

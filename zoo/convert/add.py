@@ -23,6 +23,8 @@ from zoo.convert.count import add_counted
 from zoo.convert.export import export_module
 from zoo.convert.foreign.import_graph import answers_alone
 from zoo.convert.foreign.import_onnx import wrap_foreign
+from zoo.convert.signals.import_signal import wrap_signal
+from zoo.convert.signals.signal_front import SignalFront
 from zoo.errors import ClassMismatchError
 from zoo.models.card import Compression, ModelCard, TrainedOn
 from zoo.models.zoo import Zoo
@@ -125,6 +127,42 @@ def add_foreign(
     if answers_alone(onnx.load_model_from_string(content)):
         source += ", each image alone"
     return add_counted(zoo, name, content, classes, preprocessing.resolution, source=source, force=force)
+
+
+def add_signal(
+    zoo: Zoo,
+    name: str,
+    model: bytes | str | Path,
+    front: SignalFront,
+    classes: Sequence[str],
+    *,
+    source: str = "",
+    force: bool = False,
+    **how: Any,
+) -> ModelCard:
+    """Wrap a foreign ONNX model of signals and add it to `zoo`.
+
+    Parameters
+    ----------
+    model
+        Path or content of an ONNX file.
+    front
+        What the network expects to have happened to a signal.
+    force
+        Replace a different model of the same name.
+    **how
+        `input`, `output` and `output_kind` of :func:`zoo.convert.signals.import_signal.wrap_signal`.
+
+    Raises
+    ------
+    ZooError
+        What :func:`zoo.convert.signals.import_signal.wrap_signal` and :meth:`zoo.Zoo.add` raise.
+    """
+    content = wrap_signal(model, front, name=name, classes=classes, **how)
+    if not source:
+        source = "foreign ONNX" if isinstance(model, bytes) else f"foreign ONNX, {Path(model).name}"
+    size = (1, front.width)
+    return add_counted(zoo, name, content, classes, size, kind=front.kind, source=source, force=force)
 
 
 def add_cifar_resnet(

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from zoo.convert.compress import MIN_IMAGES, has_float_ends, quantize_int8
 from zoo.cores import allowed_cores
 from zoo.errors import ModelError
-from zoo.models.image import check_image
+from zoo.inputs.image import check_image
 from zoo.models.model import open_session
 
 GOOD_AGREEMENT = 0.95  # share of images with the parent's class at which no other calibration is tried

@@ -19,7 +19,7 @@ from zoo.convert.foreign.import_graph import all_nodes, answers_alone
 from zoo.convert.preprocessing_graph import PREFIX
 from zoo.convert.ranges import cut_ranges, entropy_ranges
 from zoo.errors import DataError, ModelError
-from zoo.models.image import check_image
+from zoo.inputs.image import check_image
 from zoo.quiet import quiet
 
 MIN_IMAGES = 8

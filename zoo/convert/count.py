@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import helper, shape_inference
 
 from zoo.convert.foreign.import_graph import all_graphs, all_nodes, for_one_image
 from zoo.convert.preprocessing_graph import PREFIX
 from zoo.errors import ModelError
+from zoo.inputs.kind import InputKind, Size
+from zoo.inputs.kinds import IMAGE
 from zoo.models.card import ModelCard
 from zoo.models.model import open_session
 from zoo.models.zoo import Zoo
@@ -43,6 +45,8 @@ _LEARNED = {
     "QuantizeLinear": (0,),
     "Resize": (),
 }
+Feeds = Mapping[str, NDArray[Any]]
+
 _INDICES = {onnx.TensorProto.INT64, onnx.TensorProto.BOOL, onnx.TensorProto.STRING}
 
 
@@ -56,7 +60,7 @@ class Facts:
     macs: int  # multiply-accumulates of convolutions and matrix products for one image
 
 
-def count_facts(content: bytes, resolution: tuple[int, int], *, name: str) -> Facts:
+def count_facts(content: bytes, resolution: Size, *, name: str, kind: InputKind = IMAGE) -> Facts:
     """Count the parameters and the multiply-accumulates of a graph under the model contract.
 
     Parameters
@@ -64,7 +68,9 @@ def count_facts(content: bytes, resolution: tuple[int, int], *, name: str) -> Fa
     content
         The ONNX file.
     resolution
-        Height and width of the one image that is counted, in pixels.
+        Height and width of the one image that is counted, in pixels; of another kind the size of an input.
+    kind
+        The kind of input.
 
     Raises
     ------
@@ -72,7 +78,7 @@ def count_facts(content: bytes, resolution: tuple[int, int], *, name: str) -> Fa
         When the shapes inside the graph cannot be found out.
     """
     model = for_one_image(onnx.load_model_from_string(content))
-    macs = sum(_macs(model, resolution, name).values())
+    macs = sum(_macs(model, _feeds(resolution, kind), name).values())
     return Facts(parameters=_parameters(model.graph), macs=macs)
 
 
@@ -84,7 +90,12 @@ def count_macs(content: bytes, resolution: tuple[int, int], *, name: str) -> dic
     ModelError
         When the shapes inside the graph cannot be found out.
     """
-    return _macs(for_one_image(onnx.load_model_from_string(content)), resolution, name)
+    return _macs(for_one_image(onnx.load_model_from_string(content)), _feeds(resolution, IMAGE), name)
+
+
+def _feeds(size: Size, kind: InputKind) -> Feeds:
+    """One input of that size."""
+    return kind.feeds(kind.one(kind.reference(size)))
 
 
 def _parameters(graph: onnx.GraphProto) -> int:
@@ -110,8 +121,8 @@ def _parameters(graph: onnx.GraphProto) -> int:
     )
 
 
-def _macs(model: onnx.ModelProto, resolution: tuple[int, int], name: str) -> dict[str, int]:
-    shapes = _shapes(model, resolution, name)
+def _macs(model: onnx.ModelProto, feeds: Feeds, name: str) -> dict[str, int]:
+    shapes = _shapes(model, feeds, name)
     found: dict[str, int] = {}
     for node in model.graph.node:
         if node.name.startswith(PREFIX):
@@ -128,13 +139,14 @@ def _macs(model: onnx.ModelProto, resolution: tuple[int, int], name: str) -> dic
     return found
 
 
-def _shapes(model: onnx.ModelProto, resolution: tuple[int, int], name: str) -> dict[str, tuple[int, ...]]:
+def _shapes(model: onnx.ModelProto, feeds: Feeds, name: str) -> dict[str, tuple[int, ...]]:
     """Shape of every tensor that the count needs, for one image."""
     fixed = onnx.ModelProto()
     fixed.CopyFrom(model)
     del fixed.graph.value_info[:]  # recorded for a free batch; inferred anew for one image
-    for axis, size in zip(fixed.graph.input[0].type.tensor_type.shape.dim, (1, *resolution, 3), strict=True):
-        axis.dim_value = size
+    for value in fixed.graph.input:
+        for axis, size in zip(value.type.tensor_type.shape.dim, feeds[value.name].shape, strict=True):
+            axis.dim_value = size
     try:
         graph = shape_inference.infer_shapes(fixed, data_prop=True).graph
     except shape_inference.InferenceError as error:
@@ -155,12 +167,12 @@ def _shapes(model: onnx.ModelProto, resolution: tuple[int, int], name: str) -> d
     }
     unknown = sorted(needed - shapes.keys())
     if unknown:  # shapes that depend on values: look at them in a run
-        shapes.update(_observe(model, unknown, resolution, name))
+        shapes.update(_observe(model, unknown, feeds, name))
     return shapes
 
 
 def _observe(
-    model: onnx.ModelProto, values: list[str], resolution: tuple[int, int], name: str
+    model: onnx.ModelProto, values: list[str], feeds: Feeds, name: str
 ) -> dict[str, tuple[int, ...]]:
     probed = onnx.ModelProto()
     probed.CopyFrom(model)
@@ -171,12 +183,12 @@ def _observe(
             helper.make_tensor_value_info(node.output[0], onnx.TensorProto.INT64, None)
         )
     session = open_session(probed.SerializeToString(), name=name)
-    image = np.zeros((1, *resolution, 3), np.uint8)
     try:
-        found = session.run([f"shape of {value}" for value in values], {"image": image})
+        found = session.run([f"shape of {value}" for value in values], dict(feeds))
     except Exception as error:  # ONNX Runtime raises a family of unrelated classes
         raise ModelError(
-            f"model {name!r}: expected it to answer an image of {resolution[0]}x{resolution[1]} pixels, got: "
+            f"model {name!r}: expected it to answer "
+            f"{', '.join(f'{key} {list(value.shape)}' for key, value in feeds.items())}, got: "
             f"{str(error).strip().splitlines()[0][:200]}. Check the resolution."
         ) from error
     return {value: tuple(int(size) for size in shape) for value, shape in zip(values, found, strict=True)}
@@ -188,10 +200,11 @@ def add_counted(
     content: bytes,
     classes: Sequence[str],
     resolution: tuple[int, int],
+    kind: InputKind = IMAGE,
     **facts: Any,
 ) -> ModelCard:
     """Count what a model costs, and add it to the zoo, which checks it."""
-    counted = count_facts(content, resolution, name=name)
+    counted = count_facts(content, resolution, name=name, kind=kind)
     return zoo.add(
         name,
         content,
@@ -199,5 +212,6 @@ def add_counted(
         resolution=resolution,
         parameters=counted.parameters,
         macs=counted.macs,
+        kind=kind,
         **facts,
     )

@@ -65,8 +65,8 @@ def export_module(
             f"model {name!r}: expected one logit per class ({len(classes)} classes), got {width} logits. "
             "Give the class names in the order of the network's outputs."
         )
-    core = _clean(_trace(network, preprocessing, name), set(network.state_dict()))
-    joined = attach_front(core, preprocessing, name=name, front=front_model(preprocessing))
+    core = clean(_trace(network, preprocessing, name), set(network.state_dict()))
+    joined = attach_front(core, name=name, front=front_model(preprocessing))
     onnx.checker.check_model(joined, full_check=True)
     content: bytes = joined.SerializeToString(deterministic=True)
     check_parity(content, nn.Sequential(Preprocess(preprocessing), network), preprocessing, name=name)
@@ -188,7 +188,7 @@ def _trace(network: nn.Module, preprocessing: Preprocessing, name: str) -> onnx.
     return proto
 
 
-def _clean(core: onnx.ModelProto, weights: set[str]) -> onnx.ModelProto:
+def clean(core: onnx.ModelProto, weights: set[str]) -> onnx.ModelProto:
     """Fold what is constant (but no BatchNormalization) and drop notes that hold paths and stack traces."""
     with quiet():
         model = onnx_ir.serde.deserialize_model(core)

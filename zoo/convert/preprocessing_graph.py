@@ -134,9 +134,7 @@ def uncropped_of(content: bytes) -> tuple[int, int] | None:
     return None
 
 
-def attach_front(
-    core: onnx.ModelProto, preprocessing: Preprocessing, *, name: str, front: onnx.ModelProto
-) -> onnx.ModelProto:
+def attach_front(core: onnx.ModelProto, *, name: str, front: onnx.ModelProto) -> onnx.ModelProto:
     """Join a front with a network that has one input and one output, called ``logits``.
 
     Parameters

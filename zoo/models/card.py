@@ -10,11 +10,14 @@ from msgspec import UNSET, Meta, UnsetType
 
 from zoo.errors import CardError, ClassMismatchError, ModelNotFoundError
 from zoo.files import record_schema
+from zoo.inputs.kind import InputKind, InputRecord
+from zoo.inputs.kinds import kind_of
 from zoo.remote.descriptor import Remote
 from zoo.types import Name, NonNegative, Positive, Sha256, Share, check_relative
 
-SCHEMA_VERSION = 3  # since 2, a card may say that its model was adapted; since 3, that a server holds it
-LOCAL_VERSION = 2  # written where no server holds a model, so that older readers go on reading
+SCHEMA_VERSION = 4  # since 2, a card may say that its model was adapted; since 3, that a server holds it
+REMOTE_VERSION = 3  # since 4, that it takes another kind of input than images
+LOCAL_VERSION = 2  # the oldest that holds the models is written, so that older readers go on reading
 
 Compression = Literal["none", "int8", "distilled"]
 Changed = Literal["normalisation", "biases", "head"]
@@ -57,8 +60,8 @@ class Adapted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One model's facts.
 
-    Every model takes ``image`` (uint8 ``[N, H, W, 3]``, RGB, any H, W >= 1) and returns ``logits``
-    (float32 ``[N, C]`` with C = ``len(classes)``).
+    Every model takes ``image`` (uint8 ``[N, H, W, 3]``, RGB, any H, W >= 1), or what its
+    :attr:`kind` of input says, and returns ``logits`` (float32 ``[N, C]`` with C = ``len(classes)``).
 
     Examples
     --------
@@ -69,7 +72,8 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
     name: Name
     classes: Annotated[tuple[str, ...], Meta(min_length=2)]
-    resolution: tuple[Positive, Positive]  # height, width in pixels that the graph resizes to
+    # height, width in pixels that the graph resizes to; of other kinds of input 1, and what the graph reads
+    resolution: tuple[Positive, Positive]
     file: str  # path of the ONNX file, relative to the manifest, with forward slashes
     sha256: Sha256  # of the ONNX file
     size_bytes: Positive  # of the ONNX file
@@ -83,6 +87,18 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     adapted: Adapted | None = None
     # Left out of what is written where there is none: older readers know no such field.
     remote_model: Remote | UnsetType = msgspec.field(default=UNSET, name="remote")
+    input_record: InputRecord | UnsetType = msgspec.field(default=UNSET, name="input")  # where it is no image
+
+    @property
+    def kind(self) -> InputKind:
+        """The kind of input that the model takes.
+
+        Examples
+        --------
+        >>> zoo.card("tiny").kind.noun
+        'image'
+        """
+        return kind_of(None if self.input_record is UNSET else self.input_record)
 
     @property
     def remote(self) -> Remote | None:
@@ -112,6 +128,8 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
     def __post_init__(self) -> None:
         check_relative(self.file)
+        if self.kind.record is not None and self.remote is not None:
+            raise ValueError("remote: expected a model that looks at images")
         if len(set(self.classes)) != len(self.classes):
             twice = [name for name, count in Counter(self.classes).items() if count > 1]
             more = f" and {len(twice) - 3} more" if len(twice) > 3 else ""
@@ -135,6 +153,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"model names must be distinct, got twice: {', '.join(twice)}")
+        kinds = {str(card.kind) for card in self.models}
+        if len(kinds) > 1:
+            raise ValueError(f"models must take one kind of input, got {' and '.join(sorted(kinds))}")
 
     @classmethod
     def of(cls, models: tuple[ModelCard, ...]) -> Manifest:
@@ -147,7 +168,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         2
         """
         remote = any(card.remote is not None for card in models)
-        return cls(schema_version=SCHEMA_VERSION if remote else LOCAL_VERSION, models=models)
+        version = REMOTE_VERSION if remote else LOCAL_VERSION
+        if any(card.kind.record is not None for card in models):
+            version = SCHEMA_VERSION
+        return cls(schema_version=version, models=models)
 
     @property
     def names(self) -> tuple[str, ...]:

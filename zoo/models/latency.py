@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from zoo.cores import allowed_cores
 from zoo.errors import CardError, LatencyError
 from zoo.files import encode_record, read_record, write_atomic
-from zoo.models.image import check_image
+from zoo.inputs.kind import Item
 from zoo.models.spread import two_peaks
 from zoo.models.timing import RUNS_IN_A_ROW, Clock, Times, clock_of, time_interleaved
 from zoo.models.zoo import Zoo
@@ -109,7 +109,8 @@ class LatencyTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     schema_version: Positive
     device: Name
     threads: Positive
-    image: tuple[Positive, Positive]  # height, width in pixels of the images that were answered
+    # height, width in pixels of the images that were answered; of other kinds of input 1 and their length
+    image: tuple[Positive, Positive]
     machine: Machine
     models: dict[str, ModelLatency]
     selector: ModelLatency | None = None  # features and scores, where a bundle was measured
@@ -245,7 +246,7 @@ def summarise(measured: Times | NDArray[np.float64] | Sequence[float]) -> Latenc
 
 def measure(
     zoo: Zoo,
-    images: Sequence[NDArray[np.uint8]],
+    images: Sequence[Item],
     *,
     device: str,
     threads: int = 1,
@@ -260,7 +261,8 @@ def measure(
     Parameters
     ----------
     images
-        uint8 arrays ``[H, W, 3]`` of the size that the device will see; their first size is recorded.
+        Inputs of the size that the device will see, such as images uint8 ``[H, W, 3]``; the size of the first
+        is recorded.
     device
         A name for this machine and setting, such as ``pixel-8`` or ``this-machine``.
     runs
@@ -271,7 +273,7 @@ def measure(
     LatencyError
         When there is no model or no image, `runs` is too small to say anything, or `device` is not a name
         (lower case, digits, ``. _ -``).
-    ImageError
+    InputError
         When an image is not such an array.
     """
     if not zoo.names or not images:
@@ -287,7 +289,7 @@ def measure(
             msgspec.convert(value, kind)
         except msgspec.ValidationError as error:
             raise LatencyError(f"{what}: {error}, got {value!r}. Choose another one.") from error
-    batches = [check_image(image) for image in images]
+    batches = [zoo.kind.one(image) for image in images]
     models = {name: zoo.model(name, threads=threads) for name in zoo.names}
     calls = {name: model.logits for name, model in models.items()}
     times = time_interleaved(
@@ -296,12 +298,11 @@ def measure(
     for name, model in models.items():
         if model.remote is not None:  # it waits for a server, as it should: nobody interrupts it
             times[name] = Times(times[name].wall_ms, np.zeros_like(times[name].wall_ms))
-    height, width = images[0].shape[:2]
     return LatencyTable(
         schema_version=SCHEMA_VERSION,
         device=device,
         threads=threads,
-        image=(height, width),
+        image=zoo.kind.size(zoo.kind.item(images[0])),
         machine=machine(),
         models={
             card.name: ModelLatency(sha256=card.sha256, latency=summarise(times[card.name]))

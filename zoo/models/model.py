@@ -1,9 +1,10 @@
-"""One ONNX model: verified bytes in, uint8 images to logits, on a fixed number of threads."""
+"""One ONNX model: verified bytes in, images or other inputs to logits, on a fixed number of threads."""
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,8 @@ from numpy.typing import NDArray
 
 from zoo.errors import LimitError, ModelError, NotFiniteError, ZooError
 from zoo.files import read_verified
+from zoo.inputs.kind import TYPES, Batch, GraphInput
 from zoo.models.card import ModelCard
-from zoo.models.image import check_batch
 from zoo.models.limits import RunLimits, limited_memory
 from zoo.models.runs import Runs
 from zoo.remote.descriptor import FEATURES, decode_remote
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from zoo.remote.runs import RemoteRuns
 
 EMBEDDING = "embedding"  # the second output of a model that gives the input of its last layer
-_TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
+_TYPES = {stored: name for name, stored in TYPES.items()}
 
 
 def open_session(
@@ -95,8 +96,8 @@ class Model:
     Raises
     ------
     ModelError
-        When the graph does not follow the model contract (``image`` uint8 ``[N, H, W, 3]`` in, ``logits``
-        float32 ``[N, C]`` out).
+        When the graph does not follow the model contract (``image`` uint8 ``[N, H, W, 3]`` in, or what its
+        kind of input says, ``logits`` float32 ``[N, C]`` out).
 
     Examples
     --------
@@ -116,6 +117,7 @@ class Model:
         limits: RunLimits | None = None,
     ) -> None:
         self.card = card
+        self.kind = card.kind
         self.threads = threads
         self.embedding_width: int | None = None  # of the second output, where there is one
         self._runs: Runs | RemoteRuns
@@ -145,14 +147,15 @@ class Model:
             self._runs = HeadRuns(self._runs, card.remote, width=len(card.classes), name=card.name)
             return
         inputs, outputs = session.get_inputs(), session.get_outputs()
-        _expect(card.name, "inputs", inputs, "image", "tensor(uint8)", [None, None, None, 3])
+        _expect(card.name, "inputs", inputs, self.kind.inputs)
         if len(outputs) == 2 and outputs[1].name == EMBEDDING:
             shape = outputs[1].shape
             width = next((size for size in shape[1:2] if isinstance(size, int) and size > 0), 1)
-            _expect(card.name, "a second output", outputs[1:], EMBEDDING, "tensor(float)", [None, width])
+            second = GraphInput(EMBEDDING, "float32", ("N", width))
+            _expect(card.name, "a second output", outputs[1:], (second,))
             self.embedding_width = width
             outputs = outputs[:1]
-        _expect(card.name, "outputs", outputs, "logits", "tensor(float)", [None, len(card.classes)])
+        _expect(card.name, "outputs", outputs, (GraphInput("logits", "float32", ("N", len(card.classes))),))
 
     @classmethod
     def open(cls, card: ModelCard, folder: str | Path, *, threads: int = 1, arena: bool = True) -> Model:
@@ -173,12 +176,12 @@ class Model:
         content = read_verified(Path(folder) / card.file, card.sha256, card.size_bytes)
         return cls(card, content, threads=threads, arena=arena)
 
-    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Logits float32 ``[N, C]`` of the images uint8 ``[N, H, W, 3]``.
+    def logits(self, images: Batch) -> NDArray[np.float32]:
+        """Logits float32 ``[N, C]`` of the images uint8 ``[N, H, W, 3]``, or of other inputs.
 
         Raises
         ------
-        ImageError
+        InputError
             When `images` is not such an array.
         ModelError
             When the graph fails on it, or returns another shape or logits that are not finite.
@@ -190,9 +193,9 @@ class Model:
         >>> zoo.model("full").logits(np.stack([image, image])).argmax(axis=1).tolist()
         [0, 0]
         """
-        return self.run(check_batch(images))
+        return self.run(self.kind.batch(images))
 
-    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def run(self, images: Batch) -> NDArray[np.float32]:
         """Like :meth:`logits`, for a batch that was checked already.
 
         Examples
@@ -202,17 +205,17 @@ class Model:
         """
         return self._finite(self.run_unchecked(images), images)
 
-    def _finite(self, logits: NDArray[np.float32], images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _finite(self, logits: NDArray[np.float32], images: Batch) -> NDArray[np.float32]:
         if not all_finite(logits):
             bad = int((~np.isfinite(logits)).any(axis=1).sum())
             raise NotFiniteError(
                 f"model {self.card.name!r}: expected finite logits, got NaN or infinite ones for {bad} of "
-                f"{len(images)} images {list(images.shape[1:])}. Its answer means nothing there. Replace or "
-                "remove the model; one that computes in half precision may need float32."
+                f"{len(images)} {self.kind.noun}s {list(images.shape[1:])}. Its answer means nothing there. "
+                "Replace or remove the model; one that computes in half precision may need float32."
             )
         return logits
 
-    def embedded(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def embedded(self, images: Batch) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Logits ``[N, C]`` and embedding ``[N, D]`` of a batch that was checked already.
 
         Raises
@@ -238,7 +241,7 @@ class Model:
             )
         return logits, embedding
 
-    def run_wide(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def run_wide(self, images: Batch) -> NDArray[np.float32]:
         """Logits and then the embedding, where there is one, ``[N, C + D]``; they may be NaN or infinite.
 
         Examples
@@ -261,7 +264,7 @@ class Model:
         """
         return None if isinstance(self._runs, Runs) else self._runs
 
-    def run_by(self, images: NDArray[np.uint8], deadline: float) -> NDArray[np.float32]:
+    def run_by(self, images: Batch, deadline: float) -> NDArray[np.float32]:
         """Like :meth:`run`, but of a remote model no later than `deadline` of ``time.monotonic()``.
 
         A model on the device takes its time.
@@ -281,7 +284,7 @@ class Model:
             return self.run(images)
         return self._finite(self.remote.ask(images, deadline), images)
 
-    def run_unchecked(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def run_unchecked(self, images: Batch) -> NDArray[np.float32]:
         """Like :meth:`run`, but the logits may be NaN or infinite.
 
         Examples
@@ -291,21 +294,22 @@ class Model:
         """
         return self._outputs(images, ["logits"])[0]
 
-    def _outputs(self, images: NDArray[np.uint8], names: list[str]) -> list[NDArray[np.float32]]:
+    def _outputs(self, images: Batch, names: list[str]) -> list[NDArray[np.float32]]:
         try:
-            found: list[NDArray[np.float32]] = self._runs.run(names, {"image": images}, images.nbytes)
+            found: list[NDArray[np.float32]] = self._runs.run(names, self.kind.feeds(images), images.nbytes)
         except ZooError:  # of a remote model, or of a head
             raise
         except (TimeoutError, MemoryError) as error:
             raise LimitError(
-                f"model {self.card.name!r}: expected an answer to images {list(images.shape)}, got {error}. "
-                "Give smaller images, or raise the limit if this machine can.",
+                f"model {self.card.name!r}: expected an answer to {self.kind.noun}s {list(images.shape)}, "
+                f"got {error}. Give smaller {self.kind.noun}s, or raise the limit if this machine can.",
                 self.card.name,
             ) from error
         except Exception as error:
             raise ModelError(
-                f"model {self.card.name!r} failed on images {list(images.shape)}: {_first_line(error)}. "
-                "Add the model again; if that does not help, it does not handle this image size."
+                f"model {self.card.name!r} failed on {self.kind.noun}s {list(images.shape)}: "
+                f"{_first_line(error)}. Add the model again; if that does not help, it does not handle this "
+                f"{self.kind.noun} size."
             ) from error
         widths = [len(self.card.classes), self.embedding_width]
         for name, values, width in zip(names, found, widths, strict=False):
@@ -316,7 +320,7 @@ class Model:
                 )
         return found
 
-    def warm_up(self, images: NDArray[np.uint8], runs: int = 3) -> None:
+    def warm_up(self, images: Batch, runs: int = 3) -> None:
         """Run a few times, so that the first real answer is not slowed down by set-up.
 
         Examples
@@ -355,31 +359,28 @@ def all_finite(values: NDArray[np.float32]) -> bool:
     return math.isfinite(np.vdot(values, values)) or bool(np.isfinite(values).all())
 
 
-def _expect(name: str, what: str, got: list[Any], value: str, kind: str, shape: list[int | None]) -> None:
-    form = [
-        str(size) if size else axis
-        for size, axis in zip(shape, "NHW" if len(shape) == 4 else "NC", strict=False)
-    ]
-    wanted = f"{value} {_TYPES[kind]} [{', '.join([*form, '3'] if len(shape) == 4 else form)}]"
-    fits = (
-        len(got) == 1
-        and got[0].name == value
-        and got[0].type == kind
-        and len(got[0].shape) == len(shape)
+def _expect(name: str, what: str, got: list[Any], wanted: Sequence[GraphInput]) -> None:
+    found = {item.name: item for item in got}
+    if len(got) == len(wanted) and all(_fits(found.get(one.name), one) for one in wanted):
+        return
+    given = "; ".join(f"{item.name} {_TYPES.get(item.type, item.type)} {item.shape}" for item in got)
+    raise ModelError(
+        f"model {name!r}: expected {what} {'; '.join(map(str, wanted))}, got {given or 'nothing'}. "
+        "Foreign ONNX files are wrapped when they are added: zooselect zoo add --onnx FILE --help."
+    )
+
+
+def _fits(got: Any, wanted: GraphInput) -> bool:
+    """Whether an input or output of a graph is the wanted one; an axis of unknown length may be any."""
+    return (
+        got is not None
+        and got.type == TYPES[wanted.type]
+        and len(got.shape) == len(wanted.axes)
         and all(
-            not isinstance(have, int) if want is None else (have == want or not isinstance(have, int))
-            for have, want in zip(got[0].shape, shape, strict=True)
+            not isinstance(have, int) or have == want
+            for have, want in zip(got.shape, wanted.axes, strict=True)
         )
     )
-    if not fits:
-        found = (
-            "; ".join(f"{item.name} {_TYPES.get(item.type, item.type)} {item.shape}" for item in got)
-            or "nothing"
-        )
-        raise ModelError(
-            f"model {name!r}: expected {what} {wanted}, got {found}. "
-            "Foreign ONNX files are wrapped when they are added: zooselect zoo add --onnx FILE --help."
-        )
 
 
 def _first_line(error: Exception) -> str:

@@ -91,7 +91,11 @@ class Runs:
         """Begin the arena with a small input: it never gives its first region back."""
         try:
             self.session.run(
-                None, {name: value[:1, :_SEED_SIDE, :_SEED_SIDE] for name, value in feeds.items()}
+                None,
+                {
+                    name: value[(slice(1), *[slice(_SEED_SIDE)] * min(2, value.ndim - 1))]
+                    for name, value in feeds.items()
+                },
             )
         except Exception:  # it takes no other size, so that its memory is that of its one size
             return

@@ -10,6 +10,8 @@ import msgspec
 
 from zoo.errors import CardError, ZooError
 from zoo.files import encode_record, read_record, read_verified, sha256_bytes, write_atomic
+from zoo.inputs.kind import InputKind
+from zoo.inputs.kinds import IMAGE
 from zoo.models.card import SCHEMA_VERSION, Adapted, Compression, Manifest, ModelCard, TrainedOn
 from zoo.models.model import Model
 from zoo.remote.descriptor import FEATURES, Remote
@@ -116,6 +118,11 @@ class Zoo:
         """Cards of all models."""
         return self.manifest.models
 
+    @property
+    def kind(self) -> InputKind:
+        """The kind of input that all models take; images while there is no model."""
+        return self.cards[0].kind if self.cards else IMAGE
+
     def card(self, name: str) -> ModelCard:
         """The card of one model; raises :class:`ModelNotFoundError`.
 
@@ -167,6 +174,7 @@ class Zoo:
         trained_on: TrainedOn | None = None,
         adapted: Adapted | None = None,
         remote: Remote | None = None,
+        kind: InputKind = IMAGE,
         force: bool = False,
     ) -> ModelCard:
         """Add a model, after opening it once under the contract.
@@ -175,6 +183,8 @@ class Zoo:
         ----------
         remote
             Where a server holds it; `content` is then this record, encoded. Nothing is asked of the server.
+        kind
+            The kind of input that it takes, the same as that of the zoo's other models.
         force
             Replace a different model of the same name. The same model, byte by byte and class by class, may
             always be added again.
@@ -212,6 +222,13 @@ class Zoo:
             "trained_on": trained_on,
             "adapted": adapted,
         } | ({} if remote is None else {"remote": remote})
+        facts |= {} if kind.record is None else {"input": kind.record}
+        others = [other for other in self.cards if other.name != name]
+        if others and kind != others[0].kind:
+            raise CardError(
+                f"model {name!r}: expected one that takes what the others of the zoo take, "
+                f"{others[0].kind}, got one that takes {kind}. Add it to another zoo: --zoo FOLDER."
+            )
         try:
             card = msgspec.convert(facts, ModelCard)
         except msgspec.ValidationError as error:
@@ -319,6 +336,7 @@ def add_again(zoo: Zoo, card: ModelCard, content: bytes, *, force: bool = True) 
         trained_on=card.trained_on,
         adapted=card.adapted,
         remote=card.remote,
+        kind=card.kind,
         force=force,
     )
 

@@ -10,6 +10,8 @@ from typing import IO, NamedTuple
 import msgspec
 
 from zoo.errors import ModelError, PublishError
+from zoo.inputs.kind import InputKind, InputRecord
+from zoo.inputs.kinds import IMAGE, kind_of
 from zoo.process import Process
 
 TIMEOUT_S = 600.0
@@ -18,6 +20,7 @@ TIMEOUT_S = 600.0
 class _Task(msgspec.Struct, frozen=True):
     folder: str
     image: tuple[int, int]
+    input: InputRecord | None = None
 
 
 class Measured(NamedTuple):
@@ -27,8 +30,10 @@ class Measured(NamedTuple):
     logits: tuple[float, ...]
 
 
-def measure_peak(graph: bytes, weights: Path, image: tuple[int, int], *, name: str) -> Measured:
-    """Open a graph whose weights are files in `weights`, and answer the test image of that height and width.
+def measure_peak(
+    graph: bytes, weights: Path, image: tuple[int, int], kind: InputKind = IMAGE, *, name: str
+) -> Measured:
+    """Open a graph whose weights are files in `weights`, and answer the test input of that size.
 
     Raises
     ------
@@ -42,7 +47,7 @@ def measure_peak(graph: bytes, weights: Path, image: tuple[int, int], *, name: s
             f"expected Linux or macOS to publish models on, got {sys.platform}, where nothing says how much "
             "memory a model takes. Publish on another machine."
         )
-    task = msgspec.json.encode(_Task(str(weights.absolute()), image))
+    task = msgspec.json.encode(_Task(str(weights.absolute()), image, kind.record))
     process = Process("zoo.publisher.peak_memory:answer")
     try:
         ended = process.ask(task + b"\n" + graph, timeout_s=TIMEOUT_S)
@@ -77,9 +82,9 @@ def peak_bytes() -> int:
 def answer(orders: IO[bytes], answers: IO[bytes]) -> None:
     """The measured process: reads task and graph, and writes what it took."""
     from zoo.models.model import open_session
-    from zoo.releases.reference_image import reference_image
 
     task = msgspec.json.decode(orders.readline(), type=_Task)
+    kind = kind_of(task.input)
     session = open_session(orders.read(), name="model", weights=Path(task.folder))
-    logits = session.run(["logits"], {"image": reference_image(*task.image)[None]})[0]
+    logits = session.run(["logits"], kind.feeds(kind.one(kind.reference(task.image))))[0]
     answers.write(msgspec.json.encode(Measured(peak_bytes(), tuple(map(float, logits[0])))))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import numpy as np
 import onnx
@@ -15,14 +17,13 @@ from zoo.models.model import Model
 from zoo.publisher.external_data import externalise
 from zoo.publisher.peak_memory import measure_peak
 from zoo.publisher.staging import Staging
-from zoo.releases.reference_image import reference_image
-from zoo.releases.release import SCHEMA_VERSION, ModelRelease, SelfTest, fill
+from zoo.releases.release import IMAGES_VERSION, SCHEMA_VERSION, ModelRelease, SelfTest, fill
 
 # The first ONNX Runtime that opens weights in a folder of its own, and the newest that it says it supports:
 # 1.24.1 refuses opset 26 and IR version 14. (The table in its documentation that was at hand ends with 1.20.)
 OLDEST, OLDEST_OPSET, OLDEST_IR = "1.24", 25, 13
 MIN_PARTS_FOR_WHOLE = 8  # parts from which on a device that has none gets them faster in one piece
-MAX_REFERENCE_SIDE = 1024  # pixels of the test image
+MAX_REFERENCE_SIDE = 1024  # pixels of a side of the test image, or the length of another test input
 # Another processor adds in another order. What that does shows when ONNX Runtime leaves its optimisations
 # out; ten times as much is allowed, and always 1 % of the largest logit, because processors without dot
 # products of bytes saturate. A model that is broken misses by the size of its logits.
@@ -42,8 +43,9 @@ def offer(card: ModelCard, content: bytes, staged: Staging) -> ModelRelease:
     graph, weights = externalise(content, name=card.name)
     parts = {sha256_bytes(part): part for part in (graph, *weights)}
     blobs = [staged.add(part) for part in (graph, *weights)]
+    kind = card.kind
     height, width = (min(side, MAX_REFERENCE_SIDE) for side in card.resolution)
-    image = reference_image(height, width)[None]
+    image = kind.one(kind.reference((height, width)))
     expected = Model(card, content).logits(image)
     if not np.isfinite(expected).all():
         raise ModelError(
@@ -51,7 +53,7 @@ def offer(card: ModelCard, content: bytes, staged: Staging) -> ModelRelease:
         )
     proto = onnx.load_model_from_string(graph)
     release = ModelRelease(
-        schema_version=SCHEMA_VERSION,
+        schema_version=IMAGES_VERSION if kind.record is None else SCHEMA_VERSION,
         version=1,
         card=card,
         graph=blobs[0],
@@ -63,12 +65,12 @@ def offer(card: ModelCard, content: bytes, staged: Staging) -> ModelRelease:
         selftest=SelfTest(
             image=(height, width),
             logits=tuple(map(float, expected[0])),
-            tolerance=_tolerance(content, image, expected),
+            tolerance=_tolerance(content, kind.feeds(image), expected),
         ),
     )
     filled = fill(graph, release)
     Model(card, filled, weights=staged.folder)
-    measured = measure_peak(filled, staged.folder, (height, width), name=card.name)
+    measured = measure_peak(filled, staged.folder, (height, width), kind, name=card.name)
     if measured.logits != release.selftest.logits:
         raise ParityError(
             f"model {card.name!r}: expected the same logits with the weights beside the graph, got others. "
@@ -85,11 +87,11 @@ def _needed_runtime(proto: onnx.ModelProto) -> str:
     return ".".join(ort.__version__.split(".")[:2])
 
 
-def _tolerance(content: bytes, image: NDArray[np.uint8], expected: NDArray[np.float32]) -> float:
+def _tolerance(content: bytes, feeds: dict[str, NDArray[Any]], expected: NDArray[np.float32]) -> float:
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     plain = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    rounding = float(np.abs(plain.run(["logits"], {"image": image})[0] - expected).max())
+    rounding = float(np.abs(plain.run(["logits"], feeds)[0] - expected).max())
     return max(ROUNDINGS * rounding, LEAST_SHARE * float(np.abs(expected).max()), 1e-6)

@@ -25,7 +25,7 @@ from zoo.publisher.staging import Staging, staging
 from zoo.publisher.targets import drop, next_version, put, read_index
 from zoo.releases.bundle_files import BundleFiles
 from zoo.releases.catalogue import index_from_folder
-from zoo.releases.release import SCHEMA_VERSION, BundleRelease, Index, ModelRelease, Release
+from zoo.releases.release import IMAGES_VERSION, BundleRelease, Index, ModelRelease, Release
 
 Progress = Callable[[str], None]
 
@@ -263,7 +263,7 @@ def _bundle_release(name: str, content: BundleFiles, staged: Staging) -> BundleR
             "it on the samples of the environment in its name."
         )
     facts = {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": IMAGES_VERSION,
         "version": 1,
         "name": name,
         "record": staged.add(content.record),
@@ -289,7 +289,7 @@ class _Facts:
         times = {device: table[card.name] for device, table in self.latency_ms.items() if card.name in table}
         changed = {
             **msgspec.structs.asdict(release),
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": IMAGES_VERSION,
             "card": card,
             "accuracy": self.accuracy.get(card.name, release.accuracy),
             "latency_ms": {**release.latency_ms, **times},

@@ -20,7 +20,8 @@ from zoo.models.card import ModelCard
 from zoo.releases.input_reference import InputReference
 from zoo.types import Name, Positive, Sha256, check_relative
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3  # since 3, models may take other inputs than images
+IMAGES_VERSION = 2  # written where none does, so that older devices go on reading
 MAX_BLOB_BYTES = 2**31 - 1  # what a protobuf may hold
 SLOT_BYTES = 64  # as many as a SHA-256 in hexadecimal digits: filling a slot moves nothing else
 _SLOT = re.compile(rb"zooselect-slot-[0-9]{6}-{43}")

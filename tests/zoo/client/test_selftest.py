@@ -21,8 +21,8 @@ from tests.support.small_blobs import Made, blob_of, make_release, put, wide_onn
 from tests.support.small_models import build_onnx
 from zoo.client.selftest import Trials, self_test
 from zoo.errors import DigestError, ModelError, SelfTestError
+from zoo.inputs.reference_image import reference_image
 from zoo.process import Ended
-from zoo.releases.reference_image import reference_image
 from zoo.releases.release import ModelRelease, SelfTest
 from zoo.store.store import Store
 

@@ -20,9 +20,9 @@ from zoo.convert.compress import quantize_int8
 from zoo.convert.export import export_module
 from zoo.errors import ModelError
 from zoo.files import sha256_bytes
+from zoo.inputs.reference_image import reference_image
 from zoo.models.model import open_session
 from zoo.publisher.external_data import ALIGNMENT, SINGLE_BYTES, External, externalise
-from zoo.releases.reference_image import reference_image
 from zoo.releases.release import slot
 
 IMAGE = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", "H", "W", 3])

@@ -31,6 +31,7 @@ from zoo.errors import (
 )
 from zoo.extras import install_command
 from zoo.files import sha256_bytes, sha256_file
+from zoo.inputs.reference_image import reference_image
 from zoo.models.model import Model
 from zoo.publisher.keys import Keys, create_keys
 from zoo.publisher.peak_memory import Measured, measure_peak, peak_bytes
@@ -38,7 +39,6 @@ from zoo.publisher.publish import publish, published, remove
 from zoo.publisher.signing import Signing
 from zoo.publisher.targets import put, read_index
 from zoo.releases.catalogue import read_blob
-from zoo.releases.reference_image import reference_image
 from zoo.releases.release import ModelRelease, fill
 
 pytestmark = pytest.mark.usefixtures("quick_peak")

@@ -15,6 +15,7 @@ from training.commands.added_model import ForceOption, tell
 from training.commands.compress import calibration_part, read_some
 from training.commands.labelled_images import load_data
 from zoo.errors import DataError
+from zoo.inputs.kinds import check_images
 
 if TYPE_CHECKING:
     from zoo.convert.cut.codes import Judged
@@ -87,6 +88,7 @@ def cut(
     from zoo.models.zoo import Zoo
 
     target = Zoo.open(zoo)
+    check_images(target.kind, "zoo cut")
     card = target.card(model)
     if at:
         if not data:

@@ -17,10 +17,10 @@ from zoo.convert.cut.split import CODES, split, with_codes
 from zoo.convert.parity import TOLERANCE
 from zoo.errors import ModelError, ParityError
 from zoo.files import encode_record, sha256_bytes
+from zoo.inputs.image import check_image
 from zoo.models.card import ModelCard, TrainedOn
 from zoo.models.cuts import SCHEMA_VERSION, PartFile, Parts, load_parts, read_part, save_parts
 from zoo.models.head_runs import FEATURES, RECORD
-from zoo.models.image import check_image
 from zoo.models.model import open_session, read_graph
 from zoo.models.zoo import Zoo
 from zoo.remote.descriptor import Remote, checked

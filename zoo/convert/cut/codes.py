@@ -15,7 +15,7 @@ from zoo.convert.cut.places import Place
 from zoo.convert.cut.split import Steps, can_have_channels, with_codes
 from zoo.cores import allowed_cores
 from zoo.errors import DataError, ModelError
-from zoo.models.image import check_image
+from zoo.inputs.image import check_image
 from zoo.models.model import open_session
 
 MIN_IMAGES = 8

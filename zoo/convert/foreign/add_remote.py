@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from zoo.errors import NotFiniteError, UnreachableError
 from zoo.files import encode_record
+from zoo.inputs.image import check_image
 from zoo.models.card import ModelCard
-from zoo.models.image import check_image
 from zoo.models.model import all_finite
 from zoo.models.zoo import Zoo
 from zoo.remote.client import Client

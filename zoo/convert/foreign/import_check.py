@@ -35,7 +35,7 @@ def random_images(resolution: tuple[int, int]) -> Images:
 
 
 def original_answers(
-    original: onnx.ModelProto, front: onnx.ModelProto, images: Images, *, name: str
+    original: onnx.ModelProto, front: onnx.ModelProto, images: Any, *, name: str, axes: int = 4
 ) -> Floats:
     """What a network returns for each image alone, float32 ``[N, width]``; repeated where its batch is fixed.
 
@@ -45,6 +45,8 @@ def original_answers(
         The foreign model, with one input and one output.
     front
         The preprocessing that makes its input.
+    axes
+        How many axes the input of a network has that takes a batch.
 
     Raises
     ------
@@ -53,12 +55,13 @@ def original_answers(
     """
     source, result = original.graph.input[0].name, original.graph.output[0].name
     session = open_session(original.SerializeToString(), name=name)
-    pixels = _run(open_session(front.SerializeToString(), name=name), images, name=name)
+    begin = open_session(front.SerializeToString(), name=name)
+    pixels = _run(begin, images, name=name, input=front.graph.input[0].name)
     sizes = session.get_inputs()[0].shape
-    batch = sizes[0] if len(sizes) == 4 and isinstance(sizes[0], int) else 1
+    batch = sizes[0] if len(sizes) == axes and isinstance(sizes[0], int) else 1
     answers = []
     for i in (*range(len(images)), 0):
-        feed = np.repeat(pixels[i : i + 1], batch, axis=0) if len(sizes) == 4 else pixels[i]
+        feed = np.repeat(pixels[i : i + 1], batch, axis=0) if len(sizes) == axes else pixels[i]
         answer = _run(session, feed, name=name, output=result, input=source)
         if not isinstance(answer, np.ndarray):
             raise ModelError(
@@ -144,7 +147,7 @@ def as_logits(answers: Floats, back: Back) -> Floats:
     return np.pad(answers, ((0, 0), (1, 0))) if back.one_for_two else answers
 
 
-def check_answers(content: bytes, images: Images, expected: Floats, *, name: str) -> None:
+def check_answers(content: bytes, images: Any, expected: Floats, *, name: str) -> None:
     """Run a wrapped model on images, alone and in a batch.
 
     Parameters
@@ -167,8 +170,9 @@ def check_answers(content: bytes, images: Images, expected: Floats, *, name: str
             f"model {name!r}: expected answers for any number of images, but its batch size is built into "
             "the graph; export it again with a free (dynamic) batch axis."
         )
-    single = [_run(session, images[i : i + 1], name=name) for i in range(len(images))]
-    together = _run(session, images, name=name)
+    taken = session.get_inputs()[0].name
+    single = [_run(session, images[i : i + 1], name=name, input=taken) for i in range(len(images))]
+    together = _run(session, images, name=name, input=taken)
     apart = np.concatenate(single)
     if apart.shape != expected.shape or _apart(apart, expected) > _TOLERANCE:
         raise ParityError(
@@ -191,6 +195,6 @@ def _run(session: Any, feed: Any, *, name: str, output: str | None = None, input
         return session.run(None if output is None else [output], {input: feed})[0]
     except Exception as error:  # ONNX Runtime raises a family of unrelated classes
         raise ModelError(
-            f"model {name!r}: expected it to answer random images, got: "
+            f"model {name!r}: expected it to answer random inputs, got: "
             f"{str(error).strip().splitlines()[0][:200]}. Check resolution and layout."
         ) from error

@@ -38,9 +38,9 @@ from zoo.quiet import quiet
 Scale = Literal["0..1", "0..255"]
 OutputKind = Literal["logits", "probabilities"]
 
-_PREFIX = "net/"
-_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
-_WHOLE = (
+CORE_PREFIX = "net/"
+FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
+WHOLE = (
     *(TensorProto.UINT8, TensorProto.INT8, TensorProto.UINT16, TensorProto.INT16),
     *(TensorProto.UINT32, TensorProto.INT32, TensorProto.UINT64, TensorProto.INT64),
 )
@@ -111,24 +111,24 @@ def wrap_foreign(
     foreign = simplify(read_foreign(model, name=name))
     initializers = {tensor.name for tensor in foreign.graph.initializer}
     inputs = [value for value in foreign.graph.input if value.name not in initializers]
-    source = _pick(inputs, input, "input", name)
-    result = _pick(list(foreign.graph.output), output, "output", name)
+    source = pick(inputs, input, "input", name)
+    result = pick(list(foreign.graph.output), output, "output", name)
     kind = _check_input(source, preprocessing, layout, name)
-    whole = kind not in _FLOATS
+    whole = kind not in FLOATS
     if whole and scale == "0..1":
         raise ModelError(
-            f"model {name!r}: expected whole pixels from 0 to 255 for {_describe(source)}, got the scale "
+            f"model {name!r}: expected whole pixels from 0 to 255 for {describe(source)}, got the scale "
             "0..1. Leave --scale out (in Python: scale=None)."
         )
     original = extract(foreign, source.name, result.name, name=name)
-    _check_operators(original, name)
-    modern = _modern(original, name)
+    check_operators(original, name)
+    whole = modern(original, name)
     front = front_model(
         preprocessing,
         layout=layout,
         pixel_scale=255.0 if whole or scale == "0..255" else 1.0,
         kind=kind,
-        opset=_opset(modern),
+        opset=opset_of(whole),
     )
     images = random_images(preprocessing.resolution)
     answers = original_answers(original, front, images, name=name)
@@ -142,19 +142,19 @@ def wrap_foreign(
     expected = as_logits(answers, back)
 
     def wrapped(*, scan: bool) -> bytes:
-        part = extract(modern, source.name, result.name, name=name)
-        add_prefix(part.graph, _PREFIX)
-        _append_back(part, back)
+        part = extract(whole, source.name, result.name, name=name)
+        add_prefix(part.graph, CORE_PREFIX)
+        append_back(part, back)
         if scan:
             scan_batch(part, len(classes))
         else:
             free_batch(part)
-        whole_graph = attach_front(part, preprocessing, name=name, front=front)
+        whole_graph = attach_front(part, name=name, front=front)
         content: bytes = whole_graph.SerializeToString(deterministic=True)
         check_answers(content, images, expected, name=name)
         return content
 
-    sizes = _sizes(source)
+    sizes = sizes_of(source)
     if len(sizes) == 4 and not depends_on_batch(original):
         try:
             return wrapped(scan=False)
@@ -168,11 +168,11 @@ def wrap_foreign(
     return wrapped(scan=True)
 
 
-def _modern(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+def modern(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     """The model at an opset that has the operators of the front."""
-    if _opset(model) >= OPSET:
+    if opset_of(model) >= OPSET:
         return model
-    before = _opset(model)
+    before = opset_of(model)
     try:
         with quiet():
             return version_converter.convert_version(model, OPSET)
@@ -183,11 +183,11 @@ def _modern(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
         ) from error
 
 
-def _opset(model: onnx.ModelProto) -> int:
+def opset_of(model: onnx.ModelProto) -> int:
     return next((int(item.version) for item in model.opset_import if item.domain in ("", "ai.onnx")), 0)
 
 
-def _check_operators(model: onnx.ModelProto, name: str) -> None:
+def check_operators(model: onnx.ModelProto, name: str) -> None:
     """Check that every ONNX Runtime has the operators of a model."""
     others = {node.domain: node.op_type for node in all_nodes(model.graph) if node.domain not in _DOMAINS}
     for domain, operator in others.items():
@@ -204,14 +204,14 @@ def _check_operators(model: onnx.ModelProto, name: str) -> None:
         )
 
 
-def _pick(values: list[onnx.ValueInfoProto], wanted: str | None, what: str, name: str) -> onnx.ValueInfoProto:
+def pick(values: list[onnx.ValueInfoProto], wanted: str | None, what: str, name: str) -> onnx.ValueInfoProto:
     named = [value for value in values if wanted is None or value.name == wanted]
     if len(named) == 1:
         return named[0]
-    reals = [value for value in named if value.type.tensor_type.elem_type in _FLOATS]
+    reals = [value for value in named if value.type.tensor_type.elem_type in FLOATS]
     if what == "output" and len(reals) == 1:  # the others are chosen classes, not numbers for each class
         return reals[0]
-    listed = "; ".join(_describe(value) for value in values) or "none"
+    listed = "; ".join(describe(value) for value in values) or "none"
     if wanted is None:
         raise ModelError(
             f"model {name!r}: expected one {what}, got {len(values)}: {listed}. "
@@ -220,17 +220,17 @@ def _pick(values: list[onnx.ValueInfoProto], wanted: str | None, what: str, name
     raise ModelError(f"model {name!r}: expected an {what} called {wanted!r}; it has: {listed}.")
 
 
-def _describe(value: onnx.ValueInfoProto) -> str:
+def describe(value: onnx.ValueInfoProto) -> str:
     kind = value.type.WhichOneof("value") or "nothing"
     if kind != "tensor_type":
         return f"{value.name!r} ({kind.removesuffix('_type')})"
     tensor = value.type.tensor_type
-    sizes = f"[{', '.join(map(str, _sizes(value)))}]" if tensor.HasField("shape") else "of unknown shape"
+    sizes = f"[{', '.join(map(str, sizes_of(value)))}]" if tensor.HasField("shape") else "of unknown shape"
     numbers = helper.tensor_dtype_to_np_dtype(tensor.elem_type).name if tensor.elem_type else "tensor"
     return f"{value.name!r} {numbers} {sizes}"
 
 
-def _sizes(value: onnx.ValueInfoProto) -> list[int | str]:
+def sizes_of(value: onnx.ValueInfoProto) -> list[int | str]:
     axes = value.type.tensor_type.shape.dim
     return [axis.dim_value if axis.dim_value > 0 else axis.dim_param or "?" for axis in axes]
 
@@ -243,14 +243,14 @@ def _check_input(source: onnx.ValueInfoProto, preprocessing: Preprocessing, layo
     wanted = [planes, height, width] if layout == "nchw" else [height, width, planes]
     if source.type.HasField("tensor_type") and not source.type.tensor_type.HasField("shape"):
         source.type.CopyFrom(helper.make_tensor_type_proto(kind, ["N", *wanted]))
-    got = _sizes(source)
+    got = sizes_of(source)
     fits = len(got) in (3, 4) and all(
         not isinstance(have, int) or have == want for have, want in zip(got[-3:], wanted, strict=True)
     )
-    if kind not in (*_FLOATS, *_WHOLE) or not fits:
+    if kind not in (*FLOATS, *WHOLE) or not fits:
         raise ModelError(
             f"model {name!r}: expected an image input [N, {', '.join(map(str, wanted))}], got "
-            f"{_describe(source)}. {_advice(kind, got)}"
+            f"{describe(source)}. {_advice(kind, got)}"
         )
     axes = source.type.tensor_type.shape.dim
     for axis, size in zip(axes[-3:], wanted, strict=True):
@@ -267,7 +267,7 @@ def _advice(kind: int, sizes: list[int | str]) -> str:
         return f"It takes a vector of {many}, not an image; only networks that take images can be added."
     if len(sizes) not in (3, 4):
         return "It takes no images but another form of data; only networks that take images can be added."
-    if kind not in (*_FLOATS, *_WHOLE):
+    if kind not in (*FLOATS, *WHOLE):
         return "Networks that take such values cannot be added; export it with a float32 input."
     numbers = sizes[-3:]
     if 1 in (numbers[0], numbers[2]) and 3 not in (numbers[0], numbers[2]):
@@ -275,7 +275,7 @@ def _advice(kind: int, sizes: list[int | str]) -> str:
     return "Give its own --size HEIGHTxWIDTH and its --layout (nchw or nhwc)."
 
 
-def _append_back(core: onnx.ModelProto, back: Back) -> None:
+def append_back(core: onnx.ModelProto, back: Back) -> None:
     """Turn the network's own output into ``logits`` float32, as :func:`.import_check.as_logits`."""
     end = core.graph.output[0]
     build = GraphBuilder("output/")

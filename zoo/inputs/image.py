@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from zoo.errors import ImageError
 from zoo.files import open_file
-from zoo.models.image_advice import no_image
-from zoo.models.image_files import FORMATS
-from zoo.models.pixel_range import check_high_bytes, gray_in_8_bits, loses_low_bits
+from zoo.inputs.image_advice import no_image
+from zoo.inputs.image_files import FORMATS
+from zoo.inputs.pixel_range import check_high_bytes, gray_in_8_bits, loses_low_bits
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -119,7 +119,7 @@ def decode_image(content: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.
     Examples
     --------
     >>> from pathlib import Path
-    >>> from zoo.models.image import decode_image
+    >>> from zoo.inputs.image import decode_image
     >>> decode_image(Path("photos/red/1.png").read_bytes()).shape
     (12, 12, 3)
     """

@@ -14,8 +14,8 @@ from PIL import Image
 
 from zoo import load_image
 from zoo.errors import ImageError
-from zoo.models.image import MAX_PIXELS, check_image
-from zoo.models.pixel_range import gray_in_8_bits
+from zoo.inputs.image import MAX_PIXELS, check_image
+from zoo.inputs.pixel_range import gray_in_8_bits
 
 
 def small_gif(width: int, height: int) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePath
 
 from zoo.errors import DataError
@@ -50,15 +50,15 @@ def ending(name: str) -> str:
     return PurePath(name).suffix.lower()
 
 
-def images_below(folder: Path) -> tuple[list[str], Counter[str]]:
-    """The images in a folder and all folders below it, and how many other files there are.
+def files_below(folder: Path, is_wanted: Callable[[str], bool]) -> tuple[list[str], Counter[str]]:
+    """The wanted files in a folder and all folders below it, and how many other files there are.
 
     Hidden files and folders are passed over. Links to folders are followed, but never in a circle.
 
     Returns
     -------
-    The sorted paths below `folder`, with ``/`` between their parts; and the files that are no images by
-    their names, counted by :func:`ending`.
+    The sorted paths below `folder`, with ``/`` between their parts; and the files that are none by their
+    names, counted by :func:`ending`.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def images_below(folder: Path) -> tuple[list[str], Counter[str]]:
     names: list[str] = []
     left_out: Counter[str] = Counter()
     for name, is_file in _below(str(folder), "", frozenset()):
-        if is_file and is_image_name(name):
+        if is_file and is_wanted(name.rpartition("/")[2]):
             names.append(name)
         else:
             left_out[ending(name)] += 1

@@ -17,7 +17,7 @@ from PIL import Image
 
 from zoo import load_image
 from zoo.errors import ImageError
-from zoo.models.image import check_batch, check_image
+from zoo.inputs.image import check_batch, check_image
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
 

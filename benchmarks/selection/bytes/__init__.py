@@ -1,0 +1,1 @@
+"""Files of many types as bytes, and third-party models that tell these apart."""

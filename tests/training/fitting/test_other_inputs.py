@@ -1,0 +1,162 @@
+"""Claims about inputs that are no images: every step from labelled inputs to answers works for each kind."""
+
+from __future__ import annotations
+
+import json
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from selector import Selector
+from selector.answering.bench import measure_folder
+from tests.support.colours import latency_table
+from tests.support.small_signals import CLASSES, signal_zoo, signals
+from tests.support.toy_kind import Pair, pair_zoo, pairs
+from tests.support.world import COLOUR_SPLITS, fit_colours
+from training.data.environments import under_environments
+from training.data.images import LabelledImages
+from training.fitting.export import check_bundle, export_bundle
+from training.outcomes.outcomes import load_outcomes, load_pixels
+from training.outcomes.profile import profile
+from zoo import Zoo
+from zoo.errors import CardError, DataError, InputError
+from zoo.inputs.kind import InputKind
+from zoo.inputs.signal import Signal
+
+COSTS_MS = {"small": 0.1, "large": 1.0}
+BYTES, SOUND = Signal(), Signal("int16", 8000)
+
+
+def made_bundle(folder: Path, kind: InputKind, zoo: Zoo, data: LabelledImages) -> Path:
+    """A bundle, by way of a profile and a fit."""
+    profile(zoo, data, folder / "profile", splits=COLOUR_SPLITS, progress=False)
+    policy = "input" if kind == BYTES else "cascade"
+    table = latency_table(zoo, COSTS_MS)
+    fitted = fit_colours(folder / "profile", zoo, table, precision=0.8, policy=policy, watch=True)
+    export_bundle(fitted, zoo, folder / "bundle")
+    assert fitted.certificate() is not None
+    assert check_bundle(folder / "bundle", fitted, [data.image(i) for i in range(20)], zoo) == 20
+    return folder / "bundle"
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, LabelledImages]]:
+    """A bundle of each kind, and its data."""
+    root = tmp_path_factory.mktemp("kinds")
+    found: dict[str, tuple[Path, LabelledImages]] = {}
+    for name, kind in (("bytes", BYTES), ("sound", SOUND)):
+        data: LabelledImages = signals(kind)
+        zoo = signal_zoo(root / name / "zoo", kind)
+        found[name] = made_bundle(root / name, kind, zoo, data), data
+    toy = pairs()
+    found["toy"] = made_bundle(root / "toy", Pair(), pair_zoo(root / "toy" / "zoo"), toy), toy
+    return found
+
+
+@pytest.mark.parametrize("name", ["bytes", "sound", "toy"])
+def test_a_bundle_answers_one_input_and_many_alike(
+    bundles: dict[str, tuple[Path, LabelledImages]], name: str
+) -> None:
+    bundle, data = bundles[name]
+    selector = Selector.load(bundle, watch=True)
+    assert selector.kind == data.kind
+    items = [data.image(i) for i in range(40)]
+    together = selector.predict_batch(items, 0.8)
+    selector.reset_drift()
+    alone = [selector.predict(item, 0.8) for item in items]
+    assert [one.label for one in together] == [one.label for one in alone]
+    assert all(one.certified for one in together)
+    right = [one.label == data.classes[data.labels[i]] for i, one in enumerate(together)]
+    assert np.mean(right) > 0.7
+    assert {one.model for one in together} == {"small", "large"}
+
+
+@pytest.mark.parametrize("name", ["bytes", "sound", "toy"])
+def test_a_bundle_of_other_inputs_says_which_and_images_stay_unnamed(
+    bundles: dict[str, tuple[Path, LabelledImages]], name: str
+) -> None:
+    bundle, data = bundles[name]
+    record = json.loads((bundle / "bundle.json").read_text())
+    assert record["schema_version"] == 7
+    assert data.kind.record is not None
+    assert all(card["input"]["kind"] == data.kind.record.kind for card in record["models"])
+    assert record["drift"]["features"]
+    manifest = json.loads((bundle.parent / "zoo" / "zoo.json").read_text())
+    assert manifest["schema_version"] == 4
+
+
+def test_a_file_and_its_bytes_are_one_input(
+    bundles: dict[str, tuple[Path, LabelledImages]], tmp_path: Path
+) -> None:
+    bundle, data = bundles["bytes"]
+    selector, content = Selector.load(bundle), data.image(0).tobytes()
+    (tmp_path / "any.file").write_bytes(content)
+    said = [selector.predict(one) for one in (content, tmp_path / "any.file", str(tmp_path / "any.file"))]
+    assert len({one.label for one in said}) == 1
+    with pytest.raises(InputError, match="expected several signals, got one signal"):
+        selector.predict_batch(content)
+    with pytest.raises(InputError, match="signal 1: expected at least one sample, got an empty signal"):
+        selector.predict_batch([content, b""])
+
+
+def test_sound_is_answered_from_files_of_its_rate_alone(
+    bundles: dict[str, tuple[Path, LabelledImages]], tmp_path: Path
+) -> None:
+    bundle, data = bundles["sound"]
+    for rate in (8000, 44100):
+        with wave.open(str(tmp_path / f"{rate}.wav"), "wb") as file:
+            file.setparams((1, 2, rate, 0, "NONE", ""))
+            file.writeframes(data.image(0).astype("<i2").tobytes())
+    selector = Selector.load(bundle)
+    assert selector.predict(tmp_path / "8000.wav").label == selector.predict(data.image(0)).label
+    with pytest.raises(InputError, match=r"expected 8,000 samples a second, got 44,100\. Resample"):
+        selector.predict(tmp_path / "44100.wav")
+
+
+def test_a_profile_keeps_what_features_read(bundles: dict[str, tuple[Path, LabelledImages]]) -> None:
+    folder = bundles["sound"][0].parent
+    outcomes = load_outcomes(folder / "profile")
+    assert "band_1_energy" in outcomes.feature_names
+    assert load_pixels(folder / "profile").dtype == np.int16
+    assert load_pixels(folder / "profile").shape == (len(outcomes), 2048)
+
+
+def test_a_bench_times_whole_answers_on_inputs_of_the_kind(
+    bundles: dict[str, tuple[Path, LabelledImages]],
+) -> None:
+    bundle, data = bundles["bytes"]
+    table = measure_folder(bundle, [data.image(i) for i in range(3)], device="here", runs=20, watch=True)
+    assert table.image == (1, len(data.image(0)))
+    assert table.selector is not None
+
+
+def test_models_and_data_of_two_kinds_are_not_mixed(
+    bundles: dict[str, tuple[Path, LabelledImages]], tmp_path: Path
+) -> None:
+    zoo = Zoo.open(bundles["bytes"][0].parent / "zoo")
+    with pytest.raises(DataError, match="expected what the models of the zoo take, signal"):
+        profile(zoo, bundles["sound"][1], tmp_path / "p", progress=False)
+    other = Zoo.open(bundles["sound"][0].parent / "zoo")
+    card = other.card("small")
+    with pytest.raises(CardError, match="expected one that takes what the others of the zoo take"):
+        zoo.add(
+            "loud",
+            (other.folder / card.file).read_bytes(),
+            classes=CLASSES,
+            resolution=(1, 6),
+            parameters=1,
+            macs=1,
+            kind=card.kind,
+        )
+
+
+def test_signals_are_shown_in_their_own_environments() -> None:
+    data = under_environments(signals(SOUND, 4))
+    assert set(data.environments) == {"clear", "noise", "clipping", "band", "truncation"}
+    again = under_environments(signals(SOUND, 4))
+    for i in range(len(data)):
+        np.testing.assert_array_equal(data.image(i), again.image(i))
+        assert data.image(i).dtype == np.int16
+    assert len(data.image(4)) < len(data.image(0))

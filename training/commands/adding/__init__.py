@@ -1,0 +1,1 @@
+"""Options of ``zoo add`` for models of other inputs than images."""

@@ -1,0 +1,1 @@
+"""Cheap numbers computed from a signal alone, and a one-dimensional scout."""
