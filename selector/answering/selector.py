@@ -21,7 +21,7 @@ from selector.bundle.source import FolderSource
 from selector.drift.monitor import DriftStatus
 from selector.policies.constraint import ConstraintKind, known_kind
 from selector.policies.policy import Policy
-from zoo.errors import BundleError, DigestError, ModelNotFoundError
+from zoo.errors import BundleError, DigestError, LimitError, ModelNotFoundError, ZooError
 from zoo.models.image import ImageLike, check_batch, check_image
 
 __all__ = ["Prediction", "Selection", "Selector"]
@@ -322,9 +322,19 @@ class Selector:
         batch = check_image(image)
         start = time.perf_counter()
         self._look(start)
-        view, course, outcomes = self._run(batch, precision, asked, answer=True)
-        view.recent.note(course.asked, course.certificate is not None, outcomes[0])
-        return prediction(outcomes[0], course, view, start, 1)
+        view, failed = self._view, None
+        if asked:
+            view = view.for_asked(asked)
+        if not view.remote:
+            try:
+                course, outcome = view.one(batch, precision, asked)
+            except (DigestError, ModelNotFoundError, LimitError) as error:
+                failed = error
+        if view.remote or failed is not None:
+            view, course, outcomes = self._run(batch, precision, asked, answer=True, failed=failed)
+            outcome = outcomes[0]
+        view.recent.note(course.asked, course.certificate is not None, outcome)
+        return prediction(outcome, course, view, start, 1)
 
     def predict_batch(
         self,
@@ -366,9 +376,17 @@ class Selector:
         return self._view.engine
 
     def _run(
-        self, images: Batch, precision: float | None, asked: Asked, *, answer: bool
+        self,
+        images: Batch,
+        precision: float | None,
+        asked: Asked,
+        *,
+        answer: bool,
+        failed: ZooError | None = None,
     ) -> tuple[View, Course, list[Outcome]]:
-        """Outcomes of images, all from the same view."""
+        """Outcomes of images, all from the same view; `failed` is what a first attempt ended with."""
+        if isinstance(failed, LimitError):
+            raise failed
         return self._run_in(self._view, images, precision, asked, answer=answer)
 
     def _run_in(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from selector.answering.batches import Batch, Portion, run_pieces
 from selector.answering.engine import Engine
 from selector.answering.runners import Outcome
@@ -21,6 +24,10 @@ class Watch:
     def alarm(self) -> bool:
         """Whether inputs are not like those of the certificates any more."""
         return self.monitor.alarm
+
+    def notice_one(self, image: NDArray[np.uint8], outcome: Outcome) -> None:
+        """Note one image ``[1, H, W, 3]`` with what became of it."""
+        self.notice(image, [outcome])
 
     def notice(self, images: Batch, outcomes: Sequence[Outcome]) -> None:
         """Note images with what became of them."""
