@@ -279,6 +279,10 @@ class Engine:
         """Features ``[N, F]`` of the selector graph."""
         return self._of_images("selector", "features", batch)
 
+    def open_drift(self) -> None:
+        """Open the graph of what is watched."""
+        self._graphs["drift"].open()
+
     def watched(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Features ``[N, F]`` that tell whether inputs have changed; for bundles with a drift reference."""
         return self._of_images("drift", "features", batch)

@@ -209,12 +209,12 @@ class Selector:
     def drift(self) -> DriftStatus | None:
         """Whether the images are still like those of the calibration, and what has changed.
 
-        Every image that is answered counts. After an alarm the reference model answers and nothing is
+        Every image that is answered counts; asking looks at those that wait. After an alarm the reference model answers and nothing is
         certified, until :meth:`reset_drift`. None where the bundle has no drift reference, or none is
         watched.
         """
         watch = self._view.watch
-        return None if watch is None else watch.monitor.status()
+        return None if watch is None else watch.status()
 
     @property
     def drifted(self) -> bool:
@@ -225,7 +225,7 @@ class Selector:
     def inputs_seen(self) -> int:
         """Images since watching began or began anew; 0 where none is watched."""
         watch = self._view.watch
-        return 0 if watch is None else watch.monitor.seen
+        return 0 if watch is None else watch.seen
 
     def reset_drift(self) -> None:
         """Watch anew, and believe the certificates again: once the cause of an alarm is gone.
@@ -237,7 +237,7 @@ class Selector:
         """
         watch = self._view.watch
         if watch is not None:
-            watch.monitor.reset()
+            watch.reset()
 
     def scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Scores ``[N, M]`` of images ``[N, H, W, 3]``: per model of the policy, how likely it is right.

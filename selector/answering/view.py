@@ -157,7 +157,10 @@ class View:
             if before.bundle == bundle:  # scores of another bundle would say nothing here
                 self.recent = before.recent
                 monitor = before.watch.monitor if watch and before.watch is not None else None
-        self.watch: Watch | None = None if monitor is None else Watch(self.engine, monitor)
+        taken = None if before is None or before.watch is None or monitor is None else before.watch
+        if taken is not None and taken.monitor is not monitor:
+            taken = None
+        self.watch: Watch | None = None if monitor is None else Watch(self.engine, monitor, taken)
 
     @property
     def policy(self) -> Policy | None:
