@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from onnx import TensorProto, helper
 
 from selector.bundle.bundle import (
     BUNDLE_FILE,
@@ -26,6 +27,7 @@ from selector.policies.constraint import Constraint
 from selector.policies.input import InputPolicy
 from selector.policies.policy import Policy
 from selector.policies.pool import PoolPolicy, PoolStage
+from selector.policies.rules import confidence
 from selector.policies.staged import StagedPolicy, State
 from training.features.features import NAMES
 from training.features.operators import OperatorList
@@ -39,13 +41,14 @@ from zoo.convert.add import add_module
 from zoo.convert.add_int8 import add_int8
 from zoo.files import encode_record, read_verified, sha256_bytes, write_atomic
 from zoo.models.card import ModelCard
+from zoo.models.model import open_session
 from zoo.models.zoo import Zoo
 
 SIDE = 32  # of the images, in pixels
 FEATURES = 6  # of an input policy
 _GRID = 32
 _CALIBRATION_IMAGES = 32
-_REFERENCE_SAMPLES = 1000  # of a drift reference
+_REFERENCE_SAMPLES = 600  # of a drift reference
 
 
 def made_zoo(folder: Path, *, seed: int = 0) -> Zoo:
@@ -149,7 +152,7 @@ def write_bundle(
         content = _selector_graph(len(names))
         record = _selector(content)
         files[record.file] = content
-    drift, files["drift.onnx"] = made_reference(names)
+    drift, files["drift.onnx"] = made_reference(zoo, names[:1])
     bundle = Bundle(
         schema_version=version_for(cards),
         task="classification",
@@ -173,22 +176,19 @@ def write_bundle(
     return bundle
 
 
-def made_reference(names: Sequence[str], *, seed: int = 0) -> tuple[DriftReference, bytes]:
-    """A drift reference of random images with confidences of models, and its graph."""
-    from zoo.models.model import open_session
-
+def made_reference(zoo: Zoo, names: Sequence[str], *, seed: int = 0) -> tuple[DriftReference, bytes]:
+    """A drift reference of random images with the confidence of models of `zoo` on them, and its graph."""
     content = drift_graph(WATCHED, _GRID)
-    session = open_session(content, name="drift")
     images = np.stack(made_images(_REFERENCE_SAMPLES, seed=seed))
-    values = session.run(["features"], {"image": images})[0]
-    odds = np.random.default_rng(seed).normal(0, 2, _REFERENCE_SAMPLES).astype(np.float32)
+    values = open_session(content, name="drift").run(["features"], {"image": images})[0]
+    odds = {name: np.array(confidence(zoo.model(name).logits(images))[0], np.float32) for name in names}
     known, counted = slice(0, None, 2), slice(1, None, 2)
     reference = DriftReference(
         alpha=ALPHA,
         features=tuple(
             drift_feature(name, values[known, i], values[counted, i]) for i, name in enumerate(WATCHED)
         ),
-        confidence={name: drift_feature(name, odds[known], odds[counted]) for name in names},
+        confidence={name: drift_feature(name, some[known], some[counted]) for name, some in odds.items()},
         file="drift.onnx",
         sha256=sha256_bytes(content),
         size_bytes=len(content),
@@ -207,8 +207,6 @@ def _state_graph(models: int, classes: int, ways: int) -> bytes:
 
 
 def _selector_graph(models: int) -> bytes:
-    from onnx import TensorProto, helper
-
     g = OperatorList()
     odds = g.add("MatMul", "features", g.constant(np.zeros((FEATURES, models))))
     source = helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", FEATURES])

@@ -151,16 +151,18 @@ class View:
         self.certificates = [] if index is None else valid_certificates(bundle, index)
         self.courses: dict[tuple[Constraint, str | None] | float | None, Course] = {}
         self.recent = Recent()
-        monitor = Monitor(bundle.drift) if watch and bundle.drift is not None else None
+        watching = watch and bundle.drift is not None
+        taken: Watch | None = None  # goes on where it was
         if before is not None:
             self.engine.inherit(before.engine, self.installed)
             if before.bundle == bundle:  # scores of another bundle would say nothing here
                 self.recent = before.recent
-                monitor = before.watch.monitor if watch and before.watch is not None else None
-        taken = None if before is None or before.watch is None or monitor is None else before.watch
-        if taken is not None and taken.monitor is not monitor:
-            taken = None
-        self.watch: Watch | None = None if monitor is None else Watch(self.engine, monitor, taken)
+                taken = before.watch
+                watching = watching and taken is not None
+        self.watch: Watch | None = None
+        if watching and bundle.drift is not None:
+            monitor = Monitor(bundle.drift) if taken is None else taken.monitor
+            self.watch = Watch(self.engine, monitor, taken)
 
     @property
     def policy(self) -> Policy | None:
