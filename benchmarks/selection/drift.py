@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from benchmarks.result import finish
 from benchmarks.selection.zoos import Given, Prepared, prepare_cifar10_drift, prepare_digits
 from selector.commands.tables import table
-from selector.drift.monitor import Monitor
+from selector.drift.monitor import BLOCK_INPUTS, Monitor
 from selector.drift.reference import DriftReference
 from training.evaluation.records import wilson_interval
 from training.features.image_features import WATCHED
@@ -99,11 +99,22 @@ class Pool:
         return Monitor(reference, seed)
 
     def delay(self, monitor: Monitor, stream: NDArray[np.float32]) -> int:
-        """Inputs until the alarm; one more than there are without one."""
+        """Inputs until the alarm, as a Selector has them looked at; one more than there are without one."""
+        waiting: list[NDArray[np.float32]] = []
         for i, row in enumerate(stream):
-            if not monitor.passes() and monitor.update(row[:-1], (self.model, float(row[-1]))):
-                return i + 1
+            if monitor.passes():
+                continue
+            waiting.append(row)
+            if len(waiting) >= monitor.block or i + 1 == len(stream):
+                if self.look(monitor, waiting):
+                    return i + 1
+                waiting = []
         return len(stream) + 1
+
+    def look(self, monitor: Monitor, waiting: Sequence[NDArray[np.float32]]) -> bool:
+        """Have the monitor look at what waits."""
+        rows = np.stack(waiting)
+        return monitor.update_block(rows[:, :-1], [(self.model, float(odds)) for odds in rows[:, -1]])
 
 
 def stationary(pool: Pool, sizes: Sizes, calibrated: str, streams: int, seed: int) -> dict[str, Any]:
@@ -178,9 +189,9 @@ def run_drift(
     figures["us"] = {f"{size}x{size}": time_us(size, given.seed) for size in (32, 224)}
     for size, row in figures["us"].items():
         print(
-            f"{size}: features {row['features']:.1f} µs, monitor {row['monitor']:.1f} µs an input, "
-            f"each in a row; {row['both']:.1f} µs in turns; {row['stream']:.1f} µs with those that pass "
-            "(means of the quietest round, one thread)"
+            f"{size}: features {row['features']:.1f} µs, monitor {row['monitor']:.1f} µs an input alone; "
+            f"{row['features_of_block']:.1f} and {row['monitor_of_block']:.1f} µs in blocks; "
+            f"{row['stream']:.1f} µs with those that pass (means of the quietest round, one thread)"
         )
     return finish("drift", figures, seed=given.seed, folder=results)
 
@@ -188,35 +199,54 @@ def run_drift(
 def time_us(size: int, seed: int, *, inputs: int = TIMED_INPUTS) -> dict[str, float]:
     """Mean microseconds of one input: its features, the monitor with one model's confidence, and both.
 
-    In a row, a call finds the caches filled by its like, in turns by the other. The last is the mean over
-    inputs like those that the monitor was calibrated on, of which some pass without being looked at. Of
-    several rounds the quietest counts, as other processes may be at work.
+    Alone, or :data:`BLOCK_INPUTS` at a time. The last is the mean over inputs like those that the monitor was
+    calibrated on, as a Selector has them looked at: some pass, the others wait for one another. Of several
+    rounds the quietest counts, as other processes may be at work.
     """
     rng = np.random.default_rng(seed)
     graph = open_session(drift_graph(WATCHED, 32), name="drift")
-    images = rng.integers(0, 256, (16, 1, size, size, 3), dtype=np.uint8)
+    images = rng.integers(0, 256, (16, size, size, 3), dtype=np.uint8)
     values = rng.normal(size=(inputs, len(WATCHED) + 1)).astype(np.float32)
-    monitor = Pool(WATCHED, {}, "first").monitor(values, values, seed)
+    pool = Pool(WATCHED, {}, "first")
+    monitor = pool.monitor(values, values, seed)
+    waiting: list[int] = []
 
-    def features(i: int) -> None:
-        graph.run(["features"], {"image": images[i % len(images)]})
+    def features(i: int, count: int = 1) -> None:
+        graph.run(["features"], {"image": images[np.arange(i, i + count) % len(images)]})
 
     def watched(i: int) -> None:
         monitor.update(values[i, :-1], ("first", float(values[i, -1])))
 
-    def both(i: int) -> None:
-        features(i)
-        watched(i)
+    def features_of_block(i: int) -> None:
+        if i % BLOCK_INPUTS == 0:
+            features(i, BLOCK_INPUTS)
+
+    def watched_block(i: int) -> None:
+        if i % BLOCK_INPUTS == 0:
+            pool.look(monitor, values[i : i + BLOCK_INPUTS])
 
     def stream(i: int) -> None:
-        if not monitor.passes():
-            both(i)
+        if monitor.passes():
+            return
+        waiting.append(i)
+        if len(waiting) >= monitor.block:
+            features(i, len(waiting))
+            pool.look(monitor, values[waiting])
+            waiting.clear()
 
+    calls = {
+        "features": features,
+        "monitor": watched,
+        "features_of_block": features_of_block,
+        "monitor_of_block": watched_block,
+        "stream": stream,
+    }
     found = {}
-    for name, call in (("features", features), ("monitor", watched), ("both", both), ("stream", stream)):
+    for name, call in calls.items():
         means = []
         for _ in range(ROUNDS):
             monitor.reset()
+            waiting.clear()
             start = time.perf_counter()
             for i in range(inputs):
                 call(i)

@@ -77,16 +77,17 @@ def selection(outcome: Outcome, course: Course, view: View) -> Selection:
 
 def prediction(outcome: Outcome, course: Course, view: View, start: float, count: int) -> Prediction:
     """What was answered, since `start` on the performance counter, as one of `count` answers."""
-    assert outcome.answer is not None
+    model, path, probability, answer, _, _, top = outcome
+    assert answer is not None
     return Prediction(
-        label=view.bundle.classes[int(outcome.answer.argmax())],
-        probabilities=outcome.answer,
-        model=outcome.model,
-        path=outcome.path,
-        probability=_known(outcome.probability),
-        latency_ms=(time.perf_counter() - start) * 1e3 / count,
-        certified=course.certificate is not None,
-        reason=course.reason,
+        view.bundle.classes[int(answer.argmax()) if top is None else top],
+        answer,
+        model,
+        path,
+        probability if probability == probability else None,  # NaN is unknown
+        (time.perf_counter() - start) * 1e3 / count,
+        course.certificate is not None,
+        course.reason,
     )
 
 

@@ -131,27 +131,13 @@ def measure_paths(
     watch
         Whether a drift monitor looks at every input. Its alarm is switched off.
     """
-    bundle, source = selector.bundle, FolderSource(selector.folder)
-    if bundle.drift is not None:
-        bundle = msgspec.structs.replace(bundle, drift=msgspec.structs.replace(bundle.drift, alpha=_NEVER))
-    watch = watch and bundle.drift is not None
-    view: View | None = None
-    calls: dict[tuple[str, tuple[str, ...]], Selector] = {}
-    policy = selector.policy
-    ways = [] if policy is None else [(steps_of(policy), path) for path in paths_of(policy)]
-    for steps, path in (*ways, *((ALONE, (name,)) for name in models)):
-        certain = None if steps == ALONE or policy is None else forced(policy, path)
-        if certain is None and steps != ALONE:
-            continue
-        changed = msgspec.structs.replace(bundle, certificates=())
-        if certain is not None:
-            changed = _certain(bundle, *certain)
-        held = path if steps == ALONE else selector.models
-        view = View(changed, source, held, threads=selector.threads, watch=watch, before=view)
-        calls[steps, path] = Selector(view, selector.folder, threads=selector.threads)
-        answer = calls[steps, path].predict(images[0])
+    views = views_on_paths(selector, models=models, watch=watch)
+    calls = {key: Selector(view, selector.folder, threads=selector.threads) for key, view in views.items()}
+    for (_, path), one in calls.items():
+        answer = one.predict(images[0])
         if answer.path != path:
             raise LatencyError(f"expected the path {' → '.join(path)}, got {' → '.join(answer.path)}.")
+    watch = watch and selector.bundle.drift is not None
     names = {" → ".join((steps, *path)): (steps, path) for steps, path in calls}
     times = time_interleaved(
         {name: calls[key].predict for name, key in names.items()},
@@ -162,7 +148,7 @@ def measure_paths(
         threads=selector.threads,
         progress=progress,
     )
-    if view is not None and view.reach.failures:  # the models on the device answered instead
+    if any(view.reach.failures for view in views.values()):  # the models on the device answered instead
         raise LatencyError(
             "expected servers that answer while whole answers are timed, got one that did not in time. "
             "Try again when it is there, or measure without its models."
@@ -171,6 +157,41 @@ def measure_paths(
         PathLatency(steps=steps, models=path, latency=summarise(times[name]), watched=watch)
         for name, (steps, path) in names.items()
     )
+
+
+def views_on_paths(
+    selector: Selector, *, models: Sequence[str] = (), watch: bool = False
+) -> dict[tuple[str, tuple[str, ...]], View]:
+    """Views that take one path each on every image, by kind of steps and path; see :func:`measure_paths`.
+
+    They share what is open.
+
+    Examples
+    --------
+    >>> from selector.answering.bench import views_on_paths
+    >>> [" → ".join(path) for _, path in views_on_paths(selector)][:2]
+    ['tiny', 'tiny → full']
+    """
+    bundle, source = selector.bundle, FolderSource(selector.folder)
+    if bundle.drift is not None:
+        bundle = msgspec.structs.replace(bundle, drift=msgspec.structs.replace(bundle.drift, alpha=_NEVER))
+    view: View | None = None
+    found: dict[tuple[str, tuple[str, ...]], View] = {}
+    policy = selector.policy
+    ways = [] if policy is None else [(steps_of(policy), path) for path in paths_of(policy)]
+    for steps, path in (*ways, *((ALONE, (name,)) for name in models)):
+        certain = None if steps == ALONE or policy is None else forced(policy, path)
+        if certain is None and steps != ALONE:
+            continue
+        changed = msgspec.structs.replace(bundle, certificates=())
+        if certain is not None:
+            changed = _certain(bundle, *certain)
+        held = path if steps == ALONE else selector.models
+        watched = watch and bundle.drift is not None
+        view = View(changed, source, held, threads=selector.threads, watch=watched, before=view)
+        view.engine.open(view.needed)
+        found[steps, path] = view
+    return found
 
 
 def _certain(bundle: Bundle, policy: Policy, threshold: float) -> Bundle:

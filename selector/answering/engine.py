@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +12,19 @@ from numpy.typing import NDArray
 
 from selector.answering.follower import breathe
 from selector.answering.reach import Asking, Reach
-from selector.answering.runners import Outcome, Sessions, run_alone, runner_of
+from selector.answering.runners import Outcome, Sessions, one_alone, run_alone, runner_of
 from selector.bundle.bundle import Bundle
 from selector.bundle.graph import Graph
 from selector.bundle.source import FolderSource, Source
 from selector.policies.policy import Policy
+from selector.policies.rules import MAX_LISTED
 from selector.policies.staged import StagedPolicy, State
 from zoo.errors import MissingExtraError, ModelError, NotFiniteError, UnreachableError
 from zoo.inputs.kind import TYPES, Batch
 from zoo.models.card import match_classes
 from zoo.models.model import Model, all_finite
+
+_JUDGED = ("answer", "scores")
 
 
 class Engine:
@@ -60,6 +64,7 @@ class Engine:
         self._models: dict[str, Model] = {}
         self._permutations: dict[str, NDArray[np.intp]] = {}
         self._graphs = self._make_graphs()
+        self._listed = len(bundle.classes) <= MAX_LISTED  # one answer is worked out in lists
         self._runner = None if policy is None else runner_of(policy, confident=self.watch)
 
     def _make_graphs(self) -> dict[object, Graph]:
@@ -182,6 +187,36 @@ class Engine:
         assert self._runner is not None
         return self._runner.run(sessions, batch, threshold, answer=answer)
 
+    def one(self, image: Batch, threshold: float | None, *, alone: str) -> Outcome:
+        """:meth:`run` for one image ``[1, H, W, 3]`` that is to be answered, on this device."""
+        if self._listed:
+            if threshold is None:
+                return one_alone(alone, self, image, confident=self.watch)
+            assert self._runner is not None
+            return self._runner.one(self, image, threshold)
+        return self.run(image, threshold, answer=True, alone=alone)[0]
+
+    def row(self, name: str, image: Batch) -> list[float]:
+        """Logits of one model for one image ``[1, H, W, 3]``, in the order of the bundle's classes."""
+        model = self._models.get(name)
+        if model is None:
+            model = self._open_model(name)
+        row = model.row(image)
+        permutation = self._permutations.get(name)
+        return row if permutation is None else [row[i] for i in permutation.tolist()]
+
+    def judge_one(
+        self, state: State, logits: NDArray[np.float32], features: NDArray[np.float32] | None
+    ) -> tuple[list[float], list[float]]:
+        """Answer ``[C]`` and scores ``[1 + A]`` of a state as lists, from logits ``[1, K, C]``."""
+        feeds = {"logits": logits} if features is None else {"logits": logits, "features": features}
+        answer, scores = self._graphs[state.ran].run(_JUDGED, feeds)
+        row: list[float] = answer.tolist()[0]
+        ways: list[float] = scores.tolist()[0]
+        if not isfinite(sum(row) + sum(ways)):
+            _check_finite(state.file, answer, scores)
+        return row, ways
+
     def asking(self, reach: Reach, until: float) -> Asking:
         """The sessions of one answer, whose servers have to answer by `until` of the monotonic clock."""
         return Asking(self, reach, until)
@@ -246,6 +281,10 @@ class Engine:
         """Features ``[N, F]`` of the selector graph."""
         return self._of_images("selector", "features", batch)
 
+    def open_drift(self) -> None:
+        """Open the graph of what is watched."""
+        self._graphs["drift"].open()
+
     def watched(self, batch: Batch) -> NDArray[np.float32]:
         """Features ``[N, F]`` that tell whether inputs have changed; for bundles with a drift reference."""
         return self._of_images("drift", "features", batch)
@@ -259,7 +298,7 @@ class Engine:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Answers ``[N, C]`` and scores ``[N, 1 + A]`` of a state, from logits ``[N, K, C]``."""
         feeds = {"logits": logits} if features is None else {"logits": logits, "features": features}
-        answer, scores = self._graphs[state.ran].run(("answer", "scores"), feeds)
+        answer, scores = self._graphs[state.ran].run(_JUDGED, feeds)
         _check_finite(state.file, answer, scores)
         return answer, scores
 

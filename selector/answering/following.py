@@ -157,25 +157,33 @@ class StoreSelector(Selector):
         return view.recent.recalled(self.task_name, record, self.drift, used)
 
     def _run(
-        self, images: Batch, precision: float | None, asked: Asked, *, answer: bool
+        self,
+        images: Batch,
+        precision: float | None,
+        asked: Asked,
+        *,
+        answer: bool,
+        failed: ZooError | None = None,
     ) -> tuple[View, Course, list[Outcome]]:
         """Outcomes of images; where a model takes more than it may, from a view without it."""
-        view, failed = self._view, dict[str, LimitError]()
+        view, left = self._view, dict[str, LimitError]()
         while True:
             try:
+                if isinstance(failed, LimitError) and not left:
+                    raise failed
                 found = self._run_in(view, images, precision, asked, answer=answer)
             except LimitError as error:
                 source = _source_of(view)
                 cards = {card.name: card.sha256 for card in view.bundle.models}
                 digest = cards.get(error.part, source.release.record.sha256)
-                if digest in failed or {*view.installed} == {error.part}:
+                if digest in left or {*view.installed} == {error.part}:
                     raise
-                failed[digest] = error
-                without = self._failed | failed
+                left[digest] = error
+                without = self._failed | left
                 view = self._view_without(without, view.bundle, source, threads=self.threads, before=view)
             else:
-                if failed:
-                    self._leave_out(failed, view)
+                if left:
+                    self._leave_out(left, view)
                 return found
 
     def _leave_out(self, failed: Mapping[str, LimitError], view: View) -> None:

@@ -7,8 +7,7 @@ that come to it. So an image in a batch is decided like the same image alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +15,8 @@ from numpy.typing import NDArray
 from selector.policies.cascade import CascadePolicy, LookaheadPolicy, LookaheadStage, Stage
 from selector.policies.input import InputPolicy
 from selector.policies.policy import Policy
-from selector.policies.pool import PoolPolicy, Scaling, margins
-from selector.policies.rules import confidence, shares, softmax
+from selector.policies.pool import PoolPolicy, Scaling, margin_of, margins
+from selector.policies.rules import confidence, confidence_of, shares, softmax
 from selector.policies.staged import StagedPolicy, State
 from zoo.inputs.kind import Batch
 
@@ -25,8 +24,7 @@ _UNKNOWN = float("nan")
 Rows = TypeVar("Rows")  # an array or a batch
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What happened to one image."""
 
     model: str  # the model whose answer counts
@@ -36,6 +34,7 @@ class Outcome:
     scores: Sequence[float] | None = None  # of all models, in the policy's order, where the policy has them
     # log-odds of the first model's answer, where that is the same model for every image
     confidence: float | None = None
+    top: int | None = None  # the most probable class, where that is known already
 
 
 class Sessions(Protocol):
@@ -66,11 +65,50 @@ class Sessions(Protocol):
         ...
 
 
+class Single(Protocol):
+    """What a runner runs for one image, uint8 ``[1, H, W, 3]``; as :class:`Sessions`, but in lists."""
+
+    def row(self, name: str, image: Batch) -> list[float]:
+        """Logits of one model, in the order of the bundle's classes."""
+        ...
+
+    def logits(self, name: str, batch: Batch) -> NDArray[np.float32]:
+        """As of :class:`Sessions`."""
+        ...
+
+    def embedded(
+        self, name: str, batch: Batch, width: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """As of :class:`Sessions`."""
+        ...
+
+    def scores(self, batch: Batch) -> NDArray[np.float32]:
+        """As of :class:`Sessions`."""
+        ...
+
+    def features(self, batch: Batch) -> NDArray[np.float32]:
+        """As of :class:`Sessions`."""
+        ...
+
+    def judge_one(
+        self, state: State, logits: NDArray[np.float32], features: NDArray[np.float32] | None
+    ) -> tuple[list[float], list[float]]:
+        """Answer and scores of a state, from logits ``[1, K, C]``."""
+        ...
+
+
 class Runner(Protocol):
     """Answers images by one policy."""
 
+    def one(self, sessions: Single, image: Batch, threshold: float) -> Outcome:
+        """The answer to one image ``[1, H, W, 3]``, as :meth:`run` gives it; for up to MAX_LISTED classes.
+
+        Beside a small model numpy's overhead on single rows would be felt: this works on lists of numbers.
+        """
+        ...
+
     def run(self, sessions: Sessions, batch: Batch, threshold: float, *, answer: bool) -> list[Outcome]:
-        """Outcomes of a batch; without `answer`, no model runs that is not needed to pick."""
+        """Outcomes of images ``[N, H, W, 3]``; without `answer`, no model runs that is not needed to pick."""
         ...
 
 
@@ -109,12 +147,28 @@ def run_alone(name: str, sessions: Sessions, batch: Batch, *, answer: bool, conf
     ]
 
 
+def one_alone(name: str, sessions: Single, image: Batch, *, confident: bool) -> Outcome:
+    """:func:`run_alone` for one image ``[1, H, W, 3]`` that is to be answered."""
+    odds, found, top = confidence_of(sessions.row(name, image))
+    return Outcome(name, (name,), _UNKNOWN, np.array(found), None, odds if confident else None, top)
+
+
 class _InputRunner:
     """Scores first, then one model for each image."""
 
     def __init__(self, policy: InputPolicy) -> None:
         self._policy = policy
         self._columns = [policy.order.index(name) for name in policy.models]
+        self._ways = [
+            (name, (name,), column) for name, column in zip(policy.models, self._columns, strict=True)
+        ]
+
+    def one(self, sessions: Single, image: Batch, threshold: float) -> Outcome:
+        scores: list[float] = sessions.scores(image).tolist()[0]
+        pick = self._policy.pick([scores[column] for column in self._columns], threshold)
+        name, path, column = self._ways[pick]
+        _, found, top = confidence_of(sessions.row(name, image))
+        return Outcome(name, path, scores[column], np.array(found), scores, None, top)
 
     def run(self, sessions: Sessions, batch: Batch, threshold: float, *, answer: bool) -> list[Outcome]:
         policy, columns = self._policy, self._columns
@@ -141,6 +195,18 @@ class _CascadeRunner:
         names = policy.models
         stages: tuple[Stage | LookaheadStage, ...] = policy.stages
         self._steps = [(stage, names[: i + 1], i + 1 == len(names)) for i, stage in enumerate(stages)]
+
+    def one(self, sessions: Single, image: Batch, threshold: float) -> Outcome:
+        first: float | None = None
+        for stage, path, is_last in self._steps:
+            name = stage.model
+            odds, found, top = confidence_of(sessions.row(name, image))
+            if first is None:
+                first = odds
+            probability, enough = stage.judge(odds, threshold)
+            if enough or is_last:
+                break
+        return Outcome(name, path, probability, np.array(found), None, first, top)
 
     def run(self, sessions: Sessions, batch: Batch, threshold: float, *, answer: bool) -> list[Outcome]:
         outcomes: dict[int, Outcome] = {}
@@ -169,6 +235,35 @@ class _PoolRunner:
         self._policy, self._confident = policy, confident
         names = policy.models
         self._steps = [(stage, Scaling.of(stage), names[: i + 1]) for i, stage in enumerate(policy.stages)]
+
+    def one(self, sessions: Single, image: Batch, threshold: float) -> Outcome:
+        enough = (*self._policy.setting(threshold), None)  # the last stage answers whatever comes to it
+        first: float | None = None
+        total: list[float] = []
+        for (stage, scaling, path), least in zip(self._steps, enough, strict=True):
+            count = len(path)
+            if scaling.weights is None:
+                row = sessions.row(stage.model, image)
+                scaled = stage.scaled(row)
+            else:
+                logits, embedding = None, None
+                if scaling.on_embedding:
+                    logits, embedding = sessions.embedded(stage.model, image, len(scaling.weights))
+                else:
+                    logits = sessions.logits(stage.model, image)
+                row, scaled = logits.tolist()[0], scaling(logits, embedding).tolist()[0]
+            if count == 1:
+                total = scaled
+                if self._confident:
+                    first = confidence_of(row)[0]
+            else:
+                total = [one + other for one, other in zip(total, scaled, strict=True)]
+            margin = margin_of(total, count)
+            if least is None or margin >= least:
+                break
+        mean = total if count == 1 else [value / count for value in total]
+        _, found, top = confidence_of(mean)
+        return Outcome(stage.model, path, stage.probability(margin), np.array(found), None, first, top)
 
     def run(self, sessions: Sessions, batch: Batch, threshold: float, *, answer: bool) -> list[Outcome]:
         enough = (*self._policy.setting(threshold), None)  # the last stage answers whatever comes to it
@@ -208,6 +303,24 @@ class _StagedRunner:
     def __init__(self, policy: StagedPolicy, *, confident: bool) -> None:
         self._policy, self._confident = policy, confident
         self._states = {state.ran: state for state in policy.states}
+
+    def one(self, sessions: Single, image: Batch, threshold: float) -> Outcome:
+        policy = self._policy
+        features = sessions.features(image) if policy.features else None
+        state = policy.states[0]
+        ran = state.ran
+        logits = sessions.logits(ran[0], image)
+        first = confidence_of(logits.tolist()[0])[0] if self._confident else None
+        rows = logits[:, np.newaxis]
+        while True:
+            answer, scores = sessions.judge_one(state, rows, features)
+            name = state.next(scores, threshold, policy.rule)
+            if name is None:
+                top = answer.index(max(answer))
+                return Outcome(ran[-1], ran, scores[0], np.array(answer), None, first, top)
+            ran = (*ran, name)
+            state = self._states[ran]
+            rows = np.concatenate([rows, sessions.logits(name, image)[:, np.newaxis]], axis=1)
 
     def run(self, sessions: Sessions, batch: Batch, threshold: float, *, answer: bool) -> list[Outcome]:
         policy = self._policy

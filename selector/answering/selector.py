@@ -21,7 +21,7 @@ from selector.bundle.source import FolderSource
 from selector.drift.monitor import DriftStatus
 from selector.policies.constraint import ConstraintKind, known_kind
 from selector.policies.policy import Policy
-from zoo.errors import BundleError, DigestError, ModelNotFoundError
+from zoo.errors import BundleError, DigestError, LimitError, ModelNotFoundError, ZooError
 from zoo.inputs.kind import InputKind
 from zoo.inputs.kinds import InputLike
 
@@ -216,12 +216,12 @@ class Selector:
     def drift(self) -> DriftStatus | None:
         """Whether the images are still like those of the calibration, and what has changed.
 
-        Every image that is answered counts. After an alarm the reference model answers and nothing is
-        certified, until :meth:`reset_drift`. None where the bundle has no drift reference, or none is
-        watched.
+        Every input that is answered counts; asking looks at those that wait. After an alarm the reference
+        model answers and nothing is certified, until :meth:`reset_drift`. None where the bundle has no drift
+        reference, or none is watched.
         """
         watch = self._view.watch
-        return None if watch is None else watch.monitor.status()
+        return None if watch is None else watch.status()
 
     @property
     def drifted(self) -> bool:
@@ -232,7 +232,7 @@ class Selector:
     def inputs_seen(self) -> int:
         """Images since watching began or began anew; 0 where none is watched."""
         watch = self._view.watch
-        return 0 if watch is None else watch.monitor.seen
+        return 0 if watch is None else watch.seen
 
     def reset_drift(self) -> None:
         """Watch anew, and believe the certificates again: once the cause of an alarm is gone.
@@ -244,7 +244,7 @@ class Selector:
         """
         watch = self._view.watch
         if watch is not None:
-            watch.monitor.reset()
+            watch.reset()
 
     def scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Scores ``[N, M]`` of images ``[N, H, W, 3]``: per model of the policy, how likely it is right.
@@ -324,9 +324,19 @@ class Selector:
         batch = self._view.kind.one(image)
         start = time.perf_counter()
         self._look(start)
-        view, course, outcomes = self._run(batch, precision, asked, answer=True)
-        view.recent.note(course.asked, course.certificate is not None, outcomes[0])
-        return prediction(outcomes[0], course, view, start, 1)
+        view, failed = self._view, None
+        if asked:
+            view = view.for_asked(asked)
+        if not view.remote:
+            try:
+                course, outcome = view.one(batch, precision, asked)
+            except (DigestError, ModelNotFoundError, LimitError) as error:
+                failed = error
+        if view.remote or failed is not None:
+            view, course, outcomes = self._run(batch, precision, asked, answer=True, failed=failed)
+            outcome = outcomes[0]
+        view.recent.note(course.asked, course.certificate is not None, outcome)
+        return prediction(outcome, course, view, start, 1)
 
     def predict_batch(
         self,
@@ -368,9 +378,17 @@ class Selector:
         return self._view.engine
 
     def _run(
-        self, images: Batch, precision: float | None, asked: Asked, *, answer: bool
+        self,
+        images: Batch,
+        precision: float | None,
+        asked: Asked,
+        *,
+        answer: bool,
+        failed: ZooError | None = None,
     ) -> tuple[View, Course, list[Outcome]]:
-        """Outcomes of images, all from the same view."""
+        """Outcomes of images, all from the same view; `failed` is what a first attempt ended with."""
+        if isinstance(failed, LimitError):
+            raise failed
         return self._run_in(self._view, images, precision, asked, answer=answer)
 
     def _run_in(

@@ -129,10 +129,65 @@ class Martingales:
         capital += stake * _BET_SHARE
         capital *= factors
         total = float(np.add.reduce(self._capital, axis=None))
+        return self._bounded(total)
+
+    def _bounded(self, total: float) -> float:
         if total > MAX_CAPITAL:
             self._capital *= MAX_CAPITAL / total
             return MAX_CAPITAL
         return total
+
+    def update_block(
+        self, values: NDArray[np.float32], stakes: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """:meth:`update` for several numbers of each row, one after the other, in fewer calls.
+
+        Parameters
+        ----------
+        values
+            Finite float32 ``[n, R]`` of all rows, or ``[n, R - 1]`` of all but the last.
+        stakes
+            ``[n]``.
+
+        Returns
+        -------
+        tuple
+            The capital of all rows together after each ``[n]``, and of each row ``[n, R]``.
+        """
+        count, rows = values.shape
+        edges, _, least, _, _, _, capital = self._lanes[rows]
+        masks = values[:, :, np.newaxis] >= edges
+        width = self._least.shape[1]  # one more than there are bins: above the last lies nothing
+        seen = np.zeros((count, rows, width))
+        counted = seen[:, :, :-1]
+        np.add.accumulate(masks, axis=0, dtype=np.float64, out=counted)
+        counted += least
+        bins = np.add.reduce(masks, axis=2, dtype=np.intp)
+        bins += np.arange(-1, count * rows * width - 1, width).reshape(count, rows)
+        flat = seen.ravel()
+        place: NDArray[np.float64] = flat.take(bins)
+        above: NDArray[np.float64] = flat[1:].take(bins)
+        place -= above
+        place *= np.stack([self._order()[:rows] for _ in range(count)])
+        place += above
+        place /= seen[:, :, 0]
+        place *= _P_VALUE_CELLS
+        factors = _BETS.take(place.astype(np.intp), axis=0, mode="clip")  # [n, R, B]
+        least[:] = counted[-1]
+        # (((c + s1) f1 + s2) f2 …) = f1 f2 … (c + s1 + s2 / f1 + …): no number is below zero
+        grown = np.multiply.accumulate(factors, axis=0)
+        added = np.broadcast_to((stakes * _BET_SHARE)[:, np.newaxis, np.newaxis], factors.shape).copy()
+        added[1:] /= grown[:-1]
+        after = np.add.accumulate(added, axis=0)
+        after += capital
+        after *= grown
+        each = after.sum(axis=2)
+        if rows < len(self._capital):
+            each = np.concatenate([each, np.full((count, 1), self._capital[rows:].sum())], axis=1)
+        totals: NDArray[np.float64] = each.sum(axis=1)
+        capital[:] = after[-1]
+        totals[-1] = self._bounded(float(totals[-1]))
+        return totals, each
 
     @property
     def capital(self) -> NDArray[np.float64]:

@@ -26,8 +26,10 @@ from zoo.errors import BundleError
 from zoo.releases.input_reference import MAX_FEATURES, InputReference, Number
 from zoo.releases.input_reference import DriftFeature as DriftFeature
 
+BLOCK_INPUTS = 8  # that are looked at together while nothing speaks for a change
 RECENT_INPUTS = 128  # inputs whose features are kept
 
+_SUSPECT = 3.0  # capital over that of the beginning from which on inputs are looked at one by one
 _MAX_LOG_CAPITAL = math.log(MAX_CAPITAL)
 _MIN_FEATURE = float(np.finfo(np.float32).min)
 _MAX_LOG_ODDS = 1e30
@@ -36,6 +38,14 @@ _MAX_NAME_CHARACTERS = 64  # letters of a name in a report
 
 Floats = NDArray[np.float32]
 Evidence = Annotated[float, Meta(ge=-_MAX_LOG_CAPITAL, le=_MAX_LOG_CAPITAL)]
+
+
+def _stake(looked: int) -> float:
+    """What is staked on the next input: most of it early, but never all.
+
+    Whenever the change comes, something is left to bet.
+    """
+    return 1 / ((looked + 2) * math.log(looked + 2) ** 2 * _STAKE_SUM)
 
 
 class DriftStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -92,7 +102,8 @@ class Monitor:
         self._each = np.ones(len(rows))
         self._seen = 0
         self._passed = 0  # of them, those that were not looked at
-        self._may_pass = False
+        self._may_pass = False  # whether every second input passes
+        self._passed_last = False
         self._total = 0.0  # capital of all rows together
         self._alarm_at = 0  # inputs seen when the alarm was raised
         self._values = np.empty(len(rows), np.float32)
@@ -107,17 +118,29 @@ class Monitor:
     def passes(self) -> bool:
         """Whether the next input need not be looked at; if so, it counts as seen.
 
-        After an input that spoke against a change, the next one passes. As this is decided before anything
-        is known of that input, exchangeable inputs remain exchangeable (predictable sampling: Kallenberg
-        1988), and false alarms stay as rare; and a change makes almost every input speak for it. After an
-        alarm, none passes.
+        After inputs that spoke against a change, every second one passes until the next update. As this is
+        decided before anything is known of these inputs, exchangeable inputs remain exchangeable (predictable
+        sampling: Kallenberg 1988), and false alarms stay as rare; and a change makes almost every input speak
+        for it. After an alarm, none passes.
         """
+        if not self._may_pass:
+            return False
         with self._lock:
-            passes = self._may_pass
-            self._may_pass = False
+            passes = self._may_pass and not self._passed_last
+            self._passed_last = passes
             self._passed += passes
             self._seen += passes
             return passes
+
+    @property
+    def block(self) -> int:
+        """How many inputs may wait until they are looked at together: few once something speaks for a change.
+
+        It depends on earlier inputs alone, so whatever waits is what it would be without waiting.
+        """
+        if self._total / len(self._each) + self._reserve > _SUSPECT:
+            return 1
+        return BLOCK_INPUTS
 
     def update(self, values: Floats, confidence: tuple[str, float] | None = None) -> bool:
         """Take note of one input; True once there was an alarm.
@@ -149,8 +172,7 @@ class Monitor:
                 known[-1] = confidence[1] if abs(confidence[1]) < _MAX_LOG_ODDS else _MIN_FEATURE
                 if confidence[0] != self._model:
                     self._turn_to(confidence[0])
-            # Most is staked early, but never all of it: whenever the change comes, something is left to bet.
-            stake = 1 / ((looked + 2) * math.log(looked + 2) ** 2 * _STAKE_SUM)
+            stake = _stake(looked)
             self._reserve -= stake
             self._seen += 1
             before = self._total + stake * len(known)
@@ -161,9 +183,67 @@ class Monitor:
                     self._alarm_at = self._seen
                 self._highest = highest
                 self._each = self._bets.capital + self._reserve
-            alarm = self._highest >= self._limit
-            self._may_pass = not alarm and self._total <= before
-            return alarm
+            return self._decide(before)
+
+    def update_block(
+        self, values: Floats, confidences: Sequence[tuple[str, float] | None] | None = None
+    ) -> bool:
+        """:meth:`update` for inputs one after the other, in fewer calls; True once there was an alarm.
+
+        Parameters
+        ----------
+        values
+            Features float32 ``[n, F]``.
+        confidences
+            Of each of the n, as for :meth:`update`; by default none.
+
+        Raises
+        ------
+        BundleError
+            When there are more or fewer features than in the reference.
+        """
+        known = [None] * len(values) if confidences is None else list(confidences)
+        models = {None if one is None else one[0] for one in known}
+        if len(known) < 2 or values.shape[1:] != self._known.shape or not self._are_alike(models):
+            for row, confidence in zip(values, known, strict=True):
+                self.update(row, confidence)
+            return self.alarm
+        with self._lock:
+            width = len(self._known)
+            odds = [one[1] for one in known if one is not None]
+            rows = np.empty((len(values), width + bool(odds)), np.float32)
+            np.fmax(values, _MIN_FEATURE, out=rows[:, :width])
+            if odds:
+                rows[:, width] = [one if abs(one) < _MAX_LOG_ODDS else _MIN_FEATURE for one in odds]
+            looked = self._seen - self._passed
+            self._ring[np.arange(looked, looked + len(values)) % RECENT_INPUTS] = values
+            stakes = np.array([_stake(looked + i) for i in range(len(values))])
+            reserves = self._reserve - np.cumsum(stakes)
+            before = self._total + float(stakes.sum()) * rows.shape[1]
+            totals, each = self._bets.update_block(rows, stakes)
+            totals += self._aside_capital
+            capital = totals / len(self._each) + reserves
+            best = int(capital.argmax())
+            if capital[best] > self._highest:
+                if self._highest < self._limit <= capital[best]:
+                    self._alarm_at = self._seen + 1 + int((capital >= self._limit).argmax())
+                self._highest = float(capital[best])
+                self._each = each[best] + reserves[best]
+            self._seen += len(values)
+            self._reserve = float(reserves[-1])
+            self._total = float(totals[-1])
+            return self._decide(before)
+
+    def _are_alike(self, models: set[str | None]) -> bool:
+        """Whether inputs with confidences of these models can be noted together: all of the present one."""
+        return models <= {None} or models == {self._model if self._model in self.reference.confidence else ""}
+
+    def _decide(self, before: float) -> bool:
+        """Whether there was an alarm; and whether inputs may pass, where capital fell from `before`."""
+        alarm = self._highest >= self._limit
+        self._may_pass = not alarm and self._total <= before
+        self._passed_last = False
+        return alarm
 
     def _turn_to(self, model: str) -> None:
         """Bet on the confidence of another model in the last row; what was bet on the others waits."""

@@ -52,6 +52,13 @@ class PoolStage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         """The number of classes that it is for; None: any."""
         return len(self.bias) or (len(self.weights[0]) if self.weights else None)
 
+    def scaled(self, row: Sequence[float]) -> list[float]:
+        """Recalibrated logits of one row, without weights; as :class:`Scaling` has them, bit for bit."""
+        scale = self.scale
+        if not self.bias:
+            return [value * scale for value in row]
+        return [value * scale + bias for value, bias in zip(row, self.bias, strict=True)]
+
     def probability(self, margin: float) -> float:
         """Estimated probability that the pool's answer is right."""
         return sigmoid_of(self.slope * margin + self.offset)
@@ -145,11 +152,16 @@ class Scaling:
         return scaled
 
 
+def margin_of(total: Sequence[float], count: int) -> float:
+    """:func:`margins` of one row."""
+    row = sorted(total)
+    return (row[-1] - row[-2]) / count
+
+
 def margins(total: Floats, count: int) -> list[float]:
     """How sure pools are: largest minus second largest mean, from sums ``[N, C]`` over `count` models."""
     if len(total) == 1:  # without numpy's overhead
-        row = sorted(total[0].tolist())
-        return [(row[-1] - row[-2]) / count]
+        return [margin_of(total[0].tolist(), count)]
     top = np.partition(total, total.shape[1] - 2, axis=1)[:, -2:]
     found: list[float] = ((top[:, 1] - top[:, 0]) / count).tolist()
     return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from math import exp, log
 from typing import Literal, Protocol
 
 import numpy as np
@@ -19,6 +20,7 @@ Indices = NDArray[np.intp]
 
 Rule = Literal["threshold", "price"]
 
+MAX_LISTED = 64  # classes up to which lists of numbers take less time than arrays, for one answer
 _TINY = 1e-30  # keeps log-odds finite when all other classes underflow
 # The weight of the top class. All others weigh 1 at most, and a class that is below the top by less than
 # exp can tell weighs just that: so much more, and the largest probability is that of the largest logit.
@@ -43,8 +45,8 @@ def softmax(logits: NDArray[np.floating]) -> Floats:
 
 
 def shares(weights: Floats) -> Floats:
-    """Class probabilities ``[N, C]`` that are proportional to `weights`."""
-    probabilities: Floats = weights / weights.sum(axis=1, keepdims=True)
+    """Class probabilities ``[N, C]`` that are proportional to `weights`, as :func:`confidence` gives them."""
+    probabilities: Floats = weights / _sums(weights)[:, np.newaxis]
     return probabilities
 
 
@@ -65,23 +67,51 @@ def confidence(logits: NDArray[np.floating]) -> tuple[list[float], Floats]:
         N log-odds, and weights float64 ``[N, C]``; :func:`shares` of these is the :func:`softmax`. The same
         for a row alone as in a batch, bit for bit. The first of the largest weights is that of the logits.
     """
-    if len(logits) == 1:  # numpy's overhead on single rows would be felt beside a small model
-        row = logits[0].astype(np.float64)
-        best = row.argmax()
-        weights = np.exp(row - row[best])
-        weights[best] = 0.0
-        odds = -math.log(float(weights.sum()) + _TINY)
-        weights[best] = _TOP
-        return [odds], weights[np.newaxis]
     wide = np.ascontiguousarray(
         logits, np.float64
     )  # sums of columns would round otherwise than those of a row
     tops = (np.arange(len(wide)), wide.argmax(axis=1))
-    weights = np.exp(wide - wide[tops][:, np.newaxis])
+    below = wide - wide[tops][:, np.newaxis]
+    if wide.shape[1] <= MAX_LISTED:  # as confidence_of does it: numpy rounds otherwise
+        weights = np.array(list(map(exp, below.ravel().tolist()))).reshape(below.shape)
+    else:
+        weights = np.exp(below)
     weights[tops] = 0.0
-    others = weights.sum(axis=1).tolist()
+    others = _sums(weights).tolist()
     weights[tops] = _TOP
-    return [-math.log(other + _TINY) for other in others], weights
+    return [-log(other + _TINY) for other in others], weights
+
+
+def _sums(weights: Floats) -> Floats:
+    """Sums ``[N]`` of rows ``[N, C]``; those of few classes from left to right, as for one row."""
+    if weights.shape[1] > MAX_LISTED:
+        found: Floats = weights.sum(axis=1)
+        return found
+    sums = np.zeros(len(weights))
+    for column in weights.T:
+        sums += column
+    return sums
+
+
+def confidence_of(row: Sequence[float]) -> tuple[float, list[float], int]:
+    """:func:`confidence` and :func:`softmax` of one row of up to :data:`MAX_LISTED` logits, bit for bit.
+
+    Returns
+    -------
+    tuple
+        Log-odds, class probabilities ``[C]``, and the top class.
+    """
+    top = max(row)
+    best = row.index(top)
+    weights = [exp(value - top) for value in row]
+    weights[best] = 0.0
+    others = total = 0.0
+    for weight in weights:  # not sum(): since Python 3.12 it rounds otherwise
+        others += weight
+    weights[best] = _TOP
+    for weight in weights:
+        total += weight
+    return -log(others + _TINY), [weight / total for weight in weights], best
 
 
 def sigmoid(odds: Floats) -> Floats:

@@ -12,7 +12,7 @@ from onnxruntime import InferenceSession
 from scipy.stats import binomtest
 from tqdm import tqdm
 
-from zoo.convert.compress import MIN_IMAGES, has_float_ends, quantize_int8
+from zoo.convert.compress import MIN_IMAGES, quantize_int8
 from zoo.cores import allowed_cores
 from zoo.errors import ModelError
 from zoo.inputs.image import check_image
@@ -131,7 +131,7 @@ def quantize_best(
     judges = [check_image(image) for image in held_out or images]
     expected: NDArray[np.int64] | None = None
     versions: list[tuple[Trial, bytes]] = []
-    ways = [one for one in CALIBRATIONS if like is None or one.float_ends == has_float_ends(like)]
+    ways = [one for one in CALIBRATIONS if like is None or not one.float_ends]
     for calibration in ways:
         try:
             made = quantize_int8(

@@ -13,6 +13,7 @@ from onnx import helper, shape_inference
 
 from zoo.convert.foreign.import_graph import all_graphs, all_nodes, for_one_image
 from zoo.convert.preprocessing_graph import PREFIX
+from zoo.convert.rewriting.shortcuts import SHORTCUT
 from zoo.errors import ModelError
 from zoo.inputs.kind import InputKind, Size
 from zoo.inputs.kinds import IMAGE
@@ -110,22 +111,27 @@ def _parameters(graph: onnx.GraphProto) -> int:
             sizes[node.output[0]] = (tensor.data_type, math.prod(tensor.dims), len(tensor.dims))
     learned: set[str] = set()
     for node in all_nodes(graph):
-        if node.name.startswith(PREFIX):
+        if _is_no_layer(node):
             continue
         positions = _LEARNED.get(node.op_type, range(len(node.input)))
         learned.update(node.input[i] for i in positions if i < len(node.input))
     return sum(
         size
         for tensor, (kind, size, axes) in sizes.items()
-        if tensor in learned and kind not in _INDICES and axes > 0
+        if tensor in learned and kind not in _INDICES and axes > 0 and SHORTCUT not in tensor
     )
+
+
+def _is_no_layer(node: onnx.NodeProto) -> bool:
+    """Whether a node is part of the preprocessing, or takes every second pixel for a shortcut."""
+    return node.name.startswith(PREFIX) or SHORTCUT in node.name
 
 
 def _macs(model: onnx.ModelProto, feeds: Feeds, name: str) -> dict[str, int]:
     shapes = _shapes(model, feeds, name)
     found: dict[str, int] = {}
     for node in model.graph.node:
-        if node.name.startswith(PREFIX):
+        if _is_no_layer(node):
             continue
         out = math.prod(shapes.get(node.output[0], ())) if node.output else 0
         if node.op_type in _CONVOLUTIONS:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # uint8 [H, W, 3] in RGB order, a PIL image, or the path of an image file.
 ImageLike: TypeAlias = "NDArray[np.uint8] | Image.Image | str | os.PathLike[str]"
 
+_UINT8 = np.dtype(np.uint8)
 MAX_PIXELS = 64_000_000  # of an image that is decoded: 8,000 × 8,000
 _TOO_LARGE = "expected an image of at most {:,} pixels"
 _ADVICE = "Make it smaller; in Python, load_image(path, max_pixels=…) reads larger ones."
@@ -42,7 +43,7 @@ def check_image(image: Any) -> NDArray[np.uint8]:
     ImageError
         For anything else, with how to convert it, and for files that cannot be read.
     """
-    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
+    if isinstance(image, np.ndarray) and image.dtype == _UINT8 and image.ndim == 3 and image.shape[2] == 3:
         if image.size:
             return image[np.newaxis]
         raise ImageError(f"expected at least one pixel, got a zero-size image {list(image.shape)}.")

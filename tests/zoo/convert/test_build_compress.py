@@ -55,10 +55,32 @@ def test_keeps_the_contract_and_a_float_front(quantised: bytes) -> None:
     assert "Resize" in {node.op_type for node in before}
 
 
-def test_folds_normalisation_and_shrinks_the_weights(model: bytes, quantised: bytes) -> None:
+def test_folds_normalisation_behind_the_first_layer_and_shrinks_the_weights(
+    model: bytes, quantised: bytes
+) -> None:
     nodes = onnx.load_model_from_string(quantised).graph.node
-    assert not any(n.op_type == "BatchNormalization" for n in nodes if not n.name.startswith("input/"))
+    kinds = [node.op_type for node in nodes if not node.name.startswith("input/")]
+    assert kinds.count("BatchNormalization") == 1
+    assert kinds.index("Conv") + 1 == kinds.index("BatchNormalization")
     assert len(quantised) < 0.6 * len(model)
+
+
+def test_layers_stay_in_float_where_that_is_faster(quantised: bytes) -> None:
+    graph = onnx.load_model_from_string(quantised).graph
+    weights = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    layers = [node.input[1] for node in graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]
+    in_float = [weights.get(name) == onnx.TensorProto.FLOAT for name in layers]
+    assert in_float == [True, *[False] * (len(layers) - 2), True]
+
+
+def test_a_heavy_last_layer_is_quantised() -> None:
+    torch.manual_seed(0)
+    sees = Preprocessing((16, 16))
+    heavy = export_module(ConvNet((8,), (1,), 60), sees, name="net", classes=[str(i) for i in range(60)])
+    graph = onnx.load_model_from_string(quantize_int8(heavy, images(8), name="q")).graph
+    assert graph.node[-1].op_type in ("DequantizeLinear", "Gemm")
+    last = [node for node in graph.node if node.op_type == "Gemm"][-1]
+    assert last.input[1] not in {tensor.name for tensor in graph.initializer}
 
 
 def test_equal_input_gives_equal_bytes(model: bytes, quantised: bytes) -> None:

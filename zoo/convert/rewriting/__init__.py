@@ -1,0 +1,1 @@
+"""Rewriting: operators of a graph in place of others that compute the same and take longer."""
