@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from selector.commands.images import image_files, read_images, tell_unread
@@ -18,7 +17,6 @@ from selector.commands.options import DEVICE_PANEL, JsonOption, SeedOption, Thre
 from selector.commands.say import say
 from selector.commands.tables import table
 from zoo.errors import DataError
-from zoo.models.spread import bars
 
 if TYPE_CHECKING:
     from zoo.models.latency import Latency, LatencyTable
@@ -165,6 +163,8 @@ def _measured(measure: Callable[[], LatencyTable], wait_quiet: float) -> Latency
 
 
 def _shown(rows: Mapping[str, Latency], head: str = "model") -> str:
+    from zoo.models.spread import bars
+
     heads = [head, "p50 ms", "95 % interval", "p95 ms", "p99 ms", "mean ms", "interrupted", "min .. p99"]
     cells = [
         [
@@ -212,6 +212,8 @@ def register(app: typer.Typer) -> None:
 
 
 def _random_images(size: str, seed: int) -> list[Any]:
+    import numpy as np
+
     try:
         height, width = (int(part) for part in size.lower().split("x"))
     except ValueError:
