@@ -9,11 +9,11 @@ from itertools import pairwise
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.model_selection import GroupKFold
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.features.scout import CHANNELS, PATCHES_PER_AXIS, Floats, Pixels, Scout, check_pixels
+from training.outcomes.folds import grouped_folds
 from zoo.errors import DataError
 
 FOLDS = 3
@@ -83,7 +83,7 @@ def out_of_fold(
     if len(set(groups.tolist())) < FOLDS:
         raise DataError(f"expected at least {FOLDS} originals to fit on. Give more labelled images.")
     odds = np.empty(right.shape, np.float32)
-    for rest, held in GroupKFold(FOLDS).split(right, groups=groups):
+    for rest, held in grouped_folds(groups, FOLDS):
         odds[held] = fit_scout(pixels[rest], right[rest], models, seed=seed).log_odds(pixels[held])
     return odds, fit_scout(pixels, right, models, seed=seed)
 

@@ -14,7 +14,6 @@ from training.features.costs import measure_costs
 from training.features.scout import Scout
 from training.outcomes.folds import Folds
 from training.outcomes.outcomes import Outcomes
-from training.policies.estimators import CorrectnessEstimator
 from training.policies.frontier import Floats, by_cost
 from training.policies.input import FittedInputPolicy
 from training.search.selector_graph import TOLERANCE, score_difference, selector_cost_ms, selector_graph
@@ -100,6 +99,8 @@ def fit_input(
     ParityError
         When the graph and scikit-learn differ.
     """
+    from training.policies.estimators import CorrectnessEstimator  # here: a kept search needs none
+
     order = by_cost(costs, development.models)
     ordered, part = development.with_models(order), compared.with_models(order)
     tuned = tune(

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from training.features.costs import FeatureCosts
 from training.outcomes.folds import FOLDS, Folds, grouped_folds
-from training.policies.estimators import KINDS, CorrectnessEstimator
 from training.policies.frontier import Floats
 from training.policies.logistic import fit_logistic, log_odds, sigmoid
 from training.search.feature_value import blind_quality, net_quality, price_frontier
@@ -158,7 +157,7 @@ def tune(
     alone = prices.alone_us if prices else {}
     return Tuned(
         features=tuple(names[column] for column in chosen),
-        estimator=next(kind for kind in KINDS if _as_good(scores[kind], best)),
+        estimator=next(kind for kind in scores if _as_good(scores[kind], best)),
         verdicts=tuple(replace(verdicts[name], cost_us=alone.get(name, 0.0)) for name in names),
         quality={kind: _mean_and_error(values) for kind, values in scores.items()},
         cost_us=spent,
@@ -253,6 +252,8 @@ def _estimators(
     seed: int,
 ) -> dict[str, list[float]]:
     """Frontier quality of every kind of estimator on each held-out fold."""
+    from training.policies.estimators import KINDS, CorrectnessEstimator  # here: a kept search needs none
+
     found: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for rest, held in grouped_folds(groups):
         for kind, qualities in found.items():
