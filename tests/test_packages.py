@@ -102,7 +102,15 @@ def test_importing_the_device_side_leaves_pictures_and_progress_bars_for_later()
 def test_the_commands_are_listed_before_anything_that_computes_is_loaded() -> None:
     loaded = loaded_after(HELP)
     assert {"typer", "selector.commands.device"} <= loaded
-    assert not loaded & {*(set(HEAVY) - {"training"}), "numpy", "onnxruntime", "PIL", "tqdm", "tuf", "urllib3"}
+    assert not loaded & {
+        *(set(HEAVY) - {"training"}),
+        "numpy",
+        "onnxruntime",
+        "PIL",
+        "tqdm",
+        "tuf",
+        "urllib3",
+    }
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("importlinter"), reason="import-linter is not installed")

@@ -216,6 +216,7 @@ def search(
     local = {card.name for card in zoo.cards if card.remote is None}
     kept = worth_keeping(candidates, aim, local=local)
     policies = tuple(candidate.build() for candidate in kept)
+    considered.keep()
     for policy in policies:
         policy.costs = dict(costs)  # from here on times, whatever candidates were charged
     return Found(

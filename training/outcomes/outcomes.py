@@ -366,7 +366,8 @@ def _read_parts(
 
 def _read_table(path: Path, rows: int) -> pa.Table:
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as file:  # read_table would load the datasets of pyarrow, and pandas
+            table = file.read()
     except (OSError, pa.ArrowInvalid) as error:
         raise DataError(
             f"{path}: expected a Parquet file of a profile, got: {str(error)[:200]}. "

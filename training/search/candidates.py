@@ -44,7 +44,7 @@ from training.search.plans import (
     folded_frontier,
     plans,
 )
-from training.search.pools import Pools, pool_chains
+from training.search.pools import Pools, Recalibrated, pool_chains
 
 MAX_POLICIES = 8
 TWIN_SHARE = 0.015  # of the samples, on which a model and a cheaper one that does the same may differ
@@ -74,6 +74,7 @@ class Situation:
     reference: str | None = None  # the model that a drop is counted from; by default the most accurate
     # of candidates that were simulated before, here or by a fit for another constraint: see outline
     known: dict[str, list[Outline]] = field(default_factory=dict)
+    scalings: dict[str, Recalibrated] = field(default_factory=dict)  # of the final fit, likewise
 
     @cached_property
     def stages(self) -> dict[str, Stage]:
@@ -88,14 +89,19 @@ class Situation:
     @cached_property
     def pools(self) -> Pools:
         """Recalibrated models on the compared samples."""
-        return Pools(self.outcomes, self.folds, self.costs, self.confidence_ms)
+        known = self.scalings if self._all_compared else None
+        return Pools(self.outcomes, self.folds, self.costs, self.confidence_ms, known=known)
 
     @cached_property
     def final_pools(self) -> Pools:
         """The same for the final fit."""
-        if len(self.everything) == len(self.outcomes):
+        if self._all_compared:
             return self.pools
-        return Pools.of(self.everything, self.costs, self.confidence_ms)
+        return Pools.of(self.everything, self.costs, self.confidence_ms, known=self.scalings, like=self.pools)
+
+    @property
+    def _all_compared(self) -> bool:
+        return len(self.everything) == len(self.outcomes)
 
     @cached_property
     def singles(self) -> SingleModelHull:

@@ -32,6 +32,7 @@ class Considered:
     situation: Situation
     input_fit: InputFit | None
     candidates: list[Candidate]
+    keep: Callable[[], None] = lambda: None  # what building candidates found, beside the search
 
 
 def consider(
@@ -90,7 +91,9 @@ def consider(
     compared = part_to_compare(development, seed)
     folds = grouped_folds(compared.groups)
     decision_ms = found.stage_ms, found.confidence_ms
-    situation = Situation(development, compared, folds, costs, *decision_ms, reference, found.frontiers)
+    situation = Situation(
+        development, compared, folds, costs, *decision_ms, reference, found.frontiers, found.scalings
+    )
     input_fit = found.input_fit
     if informed and input_fit is None:
         step("choosing features")
@@ -98,12 +101,23 @@ def consider(
             development, compared, folds, costs, zoo, table, grid=grid, scout=found.scout, seed=seed
         )
     step("comparing policies")
-    simulated = len(situation.known)
+    kept = -1 if known is None else _size(situation)
+
+    def keep() -> None:
+        nonlocal kept
+        if folder is not None and _size(situation) > kept:
+            kept = _size(situation)
+            with contextlib.suppress(OSError):  # a profile may lie where nothing can be written
+                save_searched(folder, key, replace(found, input_fit=input_fit))
+
     candidates = all_candidates(situation, kinds, input_fit)
-    if folder is not None and (known is None or len(situation.known) > simulated):
-        with contextlib.suppress(OSError):  # a profile may lie where nothing can be written
-            save_searched(folder, key, replace(found, input_fit=input_fit))
-    return Considered(outcomes, situation, input_fit, candidates)
+    keep()
+    return Considered(outcomes, situation, input_fit, candidates, keep)
+
+
+def _size(situation: Situation) -> int:
+    """How much was found: what is known of candidates, and scalings."""
+    return len(situation.known) + len(situation.scalings)
 
 
 def _train(
