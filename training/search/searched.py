@@ -2,7 +2,8 @@
 
 The file is an ``.npz`` without pickle beside the profile, named by the digest of all that the search depends
 on. It holds the scout and its log-odds, what was measured, the chosen features with their graphs, for
-every candidate the counts of its frontier, and how models of fitted pools are recalibrated. A file that is broken, or is of another search, is not used.
+every candidate the counts of its frontier, and how models of fitted pools are recalibrated. A file that is
+broken, or is of another search, is not used.
 """
 
 from __future__ import annotations
