@@ -13,10 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.features.scout import CHANNELS, PATCHES_PER_AXIS, Floats, Pixels, Scout, check_pixels
-from training.outcomes.folds import grouped_folds
 from zoo.errors import DataError
 
-FOLDS = 3
 MAX_ROWS = 8000  # rows that one scout learns from
 SAMPLES_SHOWN = 48_000  # samples shown in training, repetitions counted: a bound on the time
 MAX_EPOCHS = 40
@@ -56,36 +54,6 @@ def fit_scout(pixels: Pixels, right: NDArray[np.bool_], models: Sequence[str], *
         network = _Network(grid, right)
         _train(network, _as_input(pixels), torch.from_numpy(right.astype(np.float32)))
     return Scout(tuple(models), grid, network.weights())
-
-
-def out_of_fold(
-    pixels: Pixels,
-    right: NDArray[np.bool_],
-    groups: NDArray[np.str_],
-    models: Sequence[str],
-    *,
-    seed: int = 0,
-) -> tuple[Floats, Scout]:
-    """Log-odds ``[n, M]`` of samples, each from a scout that did not learn from its original; a scout of all.
-
-    Parameters
-    ----------
-    pixels, right, models
-        See :func:`fit_scout`.
-    groups
-        Originals ``[n]``; variants of one never fall into two folds.
-
-    Raises
-    ------
-    DataError
-        When there are fewer than three originals.
-    """
-    if len(set(groups.tolist())) < FOLDS:
-        raise DataError(f"expected at least {FOLDS} originals to fit on. Give more labelled images.")
-    odds = np.empty(right.shape, np.float32)
-    for rest, held in grouped_folds(groups, FOLDS):
-        odds[held] = fit_scout(pixels[rest], right[rest], models, seed=seed).log_odds(pixels[held])
-    return odds, fit_scout(pixels, right, models, seed=seed)
 
 
 class _Network(nn.Module):

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from selector.policies.input import InputPolicy
+from training.cluster.processes import Processes
 from training.data.splits import FIT, TUNE
 from training.features.costs import measure_costs
 from training.features.scout import Scout
-from training.outcomes.folds import Folds
+from training.outcomes.folds import Folds, grouped_folds
 from training.outcomes.outcomes import Outcomes
 from training.policies.frontier import Floats, by_cost
 from training.policies.input import FittedInputPolicy
 from training.search.selector_graph import TOLERANCE, score_difference, selector_cost_ms, selector_graph
 from training.search.tuning import Tuned, tune
-from zoo.errors import ParityError
+from zoo.errors import DataError, ParityError
 from zoo.models.latency import LatencyTable
 from zoo.models.zoo import Zoo
 
 PixelsOf = Callable[[NDArray[np.str_]], NDArray[np.uint8]]  # ids of samples → what features read
+SCOUT_FOLDS = 3
 _CHUNK = 50_000
 
 
@@ -49,16 +51,25 @@ class InputFit:
 
 
 def scout_log_odds(
-    outcomes: Outcomes, compared: Outcomes, pixels: PixelsOf, *, seed: int
+    outcomes: Outcomes,
+    compared: Outcomes,
+    pixels: PixelsOf,
+    *,
+    seed: int,
+    processes: Processes | None = None,
 ) -> tuple[NDArray[np.float32], Scout]:
     """A scout that learned from the compared samples, and its log-odds ``[n, M]`` of all outcomes.
 
-    For the compared samples they come from scouts that did not see the sample.
-    """
-    from training.features.scout_training import out_of_fold
+    For the compared samples they come from scouts that did not see the sample's original (stacking).
 
+    Raises
+    ------
+    DataError
+        When there are fewer than three originals.
+    """
+    seen = pixels(compared.ids)
     known, scout = out_of_fold(
-        pixels(compared.ids), compared.right, compared.groups, compared.models, seed=seed
+        seen, compared.right, compared.groups, compared.models, seed=seed, processes=processes
     )
     place = {name: i for i, name in enumerate(compared.ids.tolist())}
     values = np.empty((len(outcomes), len(scout.names)), np.float32)
@@ -69,6 +80,56 @@ def scout_log_odds(
         if name in place:
             values[i] = known[place[name]]
     return values, scout
+
+
+def out_of_fold(
+    pixels: NDArray[np.uint8],
+    right: NDArray[np.bool_],
+    groups: NDArray[np.str_],
+    models: Sequence[str],
+    *,
+    seed: int = 0,
+    processes: Processes | None = None,
+) -> tuple[NDArray[np.float32], Scout]:
+    """Log-odds ``[n, M]`` of samples, each from a scout that did not learn from its original; a scout of all.
+
+    Parameters
+    ----------
+    pixels, right, models
+        See :func:`training.features.scout_training.fit_scout`.
+    groups
+        Originals ``[n]``; variants of one never fall into two folds.
+    processes
+        That train the scouts; by default this one.
+
+    Raises
+    ------
+    DataError
+        When there are fewer than three originals.
+    """
+    if len(set(groups.tolist())) < SCOUT_FOLDS:
+        raise DataError(f"expected at least {SCOUT_FOLDS} originals to fit on. Give more labelled images.")
+    folds = grouped_folds(groups, SCOUT_FOLDS)
+    lessons = pixels, right, tuple(models), seed
+    scout, *held_out = (processes or Processes(1)).run(_taught, lessons, [None, *folds])
+    odds = np.empty(right.shape, np.float32)
+    for (_, held), values in zip(folds, held_out, strict=True):
+        odds[held] = values
+    return odds, scout
+
+
+def _taught(
+    lessons: tuple[NDArray[np.uint8], NDArray[np.bool_], tuple[str, ...], int],
+    fold: tuple[NDArray[np.intp], NDArray[np.intp]] | None,
+) -> Scout | NDArray[np.float32]:
+    """A scout that learned from all rows; of a fold the log-odds of the rows that are held out."""
+    from training.features.scout_training import fit_scout
+
+    pixels, right, models, seed = lessons
+    if fold is None:
+        return fit_scout(pixels, right, models, seed=seed)
+    rest, held = fold
+    return fit_scout(pixels[rest], right[rest], models, seed=seed).log_odds(pixels[held])
 
 
 def fit_input(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,14 @@ class Recalibrated:
     fits: tuple[Scaling, ...]  # without each fold, then on all samples
 
 
+class Scaled(NamedTuple):
+    """One model, recalibrated out of fold in the way that is the best for it."""
+
+    method: ScalingMethod
+    logits: Floats  # [n, C], of every sample by a fit that did not see it
+    fits: tuple[Scaling, ...]  # without each fold
+
+
 class Pools:
     """Recalibrated models on one set of samples, computed once for all chains that share them.
 
@@ -55,6 +63,8 @@ class Pools:
         Milliseconds of recalibrating and deciding after a model ran.
     known
         Fits of an earlier search on the same samples; those of pools that are fitted are added.
+    scaled
+        Models that were recalibrated already on these samples; others are added.
     like
         Pools on a part of the samples: each model is recalibrated in the way that was the best there.
     """
@@ -67,13 +77,13 @@ class Pools:
         stage_ms: float,
         *,
         known: dict[str, Recalibrated] | None = None,
+        scaled: dict[str, Scaled] | None = None,
         like: Pools | None = None,
     ) -> None:
         self.outcomes, self.folds, self.costs, self.stage_ms = outcomes, folds, costs, stage_ms
         self.known: dict[str, Recalibrated] = {} if known is None else known
         self._like = like
-        self._fits: dict[str, list[Scaling]] = {}  # without each fold
-        self._scaled: dict[str, tuple[ScalingMethod, Floats]] = {}
+        self._scaled: dict[str, Scaled] = {} if scaled is None else scaled
         self._judged: dict[tuple[str, ...], tuple[Floats, NDArray[np.bool_]]] = {}
 
     @classmethod
@@ -102,28 +112,27 @@ class Pools:
         }
         return tuple(method for method, usable in there.items() if usable)
 
-    def scaled(self, name: str) -> tuple[ScalingMethod, Floats]:
-        """The best way, and recalibrated logits ``[n, C]`` of every sample by fits that did not see it."""
-        if name not in self._scaled:
-            if name in self.known:
-                method, fits = self.known[name].method, self.known[name].fits[:-1]
-                self._fits[name], self._scaled[name] = [*fits], (method, self._folded(name, method, fits))
-                return self._scaled[name]
-            methods = self.methods(name) if self._like is None else (self._like.scaled(name)[0],)
-            best = np.inf
+    def scaled(self, name: str) -> Scaled:
+        """A model, recalibrated in the best way."""
+        if name in self._scaled:
+            return self._scaled[name]
+        if name in self.known:
+            method, fits = self.known[name].method, self.known[name].fits[:-1]
+            self._scaled[name] = Scaled(method, self._folded(name, method, fits), fits)
+        else:
+            methods = self.methods(name) if self._like is None else (self._like.scaled(name).method,)
+            found = []
             for method in methods:
                 fits = tuple(self._fit(name, method, rest) for rest, _ in self.folds)
-                folded = self._folded(name, method, fits)
-                loss = log_loss(folded, self.outcomes.labels)
-                if loss < best:
-                    best, self._fits[name], self._scaled[name] = loss, [*fits], (method, folded)
+                found.append(Scaled(method, self._folded(name, method, fits), fits))
+            self._scaled[name] = min(found, key=lambda one: log_loss(one.logits, self.outcomes.labels))
         return self._scaled[name]
 
     def recalibrated(self, name: str) -> Recalibrated:
         """The best way to recalibrate a model, with all its fits."""
-        method, _ = self.scaled(name)
         if name not in self.known:
-            self.known[name] = Recalibrated(method, (*self._fits[name], self._fit(name, method, None)))
+            method, _, fits = self.scaled(name)
+            self.known[name] = Recalibrated(method, (*fits, self._fit(name, method, None)))
         return self.known[name]
 
     def judge(self, chain: Sequence[str]) -> tuple[list[Floats], NDArray[np.bool_]]:
@@ -132,9 +141,9 @@ class Pools:
         for i in range(len(chain)):
             key = tuple(chain[: i + 1])
             if key not in self._judged:
-                total = self.scaled(key[0])[1]
+                total = self.scaled(key[0]).logits
                 for name in key[1:]:  # in the order in which they run, as on a device
-                    total = total + self.scaled(name)[1]
+                    total = total + self.scaled(name).logits
                 self._judged[key] = np.array(margins(total, i + 1)), self.outcomes.right_of(total)
             found.append(self._judged[key])
         return [sure for sure, _ in found], np.stack([right for _, right in found], axis=1)

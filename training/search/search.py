@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from training.cluster.processes import Processes
 from training.data.splits import FIT, TUNE
 from training.outcomes.folds import grouped_folds
 from training.outcomes.outcomes import Outcomes, with_features
@@ -19,6 +20,7 @@ from training.search.candidates import Candidate, Situation, all_candidates
 from training.search.input_fit import InputFit, PixelsOf, fit_input, scout_log_odds
 from training.search.plans import SEARCH_ROWS, part_to_compare, part_to_fit
 from training.search.searched import Searched, load_searched, save_searched, search_key
+from training.search.simulations import simulate
 from zoo.errors import DataError
 from zoo.models.latency import LatencyTable
 from zoo.models.zoo import Zoo
@@ -47,6 +49,7 @@ def consider(
     step: Callable[[str], None] = lambda name: None,
     reference: str | None = None,
     folder: Path | None = None,
+    processes: Processes | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> Considered:
     """Fit features and compare policies, on the fit and tune samples of `outcomes` alone.
@@ -63,6 +66,8 @@ def consider(
         The model that a drop is counted from; by default the most accurate one.
     folder
         Where searches are kept: one on the same outcomes, costs and options is not made again.
+    processes
+        That share the work; by default this one.
     check
         What else has to hold before a search is kept, or raises; it is not called for one that was kept.
     """
@@ -84,7 +89,10 @@ def consider(
         known = _known(folder, key, outcomes, seed)
     if known is None:
         check()
-    found = known or _train(outcomes, zoo, table, grid=grid, pixels=looking, seed=seed, step=step)
+    workers = processes or Processes(1)
+    found = known or _train(
+        outcomes, zoo, table, grid=grid, pixels=looking, seed=seed, step=step, processes=workers
+    )
     if found.scout is not None:
         outcomes = with_features(outcomes, found.scout.names, found.scout_log_odds)
     development = part_to_fit(outcomes.split(FIT, TUNE), seed)
@@ -110,6 +118,8 @@ def consider(
             with contextlib.suppress(OSError):  # a profile may lie where nothing can be written
                 save_searched(folder, key, replace(found, input_fit=input_fit))
 
+    if known is None:
+        simulate(situation, kinds, workers)
     candidates = all_candidates(situation, kinds, input_fit)
     keep()
     return Considered(outcomes, situation, input_fit, candidates, keep)
@@ -129,13 +139,14 @@ def _train(
     pixels: PixelsOf | None,
     seed: int,
     step: Callable[[str], None],
+    processes: Processes,
 ) -> Searched:
     """A scout where there are pixels, and what decisions cost."""
     scout, log_odds = None, np.empty((len(outcomes), 0), np.float32)
     if pixels is not None:
         step("training a scout")
         compared = part_to_compare(part_to_fit(outcomes.split(FIT, TUNE), seed), seed)
-        log_odds, scout = scout_log_odds(outcomes, compared, pixels, seed=seed)
+        log_odds, scout = scout_log_odds(outcomes, compared, pixels, seed=seed, processes=processes)
     return Searched(scout, log_odds, *decision_costs_ms(zoo, table, len(outcomes.classes)), None)
 
 

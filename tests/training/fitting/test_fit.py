@@ -178,7 +178,7 @@ def test_originals_are_kept_together_in_folds(world: World, monkeypatch: pytest.
         shared.setdefault(place, []).extend(set(groups[one]) & set(groups[other]) for one, other in made)
         return made
 
-    users = ("search.search", "search.tuning", "features.scout_training")
+    users = ("search.search", "search.tuning", "search.input_fit")
     for place in users:
         monkeypatch.setattr(f"training.{place}.grouped_folds", partial(split, place))
     fit_colours(world.profile, world.zoo, world.table, precision=0.9)
