@@ -30,11 +30,12 @@ from training.fitting.paths import with_paths
 from training.fitting.record import FitInputs, Found, Proven, assemble
 from training.outcomes.outcomes import Outcomes, has_pixels, load_outcomes, pixels_of
 from training.outcomes.parts import read_profile_record
-from training.search.candidates import failure_ms, worth_keeping
+from training.search.candidates import POOL_LABELS, failure_ms, worth_keeping
 from training.search.charges import charges_of
 from training.search.comparisons import by_storage, comparisons, within_bytes
 from training.search.input_fit import PixelsOf
 from training.search.search import consider
+from training.search.simulations import recalibrate
 from zoo.files import sha256_bytes
 from zoo.models.latency import LatencyTable
 from zoo.models.zoo import Zoo
@@ -162,9 +163,7 @@ def fit_outcomes(
             bar.update()
 
         with Processes(_suited(outcomes) if jobs is None else jobs) as processes:
-            found = search(
-                outcomes, given, pixels=pixels, step=step, searches=searches, processes=processes
-            )
+            found = search(outcomes, given, pixels=pixels, step=step, searches=searches, processes=processes)
         step("certifying")
         drift = drift_fit(found.outcomes, grid=grid)
         given = with_paths(found, given, drift)
@@ -231,6 +230,8 @@ def search(
     candidates = within_bytes(considered.candidates, zoo, options.max_bytes)
     local = {card.name for card in zoo.cards if card.remote is None}
     kept = worth_keeping(candidates, aim, local=local)
+    pooled = (name for one in kept if one.label in POOL_LABELS for name in one.models)
+    recalibrate(considered.situation, pooled, processes or Processes(1))
     policies = tuple(candidate.build() for candidate in kept)
     considered.keep()
     for policy in policies:

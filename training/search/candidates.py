@@ -47,6 +47,7 @@ from training.search.plans import (
 from training.search.pools import Pools, Recalibrated, Scaled, pool_chains
 
 MAX_POLICIES = 8
+POOL_LABELS = ("one model, recalibrated", "log-opinion pool")
 TWIN_SHARE = 0.015  # of the samples, on which a model and a cheaper one that does the same may differ
 
 
@@ -318,7 +319,7 @@ def raw_candidate(at: Situation, chain: tuple[str, ...]) -> Candidate:
 
 
 def pool_candidate(at: Situation, chain: tuple[str, ...]) -> Candidate:
-    label = "one model, recalibrated" if len(chain) == 1 else "log-opinion pool"
+    label = POOL_LABELS[len(chain) > 1]
     frontier = at.outline(f"{label} {' '.join(chain)}", lambda: at.pools.frontier(chain))
     return Candidate("cascade", label, chain, frontier, lambda: at.final_pools.fit(chain))
 

@@ -18,7 +18,7 @@ from training.outcomes.outcomes import Outcomes
 from training.policies.frontier import Floats, by_cost
 from training.policies.input import FittedInputPolicy
 from training.search.selector_graph import TOLERANCE, score_difference, selector_cost_ms, selector_graph
-from training.search.tuning import Tuned, tune
+from training.search.tuning import Tuned, tune_and_score
 from zoo.errors import DataError, ParityError
 from zoo.models.latency import LatencyTable
 from zoo.models.zoo import Zoo
@@ -143,6 +143,7 @@ def fit_input(
     grid: int,
     scout: Scout | None = None,
     seed: int,
+    processes: Processes | None = None,
 ) -> InputFit:
     """Choose features and an estimator, fit and calibrate them, and make the graph.
 
@@ -154,6 +155,8 @@ def fit_input(
         These or a part of them, and how to score them out of fold.
     scout
         Whose log-odds are among the features of the outcomes; see :func:`scout_log_odds`.
+    processes
+        That fit the estimators; by default this one.
 
     Raises
     ------
@@ -164,7 +167,7 @@ def fit_input(
 
     order = by_cost(costs, development.models)
     ordered, part = development.with_models(order), compared.with_models(order)
-    tuned = tune(
+    tuned, folded = tune_and_score(
         part.features,
         part.feature_names,
         part.right,
@@ -172,13 +175,14 @@ def fit_input(
         np.array([costs[name] for name in order]),
         prices=measure_costs(grid, scout=scout),
         seed=seed,
+        processes=processes,
     )
     scout = scout if scout is not None and set(scout.names) & set(tuned.features) else None
-    some = part.feature_columns(tuned.features)
-    folded = np.empty((len(part), len(order)))
-    for rest, held in folds:
-        estimator = CorrectnessEstimator(tuned.estimator, seed=seed).fit(some[rest], part.right[rest])
-        folded[held] = estimator.scores(some[held])
+    if folded is None:
+        some, folded = part.feature_columns(tuned.features), np.empty((len(part), len(order)))
+        for rest, held in folds:
+            estimator = CorrectnessEstimator(tuned.estimator, seed=seed).fit(some[rest], part.right[rest])
+            folded[held] = estimator.scores(some[held])
     features = ordered.feature_columns(tuned.features)
     fitting, tuning = ordered.splits == FIT, ordered.splits == TUNE
     estimator = CorrectnessEstimator(tuned.estimator, seed=seed)

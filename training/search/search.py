@@ -106,7 +106,16 @@ def consider(
     if informed and input_fit is None:
         step("choosing features")
         input_fit = fit_input(
-            development, compared, folds, costs, zoo, table, grid=grid, scout=found.scout, seed=seed
+            development,
+            compared,
+            folds,
+            costs,
+            zoo,
+            table,
+            grid=grid,
+            scout=found.scout,
+            seed=seed,
+            processes=workers,
         )
     step("comparing policies")
     kept = -1 if known is None else _size(situation)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -17,7 +17,7 @@ from training.search.candidates import (
     useful_models,
 )
 from training.search.plans import FoldedScores, StagedPlan, plans
-from training.search.pools import Scaled, pool_chains
+from training.search.pools import Pools, Recalibrated, Scaled, pool_chains
 
 _WEIGHT = {"chains": 1, "pools": 3, "plans": 2}  # of a chain, about: the longest parts begin first
 
@@ -47,6 +47,17 @@ def simulate(at: Situation, kinds: Sequence[str], processes: Processes) -> None:
     lean = replace(lean, everything=lean.outcomes)
     for found in processes.run(_simulated, lean, parts):
         at.known.update(found)
+
+
+def recalibrate(at: Situation, names: Iterable[str], processes: Processes) -> None:
+    """Fit how models are recalibrated in pools of the final fit, into ``at.scalings``."""
+    new = [name for name in dict.fromkeys(names) if name not in at.scalings]
+    if new and processes.jobs > 1:
+        at.scalings.update(zip(new, processes.run(_finally, at.final_pools, new), strict=True))
+
+
+def _finally(pools: Pools, name: str) -> Recalibrated:
+    return pools.recalibrated(name)
 
 
 def _parts(at: Situation, kinds: Sequence[str]) -> Iterator[_Part]:
