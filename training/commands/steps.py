@@ -64,7 +64,10 @@ def profile(
     batch_size: Annotated[int, typer.Option(min=1, help="Images per inference, fewer if large.")] = 64,
     threads: Annotated[
         int | None,
-        typer.Option(min=1, help="Threads of one inference. Default: all that may be used, with --ray 1."),
+        typer.Option(
+            min=1,
+            help="Threads, one a batch. Default: one a core that may be used; of each worker with --ray: 1.",
+        ),
     ] = None,
     restart: Annotated[
         bool, typer.Option("--restart", help="Throw away a profile of other images or splits.")
