@@ -107,6 +107,9 @@ def scale(
     weights: WeightsOption = Path(_DATA) if _DATA else None,
     work: WorkOption = Path("results/work"),
     samples: Annotated[list[int] | None, typer.Option(help="Samples to fit; may be repeated.")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes that share a fit. Default: one a core.")
+    ] = None,
     seed: SeedOption = 0,
     results: ResultsOption = Path("results"),
 ) -> None:
@@ -114,7 +117,7 @@ def scale(
     from benchmarks.selection.scale import SAMPLES, run_scale
     from benchmarks.selection.zoos import Given
 
-    run_scale(Given(work, data, weights, seed), samples=samples or SAMPLES, results=results)
+    run_scale(Given(work, data, weights, seed), samples=samples or SAMPLES, jobs=jobs, results=results)
 
 
 @app.command()

@@ -36,6 +36,14 @@ image = np.zeros((8, 8, 3), np.uint8)
 assert selector.select(image).certified
 assert selector.predict(image).label == selector.predict_batch([image, image])[1].label
 """
+HELP = """
+import contextlib, io, sys
+from selector.cli import main
+sys.argv = ["zooselect", "--help"]
+with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as said:
+    main()
+assert "predict" in said.getvalue()
+"""
 
 
 def sources() -> list[Path]:
@@ -88,7 +96,21 @@ def test_choosing_and_answering_with_a_bundle_imports_nothing_heavy(world: World
 
 
 def test_importing_the_device_side_leaves_pictures_and_progress_bars_for_later() -> None:
-    assert not loaded_after("import selector, zoo") & {"PIL.Image", "tqdm", "typer"}
+    assert not loaded_after("import selector, zoo") & {"PIL.Image", "tqdm", "typer", "numpy", "onnxruntime"}
+
+
+def test_the_commands_are_listed_before_anything_that_computes_is_loaded() -> None:
+    loaded = loaded_after(HELP)
+    assert {"typer", "selector.commands.device"} <= loaded
+    assert not loaded & {
+        *(set(HEAVY) - {"training"}),
+        "numpy",
+        "onnxruntime",
+        "PIL",
+        "tqdm",
+        "tuf",
+        "urllib3",
+    }
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("importlinter"), reason="import-linter is not installed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import time
 from collections.abc import Sequence
@@ -29,9 +30,21 @@ LOGIT_NOISE = 0.05  # of the logits' spread, so that no two samples are the same
 
 
 def run_scale(
-    given: Given, *, samples: Sequence[int] = SAMPLES, results: Path = Path("results")
+    given: Given,
+    *,
+    samples: Sequence[int] = SAMPLES,
+    jobs: int | None = None,
+    results: Path = Path("results"),
 ) -> dict[str, Any]:
-    """Fit ``auto`` on samples drawn from CIFAR-10 outcomes with replacement, each in its own process."""
+    """Fit ``auto`` on samples drawn from CIFAR-10 outcomes with replacement, each in its own process.
+
+    Parameters
+    ----------
+    samples
+        How many, one fit each.
+    jobs
+        Processes that share the search of a fit; by default one a core that may be used.
+    """
     prepared = SUITES["cifar10"](given)
     images = [prepared.data.image(i) for i in range(16)]
     latency = measure(prepared.zoo, images, device="this-machine", runs=100, seed=given.seed)
@@ -39,7 +52,7 @@ def run_scale(
     for count in samples:
         ours, theirs = get_context("spawn").Pipe(duplex=False)
         process = get_context("spawn").Process(
-            target=_measure, args=(theirs, prepared.profile, prepared.zoo.folder, latency, count, given)
+            target=_measure, args=(theirs, prepared.profile, prepared.zoo.folder, latency, count, given, jobs)
         )
         process.start()
         theirs.close()
@@ -47,14 +60,21 @@ def run_scale(
         process.join()
         row = rows[-1]
         print(
-            f"{row['samples']:>9,} samples × {row['models']} models: fit {row['seconds']:.1f} s, "
+            f"{row['samples']:>9,} samples × {row['models']} models: fit {row['seconds']:.1f} s "
+            f"({row['cpu_seconds']:.1f} s of processors), "
             f"peak memory {row['peak_gb']:.2f} GB (outcomes alone {row['outcomes_gb']:.2f} GB)"
         )
     return finish("scale", {"fits": rows}, seed=given.seed, folder=results)
 
 
 def _measure(
-    pipe: Connection, profile: Path, folder: Path, latency: LatencyTable, count: int, given: Given
+    pipe: Connection,
+    profile: Path,
+    folder: Path,
+    latency: LatencyTable,
+    count: int,
+    given: Given,
+    jobs: int | None,
 ) -> None:
     prepared: Prepared = SUITES["cifar10"](given)
     few = deal(load_outcomes(profile, zoo=prepared.zoo, splits=ALL_SPLITS), given.seed)
@@ -69,7 +89,7 @@ def _measure(
         return chosen
 
     before = _peak_gb()
-    start = time.perf_counter()
+    start, used = time.perf_counter(), os.times()
     fitted = fit_outcomes(
         many,
         prepared.zoo,
@@ -79,12 +99,16 @@ def _measure(
         data_sha256="0" * 64,
         inputs_sha256="0" * 64,
         pixels=pixels_of,
+        jobs=jobs,
     )
+    ended = os.times()
     pipe.send(
         {
             "samples": len(many),
             "models": len(many.models),
             "seconds": round(time.perf_counter() - start, 2),
+            # processes that share the search included, as soon as they have ended
+            "cpu_seconds": round(sum(ended[:4]) - sum(used[:4]), 2),
             "peak_gb": round(_peak_gb(), 3),
             "outcomes_gb": round(before, 3),
             "policy": fitted.record.comparisons[0].label,

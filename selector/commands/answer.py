@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import typer
 
 from selector.commands.input_files import input_files, read_inputs, tell_unread
@@ -145,6 +144,8 @@ def answer_images(
         as_json=as_json,
     )
     if shuffled:
+        import numpy as np
+
         files = [files[i] for i in np.random.default_rng(0).permutation(len(files))]
     warm = False
     for path, image in read_inputs(files, answered.unread, chooser.kind):

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from selector.commands.input_files import input_files, read_inputs, tell_unread
@@ -77,6 +76,8 @@ def bench(
         pixels = [item for _, item in itertools.islice(read_inputs(files, unread, kind), _IMAGES)]
         tell_unread(unread, len(pixels) + len(unread), kind, skip_bad=True)
     else:
+        import numpy as np
+
         rng, side = np.random.default_rng(seed), kind.parse_size(size) if size else kind.default_size
         pixels = [kind.random(side, rng) for _ in range(8)]
     if network:
@@ -175,6 +176,7 @@ def _measured(measure: Callable[[], LatencyTable], wait_quiet: float) -> Latency
 
 
 def _shown(rows: Mapping[str, Latency], head: str = "model") -> str:
+
     heads = [head, "p50 ms", "95 % interval", "p95 ms", "p99 ms", "mean ms", "interrupted", "min .. p99"]
     cells = [
         [

@@ -72,6 +72,15 @@ EnvironmentOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for another program instead of text.")]
+JobsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=256,
+        help="Processes that share the search; it finds the same with any number. Default: one a core that "
+        "may be used, and one where there is little to search.",
+    ),
+]
 ThreadsOption = Annotated[int, typer.Option(min=1, help="Threads of one inference.")]
 AnswerTimeoutOption = Annotated[
     float | None,

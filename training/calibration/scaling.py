@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from selector.policies.pool import MAX_WEIGHTS, Scaling
 from selector.policies.rules import Floats
@@ -97,6 +96,8 @@ def fit_linear(
 
     L-BFGS in coordinates in which a bound of the curvature (Böhning 1992) is the identity: few steps.
     """
+    from scipy.optimize import minimize  # here: it takes long to load, and a kept search needs none
+
     design = np.concatenate([inputs, np.ones((len(inputs), 1), inputs.dtype)], axis=1)
     penalty = np.full((design.shape[1], 1), ridge)
     penalty[-1] = BIAS_PENALTY

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom, norm
+from scipy.special import bdtrc, ndtri
 
 from selector.bundle.certificate import PrecisionTest
 from selector.policies.constraint import Constraint
@@ -26,8 +27,8 @@ ACCURACY_NOISE = 0.005  # of an accuracy: where nothing is good enough, less tha
 # equally likely parts of both, in standard deviations. Many parts of the former, or a policy that fails to be
 # certified once in twenty times would seem as good as one that never does; few of the latter, only so that
 # one lucky point does not decide.
-CERTIFY_QUANTILES: tuple[float, ...] = tuple(float(norm.ppf((part + 0.5) / 40)) for part in range(40))
-SMOOTHING_QUANTILES: tuple[float, ...] = tuple(float(norm.ppf(0.1 + 0.2 * part)) for part in range(5))
+CERTIFY_QUANTILES: tuple[float, ...] = tuple(float(ndtri((part + 0.5) / 40)) for part in range(40))
+SMOOTHING_QUANTILES: tuple[float, ...] = tuple(float(ndtri(0.1 + 0.2 * part)) for part in range(5))
 
 
 @lru_cache(maxsize=1000)
@@ -35,7 +36,8 @@ def accuracy_to_certify(precision: float, samples: int, *, delta: float = 0.05) 
     """Accuracy that `samples` certify samples have to show for `precision` to be certified."""
     if samples < 1:
         raise DataError("expected certify samples, got none. Give the certify split a larger share.")
-    right = int(binom.isf(delta, samples, precision)) + 1
+    # the least number of right answers that so many come up with no more often than delta
+    right = 1 + bisect_left(range(samples), True, key=lambda k: bdtrc(k, samples, precision) <= delta)
     return min(1.0, right / samples)
 
 
@@ -170,4 +172,4 @@ class Aim:
     @cached_property
     def _sureness(self) -> float:
         """Standard deviations that a normal variable exceeds with probability delta."""
-        return float(norm.isf(self.delta))
+        return -float(ndtri(self.delta))

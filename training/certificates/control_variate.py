@@ -16,7 +16,6 @@ from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.special import betaincinv, ndtr, ndtri
 
 from training.certificates.linear_tails import CHORD, ROUNDING, SMOOTHING, Draws, Floats, Sum, exact
@@ -148,7 +147,11 @@ class ControlVariate:
     @cached_property
     def start(self) -> float:
         """C: the normal quantile of a level without luck that the whole of delta pays for."""
-        return float(brentq(lambda start: self.spent(start) - self.delta, -10, 40, xtol=1e-12))
+        low, high = -10.0, 40.0  # where more than delta is spent, and where less is
+        while high - low > 1e-12:
+            middle = (low + high) / 2
+            low, high = (middle, high) if self.spent(middle) > self.delta else (low, middle)
+        return high  # of both the one that is within delta
 
     @cached_property
     def levels(self) -> Floats:

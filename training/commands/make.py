@@ -21,6 +21,7 @@ from selector.commands.options import (
     CertifiedOption,
     EnvironmentsOption,
     FitOption,
+    JobsOption,
     ProfileOption,
     SeedOption,
     SkipBadOption,
@@ -90,6 +91,7 @@ def make(
     environments: EnvironmentsOption = "",
     skip_bad: SkipBadOption = False,
     require_certified: CertifiedOption = False,
+    jobs: JobsOption = None,
     seed: SeedOption = DEFAULTS.seed,
 ) -> None:
     """Make a bundle of labelled images and models in one go: add, profile, bench, fit, evaluate, export.
@@ -150,7 +152,7 @@ def make(
         say(busy, err=True)
     _say("bench", f"times on this machine in {path}", done=done)
 
-    fitted, done = _fit(chosen, profile, measured, options, fit, again)
+    fitted, done = _fit(chosen, profile, measured, options, fit, again, jobs)
     constraint = fitted.record.bundle.default
     certificate = fitted.certificate()
     found = (
@@ -318,7 +320,13 @@ def _bench(zoo: Zoo, images: LabelledImages, path: Path) -> tuple[LatencyTable, 
 
 
 def _fit(
-    zoo: Zoo, profile: Path, table: LatencyTable, options: FitOptions, folder: Path, again: str
+    zoo: Zoo,
+    profile: Path,
+    table: LatencyTable,
+    options: FitOptions,
+    folder: Path,
+    again: str,
+    jobs: int | None,
 ) -> tuple[Fitted, bool]:
     from training.fitting.fit import fit, fit_inputs_sha256
     from training.fitting.fitted import holds_certified, load_fit, save_fit
@@ -331,7 +339,7 @@ def _fit(
             return before, False
     except ZooError:
         pass  # there is none yet, or it is of no use
-    fitted = fit(profile, zoo, table, options, progress=True)
+    fitted = fit(profile, zoo, table, options, jobs=jobs, progress=True)
     if fitted.certificate() is None:
         _tell_uncertified(fitted, again)
     kept = None if fitted.certificate() is not None else holds_certified(folder)

@@ -22,6 +22,7 @@ from selector.commands.options import (
     DataOption,
     EnvironmentsOption,
     FitOption,
+    JobsOption,
     JsonOption,
     LatencyOption,
     ModelsOption,
@@ -63,7 +64,10 @@ def profile(
     batch_size: Annotated[int, typer.Option(min=1, help="Images per inference, fewer if large.")] = 64,
     threads: Annotated[
         int | None,
-        typer.Option(min=1, help="Threads of one inference. Default: all that may be used, with --ray 1."),
+        typer.Option(
+            min=1,
+            help="Threads, one a batch. Default: one a core that may be used; of each worker with --ray: 1.",
+        ),
     ] = None,
     restart: Annotated[
         bool, typer.Option("--restart", help="Throw away a profile of other images or splits.")
@@ -206,6 +210,7 @@ def fit(
         bool,
         typer.Option("--list", help="Write nothing; print which levels could be certified, at what time."),
     ] = False,
+    jobs: JobsOption = None,
     seed: SeedOption = DEFAULTS.seed,
     as_json: JsonOption = False,
 ) -> None:
@@ -251,14 +256,7 @@ def fit(
     busy = busy_warning(table, some.names, zoo=zoo, profile=profile)
     if busy:
         say(busy, err=True)
-    fitted = run(
-        profile,
-        some,
-        table,
-        options,
-        network=network,
-        progress=not as_json,
-    )
+    fitted = run(profile, some, table, options, network=network, jobs=jobs, progress=not as_json)
     if busy_fit(fitted) and not options.constraint.on_time:  # else it is said with what is not certified
         say(f"warning: {busy_fit(fitted)}", err=True)
     if list_levels:

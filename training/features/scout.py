@@ -2,8 +2,8 @@
 
 It learns from outcomes, one output per model (is its answer right?), and costs a few microseconds. Its
 log-odds are features like any other: tuning decides whether they earn their cost. Where later stages learn
-from the same samples, they take :func:`out_of_fold` log-odds, from scouts that did not see the sample's
-original (stacking, Wolpert 1992).
+from the same samples, they take log-odds out of fold, from scouts that did not see the sample's original
+(stacking, Wolpert 1992; :func:`training.search.input_fit.out_of_fold`).
 """
 
 from __future__ import annotations

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.model_selection import GroupKFold
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.features.feature_kind import Readings, ScoutLike
 from training.features.scout import CHANNELS, PATCHES_PER_AXIS, Floats, Pixels, Scout, check_pixels
 from zoo.errors import DataError
 
-FOLDS = 3
 MAX_ROWS = 8000  # rows that one scout learns from
 SAMPLES_SHOWN = 48_000  # samples shown in training, repetitions counted: a bound on the time
 MAX_EPOCHS = 40
@@ -57,42 +54,6 @@ def fit_scout(pixels: Pixels, right: NDArray[np.bool_], models: Sequence[str], *
         network = _Network(grid, right)
         train_scout(network, _as_input(pixels), torch.from_numpy(right.astype(np.float32)))
     return Scout(tuple(models), grid, network.weights())
-
-
-FitScout = Callable[..., ScoutLike]
-
-
-def out_of_fold(
-    pixels: Readings,
-    right: NDArray[np.bool_],
-    groups: NDArray[np.str_],
-    models: Sequence[str],
-    *,
-    seed: int = 0,
-    fit: FitScout = fit_scout,
-) -> tuple[Floats, ScoutLike]:
-    """Log-odds ``[n, M]`` of samples, each from a scout that did not learn from its original; a scout of all.
-
-    Parameters
-    ----------
-    pixels, right, models
-        See :func:`fit_scout`.
-    groups
-        Originals ``[n]``; variants of one never fall into two folds.
-    fit
-        How a scout of this kind of input is trained.
-
-    Raises
-    ------
-    DataError
-        When there are fewer than three originals.
-    """
-    if len(set(groups.tolist())) < FOLDS:
-        raise DataError(f"expected at least {FOLDS} originals to fit on. Give more labelled images.")
-    odds = np.empty(right.shape, np.float32)
-    for rest, held in GroupKFold(FOLDS).split(right, groups=groups):
-        odds[held] = fit(pixels[rest], right[rest], models, seed=seed).log_odds(pixels[held])
-    return odds, fit(pixels, right, models, seed=seed)
 
 
 class _Network(nn.Module):

@@ -18,6 +18,7 @@ from training.certificates.aim import Aim, share_of_margin
 from training.certificates.certificates import certificates_of
 from training.certificates.choice import ChosenTest, choose_test
 from training.certificates.sent import check_provable
+from training.cluster.processes import Processes
 from training.data.splits import CERTIFY, FIT, TUNE
 from training.features.kinds import features_of
 from training.fitting.costs import costs_table
@@ -29,16 +30,18 @@ from training.fitting.paths import with_paths
 from training.fitting.record import FitInputs, Found, Proven, assemble
 from training.outcomes.outcomes import Outcomes, has_pixels, load_outcomes, pixels_of
 from training.outcomes.parts import read_profile_record
-from training.search.candidates import failure_ms, worth_keeping
+from training.search.candidates import POOL_LABELS, failure_ms, worth_keeping
 from training.search.charges import charges_of
 from training.search.comparisons import by_storage, comparisons, within_bytes
 from training.search.input_fit import PixelsOf
 from training.search.search import consider
+from training.search.simulations import recalibrate
 from zoo.files import sha256_bytes
 from zoo.models.latency import LatencyTable
 from zoo.models.zoo import Zoo
 from zoo.remote.network import Network, load_network
 
+WORTH_PROCESSES = 20_000  # outcomes of fit and tune samples: with fewer, processes take as long to start
 SEARCHES_FOLDER = "searches"  # in a profile: what earlier fits found
 
 
@@ -50,6 +53,7 @@ def fit(
     *,
     costs_of: str | None = None,
     network: Network | str | Path | None = None,
+    jobs: int | None = None,
     progress: bool = False,
     **changed: Any,
 ) -> Fitted:
@@ -71,6 +75,10 @@ def fit(
     network
         Under which models on servers are asked: their times are computed from it. A network table, its file,
         or ``wifi``, ``4g``, ``5g`` or ``none``. Without, times are the measured ones of `table`.
+    jobs
+        Processes that share the search; what is found does not depend on it. By default as many as there are
+        cores that this process may use, and one where there is little to search. The program that calls needs
+        no guard such as ``if __name__ == "__main__"``.
     progress
         Show which step is under way.
     **changed
@@ -84,6 +92,8 @@ def fit(
         When profile or latency table do not belong to the models of `zoo`, or there is no such table.
     DataError
         When there are too few samples, or no model fits into `max_bytes`.
+    ZooError
+        When one of several processes ended, such as for lack of memory.
 
     Examples
     --------
@@ -108,6 +118,7 @@ def fit(
         inputs_sha256=fit_inputs_sha256(profile_folder, zoo, table, options),
         pixels=partial(pixels_of, profile_folder) if has_pixels(profile_folder) else None,
         searches=Path(profile_folder) / SEARCHES_FOLDER,
+        jobs=jobs,
         progress=progress,
     )
 
@@ -123,6 +134,7 @@ def fit_outcomes(
     inputs_sha256: str,
     pixels: PixelsOf | None = None,
     searches: Path | None = None,
+    jobs: int | None = None,
     progress: bool = False,
 ) -> Fitted:
     """:func:`fit` on outcomes in memory, in three steps: search, prove, assemble.
@@ -150,7 +162,8 @@ def fit_outcomes(
             bar.set_description(name)
             bar.update()
 
-        found = search(outcomes, given, pixels=pixels, step=step, searches=searches)
+        with Processes(_suited(outcomes) if jobs is None else jobs) as processes:
+            found = search(outcomes, given, pixels=pixels, step=step, searches=searches, processes=processes)
         step("certifying")
         drift = drift_fit(found.outcomes, grid=grid, kind=zoo.kind)
         given = with_paths(found, given, drift)
@@ -165,6 +178,7 @@ def search(
     pixels: PixelsOf | None,
     step: Callable[[str], None],
     searches: Path | None = None,
+    processes: Processes | None = None,
 ) -> Found:
     """Policies for the constraint and for devices with fewer models, chosen on the fit and tune samples.
 
@@ -196,6 +210,7 @@ def search(
         step=step,
         reference=by_accuracy[0],
         folder=searches,
+        processes=processes,
         check=partial(check_drift_graph, outcomes, given.grid, zoo.kind),
     )
     compared = considered.situation.outcomes
@@ -215,7 +230,10 @@ def search(
     candidates = within_bytes(considered.candidates, zoo, options.max_bytes)
     local = {card.name for card in zoo.cards if card.remote is None}
     kept = worth_keeping(candidates, aim, local=local)
+    pooled = (name for one in kept if one.label in POOL_LABELS for name in one.models)
+    recalibrate(considered.situation, pooled, processes or Processes(1))
     policies = tuple(candidate.build() for candidate in kept)
+    considered.keep()
     for policy in policies:
         policy.costs = dict(costs)  # from here on times, whatever candidates were charged
     return Found(
@@ -229,6 +247,12 @@ def search(
         considered.input_fit,
         test,
     )
+
+
+def _suited(outcomes: Outcomes) -> int | None:
+    """One process where there is little to search, else the default."""
+    development = int(np.isin(outcomes.splits, (FIT, TUNE)).sum())
+    return None if development * len(outcomes.models) >= WORTH_PROCESSES else 1
 
 
 def judged(

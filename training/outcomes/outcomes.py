@@ -353,7 +353,7 @@ def _read_parts(
         last = min(first + record.part_rows, record.samples)
         path = part_path(parts, part)
         table = _read_table(path, last - first)
-        flat = table["values"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        flat = _numbers(table["values"])
         if (
             table["id"].to_pylist() != ids[first:last].tolist()
             or flat.size != (last - first) * width
@@ -370,9 +370,19 @@ def _read_parts(
     return values
 
 
+def _numbers(column: pa.ChunkedArray) -> NDArray[Any]:
+    """The numbers of a column of lists in a row; none where they are of no plain type or some are missing."""
+    try:
+        found: NDArray[Any] = np.from_dlpack(column.combine_chunks().flatten())  # to_numpy would load pandas
+    except (AttributeError, BufferError, TypeError, pa.ArrowException):
+        return np.empty(0, np.float32)
+    return found
+
+
 def _read_table(path: Path, rows: int) -> pa.Table:
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as file:  # read_table would load the datasets of pyarrow, and pandas
+            table = file.read()
     except (OSError, pa.ArrowInvalid) as error:
         raise DataError(
             f"{path}: expected a Parquet file of a profile, got: {str(error)[:200]}. "

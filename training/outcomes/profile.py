@@ -49,6 +49,8 @@ from zoo.models.card import check_same_classes, match_classes
 from zoo.models.model import Model
 from zoo.models.zoo import Zoo
 
+MODEL_BYTES = 2**30  # of all models that are open at the same time
+
 
 def profile(
     zoo: Zoo,
@@ -78,7 +80,8 @@ def profile(
         Images per inference, at most: large images run a few at a time or alone, so that memory stays small
         whatever their size. Where there is too little memory even so, batches are halved.
     threads
-        Threads of one inference; by default all cores that this process may use, with `ray` one.
+        Threads in all; by default all cores that this process may use. Each answers batches of its own. With
+        `ray` threads of one worker, by default one.
     restart
         Throw away a profile of other data or splits instead of refusing.
     ray
@@ -285,14 +288,37 @@ def _run_here(
     threads: int,
     step: Callable[[int], object],
 ) -> Iterator[tuple[int, dict[str, Values]]]:
+    lanes = lanes_for(threads, sum(zoo.card(name).size_bytes for name in how.orders))
+
     def opened(arena: bool) -> dict[str, Model]:
         return {
-            name: Model.open(zoo.card(name), zoo.folder, threads=threads, arena=arena) for name in how.orders
+            name: Model.open(zoo.card(name), zoo.folder, threads=threads // lanes, arena=arena)
+            for name in how.orders
         }
 
-    runner = ShardRunner(how, opened)
+    runner = ShardRunner(how, opened, lanes=lanes)
     for part, (members, names) in parts.items():
         yield part, runner.run(data, members, names, step)
+
+
+def lanes_for(threads: int, size_bytes: int) -> int:
+    """How many batches to answer at the same time: one a thread, as far as the models fit into memory so often.
+
+    One thread each gets more done than all threads on one batch, where a short layer leaves most of them idle.
+
+    Parameters
+    ----------
+    threads
+        In all.
+    size_bytes
+        Of the models.
+
+    Examples
+    --------
+    >>> lanes_for(2, 50_000_000), lanes_for(1, 50_000_000), lanes_for(8, 2_000_000_000)
+    (2, 1, 1)
+    """
+    return min(threads, max(1, MODEL_BYTES // max(1, size_bytes)))
 
 
 def _write_part(ids: list[str], values: NDArray[Any], folder: Path, part: int) -> None:

@@ -5,8 +5,11 @@ Little is imported, so that a worker of a cluster starts quickly and needs the p
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -14,7 +17,7 @@ from numpy.typing import NDArray
 
 from training.data.images import LabelledImages, PackedImage
 from training.features.kinds import features_of
-from training.outcomes.batches import Batches, Call, Values, in_order, is_out_of_memory
+from training.outcomes.batches import Batch, Batches, Call, Values, in_order, is_out_of_memory
 from zoo.errors import DigestError, ModelError
 from zoo.files import sha256_bytes
 from zoo.inputs.kind import Batch as Inputs
@@ -26,6 +29,7 @@ from zoo.models.model import Model, open_session
 FEATURES = "input-features"
 PIXELS = "input-pixels"  # what the features read: a scout learns from them, and fitting needs no images
 MAX_EMBEDDING = 512  # numbers a sample; wider embeddings are not kept: heads on them need more samples
+PIXELS_AT_A_TIME = 2**25  # of images that are answered in several lanes: two of 12 megapixels
 SHARD_BYTES = 2**24  # of images that travel together; a batch more where the last one crosses it
 
 OpenModels = Callable[[bool], dict[str, Model]]  # whether they keep memory between runs → models
@@ -43,6 +47,21 @@ class Profiling:
     kind: InputKind = IMAGE
 
 
+class _Lane:
+    """Models that answer one batch at a time."""
+
+    def __init__(self, open_models: OpenModels) -> None:
+        self._open, self._arena = open_models, True
+        self.models = open_models(True)
+
+    def models_for(self, *, arena: bool) -> dict[str, Model]:
+        """The models; opened again where they shall keep no memory from now on."""
+        if self._arena and not arena:
+            self._arena = False
+            self.models = self._open(False)
+        return self.models
+
+
 class ShardRunner:
     """Runs models, features and what features read over shards.
 
@@ -51,15 +70,18 @@ class ShardRunner:
     open_models
         Called at once, and again where a single image is larger than a batch may be: each model would keep
         memory for the largest image.
+    lanes
+        Batches that are answered at the same time, each by models of its own. Equal batches get equal bits,
+        whichever lane answers them.
     """
 
-    def __init__(self, how: Profiling, open_models: OpenModels) -> None:
-        self._how, self._open, self._arena = how, open_models, True
-        self._models = open_models(True)
+    def __init__(self, how: Profiling, open_models: OpenModels, *, lanes: int = 1) -> None:
+        self._how, self._arena = how, True
+        self._lanes = [_Lane(open_models) for _ in range(lanes)]
         self._batch_size = how.batch_size
         self._orders = {
             name: np.concatenate([how.orders[name], len(how.orders[name]) + np.arange(_kept_width(model))])
-            for name, model in self._models.items()
+            for name, model in self._lanes[0].models.items()
         }
         features = open_session(how.features, name=FEATURES)
 
@@ -88,39 +110,88 @@ class ShardRunner:
         DataError
             When an image cannot be read, or there is no memory for a single one.
         """
-        how = self._how
         outputs: dict[str, list[Values]] = {name: [] for name in names}
-        wanted = {name: call for name, call in self._of_images.items() if name in names}
-        batches = Batches(data, members, size=self._batch_size, pixels=how.pixels, of_images=wanted)
-        for batch in batches:
-            if self._arena and batch.pixels > how.pixels:
-                self._arena = False
-                self._models = self._open(False)
+        done = 0
+        with ThreadPoolExecutor(len(self._lanes)) as pool:
+            while done < len(members):  # once, but for batches that there was no memory for
+                done = self._run(pool, data, members, done, outputs, step)
+        whole: dict[str, Any] = {name: np.concatenate(values) for name, values in outputs.items()}
+        return whole
+
+    def _run(
+        self,
+        pool: ThreadPoolExecutor,
+        data: LabelledImages,
+        members: NDArray[np.intp],
+        done: int,
+        outputs: dict[str, list[Values]],
+        step: Callable[[int], object],
+    ) -> int:
+        """Answer batches from member `done` on; how far it came before memory was missing, if it was."""
+        how, names = self._how, list(outputs)
+        batches = Batches(data, members[done:], size=self._batch_size, pixels=how.pixels, of_images={})
+        free: SimpleQueue[_Lane] = SimpleQueue()
+        for lane in self._lanes:
+            free.put(lane)
+        running: deque[tuple[Batch, Future[dict[str, Values]]]] = deque()
+
+        def finish() -> bool:
+            nonlocal done
+            batch, future = running.popleft()
             try:
-                found = {
-                    name: batch.of_images[name]
-                    if name in wanted
-                    else in_order(batch.stacks, self._models[name].run_wide)[:, self._orders[name]]
-                    for name in names
-                }
+                found = future.result()
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
+                wait([future for _, future in running])
                 batches.refuse(batch, error)
-                continue
+                return False
             for name, values in found.items():
                 bad = ~np.isfinite(values).all(axis=1)
                 if bad.any():
-                    sample = data.ids[members[batch.first + int(bad.argmax())]]
+                    sample = data.ids[members[done + int(bad.argmax())]]
                     raise ModelError(
                         f"{name!r} returned NaN or infinite values for sample {sample!r}. "
                         "Repair or remove the model."
                     )
                 outputs[name].append(values)
+            done += batch.size
             step(batch.size)
-        self._batch_size = batches.size
-        whole: dict[str, Any] = {name: np.concatenate(values) for name, values in outputs.items()}
-        return whole
+            return True
+
+        try:
+            for batch in batches:
+                self._arena = self._arena and batch.pixels <= how.pixels
+                # large images are large in every lane: few at a time
+                while running and (
+                    len(running) == len(self._lanes)
+                    or batch.pixels + sum(one.pixels for one, _ in running)
+                    > max(len(self._lanes) * how.pixels, PIXELS_AT_A_TIME)
+                ):
+                    if not finish():
+                        return done
+                running.append((batch, pool.submit(self._answer, batch, names, free)))
+            while running:
+                if not finish():
+                    return done
+        finally:
+            self._batch_size = batches.size
+            for _, future in running:
+                future.cancel()
+        return done
+
+    def _answer(self, batch: Batch, names: Sequence[str], free: SimpleQueue[_Lane]) -> dict[str, Values]:
+        lane = free.get()
+        try:
+            models = lane.models_for(arena=self._arena)
+            return {
+                name: in_order(batch.stacks, self._of_images[name])
+                if name in self._of_images
+                else in_order(batch.stacks, models[name].run_wide)[:, self._orders[name]]
+                for name in names
+            }
+        finally:
+            free.put(lane)
 
 
 @dataclass(frozen=True)

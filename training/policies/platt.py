@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 
 from selector.policies.rules import Floats
+from training.policies.logistic import fit_logistic
+
+_PENALTY = 0.01  # so small that it decides nothing but where every sample is told apart
 
 
 def platt(log_odds: Floats, right: NDArray[np.bool_]) -> tuple[float, float]:
@@ -22,6 +24,6 @@ def platt(log_odds: Floats, right: NDArray[np.bool_]) -> tuple[float, float]:
     spread = float(log_odds.std())
     if not spread > 1e-9:
         return nothing
-    line = LogisticRegression(C=100.0).fit((log_odds / spread).reshape(-1, 1), right)
-    scale = float(line.coef_[0, 0]) / spread
-    return (scale, float(line.intercept_[0])) if scale > 0 else nothing
+    line = fit_logistic(log_odds[:, np.newaxis], right[:, np.newaxis], penalty=_PENALTY)
+    scale, offset = float(line[0, 0]), float(line[1, 0])
+    return (scale, offset) if scale > 0 else nothing

@@ -44,9 +44,10 @@ from training.search.plans import (
     folded_frontier,
     plans,
 )
-from training.search.pools import Pools, pool_chains
+from training.search.pools import Pools, Recalibrated, Scaled, pool_chains
 
 MAX_POLICIES = 8
+POOL_LABELS = ("one model, recalibrated", "log-opinion pool")
 TWIN_SHARE = 0.015  # of the samples, on which a model and a cheaper one that does the same may differ
 
 
@@ -74,6 +75,8 @@ class Situation:
     reference: str | None = None  # the model that a drop is counted from; by default the most accurate
     # of candidates that were simulated before, here or by a fit for another constraint: see outline
     known: dict[str, list[Outline]] = field(default_factory=dict)
+    scalings: dict[str, Recalibrated] = field(default_factory=dict)  # of the final fit, likewise
+    scaled: dict[str, Scaled] = field(default_factory=dict)  # models on the compared samples
 
     @cached_property
     def stages(self) -> dict[str, Stage]:
@@ -88,14 +91,21 @@ class Situation:
     @cached_property
     def pools(self) -> Pools:
         """Recalibrated models on the compared samples."""
-        return Pools(self.outcomes, self.folds, self.costs, self.confidence_ms)
+        known = self.scalings if self._all_compared else None
+        return Pools(
+            self.outcomes, self.folds, self.costs, self.confidence_ms, known=known, scaled=self.scaled
+        )
 
     @cached_property
     def final_pools(self) -> Pools:
         """The same for the final fit."""
-        if len(self.everything) == len(self.outcomes):
+        if self._all_compared:
             return self.pools
-        return Pools.of(self.everything, self.costs, self.confidence_ms)
+        return Pools.of(self.everything, self.costs, self.confidence_ms, known=self.scalings, like=self.pools)
+
+    @property
+    def _all_compared(self) -> bool:
+        return len(self.everything) == len(self.outcomes)
 
     @cached_property
     def singles(self) -> SingleModelHull:
@@ -144,13 +154,13 @@ def all_candidates(at: Situation, kinds: Sequence[str], input_fit: InputFit | No
 
 def single_candidates(at: Situation) -> list[Candidate]:
     """Each model alone: what is left for a device that holds only one."""
-    return [_raw(at, (name,)) for name in at.outcomes.models]
+    return [raw_candidate(at, (name,)) for name in at.outcomes.models]
 
 
 def pool_candidates(at: Situation, models: Sequence[str]) -> list[Candidate]:
     """Pools of recalibrated models: all chains of up to four of `models`, and each of all models alone."""
     chains: list[tuple[str, ...]] = [(name,) for name in at.outcomes.models]
-    return [_pool(at, chain) for chain in (*chains, *pool_chains(at.costs, models))]
+    return [pool_candidate(at, chain) for chain in (*chains, *pool_chains(at.costs, models))]
 
 
 def cascade_candidates(at: Situation, models: Sequence[str]) -> list[Candidate]:
@@ -160,7 +170,7 @@ def cascade_candidates(at: Situation, models: Sequence[str]) -> list[Candidate]:
         make(at, chain)
         for length in range(2, min(MAX_STAGES, len(names)) + 1)
         for chain in combinations(names, length)
-        for make in (_raw, _lookahead)
+        for make in (raw_candidate, lookahead_candidate)
     ]
 
 
@@ -169,7 +179,7 @@ def staged_candidates(
 ) -> list[Candidate]:
     """Learned cascades, or probes; the best also with input features."""
     folded = FoldedScores(at.outcomes, at.folds)
-    found = [_staged(at, plan, folded) for plan in plans(models, at.costs, probe=probe)]
+    found = [staged_candidate(at, plan, folded) for plan in plans(models, at.costs, probe=probe)]
     extra = []
     if input_fit is not None:
         features = at.outcomes.feature_columns(input_fit.features).astype(np.float64)
@@ -182,7 +192,7 @@ def staged_candidates(
             )
             if plan is not None:
                 more = replace(plan, features=input_fit.features)
-                extra.append(_staged(at, more, informed, overhead_ms=input_fit.cost_ms))
+                extra.append(staged_candidate(at, more, informed, overhead_ms=input_fit.cost_ms))
     return [candidate for _, candidate in (*found, *extra)]
 
 
@@ -291,7 +301,7 @@ def worth_keeping(
     return kept
 
 
-def _raw(at: Situation, chain: tuple[str, ...]) -> Candidate:
+def raw_candidate(at: Situation, chain: tuple[str, ...]) -> Candidate:
     def simulate() -> list[Simulated]:
         columns = [at.outcomes.models.index(name) for name in chain]
         odds, right = at.outcomes.log_odds[:, columns], at.outcomes.right[:, columns]
@@ -308,13 +318,13 @@ def _raw(at: Situation, chain: tuple[str, ...]) -> Candidate:
     return Candidate("cascade", label, chain, at.outline(f"raw {' '.join(chain)}", simulate), build)
 
 
-def _pool(at: Situation, chain: tuple[str, ...]) -> Candidate:
-    label = "one model, recalibrated" if len(chain) == 1 else "log-opinion pool"
+def pool_candidate(at: Situation, chain: tuple[str, ...]) -> Candidate:
+    label = POOL_LABELS[len(chain) > 1]
     frontier = at.outline(f"{label} {' '.join(chain)}", lambda: at.pools.frontier(chain))
     return Candidate("cascade", label, chain, frontier, lambda: at.final_pools.fit(chain))
 
 
-def _lookahead(at: Situation, chain: tuple[str, ...]) -> Candidate:
+def lookahead_candidate(at: Situation, chain: tuple[str, ...]) -> Candidate:
     def fitted(lookahead: Lookahead) -> FittedLookahead:
         return FittedLookahead(lookahead.policy(chain), at.costs, stage_ms=at.confidence_ms)
 
@@ -345,7 +355,7 @@ def chain_frontier(
     return points
 
 
-def _staged(
+def staged_candidate(
     at: Situation, plan: StagedPlan, folded: FoldedScores, *, overhead_ms: float = 0.0
 ) -> tuple[StagedPlan, Candidate]:
     def simulate() -> list[Simulated]:

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from selector.policies.input import InputPolicy
+from training.cluster.processes import Processes
 from training.data.splits import FIT, TUNE
 from training.features.costs import measure_costs
 from training.features.feature_kind import Readings, ScoutLike
 from training.features.kinds import features_of
-from training.outcomes.folds import Folds
+from training.outcomes.folds import Folds, grouped_folds
 from training.outcomes.outcomes import Outcomes
-from training.policies.estimators import CorrectnessEstimator
 from training.policies.frontier import Floats, by_cost
 from training.policies.input import FittedInputPolicy
 from training.search.selector_graph import TOLERANCE, score_difference, selector_cost_ms, selector_graph
-from training.search.tuning import Tuned, tune
-from zoo.errors import ParityError
+from training.search.tuning import Tuned, tune_and_score
+from zoo.errors import DataError, ParityError
 from zoo.inputs.kind import InputKind
 from zoo.inputs.kinds import IMAGE
 from zoo.models.latency import LatencyTable
 from zoo.models.zoo import Zoo
 
-PixelsOf = Callable[[NDArray[np.str_]], Readings]  # ids of samples → what features read
+PixelsOf = Callable[[NDArray[np.str_]], Readings]  # ids of samples â what features read
+SCOUT_FOLDS = 3
 _CHUNK = 50_000
 
 
@@ -59,20 +61,26 @@ def scout_log_odds(
     *,
     seed: int,
     kind: InputKind = IMAGE,
+    processes: Processes | None = None,
 ) -> tuple[NDArray[np.float32], ScoutLike]:
     """A scout that learned from the compared samples, and its log-odds ``[n, M]`` of all outcomes.
 
-    For the compared samples they come from scouts that did not see the sample.
-    """
-    from training.features.scout_training import out_of_fold
+    For the compared samples they come from scouts that did not see the sample's original (stacking).
 
+    Raises
+    ------
+    DataError
+        When there are fewer than three originals.
+    """
+    seen = pixels(compared.ids)
     known, scout = out_of_fold(
-        pixels(compared.ids),
+        seen,
         compared.right,
         compared.groups,
         compared.models,
         seed=seed,
-        fit=features_of(kind).fit_scout,
+        kind=kind,
+        processes=processes,
     )
     place = {name: i for i, name in enumerate(compared.ids.tolist())}
     values = np.empty((len(outcomes), len(scout.names)), np.float32)
@@ -83,6 +91,58 @@ def scout_log_odds(
         if name in place:
             values[i] = known[place[name]]
     return values, scout
+
+
+def out_of_fold(
+    pixels: Readings,
+    right: NDArray[np.bool_],
+    groups: NDArray[np.str_],
+    models: Sequence[str],
+    *,
+    seed: int = 0,
+    kind: InputKind = IMAGE,
+    processes: Processes | None = None,
+) -> tuple[NDArray[np.float32], ScoutLike]:
+    """Log-odds ``[n, M]`` of samples, each from a scout that did not learn from its original; a scout of all.
+
+    Parameters
+    ----------
+    pixels, right, models
+        See :func:`training.features.scout_training.fit_scout`.
+    groups
+        Originals ``[n]``; variants of one never fall into two folds.
+    kind
+        Of the inputs, with a scout.
+    processes
+        That train the scouts; by default this one.
+
+    Raises
+    ------
+    DataError
+        When there are fewer than three originals.
+    """
+    if len(set(groups.tolist())) < SCOUT_FOLDS:
+        raise DataError(f"expected at least {SCOUT_FOLDS} originals to fit on. Give more labelled images.")
+    folds = grouped_folds(groups, SCOUT_FOLDS)
+    lessons = pixels, right, tuple(models), seed, kind
+    scout, *held_out = (processes or Processes(1)).run(_taught, lessons, [None, *folds])
+    odds = np.empty(right.shape, np.float32)
+    for (_, held), values in zip(folds, held_out, strict=True):
+        odds[held] = values
+    return odds, scout
+
+
+def _taught(
+    lessons: tuple[Readings, NDArray[np.bool_], tuple[str, ...], int, InputKind],
+    fold: tuple[NDArray[np.intp], NDArray[np.intp]] | None,
+) -> Any:
+    """A scout that learned from all rows; of a fold the log-odds of the rows that are held out."""
+    pixels, right, models, seed, kind = lessons
+    fit_scout = features_of(kind).fit_scout
+    if fold is None:
+        return fit_scout(pixels, right, models, seed=seed)
+    rest, held = fold
+    return fit_scout(pixels[rest], right[rest], models, seed=seed).log_odds(pixels[held])
 
 
 def fit_input(
@@ -96,6 +156,7 @@ def fit_input(
     grid: int,
     scout: ScoutLike | None = None,
     seed: int,
+    processes: Processes | None = None,
 ) -> InputFit:
     """Choose features and an estimator, fit and calibrate them, and make the graph.
 
@@ -107,15 +168,19 @@ def fit_input(
         These or a part of them, and how to score them out of fold.
     scout
         Whose log-odds are among the features of the outcomes; see :func:`scout_log_odds`.
+    processes
+        That fit the estimators; by default this one.
 
     Raises
     ------
     ParityError
         When the graph and scikit-learn differ.
     """
+    from training.policies.estimators import CorrectnessEstimator  # here: a kept search needs none
+
     order = by_cost(costs, development.models)
     ordered, part = development.with_models(order), compared.with_models(order)
-    tuned = tune(
+    tuned, folded = tune_and_score(
         part.features,
         part.feature_names,
         part.right,
@@ -123,13 +188,14 @@ def fit_input(
         np.array([costs[name] for name in order]),
         prices=measure_costs(grid, scout=scout, kind=zoo.kind),
         seed=seed,
+        processes=processes,
     )
     scout = scout if scout is not None and set(scout.names) & set(tuned.features) else None
-    some = part.feature_columns(tuned.features)
-    folded = np.empty((len(part), len(order)))
-    for rest, held in folds:
-        estimator = CorrectnessEstimator(tuned.estimator, seed=seed).fit(some[rest], part.right[rest])
-        folded[held] = estimator.scores(some[held])
+    if folded is None:
+        some, folded = part.feature_columns(tuned.features), np.empty((len(part), len(order)))
+        for rest, held in folds:
+            estimator = CorrectnessEstimator(tuned.estimator, seed=seed).fit(some[rest], part.right[rest])
+            folded[held] = estimator.scores(some[held])
     features = ordered.feature_columns(tuned.features)
     fitting, tuning = ordered.splits == FIT, ordered.splits == TUNE
     estimator = CorrectnessEstimator(tuned.estimator, seed=seed)

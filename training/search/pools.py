@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,22 @@ PRICES = 64  # of a millisecond, each with thresholds of its own
 FIT_ROWS = 12_000  # samples that a hundred numbers and a few thresholds are fitted to
 
 
+@dataclass(frozen=True)
+class Recalibrated:
+    """How one model is recalibrated."""
+
+    method: ScalingMethod
+    fits: tuple[Scaling, ...]  # without each fold, then on all samples
+
+
+class Scaled(NamedTuple):
+    """One model, recalibrated out of fold in the way that is the best for it."""
+
+    method: ScalingMethod
+    logits: Floats  # [n, C], of every sample by a fit that did not see it
+    fits: tuple[Scaling, ...]  # without each fold
+
+
 class Pools:
     """Recalibrated models on one set of samples, computed once for all chains that share them.
 
@@ -44,20 +61,46 @@ class Pools:
         Pairs of row indices: to fit on, to recalibrate.
     stage_ms
         Milliseconds of recalibrating and deciding after a model ran.
+    known
+        Fits of an earlier search on the same samples; those of pools that are fitted are added.
+    scaled
+        Models that were recalibrated already on these samples; others are added.
+    like
+        Pools on a part of the samples: each model is recalibrated in the way that was the best there.
     """
 
-    def __init__(self, outcomes: Outcomes, folds: Folds, costs: Mapping[str, float], stage_ms: float) -> None:
+    def __init__(
+        self,
+        outcomes: Outcomes,
+        folds: Folds,
+        costs: Mapping[str, float],
+        stage_ms: float,
+        *,
+        known: dict[str, Recalibrated] | None = None,
+        scaled: dict[str, Scaled] | None = None,
+        like: Pools | None = None,
+    ) -> None:
         self.outcomes, self.folds, self.costs, self.stage_ms = outcomes, folds, costs, stage_ms
-        self._scaled: dict[str, tuple[ScalingMethod, Floats]] = {}
+        self.known: dict[str, Recalibrated] = {} if known is None else known
+        self._like = like
+        self._scaled: dict[str, Scaled] = {} if scaled is None else scaled
         self._judged: dict[tuple[str, ...], tuple[Floats, NDArray[np.bool_]]] = {}
 
     @classmethod
-    def of(cls, outcomes: Outcomes, costs: Mapping[str, float], stage_ms: float) -> Pools:
+    def of(
+        cls,
+        outcomes: Outcomes,
+        costs: Mapping[str, float],
+        stage_ms: float,
+        *,
+        known: dict[str, Recalibrated] | None = None,
+        like: Pools | None = None,
+    ) -> Pools:
         """On as many samples as fitting gains from, with folds of their own."""
         if len(outcomes) > FIT_ROWS:
             chosen = np.random.default_rng(0).choice(len(outcomes), FIT_ROWS, replace=False)
             outcomes = outcomes.rows(np.sort(chosen))
-        return cls(outcomes, grouped_folds(outcomes.groups), costs, stage_ms)
+        return cls(outcomes, grouped_folds(outcomes.groups), costs, stage_ms, known=known, like=like)
 
     def methods(self, name: str) -> tuple[ScalingMethod, ...]:
         """How a model can be recalibrated, the simplest way first."""
@@ -69,12 +112,28 @@ class Pools:
         }
         return tuple(method for method, usable in there.items() if usable)
 
-    def scaled(self, name: str) -> tuple[ScalingMethod, Floats]:
-        """The best way, and recalibrated logits ``[n, C]`` of every sample by fits that did not see it."""
-        if name not in self._scaled:
-            found = [(method, self._folded(name, method)) for method in self.methods(name)]
-            self._scaled[name] = min(found, key=lambda pair: log_loss(pair[1], self.outcomes.labels))
+    def scaled(self, name: str) -> Scaled:
+        """A model, recalibrated in the best way."""
+        if name in self._scaled:
+            return self._scaled[name]
+        if name in self.known:
+            method, fits = self.known[name].method, self.known[name].fits[:-1]
+            self._scaled[name] = Scaled(method, self._folded(name, method, fits), fits)
+        else:
+            methods = self.methods(name) if self._like is None else (self._like.scaled(name).method,)
+            found = []
+            for method in methods:
+                fits = tuple(self._fit(name, method, rest) for rest, _ in self.folds)
+                found.append(Scaled(method, self._folded(name, method, fits), fits))
+            self._scaled[name] = min(found, key=lambda one: log_loss(one.logits, self.outcomes.labels))
         return self._scaled[name]
+
+    def recalibrated(self, name: str) -> Recalibrated:
+        """The best way to recalibrate a model, with all its fits."""
+        if name not in self.known:
+            method, _, fits = self.scaled(name)
+            self.known[name] = Recalibrated(method, (*fits, self._fit(name, method, None)))
+        return self.known[name]
 
     def judge(self, chain: Sequence[str]) -> tuple[list[Floats], NDArray[np.bool_]]:
         """Out of fold: margins ``[n]`` after every stage, and whether stopping is right ``[n, K]``."""
@@ -82,9 +141,9 @@ class Pools:
         for i in range(len(chain)):
             key = tuple(chain[: i + 1])
             if key not in self._judged:
-                total = self.scaled(key[0])[1]
+                total = self.scaled(key[0]).logits
                 for name in key[1:]:  # in the order in which they run, as on a device
-                    total = total + self.scaled(name)[1]
+                    total = total + self.scaled(name).logits
                 self._judged[key] = np.array(margins(total, i + 1)), self.outcomes.right_of(total)
             found.append(self._judged[key])
         return [sure for sure, _ in found], np.stack([right for _, right in found], axis=1)
@@ -104,7 +163,7 @@ class Pools:
         sure, right = self.judge(chain)
         stages = []
         for i, name in enumerate(chain):
-            scaling = self._fit(name, self.scaled(name)[0], None)
+            scaling = self.recalibrated(name).fits[-1]
             slope, offset = platt(sure[i], right[:, i])
             stages.append(
                 PoolStage(
@@ -135,12 +194,12 @@ class Pools:
         total: Floats = np.cumsum([self.costs[name] + self.stage_ms for name in chain])
         return total
 
-    def _folded(self, name: str, method: ScalingMethod) -> Floats:
+    def _folded(self, name: str, method: ScalingMethod, fits: Sequence[Scaling]) -> Floats:
         logits = self.outcomes.logits[:, self.outcomes.models.index(name)]
         scaled = np.empty(logits.shape)
-        for rest, held in self.folds:
+        for (_, held), fit in zip(self.folds, fits, strict=True):
             embedding = self.outcomes.embeddings[name][held] if method == "head" else None
-            scaled[held] = self._fit(name, method, rest)(logits[held], embedding)
+            scaled[held] = fit(logits[held], embedding)
         return scaled
 
     def _fit(self, name: str, method: ScalingMethod, rows: NDArray[np.intp] | None) -> Scaling:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from training.cluster.processes import Processes
 from training.data.splits import FIT, TUNE
 from training.features.kinds import features_of
 from training.outcomes.folds import grouped_folds
@@ -20,6 +21,7 @@ from training.search.candidates import Candidate, Situation, all_candidates
 from training.search.input_fit import InputFit, PixelsOf, fit_input, scout_log_odds
 from training.search.plans import SEARCH_ROWS, part_to_compare, part_to_fit
 from training.search.searched import Searched, load_searched, save_searched, search_key
+from training.search.simulations import simulate
 from zoo.errors import DataError
 from zoo.inputs.kind import InputKind
 from zoo.models.latency import LatencyTable
@@ -34,6 +36,7 @@ class Considered:
     situation: Situation
     input_fit: InputFit | None
     candidates: list[Candidate]
+    keep: Callable[[], None] = lambda: None  # what building candidates found, beside the search
 
 
 def consider(
@@ -48,6 +51,7 @@ def consider(
     step: Callable[[str], None] = lambda name: None,
     reference: str | None = None,
     folder: Path | None = None,
+    processes: Processes | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> Considered:
     """Fit features and compare policies, on the fit and tune samples of `outcomes` alone.
@@ -64,6 +68,8 @@ def consider(
         The model that a drop is counted from; by default the most accurate one.
     folder
         Where searches are kept: one on the same outcomes, costs and options is not made again.
+    processes
+        That share the work; by default this one.
     check
         What else has to hold before a search is kept, or raises; it is not called for one that was kept.
     """
@@ -85,27 +91,54 @@ def consider(
         known = _known(folder, key, outcomes, seed, zoo.kind)
     if known is None:
         check()
-    found = known or _train(outcomes, zoo, table, grid=grid, pixels=looking, seed=seed, step=step)
+    workers = processes or Processes(1)
+    found = known or _train(
+        outcomes, zoo, table, grid=grid, pixels=looking, seed=seed, step=step, processes=workers
+    )
     if found.scout is not None:
         outcomes = with_features(outcomes, found.scout.names, found.scout_log_odds)
     development = part_to_fit(outcomes.split(FIT, TUNE), seed)
     compared = part_to_compare(development, seed)
     folds = grouped_folds(compared.groups)
     decision_ms = found.stage_ms, found.confidence_ms
-    situation = Situation(development, compared, folds, costs, *decision_ms, reference, found.frontiers)
+    situation = Situation(
+        development, compared, folds, costs, *decision_ms, reference, found.frontiers, found.scalings
+    )
     input_fit = found.input_fit
     if informed and input_fit is None:
         step("choosing features")
         input_fit = fit_input(
-            development, compared, folds, costs, zoo, table, grid=grid, scout=found.scout, seed=seed
+            development,
+            compared,
+            folds,
+            costs,
+            zoo,
+            table,
+            grid=grid,
+            scout=found.scout,
+            seed=seed,
+            processes=workers,
         )
     step("comparing policies")
-    simulated = len(situation.known)
+    kept = -1 if known is None else _size(situation)
+
+    def keep() -> None:
+        nonlocal kept
+        if folder is not None and _size(situation) > kept:
+            kept = _size(situation)
+            with contextlib.suppress(OSError):  # a profile may lie where nothing can be written
+                save_searched(folder, key, replace(found, input_fit=input_fit))
+
+    if known is None:
+        simulate(situation, kinds, workers)
     candidates = all_candidates(situation, kinds, input_fit)
-    if folder is not None and (known is None or len(situation.known) > simulated):
-        with contextlib.suppress(OSError):  # a profile may lie where nothing can be written
-            save_searched(folder, key, replace(found, input_fit=input_fit))
-    return Considered(outcomes, situation, input_fit, candidates)
+    keep()
+    return Considered(outcomes, situation, input_fit, candidates, keep)
+
+
+def _size(situation: Situation) -> int:
+    """How much was found: what is known of candidates, and scalings."""
+    return len(situation.known) + len(situation.scalings)
 
 
 def _train(
@@ -117,13 +150,16 @@ def _train(
     pixels: PixelsOf | None,
     seed: int,
     step: Callable[[str], None],
+    processes: Processes,
 ) -> Searched:
     """A scout where there are pixels, and what decisions cost."""
     scout, log_odds = None, np.empty((len(outcomes), 0), np.float32)
     if pixels is not None:
         step("training a scout")
         compared = part_to_compare(part_to_fit(outcomes.split(FIT, TUNE), seed), seed)
-        log_odds, scout = scout_log_odds(outcomes, compared, pixels, seed=seed, kind=zoo.kind)
+        log_odds, scout = scout_log_odds(
+            outcomes, compared, pixels, seed=seed, kind=zoo.kind, processes=processes
+        )
     return Searched(scout, log_odds, *decision_costs_ms(zoo, table, len(outcomes.classes)), None)
 
 

@@ -1,8 +1,9 @@
 """What a search found, for the next constraint: nothing in it depends on the constraint, so it is kept.
 
 The file is an ``.npz`` without pickle beside the profile, named by the digest of all that the search depends
-on. It holds the scout and its log-odds, what was measured, the chosen features with their graphs, and for
-every candidate the counts of its frontier. A file that is broken, or is of another search, is not used.
+on. It holds the scout and its log-odds, what was measured, the chosen features with their graphs, for
+every candidate the counts of its frontier, and how models of fitted pools are recalibrated. A file that is
+broken, or is of another search, is not used.
 """
 
 from __future__ import annotations
@@ -10,20 +11,23 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from selector.policies.pool import Scaling
 from training.features.feature_kind import ScoutLike
 from training.features.kinds import features_of
+from training.outcomes.folds import FOLDS
 from training.outcomes.outcomes import Outcomes
 from training.policies.frontier import Outline
 from training.search.input_fit import InputFit
+from training.search.pools import Recalibrated, ScalingMethod
 from training.search.tuning import Tuned
 from zoo.errors import DataError
 from zoo.files import read_npz, write_atomic
@@ -31,8 +35,9 @@ from zoo.inputs.kind import InputKind
 from zoo.inputs.kinds import IMAGE
 from zoo.models.latency import LatencyTable
 from zoo.models.zoo import Zoo
+from zoo.types import NonNegative
 
-SEARCH_VERSION = 3  # of what a search does; another one finds other things
+SEARCH_VERSION = 4  # of what a search does; another one finds other things
 MAX_FILES = 8  # searches that are kept beside a profile, the latest ones
 MAX_BYTES = 2**31  # of the contents of a file
 _ARRAYS = {
@@ -46,6 +51,7 @@ _ARRAYS = {
     "ways": np.int64,
     "costs_ms": np.float64,
     "counts": np.int64,
+    "scalings": np.float64,
 }
 
 
@@ -59,6 +65,21 @@ class Searched:
     confidence_ms: float
     input_fit: InputFit | None
     frontiers: dict[str, list[Outline]] = field(default_factory=dict)  # see Situation.outline
+    scalings: dict[str, Recalibrated] = field(default_factory=dict)  # of pools that were fitted
+
+
+class _Form(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Of the numbers of one model's scalings: a scale, then biases and weights, for every fit."""
+
+    method: ScalingMethod
+    fits: Annotated[int, msgspec.Meta(ge=1, le=100)]
+    biases: NonNegative
+    rows: NonNegative  # of weights, each with one number a class
+    classes: NonNegative
+
+    @property
+    def numbers(self) -> int:
+        return 1 + self.biases + self.rows * self.classes
 
 
 class _Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -69,6 +90,7 @@ class _Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tuned: Tuned | None
     cost_ms: float
     frontiers: dict[str, int]  # candidate → number of points
+    scalings: dict[str, _Form]
 
 
 def search_key(
@@ -116,6 +138,7 @@ def save_searched(folder: Path, key: str, found: Searched) -> None:
         None if fit is None else fit.tuned,
         0.0 if fit is None else fit.cost_ms,
         {name: len(frontier) for name, frontier in found.frontiers.items()},
+        {name: _form(one) for name, one in found.scalings.items()},
     )
     arrays: dict[str, Any] = {
         "facts": _as_array(msgspec.msgpack.encode(facts)),
@@ -129,6 +152,9 @@ def save_searched(folder: Path, key: str, found: Searched) -> None:
         "ways": np.array([len(p.counts) for p in points], np.int64),
         "costs_ms": np.concatenate([np.empty(0), *(p.costs_ms for p in points)]).astype(np.float64),
         "counts": np.concatenate([np.empty(0, np.int64), *(p.counts for p in points)]).astype(np.int64),
+        "scalings": np.concatenate(
+            [np.empty(0), *(_numbers(fit) for one in found.scalings.values() for fit in one.fits)]
+        ),
     }
     content = io.BytesIO()
     np.savez(content, **arrays)
@@ -198,6 +224,10 @@ def _checked(
         and min(facts.frontiers.values(), default=1) >= 1,
         "ways to end": bool((ways >= 1).all())
         and int(ways.sum()) == len(arrays["costs_ms"]) == len(arrays["counts"]),
+        "scalings": sum(form.fits * form.numbers for form in facts.scalings.values())
+        == len(arrays["scalings"])
+        and set(facts.scalings) <= set(outcomes.models)
+        and all(_fits(form, name, outcomes) for name, form in facts.scalings.items()),
     }
     for what, holds in wanted.items():
         if not holds:
@@ -218,6 +248,7 @@ def _checked(
         facts.confidence_ms,
         _input_fit(facts, arrays, scout),
         {name: [next(rest) for _ in range(count)] for name, count in facts.frontiers.items()},
+        dict(_scalings(facts.scalings, arrays["scalings"])),
     )
 
 
@@ -228,6 +259,48 @@ def _input_fit(facts: _Facts, arrays: dict[str, NDArray[Any]], scout: ScoutLike 
     graph, scores = arrays["graph"].tobytes(), arrays["scores"].tobytes()
     scout, folded = scout if used else None, arrays["folded"]
     return InputFit(facts.order, facts.tuned, graph, scores, facts.cost_ms, scout, folded)
+
+
+def _form(one: Recalibrated) -> _Form:
+    fit = one.fits[-1]
+    rows, classes = (0, 0) if fit.weights is None else fit.weights.shape
+    return _Form(one.method, len(one.fits), 0 if fit.bias is None else len(fit.bias), rows, classes)
+
+
+def _fits(form: _Form, name: str, outcomes: Outcomes) -> bool:
+    """Whether scalings are of a form that the outcomes of a model can have."""
+    classes, embedding = len(outcomes.classes), outcomes.embeddings.get(name)
+    rows = {"vector": 0, "matrix": classes, "head": 0 if embedding is None else embedding.shape[1]}
+    return (
+        form.fits in range(3, FOLDS + 2)
+        and form.biases in (0, classes)
+        and form.rows == rows[form.method]
+        and form.classes == (classes if form.rows else 0)
+    )
+
+
+def _numbers(fit: Scaling) -> NDArray[np.float64]:
+    bias = np.empty(0) if fit.bias is None else fit.bias
+    weights = np.empty(0) if fit.weights is None else fit.weights.ravel()
+    return np.concatenate([[fit.scale], bias, weights])
+
+
+def _scalings(forms: Mapping[str, _Form], numbers: NDArray[np.float64]) -> Iterator[tuple[str, Recalibrated]]:
+    first = 0
+    for name, form in forms.items():
+        fits = []
+        for _ in range(form.fits):
+            scale, bias, weights = np.split(numbers[first : first + form.numbers], [1, 1 + form.biases])
+            fits.append(
+                Scaling(
+                    float(scale[0]),
+                    bias if form.biases else None,
+                    weights.reshape(form.rows, form.classes) if form.rows else None,
+                    form.method == "head",
+                )
+            )
+            first += form.numbers
+        yield name, Recalibrated(form.method, tuple(fits))
 
 
 def _path(folder: Path, key: str) -> Path:

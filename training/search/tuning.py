@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from training.cluster.processes import Processes
 from training.features.costs import FeatureCosts
 from training.outcomes.folds import FOLDS, Folds, grouped_folds
-from training.policies.estimators import KINDS, CorrectnessEstimator
 from training.policies.frontier import Floats
 from training.policies.logistic import fit_logistic, log_odds, sigmoid
 from training.search.feature_value import blind_quality, net_quality, price_frontier
@@ -102,6 +102,7 @@ def tune(
     prices: FeatureCosts | None = None,
     budget_us: float | None = None,
     seed: int = 0,
+    processes: Processes | None = None,
 ) -> Tuned:
     """Choose features and an estimator.
 
@@ -126,11 +127,42 @@ def tune(
         What features cost; without, they cost nothing, and the smallest set stays instead of the cheapest.
     budget_us
         What the kept features may cost together; see :func:`default_budget_us`.
+    processes
+        That fit the estimators; by default this one.
 
     Raises
     ------
     DataError
         When features are not finite or there are fewer than eight originals.
+    """
+    return tune_and_score(
+        features,
+        names,
+        right,
+        groups,
+        costs,
+        prices=prices,
+        budget_us=budget_us,
+        seed=seed,
+        processes=processes,
+    )[0]
+
+
+def tune_and_score(
+    features: NDArray[np.float32],
+    names: Sequence[str],
+    right: NDArray[np.bool_],
+    groups: NDArray[np.str_],
+    costs: Floats,
+    *,
+    prices: FeatureCosts | None = None,
+    budget_us: float | None = None,
+    seed: int = 0,
+    processes: Processes | None = None,
+) -> tuple[Tuned, Floats | None]:
+    """:func:`tune`, and scores ``[n, M]`` of the chosen estimator, each by one that did not see the sample.
+
+    There are no scores where the estimators were compared on a part of the samples.
     """
     if not np.isfinite(features).all():
         column = int((~np.isfinite(features)).any(axis=0).argmax())
@@ -141,6 +173,7 @@ def tune(
             "Give more labelled images."
         )
     budget = default_budget_us(right, costs) if budget_us is None else budget_us
+    count = len(features)
     features, right, groups = _sample(seed, features, right, groups)
     verdicts: dict[str, FeatureVerdict] = {}
     alive = _drop_constants(features, names, verdicts)
@@ -153,17 +186,24 @@ def tune(
     for column in chosen:
         verdicts.setdefault(names[column], FeatureVerdict(names[column], True, "kept"))
     spent = search.cost_us(chosen)
-    scores = _estimators(features[:, chosen], right, groups, costs, spent / 1000, seed)
+    trial = _Trial(features[:, chosen], right, costs, spent / 1000, seed)
+    tried = list((processes or Processes(1)).run(_try_estimators, trial, search.folds))
+    scores = {kind: [quality for quality, _ in fold] for kind, fold in _by_kind(tried).items()}
     best = max(scores.values(), key=np.mean)
+    kind = next(kind for kind in scores if _as_good(scores[kind], best))
+    folded = np.empty(right.shape)
+    for (_, held), (_, values) in zip(search.folds, _by_kind(tried)[kind], strict=True):
+        folded[held] = values
     alone = prices.alone_us if prices else {}
-    return Tuned(
+    tuned = Tuned(
         features=tuple(names[column] for column in chosen),
-        estimator=next(kind for kind in KINDS if _as_good(scores[kind], best)),
+        estimator=kind,
         verdicts=tuple(replace(verdicts[name], cost_us=alone.get(name, 0.0)) for name in names),
         quality={kind: _mean_and_error(values) for kind, values in scores.items()},
         cost_us=spent,
         gain=_mean_and_error(np.subtract(quality, search.without_features()).tolist()),
     )
+    return tuned, folded if len(folded) == count else None
 
 
 def default_budget_us(right: NDArray[np.bool_], costs: Floats) -> float:
@@ -244,22 +284,35 @@ def _eliminate(
     return chosen, quality
 
 
-def _estimators(
-    features: NDArray[np.float32],
-    right: NDArray[np.bool_],
-    groups: NDArray[np.str_],
-    costs: Floats,
-    overhead_ms: float,
-    seed: int,
-) -> dict[str, list[float]]:
-    """Frontier quality of every kind of estimator on each held-out fold."""
-    found: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    for rest, held in grouped_folds(groups):
-        for kind, qualities in found.items():
-            estimator = CorrectnessEstimator(kind, seed=seed).fit(features[rest], right[rest])
-            frontier = price_frontier(estimator.scores(features[held]), right[held], costs)
-            qualities.append(net_quality(frontier, costs, overhead_ms))
+@dataclass(frozen=True)
+class _Trial:
+    """What every kind of estimator is tried on."""
+
+    features: NDArray[np.float32]  # the chosen ones
+    right: NDArray[np.bool_]
+    costs: Floats
+    overhead_ms: float
+    seed: int
+
+
+_Tried = dict[str, tuple[float, Floats]]  # kind → frontier quality on the held-out rows, and their scores
+
+
+def _try_estimators(trial: _Trial, fold: tuple[NDArray[np.intp], NDArray[np.intp]]) -> _Tried:
+    from training.policies.estimators import KINDS, CorrectnessEstimator  # here: a kept search needs none
+
+    rest, held = fold
+    found = {}
+    for kind in KINDS:
+        estimator = CorrectnessEstimator(kind, seed=trial.seed)
+        scores = estimator.fit(trial.features[rest], trial.right[rest]).scores(trial.features[held])
+        frontier = price_frontier(scores, trial.right[held], trial.costs)
+        found[kind] = net_quality(frontier, trial.costs, trial.overhead_ms), scores
     return found
+
+
+def _by_kind(tried: Sequence[_Tried]) -> dict[str, list[tuple[float, Floats]]]:
+    return {kind: [fold[kind] for fold in tried] for kind in tried[0]}
 
 
 def _sample(

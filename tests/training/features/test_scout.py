@@ -13,10 +13,11 @@ from tests.support.world import COLOUR_SPLITS, World
 from training.features.features import EARLIER, NAMES, read_pixels
 from training.features.input_features import InputFeatures
 from training.features.scout import Scout
-from training.features.scout_training import fit_scout, out_of_fold
+from training.features.scout_training import fit_scout
 from training.outcomes.outcomes import ALL_SPLITS, has_pixels, load_outcomes, load_pixels, with_features
 from training.outcomes.parts import FEATURES, PIXELS, read_profile_record, stored_features
 from training.outcomes.profile import profile
+from training.search.input_fit import out_of_fold
 from zoo.errors import DataError
 
 MODELS = ("small", "large")

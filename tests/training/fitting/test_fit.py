@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from sklearn.model_selection import GroupKFold
+from numpy.typing import NDArray
 
 from selector.policies.constraint import Constraint
 from tests.support.small_models import add_colours, build_onnx
@@ -27,6 +28,7 @@ from tests.support.world import (
     steady,
 )
 from training.fitting.fit import fit, fit_inputs_sha256
+from training.outcomes.folds import Folds, grouped_folds
 from training.outcomes.outcomes import load_outcomes
 from training.outcomes.profile import profile
 from zoo import Zoo
@@ -169,17 +171,19 @@ def test_every_further_byte_that_is_listed_buys_something(world: World) -> None:
 
 
 def test_originals_are_kept_together_in_folds(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, shared = GroupKFold.split, []
+    shared: dict[str, list[set[str]]] = {}
 
-    def split(self: GroupKFold, x: Any, y: Any = None, groups: Any = None) -> Any:
-        for one, other in real(self, x, y, groups):
-            shared.append(set(groups[one]) & set(groups[other]))
-            yield one, other
+    def split(place: str, groups: NDArray[np.str_], *count: int) -> Folds:
+        made = grouped_folds(groups, *count)
+        shared.setdefault(place, []).extend(set(groups[one]) & set(groups[other]) for one, other in made)
+        return made
 
-    monkeypatch.setattr(GroupKFold, "split", split)
+    users = ("search.search", "search.tuning", "search.input_fit")
+    for place in users:
+        monkeypatch.setattr(f"training.{place}.grouped_folds", partial(split, place))
     fit_colours(world.profile, world.zoo, world.table, precision=0.9)
-    assert shared
-    assert not any(shared)
+    assert {*users[:2]} <= set(shared)
+    assert not any(itertools.chain(*shared.values()))
 
 
 def test_of_very_many_samples_some_are_fitted_to_and_all_of_the_others_certify(

@@ -23,22 +23,22 @@ from training.outcomes.folds import grouped_folds
 from training.outcomes.outcomes import load_outcomes, pixels_of
 from training.outcomes.profile import held_out_images
 from training.search.input_fit import fit_input, scout_log_odds
-from training.search.tuning import Tuned, tune
+from training.search.tuning import Tuned, tune_and_score
 
 
 def tune_scout_alone(
     features: NDArray[np.float32], names: Sequence[str], *others: Any, **named: Any
-) -> Tuned:
+) -> tuple[Tuned, NDArray[np.float64] | None]:
     """Tuning that sees nothing but what a scout says."""
     columns = [i for i, name in enumerate(names) if name.startswith("scout_")]
-    return tune(features[:, columns], [names[i] for i in columns], *others, **named)
+    return tune_and_score(features[:, columns], [names[i] for i in columns], *others, **named)
 
 
 @pytest.fixture(scope="module", params=["input", "probe"])
 def scouted(world: World, request: pytest.FixtureRequest) -> Fitted:
     """A fit whose only features come from a scout."""
     with steady(CANDIDATES[request.param], scout=True) as patch:
-        patch.setattr(training.search.input_fit, "tune", tune_scout_alone)
+        patch.setattr(training.search.input_fit, "tune_and_score", tune_scout_alone)
         patch.setattr("training.features.scout_training.MAX_EPOCHS", 4)
         return training.fitting.fit.fit(
             world.profile, world.zoo, world.table, precision=0.85, policy=request.param
@@ -92,7 +92,7 @@ def test_folded_scores_are_those_of_estimators_that_did_not_see_the_sample(world
     labels[held] = (labels[held] + 1) % 3
     turned = replace(development, labels=labels)
     with steady() as patch:
-        patch.setattr(training.search.input_fit, "tune", lambda *_, **__: FIXED)
+        patch.setattr(training.search.input_fit, "tune_and_score", lambda *_, **__: (FIXED, None))
         one, other = (
             fit_input(item, item, folds, COSTS_MS, world.zoo, world.table, grid=32, seed=0)
             for item in (development, turned)
