@@ -26,6 +26,7 @@ from training.policies.frontier import (
     Simulated,
     by_cost,
     cascade_thresholds,
+    cost_at,
     frontier_quality,
     pareto,
 )
@@ -131,7 +132,8 @@ def all_candidates(at: Situation, kinds: Sequence[str], input_fit: InputFit | No
     models = useful_models(at.outcomes, at.costs)
     found = single_candidates(at)
     if "cascade" in kinds:
-        found += pool_candidates(at, models)
+        if at.outcomes.combinable:
+            found += pool_candidates(at, models)
         found += cascade_candidates(at, models)
         found += staged_candidates(at, models, probe=False, input_fit=input_fit)
     if "probe" in kinds:
@@ -169,13 +171,15 @@ def staged_candidates(
 ) -> list[Candidate]:
     """Learned cascades, or probes; the best also with input features."""
     folded = FoldedScores(at.outcomes, at.folds)
-    found = [_staged(at, plan, folded) for plan in plans(models, at.costs, probe=probe)]
+    committees = (True, False) if at.outcomes.combinable else (False,)
+    planned = plans(models, at.costs, probe=probe, committees=committees)
+    found = [_staged(at, plan, folded) for plan in planned]
     extra = []
     if input_fit is not None:
         features = at.outcomes.feature_columns(input_fit.features).astype(np.float64)
         informed = FoldedScores(at.outcomes, at.folds, features)
         low, high = min(at.costs.values()), max(at.costs.values())
-        for committee in (True, False):
+        for committee in committees:
             some = [pair for pair in found if pair[0].committee == committee]
             plan, _ = max(
                 some, key=lambda pair: frontier_quality(pair[1].frontier, low, high), default=(None, None)
@@ -206,7 +210,7 @@ def input_candidates(at: Situation, input_fit: InputFit) -> list[Candidate]:
                 input_frontier,
                 input_fit.folded[:, columns],
                 right,
-                np.array(costs) + input_fit.cost_ms,
+                at.outcomes.charge([(name,) for name in some], np.array(costs) + input_fit.cost_ms),
                 policy,
                 count=100,
             )
@@ -298,7 +302,8 @@ def _raw(at: Situation, chain: tuple[str, ...]) -> Candidate:
         known = [right_probability(at.stages[name], odds[:, i]) for i, name in enumerate(chain)]
         stage_ms = at.confidence_ms if len(chain) > 1 else 0.0
         stop_costs = np.cumsum([at.costs[name] + stage_ms for name in chain])
-        return chain_frontier(np.stack(known, axis=1), right, stop_costs)
+        charged = at.outcomes.charge([chain[: i + 1] for i in range(len(chain))], stop_costs)
+        return chain_frontier(np.stack(known, axis=1), right, charged)
 
     def build() -> FittedPolicy:
         policy = CascadePolicy(stages=tuple(fit_platt(at.everything, name) for name in chain))
@@ -336,12 +341,12 @@ def _lookahead(at: Situation, chain: tuple[str, ...]) -> Candidate:
 def chain_frontier(
     probabilities: Floats, right: np.ndarray, stop_costs: Floats, *, count: int = 60
 ) -> list[Simulated]:
-    """Frontier of the cascade's rule on probabilities and correctness ``[n, K]``."""
+    """Frontier of the cascade's rule on probabilities and correctness ``[n, K]``, at costs ``[K]`` or ``[n, K]``."""
     rows = np.arange(len(right))
     points = []
     for threshold in cascade_thresholds(probabilities, count=count):
         stop = escalate(probabilities, float(threshold))
-        points.append(Simulated(float(threshold), stop, right[rows, stop], stop_costs[stop]))
+        points.append(Simulated(float(threshold), stop, right[rows, stop], cost_at(stop_costs, stop)))
     return points
 
 

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from selector.policies.input import InputPolicy
 from training.data.splits import FIT, TUNE
-from training.features.costs import measure_costs
+from training.features.costs import FeatureCosts, measure_costs
 from training.features.scout import Scout
 from training.outcomes.folds import Folds
 from training.outcomes.outcomes import Outcomes
@@ -100,6 +101,32 @@ def fit_input(
     ParityError
         When the graph and scikit-learn differ.
     """
+    prices = measure_costs(grid, scout=scout)
+    order, tuned, scores, folded = _fit_scores(development, compared, folds, costs, prices, seed)
+    scout = scout if scout is not None and set(scout.names) & set(tuned.features) else None
+    graph = selector_graph(tuned.features, scores, grid=grid, scout=scout)
+    cost_ms = selector_cost_ms(graph, zoo, table)
+    content: bytes = scores.SerializeToString(deterministic=True)
+    return InputFit(order, tuned, graph, content, cost_ms, scout, folded)
+
+
+def fit_given_features(
+    development: Outcomes, compared: Outcomes, folds: Folds, costs: Mapping[str, float], *, seed: int
+) -> InputFit:
+    """:func:`fit_input` where features are given with every input: they cost nothing and need no graph."""
+    order, tuned, scores, folded = _fit_scores(development, compared, folds, costs, None, seed)
+    return InputFit(order, tuned, b"", scores.SerializeToString(deterministic=True), 0.0, None, folded)
+
+
+def _fit_scores(
+    development: Outcomes,
+    compared: Outcomes,
+    folds: Folds,
+    costs: Mapping[str, float],
+    prices: FeatureCosts | None,
+    seed: int,
+) -> tuple[tuple[str, ...], Tuned, onnx.ModelProto, Floats]:
+    """Models cheapest first, what was settled on, the graph features → scores, and scores out of fold."""
     order = by_cost(costs, development.models)
     ordered, part = development.with_models(order), compared.with_models(order)
     tuned = tune(
@@ -108,10 +135,9 @@ def fit_input(
         part.right,
         part.groups,
         np.array([costs[name] for name in order]),
-        prices=measure_costs(grid, scout=scout),
+        prices=prices,
         seed=seed,
     )
-    scout = scout if scout is not None and set(scout.names) & set(tuned.features) else None
     some = part.feature_columns(tuned.features)
     folded = np.empty((len(part), len(order)))
     for rest, held in folds:
@@ -124,7 +150,6 @@ def fit_input(
     if tuning.any():
         estimator.calibrate(features[tuning], ordered.right[tuning])
     scores = estimator.to_onnx(features.shape[1])
-    graph = selector_graph(tuned.features, scores, grid=grid, scout=scout)
     content: bytes = scores.SerializeToString(deterministic=True)
     off = score_difference(estimator, content, features)
     if not off <= TOLERANCE:
@@ -132,4 +157,4 @@ def fit_input(
             f"expected ONNX scores within {TOLERANCE:g} of scikit-learn's {tuned.estimator!r}, "
             f"got {off:.1e}. Check the versions in constraints.txt."
         )
-    return InputFit(order, tuned, graph, content, selector_cost_ms(graph, zoo, table), scout, folded)
+    return order, tuned, scores, folded
