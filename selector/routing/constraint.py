@@ -34,7 +34,7 @@ class RouteConstraint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
     def __post_init__(self) -> None:
         try:
-            self.plain  # noqa: B018: it checks the level
+            _ = self.plain  # it checks the level
         except ValueError as error:
             names = {plain: name for name, plain in _ON_COST.items()}
             text = str(error)
@@ -44,7 +44,7 @@ class RouteConstraint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
     @property
     def plain(self) -> Constraint:
-        """The same as the search for policies and the proofs have it; costs stand in place of milliseconds."""
+        """The same as policies and proofs have it; costs stand in place of milliseconds."""
         kind: Any = _ON_COST.get(self.kind, self.kind)
         return Constraint(kind=kind, level=self.level)
 
@@ -90,7 +90,7 @@ def route_constraint(
         return None
     ((kind, level),) = given
     if kind in ("precision", "max_drop"):
-        plain = constraint(**{kind: level})  # type: ignore[arg-type]
+        plain = constraint(**{kind: level})
         assert plain is not None
         return RouteConstraint.of(plain)
     try:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from selector.bundle.graph import Graph
 from selector.bundle.source import FolderSource
-from selector.policies.cascade import CascadePolicy, LookaheadPolicy
+from selector.policies.cascade import CascadePolicy, LookaheadPolicy, LookaheadStage, Stage
 from selector.policies.input import InputPolicy
 from selector.policies.policy import Policy
 from selector.policies.pool import PoolPolicy, Scaling, margins
@@ -28,6 +28,19 @@ Told = Sequence[NDArray[np.float32]]  # of every model that ran [W]: its logits,
 Way = tuple[str | None, float | None]  # the model to run, None to stop; probability that stopping is right
 
 
+class SoFar(Protocol):
+    """What is known of an input under way."""
+
+    @property
+    def path(self) -> tuple[str, ...]: ...  # models that ran
+    @property
+    def told(self) -> Told: ...
+    @property
+    def columns(self) -> Columns: ...
+    @property
+    def known(self) -> float | None: ...  # the probability that Decider.start gave
+
+
 class Decider(Protocol):
     """Follows one policy."""
 
@@ -35,8 +48,8 @@ class Decider(Protocol):
         """The model to run first."""
         ...
 
-    def go_on(self, path: Sequence[str], told: Told, columns: Columns, threshold: float, known: float | None) -> Way:  # fmt: skip
-        """What to do once the models of `path` have told; `known` is what :meth:`start` knew."""
+    def go_on(self, so_far: SoFar, threshold: float) -> Way:
+        """What to do once the models that ran have told."""
         ...
 
 
@@ -75,23 +88,23 @@ class _InputDecider:
         pick = self._policy.pick(some, threshold)
         return self._policy.models[pick], some[pick]
 
-    def go_on(self, path: Sequence[str], told: Told, columns: Columns, threshold: float, known: float | None) -> Way:  # fmt: skip
-        return None, known
+    def go_on(self, so_far: SoFar, threshold: float) -> Way:
+        return None, so_far.known
 
 
 class _CascadeDecider:
     """One model after the other, as long as its confidence says so."""
 
     def __init__(self, policy: CascadePolicy | LookaheadPolicy) -> None:
-        self._stages = list(policy.stages)
+        self._stages: tuple[Stage | LookaheadStage, ...] = policy.stages
         self._names = policy.models
 
     def start(self, columns: Columns, threshold: float) -> Way:
         return self._names[0], None
 
-    def go_on(self, path: Sequence[str], told: Told, columns: Columns, threshold: float, known: float | None) -> Way:  # fmt: skip
-        place = len(path)
-        probability, enough = self._stages[place - 1].judge(log_odds(told[-1]), threshold)
+    def go_on(self, so_far: SoFar, threshold: float) -> Way:
+        place = len(so_far.path)
+        probability, enough = self._stages[place - 1].judge(log_odds(so_far.told[-1]), threshold)
         return (None if enough or place == len(self._names) else self._names[place]), probability
 
 
@@ -105,10 +118,10 @@ class _PoolDecider:
     def start(self, columns: Columns, threshold: float) -> Way:
         return self._policy.models[0], None
 
-    def go_on(self, path: Sequence[str], told: Told, columns: Columns, threshold: float, known: float | None) -> Way:  # fmt: skip
-        place = len(path)
-        total = self._scalings[0](told[0][np.newaxis])
-        for scaling, logits in zip(self._scalings[1:place], told[1:], strict=True):
+    def go_on(self, so_far: SoFar, threshold: float) -> Way:
+        place = len(so_far.path)
+        total = self._scalings[0](so_far.told[0][np.newaxis])
+        for scaling, logits in zip(self._scalings[1:place], so_far.told[1:], strict=True):
             total = total + scaling(logits[np.newaxis])
         margin = margins(total, place)[0]
         stage, setting = self._policy.stages[place - 1], self._policy.setting(threshold)
@@ -140,11 +153,11 @@ class _StagedDecider:
     def start(self, columns: Columns, threshold: float) -> Way:
         return self._policy.states[0].ran[0], None
 
-    def go_on(self, path: Sequence[str], told: Told, columns: Columns, threshold: float, known: float | None) -> Way:  # fmt: skip
-        state, graph = self._states[tuple(path)]
-        feeds = {"logits": np.array(told, np.float32)[np.newaxis]}
+    def go_on(self, so_far: SoFar, threshold: float) -> Way:
+        state, graph = self._states[so_far.path]
+        feeds = {"logits": np.array(so_far.told, np.float32)[np.newaxis]}
         if self._chosen:
-            feeds["features"] = columns[:, self._chosen]
+            feeds["features"] = so_far.columns[:, self._chosen]
         scores = graph.run(["scores"], feeds)[0]
         _check_finite(scores)
         row = scores[0].tolist()
@@ -159,6 +172,7 @@ def log_odds(told: NDArray[np.float32]) -> float:
 def _check_finite(scores: NDArray[np.float32]) -> None:
     if not all_finite(scores):
         raise NotFiniteError(
-            "expected finite scores, got NaN or infinite ones. Fit and export the router again, with inputs like "
+            "expected finite scores, got NaN or infinite ones. Fit and export the router again, with inputs "
+            "like "
             "this one in the table."
         )

@@ -14,6 +14,7 @@ from selector.routing.record import GivenFeature, ScoreScale
 from zoo.errors import DataError
 
 Number = float | int | bool | None
+Features = Mapping[str, Number] | Sequence[Number] | NDArray[np.floating] | None
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -69,7 +70,7 @@ class FeatureReader:
         self._gaps = [i for i, feature in enumerate(features) if feature.gaps]
         self._may_lack = [feature.gaps for feature in features]
 
-    def read(self, given: Mapping[str, Number] | Sequence[Number] | NDArray[np.floating] | None) -> NDArray[np.float32]:  # fmt: skip
+    def read(self, given: Features) -> NDArray[np.float32]:
         """All columns float32 ``[1, F + G]`` of one input.
 
         Raises
@@ -83,7 +84,8 @@ class FeatureReader:
             if value is None or value != value:
                 if not self._may_lack[i]:
                     raise DataError(
-                        f"expected a number for the feature {self._features[i].name!r}, which no sample of the "
+                        f"expected a number for the feature {self._features[i].name!r}, which no sample of "
+                        "the "
                         "table lacks, got none. Give it, or fit to a table with gaps in it."
                     )
                 values[i], missing[i] = self._fills[i], 1.0
@@ -92,11 +94,9 @@ class FeatureReader:
                     f"expected a finite number for the feature {self._features[i].name!r}, got {value!r}. "
                     "Leave it out where it is not known."
                 )
-        return np.array([[*values, *(missing[i] for i in self._gaps)]], np.float32)  # type: ignore[list-item]
+        return np.array([[*values, *(missing[i] for i in self._gaps)]], np.float32)
 
-    def _in_order(
-        self, given: Mapping[str, Number] | Sequence[Number] | NDArray[np.floating] | None
-    ) -> list[Number]:
+    def _in_order(self, given: Features) -> list[Number]:
         names = self._names
         if given is None:
             given = {}
@@ -128,7 +128,8 @@ def as_number(what: str, value: object, *, model: str) -> float:
         number = math.nan
     if not math.isfinite(number):
         raise DataError(
-            f"expected a finite number as the {what} of {model!r}, got {value!r:.100}. Tell what the model said, "
+            f"expected a finite number as the {what} of {model!r}, got {value!r:.100}. Tell what the model "
+            "said, "
             "or that it failed."
         )
     return number

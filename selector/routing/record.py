@@ -25,6 +25,7 @@ MAX_FEATURES = 1024
 MAX_WATCHED = 32  # features that are held against their spread
 
 Evidence = Literal["none", "score", "logits"]
+RouteTest = Literal["binomial", "control-variate", "paired", "betting"]
 FeatureName = Annotated[str, Meta(min_length=1, max_length=128)]
 Finite = Annotated[float, Meta(ge=-1.7e308, le=1.7e308)]
 Cost = Annotated[float, Meta(ge=0, le=1e12)]
@@ -88,7 +89,9 @@ class RouteReference(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
     def __post_init__(self) -> None:
         if len(self.columns) != len(self.features):
-            raise ValueError(f"columns: expected {len(self.features)}, one a feature, got {len(self.columns)}")
+            raise ValueError(
+                f"columns: expected {len(self.features)}, one a feature, got {len(self.columns)}"
+            )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -107,7 +110,7 @@ class RouteCertificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     quality: Annotated[float, Meta(ge=0, le=1)]  # mean over them
     mean_cost: Cost  # that was paid for them
     p_value: Annotated[float, Meta(ge=0, le=1)]
-    test: Literal["binomial", "control-variate", "paired", "betting"]
+    test: RouteTest
     subject_sha256: Sha256
     most_cost: Cost | None = None  # no answer may cost more, for it to hold; None: it does not depend on that
 

@@ -181,11 +181,13 @@ class Tests:
 
     def _lost_of(self, i: int) -> Costs:
         """What answers lack to the best quality, as something that its mean is to be small of."""
-        return Costs(1 - self.frontier[i].right, top_ms=1.0)
+        lost: NDArray[np.float64] = 1.0 - self.frontier[i].right
+        return Costs(lost, top_ms=1.0)
 
     def _behind_of(self, i: int) -> Costs:
         """By how much answers are worse than the reference model's, from -1 to 1, as shares of that range."""
-        return Costs((1 + self._reference - self.frontier[i].right) / 2, top_ms=1.0)
+        behind: NDArray[np.float64] = (1.0 + self._reference - self.frontier[i].right) / 2
+        return Costs(behind, top_ms=1.0)
 
     def _controlled_of(self, i: int, level: float) -> float:
         assert self.control is not None

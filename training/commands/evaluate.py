@@ -10,9 +10,6 @@ import typer
 from selector.commands.last_words import command
 from selector.commands.options import (
     MY_BUNDLE,
-    ModelsOption,
-    OutOption,
-    names_in,
     MY_FIT,
     MY_PROFILE,
     MY_ZOO,
@@ -21,9 +18,13 @@ from selector.commands.options import (
     EnvironmentsOption,
     FitOption,
     JsonOption,
+    ModelsOption,
+    OutOption,
     ProfileOption,
     SeedOption,
+    ZooOption,
     asking_constraint,
+    names_in,
 )
 from selector.commands.say import say, say_prose
 from training.commands.labelled_images import load_data

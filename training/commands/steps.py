@@ -21,7 +21,6 @@ from selector.commands.options import (
     CertifiedOption,
     DataOption,
     EnvironmentsOption,
-    FitOption,
     JsonOption,
     LatencyOption,
     ModelsOption,
@@ -244,9 +243,7 @@ def fit(
         fit_router(profile, out, asked, **then, models=tuple(names_in(models)), **common)
         return
     refuse_costs(asked, profile)
-    options = FitOptions(
-        **asked, **common, max_bytes=max_bytes, top_k=top_k, agree_with_reference=no_labels
-    )
+    options = FitOptions(**asked, **common, max_bytes=max_bytes, top_k=top_k, agree_with_reference=no_labels)
     chosen = names_in(models)
     whole = Zoo.open(zoo)
     some = whole.only(chosen) if chosen else whole

@@ -89,25 +89,11 @@ class Outcomes:
         return among
 
     def right_after(self, ran: Sequence[str], answer: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Whether stopping once the models `ran` have answered is right ``[n]``.
-
-        Parameters
-        ----------
-        answer
-            What is answered then: probabilities or logits ``[n, C]``.
-        """
+        """Whether `answer` ``[n, C]``, given once the models `ran` have answered, is right ``[n]``."""
         return self.right_of(answer)
 
     def charge(self, paths: Sequence[Sequence[str]], costs: NDArray[np.float64]) -> NDArray[np.float64]:
-        """What each way to end costs: `costs` ``[K]``, or ``[n, K]`` where every answer has a price of its own.
-
-        Parameters
-        ----------
-        paths
-            The models that run on each of the K ways.
-        costs
-            Expected, everything included.
-        """
+        """What ending on each path costs: the expected `costs` ``[K]``, or what was paid ``[n, K]``."""
         return costs
 
     def judged(self, *, top_k: int = 1, agree_with: str | None = None) -> Outcomes:

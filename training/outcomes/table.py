@@ -138,14 +138,13 @@ def read_table(
         if (model, "right") not in names.answers:
             if labels is None:
                 raise DataError(
-                    f"{source}: expected '{model}.right', or labels that are whole numbers beside its logits, "
+                    f"{source}: expected '{model}.right', or labels that are whole numbers beside its "
+                    "logits, "
                     "got labels of another kind. Add the column."
                 )
             known = np.isfinite(logits[model]).all(axis=1) & (labels >= 0)
             right[known, j] = logits[model][known].argmax(axis=1) == labels[known]
-    paid = [
-        np.full(count, fixed[model]) if model in fixed else column(model, "cost") for model in chosen
-    ]
+    paid = [np.full(count, fixed[model]) if model in fixed else column(model, "cost") for model in chosen]
     features = [_numbers(found, FEATURE + name, source) for name in names.features]
     return OutcomeTable(
         models=chosen,
@@ -199,8 +198,10 @@ def _columns(found: Sequence[str], ignore: Sequence[str], source: Path) -> _Colu
             unknown.append(name)
     if unknown:
         raise DataError(
-            f"{source}: expected columns {', '.join(KNOWN)}, feature.NAME and MODEL.{{{','.join(ENDINGS)}}}, got "
-            f"{', '.join(map(repr, unknown[:5]))}{' and others' if len(unknown) > 5 else ''}. Rename them, or "
+            f"{source}: expected columns {', '.join(KNOWN)}, feature.NAME and MODEL.{{{','.join(ENDINGS)}}}, "
+            "got "
+            f"{', '.join(map(repr, unknown[:5]))}{' and others' if len(unknown) > 5 else ''}. Rename them, "
+            "or "
             "leave them out with --ignore (in Python: ignore=…)."
         )
     if "id" not in known:
@@ -209,13 +210,15 @@ def _columns(found: Sequence[str], ignore: Sequence[str], source: Path) -> _Colu
     if not names or len(set(names)) > MAX_MODELS or len(features) > MAX_FEATURES:
         raise DataError(
             f"{source}: expected 1 to {MAX_MODELS} models (columns such as small.right) and at most "
-            f"{MAX_FEATURES:,} features, got {len(set(names))} and {len(features):,}. Leave some out with --models "
+            f"{MAX_FEATURES:,} features, got {len(set(names))} and {len(features):,}. Leave some out with "
+            "--models "
             "or --ignore."
         )
     odd = [name for name in (*names, *features) if len(name) > MAX_NAME or not name.isprintable()]
     if odd:
         raise DataError(
-            f"{source}: expected names of at most {MAX_NAME} printable characters, got {odd[0]!r:.150}. Rename it."
+            f"{source}: expected names of at most {MAX_NAME} printable characters, got {odd[0]!r:.150}. "
+            "Rename it."
         )
     return _Columns(tuple(known), tuple(features), answers)
 
@@ -231,7 +234,8 @@ def _arrow(source: Path) -> pa.Table:
         size = source.stat().st_size
         if size > MAX_FILE_BYTES:
             raise DataError(
-                f"{source}: expected at most {MAX_FILE_BYTES / 2**30:g} GiB, got {size / 2**30:.1f}. Take a part."
+                f"{source}: expected at most {MAX_FILE_BYTES / 2**30:g} GiB, got {size / 2**30:.1f}. Take a "
+                "part."
             )
         with open_file(source) as stream:
             if kind == ".parquet":
@@ -258,8 +262,10 @@ def _check_size(rows: int, columns: Sequence[str], source: Path) -> None:
         raise DataError(f"{source}: expected at least one row, got none. Give outcomes.")
     if rows > MAX_ROWS or len(columns) > MAX_COLUMNS or rows * len(columns) > MAX_CELLS:
         raise DataError(
-            f"{source}: expected at most {MAX_ROWS:,} rows, {MAX_COLUMNS:,} columns and {MAX_CELLS:,} cells, got "
-            f"{rows:,} × {len(columns):,}. Take a part of the rows: more samples than that prove nothing more."
+            f"{source}: expected at most {MAX_ROWS:,} rows, {MAX_COLUMNS:,} columns and {MAX_CELLS:,} cells, "
+            "got "
+            f"{rows:,} × {len(columns):,}. Take a part of the rows: more samples than that prove nothing "
+            "more."
         )
 
 
@@ -288,14 +294,18 @@ def _numbers(table: pa.Table, name: str, source: Path) -> Floats:
 def _texts(table: pa.Table, name: str, source: Path) -> NDArray[np.str_]:
     column = table[name]
     if column.null_count:
-        raise DataError(f"{source}: expected a value in every row of {name!r}, got none in {column.null_count}.")
+        raise DataError(
+            f"{source}: expected a value in every row of {name!r}, got none in {column.null_count}."
+        )
     try:
         values = column.cast(pa.string()).to_pylist()
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise DataError(f"{source}: expected text or numbers in {name!r}, got {column.type}.") from error
     longest = max(map(len, values))
     if longest > 512:
-        raise DataError(f"{source}: expected at most 512 characters in {name!r}, got {longest:,}. Shorten them.")
+        raise DataError(
+            f"{source}: expected at most 512 characters in {name!r}, got {longest:,}. Shorten them."
+        )
     return np.array(values, dtype=np.str_)
 
 
@@ -320,7 +330,8 @@ def _lists(table: pa.Table, name: str, source: Path) -> NDArray[np.float32]:
         return np.array([[np.nan] * width if row is None else row for row in rows], dtype=np.float32)
     except (TypeError, ValueError) as error:
         raise DataError(
-            f"{source}: expected in {name!r} lists of equally many numbers, 2 to {MAX_CLASSES:,}, got {error}. "
+            f"{source}: expected in {name!r} lists of equally many numbers, 2 to {MAX_CLASSES:,}, got "
+            f"{error}. "
             "Write one number a class."
         ) from error
 
@@ -334,7 +345,7 @@ def _fixed_costs(path: Path, models: Sequence[str]) -> tuple[dict[str, float], s
         costs = {str(name): float(value) for name, value in found.items() if name in models}
     except (ValueError, TypeError, AttributeError) as error:
         raise DataError(
-            f'{path}: expected JSON such as {{"small": 0.1, "large": 2}}, got: {str(error)[:150]}. Correct it.'
+            f'{path}: expected JSON such as {{"small": 0.1, "large": 2}}, got: {str(error)[:150]}.'
         ) from error
     missing = [name for name in models if name not in costs]
     if missing:

@@ -48,17 +48,22 @@ def check_table(table: OutcomeTable) -> CheckedTable:
     for what, missing in lacking.items():
         for j in np.flatnonzero(missing.any(axis=0)):
             known = len(table) - int(missing[:, j].sum())
-            notes.append(f"{table.models[j]} has {what.removeprefix('a ').removeprefix('an ')} in {known:,} of {len(table):,} rows")
+            notes.append(
+                f"{table.models[j]} has {what.removeprefix('a ').removeprefix('an ')} in {known:,} of "
+                f"{len(table):,} rows"
+            )
             if known < LEAST_ROWS or 2 * known < len(table):
                 raise DataError(
-                    f"expected {what} of {table.models[j]!r} in most rows, got it in {known:,} of {len(table):,}. "
+                    f"expected {what} of {table.models[j]!r} in most rows, got it in {known:,} of "
+                    f"{len(table):,}. "
                     "Only rows with all models count, so leave the model out with --models, or add what is "
                     "missing."
                 )
     gaps = np.logical_or.reduce(list(lacking.values())).any(axis=1)
     if gaps.all():
         raise DataError(
-            "expected rows with an outcome, a cost and a score of every model, got none. Add what is missing, or "
+            "expected rows with an outcome, a cost and a score of every model, got none. Add what is "
+            "missing, or "
             "leave models out with --models."
         )
     kept = rows_of(table, ~gaps)
@@ -70,7 +75,10 @@ def check_table(table: OutcomeTable) -> CheckedTable:
         )
     holes = np.isnan(kept.features).mean(axis=0)
     for j in np.flatnonzero(holes):
-        notes.append(f"feature {kept.feature_names[j]} is missing in {holes[j]:.1%} of the rows, which is a feature too")
+        notes.append(
+            f"feature {kept.feature_names[j]} is missing in {holes[j]:.1%} of the rows, which is a feature "
+            "too"
+        )
     warnings += _leaks(kept)
     return CheckedTable(kept, int(gaps.sum()), tuple(notes), tuple(warnings))
 
@@ -91,7 +99,8 @@ def _check_ids(table: OutcomeTable) -> None:
     if len(found) < len(table):
         name = str(found[int(counts.argmax())])
         raise DataError(
-            f"expected distinct ids, got {name!r} {int(counts.max())} times, and {len(table) - len(found):,} rows "
+            f"expected distinct ids, got {name!r} {int(counts.max())} times, and {len(table) - len(found):,} "
+            "rows "
             "too many. Give every row an id of its own; variants of one original share a 'group'."
         )
 
@@ -112,13 +121,17 @@ def _check_values(table: OutcomeTable) -> None:
         check(table.paid, out, f"costs from 0 to {MAX_COST:g}", "Correct them, or leave the cells empty.")
         check(table.scores, np.isinf(table.scores), "finite scores", "Cut them off at a large number.")
     if not (np.nan_to_num(table.paid) > 0).any():
-        raise DataError("expected costs, got 0 for every answer: nothing could be saved. Give what answers cost.")
+        raise DataError(
+            "expected costs, got 0 for every answer: nothing could be saved. Give what answers cost."
+        )
     infinite = np.isinf(table.features) | (np.abs(np.nan_to_num(table.features)) > np.finfo(np.float32).max)
     if infinite.any():
         row, column = (int(place) for place in np.argwhere(infinite)[0])
         raise DataError(
-            f"expected features that are numbers of single precision, got {table.features[row, column]:g} for "
-            f"{table.feature_names[column]!r} in the row {str(table.ids[row])!r}. Correct it, or leave the cell "
+            f"expected features that are numbers of single precision, got {table.features[row, column]:g} "
+            "for "
+            f"{table.feature_names[column]!r} in the row {str(table.ids[row])!r}. Correct it, or leave the "
+            "cell "
             "empty."
         )
 
@@ -155,7 +168,8 @@ def _leaks(table: OutcomeTable) -> list[str]:
             if max(area, 1 - area) > LEAK_AUC:
                 found.append(
                     f"feature {name} alone tells whether {model} is right (area under the ROC curve "
-                    f"{max(area, 1 - area):.3f}): it may come from the answer or the label, which are not there "
+                    f"{max(area, 1 - area):.3f}): it may come from the answer or the label, which are not "
+                    "there "
                     "when a model has to be chosen. Leave it out with --ignore if so"
                 )
                 break

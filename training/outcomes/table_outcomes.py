@@ -32,7 +32,7 @@ class TableOutcomes(Outcomes):
     @property
     def graded(self) -> bool:
         """Whether answers have a quality between 0 and 1, else they are right or wrong."""
-        return self.quality.dtype != np.bool_
+        return bool(self.quality.dtype != np.bool_)
 
     @property
     def combinable(self) -> bool:
@@ -71,7 +71,8 @@ class TableOutcomes(Outcomes):
         """The same with answers that are right or wrong: right with the probability that is their quality.
 
         Policies learn from right and wrong answers. Every sample has one random number for all models, so a
-        better answer is never wrong where a worse one is right, and means stay what they are. Certificates and
+        better answer is never wrong where a worse one is right, and means stay what they are. Certificates
+        and
         figures are about the qualities themselves.
         """
         if not self.graded:

@@ -16,8 +16,8 @@ from selector.routing.record import Evidence
 from training.data.splits import CERTIFY, FIT, TUNE, Splits, one_environment_per_group
 from training.outcomes.outcomes import ALL_SPLITS
 from training.outcomes.parts import PROFILE_FILE, SplitRecord
-from training.outcomes.table_checks import CheckedTable
 from training.outcomes.table import OutcomeTable
+from training.outcomes.table_checks import CheckedTable
 from training.outcomes.table_outcomes import TableOutcomes
 from zoo.errors import DataError, StaleError
 from zoo.files import atomic_path, encode_record, read_record, sha256_bytes, sha256_file, write_atomic
@@ -47,7 +47,9 @@ class TableRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     graded: bool
     splits: SplitRecord
     samples: Positive
-    left_out: NonNegative  # rows with gaps in outcomes, and further samples of one original in certify and test
+    left_out: (
+        NonNegative  # rows with gaps in outcomes, and further samples of one original in certify and test
+    )
     file: str  # outcomes-<12 digits>.parquet
     sha256: Sha256
     notes: tuple[str, ...] = ()
@@ -81,7 +83,9 @@ def store_table(
     """
     table, target, dealt = checked.table, Path(folder), splits or Splits()
     if dealt.train:
-        raise DataError("expected no share for training, got one: nothing is trained on outcomes. Leave it out.")
+        raise DataError(
+            "expected no share for training, got one: nothing is trained on outcomes. Leave it out."
+        )
     names = dealt.assign(table.groups.tolist())
     used = one_environment_per_group(
         table.groups.tolist(), table.environments.tolist(), names.tolist(), seed=dealt.seed
@@ -89,7 +93,8 @@ def store_table(
     for name in ALL_SPLITS:
         if getattr(dealt, name) > 0 and not (names == name).any():
             raise DataError(
-                f"{len(set(table.groups.tolist()))} groups are too few: none fell into the split {name!r}. Give "
+                f"{len(set(table.groups.tolist()))} groups are too few: none fell into the split {name!r}. "
+                "Give "
                 "more rows or a larger share."
             )
     digest = _digest(table)
@@ -107,7 +112,7 @@ def store_table(
         "split": pa.array(names[used].tolist()),
         "label": pa.array((np.full(len(table), -1) if table.labels is None else table.labels)[used]),
     }
-    numbers = {
+    numbers: dict[str, NDArray[np.floating]] = {
         "right": table.right,
         "cost": table.paid,
         "score": scores,
@@ -150,7 +155,8 @@ def read_table_record(folder: str | Path) -> TableRecord:
     path = Path(folder) / OUTCOMES_FILE
     if not path.is_file():
         raise DataError(
-            f"expected outcomes in {folder}, got no {OUTCOMES_FILE} there. Make them with 'zooselect outcomes'."
+            f"expected outcomes in {folder}, got no {OUTCOMES_FILE} there. Make them with 'zooselect "
+            "outcomes'."
         )
     return read_record(path, TableRecord, schema_version=OUTCOMES_VERSION)
 
@@ -186,7 +192,10 @@ def load_table_outcomes(
     record = read_table_record(source)
     path = source / record.file
     if not path.is_file() or sha256_file(path) != record.sha256:
-        raise DataError(f"{path}: expected the outcomes of {OUTCOMES_FILE}, got other ones or none. Read the table again with 'zooselect outcomes'.")  # fmt: skip
+        raise DataError(
+            f"{path}: expected the outcomes of {OUTCOMES_FILE}, got other ones or none. "
+            "Read the table again with 'zooselect outcomes'."
+        )
     table = pq.read_table(path)
     chosen = np.isin(np.array(table["split"].to_pylist()), splits)
     if not chosen.any():
@@ -198,7 +207,9 @@ def load_table_outcomes(
             return np.empty((int(chosen.sum()), 0))
         values = table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
         if values.size != count * columns:
-            raise DataError(f"{path}: expected {columns} numbers a row in {name!r}, got others. Read the table again.")
+            raise DataError(
+                f"{path}: expected {columns} numbers a row in {name!r}, got others. Read the table again."
+            )
         found: NDArray[np.float64] = values.reshape(count, columns)[chosen].astype(np.float64)
         return found
 
@@ -285,13 +296,15 @@ def _write(table: pa.Table, folder: Path) -> tuple[str, str]:
 def _check_replaceable(folder: Path, digest: str, splits: SplitRecord) -> None:
     if (folder / PROFILE_FILE).is_file():
         raise StaleError(
-            f"expected a folder for outcomes, got {folder}, which holds a profile of images. Name another with "
+            f"expected a folder for outcomes, got {folder}, which holds a profile of images. Name another "
+            "with "
             "--out, or replace it with --restart (in Python: restart=True)."
         )
     if is_table(folder):
         before = read_table_record(folder)
         if (before.data_sha256, before.splits) != (digest, splits):
             raise StaleError(
-                f"expected the outcomes that {folder} was made from, got other ones or other splits. Name another "
+                f"expected the outcomes that {folder} was made from, got other ones or other splits. Name "
+                "another "
                 "folder with --out, or replace it with --restart (in Python: restart=True)."
             )

@@ -97,7 +97,7 @@ def input_thresholds(
 def input_frontier(
     scores: Floats, right: NDArray[np.bool_], costs: Floats, policy: InputPolicy, *, count: int = 60
 ) -> list[Simulated]:
-    """Frontier of an input policy's rule on scores ``[n, M]``, at costs ``[M]`` or ``[n, M]``, all included."""
+    """Frontier of an input policy's rule on scores ``[n, M]``, costs ``[M]`` or ``[n, M]``, all included."""
     rows = np.arange(len(scores))
     points = []
     for threshold in input_thresholds(scores, policy, count=count):

@@ -22,7 +22,13 @@ def table(evaluation: Evaluation) -> str:
     rows, digits = evaluation.rows, decimals(evaluation)
     heads = ["method", "kind", "asked", "accuracy", f"mean {evaluation.unit}", f"p95 {evaluation.unit}"]
     cells = [
-        [row.name, row.kind, _asked(row), _accuracy(row), *(_time(row, ms, digits, marked=not evaluation.on_cost) for ms in _times(row))]
+        [
+            row.name,
+            row.kind,
+            _asked(row),
+            _accuracy(row),
+            *(_time(row, ms, digits, marked=not evaluation.on_cost) for ms in _times(row)),
+        ]
         for row in rows
     ]
     align = "llrrrrl"

@@ -1,4 +1,4 @@
-"""Commands for outcomes that were measured elsewhere: outcomes; and what fit, evaluate and export do with them."""
+"""Commands for outcomes of a table: outcomes, and what fit, evaluate and export do with them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ ON_COST = ("mean_cost", "quantile_cost")
 MeanCostOption = Annotated[
     float | None,
     typer.Option(
-        "--mean-cost", help="Instead, with outcomes of a table: the best answers within this mean cost, in its unit."
+        "--mean-cost",
+        help="Instead, with outcomes of a table: the best answers within this mean cost, in its unit.",
     ),
 ]
 QuantileCostOption = Annotated[
@@ -57,15 +58,13 @@ def outcomes(
     costs: Annotated[
         Path | None,
         typer.Option(
-            help='JSON with one cost for all answers of a model, {"small": 0.1, "large": 2}, in place of columns.'
+            help='JSON with one cost for all answers of a model, such as {"small": 0.1, "large": 2}.'
         ),
     ] = None,
     models: Annotated[
         str, typer.Option("--models", help="Read only these models, separated by commas. Default: all.")
     ] = "",
-    ignore: Annotated[
-        str, typer.Option("--ignore", help="Columns to leave out, separated by commas.")
-    ] = "",
+    ignore: Annotated[str, typer.Option("--ignore", help="Columns to leave out, separated by commas.")] = "",
     split: Annotated[str, typer.Option(help="Shares, such as fit=0.4,tune=0.1,certify=0.25,test=0.25.")] = "",
     restart: Annotated[
         bool, typer.Option("--restart", help="Replace a profile of other outcomes or splits.")
@@ -73,9 +72,10 @@ def outcomes(
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Read what models answered elsewhere from a table; fit, evaluate and export go on with it, without a zoo.
+    """Read from a table what models answered elsewhere; fit, evaluate and export go on without a zoo.
 
-    Columns: id; group, environment and label where there are any; feature.NAME; and of every model M: M.right (true,
+    Columns: id; group, environment and label where there are any; feature.NAME; and of every model M:
+    M.right (true,
     false or a quality from 0 to 1), M.score (any number that grows with confidence), M.logits, M.cost.
     Example: zooselect outcomes answers.csv --cost-unit usd
     """
@@ -105,7 +105,8 @@ def outcomes(
     kept = load_table_outcomes(out)
     say(_summary(kept, record.unit))
     say(
-        f"{len(read):,} rows × {len(read.models)} models, {len(record.features)} features; of {len(kept):,} samples, "
+        f"{len(read):,} rows × {len(read.models)} models, {len(record.features)} features; of {len(kept):,} "
+        "samples, "
         "without those of the test split"
     )
     if checked.left_out:
@@ -120,7 +121,12 @@ def _summary(found: TableOutcomes, unit: str) -> str:
     """Accuracy and mean cost of every model, and of the best answer to every input."""
     accuracy, costs = found.accuracy(), found.mean_costs()
     rows = [
-        [name, f"{accuracy[name]:.1%}", f"{costs[name]:.4g}", "yes" if found.scores[:, j].any() or found.combinable else "no"]
+        [
+            name,
+            f"{accuracy[name]:.1%}",
+            f"{costs[name]:.4g}",
+            "yes" if found.scores[:, j].any() or found.combinable else "no",
+        ]
         for j, name in enumerate(found.models)
     ]
     rows.sort(key=lambda row: float(row[2]))
@@ -136,7 +142,8 @@ def refuse_costs(asked: Mapping[str, Any], profile: Path) -> None:
     given = [name for name in ON_COST if name in asked]
     if given:
         raise PrecisionError(
-            f"expected --mean-ms or --p95-ms with a profile of a zoo, got --{given[0].replace('_', '-')}, which is for "
+            f"expected --mean-ms or --p95-ms with a profile of a zoo, got --{given[0].replace('_', '-')}, "
+            "which is for "
             f"outcomes of a table; {profile} holds none. Read one with 'zooselect outcomes'."
         )
 
@@ -187,7 +194,8 @@ def fit_router(
         say(explain_uncertified(fitted, chosen.constraint), err=True)
         if kept is not None:
             say(
-                f"Nothing was written: {out} keeps the router that is certified for {kept}. To replace it by this "
+                f"Nothing was written: {out} keeps the router that is certified for {kept}. To replace it by "
+                "this "
                 "one, add --replace; or name another folder with --out.",
                 err=True,
             )
@@ -227,9 +235,7 @@ def evaluate_router_fit(
             f"expected --precision, --max-drop, --mean-cost or --quantile-cost with a router, got "
             f"--{strange[0].replace('_', '-')}. Ask for one of these."
         )
-    evaluation = evaluate_router(
-        load_router_fit(fit), profile, asked=route_constraint(**levels), title=title
-    )
+    evaluation = evaluate_router(load_router_fit(fit), profile, asked=route_constraint(**levels), title=title)
     render(evaluation, report)
     if as_json:
         say(msgspec.json.encode(evaluation).decode())
@@ -250,11 +256,16 @@ def export_router_fit(fit: Path, out: Path, *, as_json: bool) -> None:
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     if as_json:
         names = [model.name for model in record.models]
-        say(json.dumps({"router": str(out), "models": names, "certified_precisions": levels, "size_bytes": size}))
+        say(
+            json.dumps(
+                {"router": str(out), "models": names, "certified_precisions": levels, "size_bytes": size}
+            )
+        )
         return
     can = f"{levels[0]:g} to {levels[-1]:g}" if levels else "none"
     say(
-        f"{out}: {len(record.models)} models that your application runs, {size / 1e3:.1f} kB, certified precisions "
+        f"{out}: {len(record.models)} models that your application runs, {size / 1e3:.1f} kB, certified "
+        "precisions "
         f"{can}. Next, in Python: selector.Router.load({str(out)!r}); for other languages: "
         f"{command('route', out)}"
     )

@@ -84,7 +84,7 @@ def evaluate_router_outcomes(
     rows = [*singles, row, oracle(test)]
     return Evaluation(
         title=title,
-        subtitle=f"{len(test):,} test inputs that nothing was chosen on, {len(test.models)} models, asked: {wanted}",
+        subtitle=f"{len(test):,} inputs nobody chose on, {len(test.models)} models, asked: {wanted}",
         asked_precision=wanted.level if wanted.kind == "precision" else None,
         rows=rows,
         curves=[_curve(fitted, test)],
@@ -205,13 +205,18 @@ def proven(fitted: FittedRouter, asked: RouteConstraint) -> str:
     one, unit = fitted.certificate(asked), fitted.router.unit
     assert one is not None
     text = (
-        f"{one.constraint} at {one.confidence:.0%} confidence ({one.samples:,} samples: quality {one.quality:.1%}, "
+        f"{one.constraint} at {one.confidence:.0%} confidence ({one.samples:,} samples: quality "
+        f"{one.quality:.1%}, "
         f"{one.mean_cost:.3g} {unit}; p = {one.p_value:.2g}, {one.test}"
     )
     if one.test in ("binomial", "control-variate") and one.constraint.kind == "precision":
         text += f": {fitted.record.test_reason}"
     text += ")"
-    return text if one.most_cost is None else f"{text}, as long as no answer costs more than {one.most_cost:.3g} {unit}"
+    return (
+        text
+        if one.most_cost is None
+        else f"{text}, as long as no answer costs more than {one.most_cost:.3g} {unit}"
+    )
 
 
 def _notes(fitted: FittedRouter, rows: list[MethodRow], asked: RouteConstraint) -> list[str]:
@@ -222,8 +227,10 @@ def _notes(fitted: FittedRouter, rows: list[MethodRow], asked: RouteConstraint) 
     reference = named[fitted.router.reference]
     if ours.mean_ms > 0:
         notes.append(
-            f"The router pays {ours.mean_ms:.3g} {unit} an answer, {reference.name} alone {reference.mean_ms:.3g} "
+            f"The router pays {ours.mean_ms:.3g} {unit} an answer, {reference.name} alone "
+            f"{reference.mean_ms:.3g} "
             f"({reference.mean_ms / ours.mean_ms:.2f}×), at a quality of {ours.accuracy:.1%} and "
-            f"{reference.accuracy:.1%}. Whoever knew the answers would have {best.accuracy:.1%} for {best.mean_ms:.3g}."
+            f"{reference.accuracy:.1%}. Whoever knew the answers would have {best.accuracy:.1%} for "
+            f"{best.mean_ms:.3g}."
         )
     return notes

@@ -17,8 +17,8 @@ from selector.routing.record import (
     ROUTER_VERSION,
     GraphFile,
     RoutedModel,
-    RouteReference,
     RouterCalibration,
+    RouteReference,
     RouterRecord,
 )
 from training.certificates.aim import Aim, share_of_margin
@@ -228,9 +228,7 @@ def _reference(outcomes: TableOutcomes) -> RouteReference | None:
     columns = range(min(len(outcomes.feature_names), MAX_WATCHED))
     varying = [j for j in columns if known.features[:, j].std() > 0]
     models: Mapping[str, int] = {
-        name: j
-        for j, name in enumerate(outcomes.models[:MAX_CONFIDENCES])
-        if known.log_odds[:, j].std() > 0
+        name: j for j, name in enumerate(outcomes.models[:MAX_CONFIDENCES]) if known.log_odds[:, j].std() > 0
     }
     if not varying and not models:
         return None

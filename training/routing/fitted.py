@@ -104,7 +104,8 @@ def save_router_fit(fitted: FittedRouter, folder: str | Path, *, replace: bool =
     kept = None if replace or fitted.certificate() is not None else certified_before(target)
     if kept is not None:
         raise PrecisionError(
-            f"expected a certified router to replace the one in {folder}, which is certified for {kept}; got one "
+            f"expected a certified router to replace the one in {folder}, which is certified for {kept}; got "
+            "one "
             f"that is not certified for {fitted.router.default}. Write to another folder, or replace it with "
             "--replace (in Python: replace=True)."
         )

@@ -40,7 +40,9 @@ class RouteOptions:
 
     def __post_init__(self) -> None:
         if not 0 < self.delta < 1:
-            raise PrecisionError(f"expected delta strictly between 0 and 1, such as 0.05, got {self.delta!r}.")
+            raise PrecisionError(
+                f"expected delta strictly between 0 and 1, such as 0.05, got {self.delta!r}."
+            )
         check_constraint(self.certificate, self.constraint.plain)
 
     @property

@@ -10,7 +10,7 @@ import numpy as np
 from selector.bundle.certificate import PrecisionTest
 from selector.policies.constraint import Constraint
 from selector.routing.constraint import RouteConstraint
-from selector.routing.record import RouteCertificate
+from selector.routing.record import RouteCertificate, RouteTest
 from training.certificates.certify import DROPS, LEVELS, TIME_BUDGETS, Certified, Tests
 from training.certificates.control_variate import Control
 from training.certificates.path_times import LONGEST
@@ -75,6 +75,7 @@ class Proofs:
         self, found: Certified, policy: int, subject: str, most: float, graded: bool
     ) -> RouteCertificate:
         kind = found.constraint.kind
+        test: RouteTest
         if kind == "precision":
             test = "betting" if graded else found.test or "binomial"
         elif kind == "max_drop":
@@ -90,7 +91,7 @@ class Proofs:
             quality=found.accuracy,
             mean_cost=found.mean_ms,
             p_value=found.p_value,
-            test=test,  # type: ignore[arg-type]
+            test=test,
             subject_sha256=subject,
             most_cost=most if kind == "mean_ms" else None,
         )
@@ -111,9 +112,7 @@ def levels_for(worth: Sequence[Simulated], asked: Constraint) -> list[Constraint
     seen = [point.accuracy for point in worth]
     low, high = min(seen) - _MARGIN, max(seen) + _MARGIN
     levels = [
-        Constraint(kind="precision", level=level)
-        for level in (*_LOW_LEVELS, *LEVELS)
-        if low <= level <= high
+        Constraint(kind="precision", level=level) for level in (*_LOW_LEVELS, *LEVELS) if low <= level <= high
     ]
     levels += [Constraint(kind="max_drop", level=level) for level in DROPS]
     means = [point.mean_ms for point in worth]

@@ -82,6 +82,4 @@ def scaled(
             if scale is not None:
                 logits[:, j, 0] = log_odds_of_each(scale, outcomes.scores[:, j])
     names = (*(one.name for one in given), *(f"{one.name} is missing" for one in given if one.gaps))
-    return replace(
-        outcomes, logits=logits, features=filled(given, outcomes.features), feature_names=names
-    )
+    return replace(outcomes, logits=logits, features=filled(given, outcomes.features), feature_names=names)

@@ -1,11 +1,9 @@
-"""Search for policies on a table of outcomes: what was measured elsewhere needs no zoo and no latency table."""
+"""Search for policies on a table of outcomes, which needs no zoo and no latency table."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-import numpy as np
 
 from selector.routing.record import GivenFeature, ScoreScale
 from training.data.splits import FIT, TUNE
@@ -92,9 +90,8 @@ def _kinds(policy: str, *, evidence: bool, features: bool) -> tuple[str, ...]:
     if policy not in possible:
         needed = "features" if policy == "input" else "scores or logits of some model"
         raise DataError(
-            f"expected outcomes with {needed} for the policy {policy!r}, got none. Add the columns to the table, "
+            f"expected outcomes with {needed} for the policy {policy!r}, got none. Add the columns to the "
+            "table, "
             "or leave --policy at auto."
         )
     return (policy,)
-
-

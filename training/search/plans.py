@@ -174,7 +174,7 @@ def folded_frontier(
 
 
 def _mean_ms(ends: Sequence[NDArray[np.bool_]], costs: Floats) -> Floats:
-    """Mean cost ``[T]`` of samples that end so ``[T, n]`` in each of K ways, at costs ``[K]`` or ``[n, K]``."""
+    """Mean cost ``[T]`` of samples that end so ``[T, n]`` in K ways, at costs ``[K]`` or ``[n, K]``."""
     if costs.ndim == 1:
         shares: Floats = np.stack([end.mean(axis=1) for end in ends], axis=1)
         return shares @ costs
