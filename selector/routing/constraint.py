@@ -50,12 +50,25 @@ class RouteConstraint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
     @classmethod
     def of(cls, plain: Constraint) -> RouteConstraint:
-        """The constraint whose :attr:`plain` this is."""
+        """The constraint whose :attr:`plain` this is.
+
+        Examples
+        --------
+        >>> RouteConstraint.of(RouteConstraint(kind="max_drop", level=0.01).plain).kind
+        'max_drop'
+        """
         names: dict[str, Any] = {known: name for name, known in _ON_COST.items()}
         return cls(kind=names.get(plain.kind, plain.kind), level=plain.level)
 
     def covers(self, asked: RouteConstraint) -> bool:
-        """Whether whatever meets this constraint meets `asked` too."""
+        """Whether whatever meets this constraint meets `asked` too.
+
+        Examples
+        --------
+        >>> asked = RouteConstraint(kind="mean_cost", level=0.2)
+        >>> RouteConstraint(kind="mean_cost", level=0.1).covers(asked)
+        True
+        """
         return self.plain.covers(asked.plain)
 
     def __str__(self) -> str:

@@ -157,9 +157,9 @@ class Router:
 
         Examples
         --------
-        >>> step = router.start({"length": 12.0}, precision=0.7)
+        >>> step = router.start({"length": 30.0}, precision=0.88)
         >>> while step.run:
-        ...     step = step.tell(score=0.2, cost=0.1)  # of the model step.run
+        ...     step = step.tell(score=-9.0, cost=0.1)  # of the model step.run
         >>> step.model, step.path
         ('large', ('small', 'large'))
         """
@@ -207,7 +207,7 @@ class Router:
         Examples
         --------
         >>> said = router.answer(
-        ...     [12.0], {"small": lambda: Said("yes", score=3.0), "large": lambda: Said("no", score=9.0)}, 0.7
+        ...     [30.0], {"small": lambda: Said("yes", score=9.0), "large": lambda: Said("no", score=9.0)}, 0.88
         ... )
         >>> said.answer, said.step.model
         ('yes', 'small')
@@ -282,7 +282,7 @@ class Router:
 
         Examples
         --------
-        >>> router.after(router.start([12.0], 0.7), 3.0, None, None).model
+        >>> router.after(router.start([30.0], 0.88), 9.0, None, None).model
         'small'
         """
         name, before = _to_run(step), step._so_far
@@ -315,7 +315,7 @@ class Router:
 
         Examples
         --------
-        >>> router.without(router.start([12.0], 0.7)).run
+        >>> router.without(router.start([30.0], 0.88)).run
         'large'
         """
         before = step._so_far

@@ -34,7 +34,7 @@ class Said:
 
     Examples
     --------
-    >>> from selector.routing.router import Said
+    >>> from selector.routing.step import Said
     >>> Said("Paris", score=0.97).answer
     'Paris'
     """
@@ -76,10 +76,10 @@ class Step:
 
     Examples
     --------
-    >>> step = router.start({"length": 12.0}, precision=0.7)
+    >>> step = router.start({"length": 30.0}, precision=0.88)
     >>> step.run
     'small'
-    >>> step = step.tell(score=3.0, cost=0.1)
+    >>> step = step.tell(score=9.0, cost=0.1)
     >>> step.run, step.model, step.certified
     (None, 'small', True)
     """
@@ -119,7 +119,7 @@ class Step:
 
         Examples
         --------
-        >>> router.start([12.0], precision=0.7).tell(score=0.1).run
+        >>> router.start([30.0], precision=0.88).tell(score=-9.0).run
         'large'
         """
         return self._goes.after(self, score, logits, cost)
@@ -136,7 +136,7 @@ class Step:
 
         Examples
         --------
-        >>> step = router.start([12.0], precision=0.7).failed()
+        >>> step = router.start([30.0], precision=0.88).failed()
         >>> step.run, step.certified, step.reason
         ('large', False, 'model failed')
         """
@@ -145,7 +145,15 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What :meth:`Router.answer` found."""
+    """What :meth:`Router.answer` found.
+
+    Examples
+    --------
+    >>> said = {"small": lambda: Said("yes", score=9.0), "large": lambda: Said("no", score=9.0)}
+    >>> found = router.answer([12.0], said)
+    >>> found.answer, found.errors
+    ('yes', ())
+    """
 
     answer: Any  # what the callable returned, or the answer of its :class:`Said`
     step: Step  # the last one

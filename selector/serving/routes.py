@@ -18,7 +18,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from selector.routing.router import Router, Step
+from selector.routing.router import Router
+from selector.routing.step import Step
 from zoo.errors import ZooError
 
 MAX_BODY_BYTES = 2**20

@@ -186,8 +186,8 @@ class Tests:
 
     def _behind_of(self, i: int) -> Costs:
         """By how much answers are worse than the reference model's, from -1 to 1, as shares of that range."""
-        behind: NDArray[np.float64] = (1.0 + self._reference - self.frontier[i].right) / 2
-        return Costs(behind, top_ms=1.0)
+        lead = self.frontier[i].right.astype(np.float64) - self._reference
+        return Costs((1 - lead) / 2, top_ms=1.0)
 
     def _controlled_of(self, i: int, level: float) -> float:
         assert self.control is not None

@@ -32,7 +32,8 @@ class TableOutcomes(Outcomes):
     @property
     def graded(self) -> bool:
         """Whether answers have a quality between 0 and 1, else they are right or wrong."""
-        return bool(self.quality.dtype != np.bool_)
+        graded: bool = self.quality.dtype != np.bool_
+        return graded
 
     @property
     def combinable(self) -> bool:

@@ -341,7 +341,7 @@ def _lookahead(at: Situation, chain: tuple[str, ...]) -> Candidate:
 def chain_frontier(
     probabilities: Floats, right: np.ndarray, stop_costs: Floats, *, count: int = 60
 ) -> list[Simulated]:
-    """Frontier of the cascade's rule on probabilities and correctness ``[n, K]``, costs as in :func:`cost_at`."""
+    """Frontier of the cascade's rule on probabilities and correctness ``[n, K]``, costs as in `cost_at`."""
     rows = np.arange(len(right))
     points = []
     for threshold in cascade_thresholds(probabilities, count=count):
