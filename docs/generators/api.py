@@ -27,8 +27,9 @@ are uint8 arrays `[height, width, 3]`, RGB. Times are milliseconds unless a name
 derives from `zoo.ZooError`.
 
 Examples run as tests, in a folder with `my-zoo`, `my-profile`, `my-bundle`, `my-device` and class folders in
-`photos`; those about tables also with `answers.csv`, `table-profile`, `router-fit` and `my-router`. What they do not make themselves (`image`, `selector`, `bundle`, `zoo`, `table`, `data`, `fitted`,
-`device`, `client`, `store`) has been read or opened before.
+`photos`; those about tables with `answers.csv`, `table-profile`, `router-fit` and `my-router`. What they do
+not make themselves (`image`, `selector`, `bundle`, `zoo`, `table`, `data`, `fitted`, `device`, `client`,
+`store`) has been read or opened before.
 """
 
 # Heading → what stands below it: a whole package (its __all__), or single names.

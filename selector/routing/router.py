@@ -206,9 +206,8 @@ class Router:
 
         Examples
         --------
-        >>> said = router.answer(
-        ...     [30.0], {"small": lambda: Said("yes", score=9.0), "large": lambda: Said("no", score=9.0)}, 0.88
-        ... )
+        >>> models = {"small": lambda: Said("yes", score=9.0), "large": lambda: Said("no", score=9.0)}
+        >>> said = router.answer([30.0], models, precision=0.88)
         >>> said.answer, said.step.model
         ('yes', 'small')
         """

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from selector.routing.record import MAX_FEATURES, MAX_MODELS
+from training.outcomes.layouts import as_wide
 from zoo.errors import DataError
 from zoo.files import open_file, read_json, sha256_file
 
@@ -70,6 +71,7 @@ def read_table(
     costs: str | Path | None = None,
     models: Sequence[str] = (),
     ignore: Sequence[str] = (),
+    layout: str = "wide",
 ) -> OutcomeTable:
     """Read a Parquet or CSV file of outcomes.
 
@@ -84,6 +86,8 @@ def read_table(
         Read only these; by default all.
     ignore
         Columns to leave out.
+    layout
+        ``wide``, as the module says, or one of :func:`training.outcomes.layouts.as_wide`.
 
     Raises
     ------
@@ -99,7 +103,11 @@ def read_table(
     """
     source = Path(path)
     found = _arrow(source)
-    names = _columns(found.column_names, ignore, source)
+    strange = [name for name in ignore if name not in found.column_names]
+    if strange:
+        raise DataError(f"{source}: expected columns to ignore, got none named {', '.join(strange)}.")
+    found = as_wide(found.drop_columns(list(ignore)), layout)
+    names = _columns(found.column_names, source)
     every = list(dict.fromkeys(model for model, _ in names.answers))
     unknown = [name for name in models if name not in every]
     if unknown:
@@ -174,11 +182,8 @@ class _Columns:
     answers: Mapping[tuple[str, str], str]  # model, ending → column
 
 
-def _columns(found: Sequence[str], ignore: Sequence[str], source: Path) -> _Columns:
+def _columns(found: Sequence[str], source: Path) -> _Columns:
     """What each column is."""
-    strange = [name for name in ignore if name not in found]
-    if strange:
-        raise DataError(f"{source}: expected columns to ignore, got none named {', '.join(strange)}.")
     twice = sorted({name for name in found if list(found).count(name) > 1})
     if twice:
         raise DataError(f"{source}: expected distinct columns, got {twice[0]!r} twice. Rename one.")
@@ -186,8 +191,6 @@ def _columns(found: Sequence[str], ignore: Sequence[str], source: Path) -> _Colu
     answers: dict[tuple[str, str], str] = {}
     for name in found:
         model, dot, ending = name.rpartition(".")
-        if name in ignore:
-            continue
         if name in KNOWN:
             known.append(name)
         elif name.startswith(FEATURE) and len(name) > len(FEATURE):

@@ -65,6 +65,12 @@ def outcomes(
         str, typer.Option("--models", help="Read only these models, separated by commas. Default: all.")
     ] = "",
     ignore: Annotated[str, typer.Option("--ignore", help="Columns to leave out, separated by commas.")] = "",
+    layout: Annotated[
+        str,
+        typer.Option(
+            help="wide: as below; routerbench: with columns M and M|total_cost; long: one row for an input and a model."
+        ),
+    ] = "wide",
     split: Annotated[str, typer.Option(help="Shares, such as fit=0.4,tune=0.1,certify=0.25,test=0.25.")] = "",
     restart: Annotated[
         bool, typer.Option("--restart", help="Replace a profile of other outcomes or splits.")
@@ -93,7 +99,9 @@ def outcomes(
             f"--split: expected shares such as fit=0.5,tune=0.1,certify=0.2,test=0.2, got {part!r}."
         ),
     )
-    read = read_table(file, unit=cost_unit, costs=costs, models=names_in(models), ignore=names_in(ignore))
+    read = read_table(
+        file, unit=cost_unit, costs=costs, models=names_in(models), ignore=names_in(ignore), layout=layout
+    )
     checked = check_table(read)
     record = store_table(checked, out, splits=Splits(seed=seed, **shares), restart=restart)
     for warning in checked.warnings:

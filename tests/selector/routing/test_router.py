@@ -118,7 +118,8 @@ def test_features_that_were_not_in_the_table_are_refused(router: Router, feature
 
 
 @pytest.mark.parametrize(
-    "told", [{}, {"score": math.nan}, {"score": "sure"}, {"score": 1.0, "cost": -1}, {"score": 1, "cost": "x"}]
+    "told",
+    [{}, {"score": math.nan}, {"score": "sure"}, {"score": 1.0, "cost": -1}, {"score": 1, "cost": "x"}],
 )
 def test_what_a_model_cannot_have_said_is_refused(router: Router, told: dict[str, Any]) -> None:
     with pytest.raises(DataError, match="expected"):
@@ -131,7 +132,9 @@ def test_a_step_that_has_ended_takes_nothing_more(router: Router) -> None:
         done.tell(score=SURE)
 
 
-@pytest.mark.parametrize("asked", [{"precision": 2.0}, {"max_drop": 3}, {"mean_cost": -1}, {"precision": [1]}])
+@pytest.mark.parametrize(
+    "asked", [{"precision": 2.0}, {"max_drop": 3}, {"mean_cost": -1}, {"precision": [1]}]
+)
 def test_constraints_that_are_none_are_refused(router: Router, asked: dict[str, Any]) -> None:
     with pytest.raises(PrecisionError, match="expected"):
         router.start([12.0], **asked)
@@ -167,7 +170,9 @@ def test_a_scale_says_the_same_of_one_score_as_of_many() -> None:
     points, odds = np.unique(rng.normal(size=20)), np.sort(rng.normal(size=20))
     scale = ScoreScale(scores=tuple(points.tolist()), log_odds=tuple(odds.tolist()))
     scores = np.concatenate([rng.normal(size=500) * 3, points])
-    assert [log_odds_of(scale, score) for score in scores.tolist()] == log_odds_of_each(scale, scores).tolist()
+    assert [log_odds_of(scale, score) for score in scores.tolist()] == log_odds_of_each(
+        scale, scores
+    ).tolist()
 
 
 def changed(folder: Path, **fields: Any) -> Path:

@@ -119,7 +119,12 @@ def test_columns_can_be_ignored_and_models_left_out(tmp_path: Path) -> None:
 def test_files_that_are_empty_broken_or_too_large_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, content in {"a.csv": b"", "b.csv": b"id,m.right\n", "c.parquet": b"PAR1", "d.txt": b"id"}.items():
+    for name, content in {
+        "a.csv": b"",
+        "b.csv": b"id,m.right\n",
+        "c.parquet": b"PAR1",
+        "d.txt": b"id",
+    }.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DataError, match="expected"):
             read_table(tmp_path / name)

@@ -62,11 +62,12 @@ def test_a_router_decides_exactly_as_was_simulated(folder: Path) -> None:
 
 @pytest.mark.parametrize("options", [{"policy": "input"}, {"policy": "auto", "models": ("small",)}])
 def test_so_does_one_of_another_policy(tmp_path: Path, options: dict[str, Any]) -> None:
+    level = {"precision": 0.55}
     rows = table_rows(500)
     for row in rows[::9]:
         row["feature.length"] = None
-    routed(tmp_path, rows, precision=0.65, **options)
-    as_simulated(tmp_path, {"precision": 0.65})
+    routed(tmp_path, rows, **level, **options)
+    as_simulated(tmp_path, level)
     step = Router.load(tmp_path / "my-router").start({"length": None})
     assert step.run in ("small", "large")
 
@@ -96,7 +97,9 @@ def test_certificates_are_about_what_was_paid(folder: Path) -> None:
         assert one.p_value <= 1 - one.confidence
     kinds = {one.constraint.kind for one in fitted.router.certificates}
     assert kinds == {"precision", "max_drop", "mean_cost", "quantile_cost"}
-    assert all((one.most_cost is None) != (one.constraint.kind == "mean_cost") for one in fitted.router.certificates)
+    assert all(
+        (one.most_cost is None) != (one.constraint.kind == "mean_cost") for one in fitted.router.certificates
+    )
 
 
 def test_a_budget_of_cost_is_kept_on_inputs_that_nothing_was_chosen_on(folder: Path) -> None:
@@ -201,7 +204,9 @@ def test_a_router_is_judged_on_its_own_table_only(folder: Path, tmp_path: Path) 
 
 
 def test_the_stored_router_is_what_a_fit_gives_today(folder: Path) -> None:
-    stored, fresh = (json.loads((place / "router.json").read_text()) for place in (STORED_ROUTER, folder / "my-router"))
+    stored, fresh = (
+        json.loads((place / "router.json").read_text()) for place in (STORED_ROUTER, folder / "my-router")
+    )
     assert stored.keys() == fresh.keys()
     assert [p["kind"] for p in stored["policies"]] == [p["kind"] for p in fresh["policies"]]
 
