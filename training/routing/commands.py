@@ -68,7 +68,7 @@ def outcomes(
     layout: Annotated[
         str,
         typer.Option(
-            help="wide: as below; routerbench: with columns M and M|total_cost; long: one row for an input and a model."
+            help="wide: as below; routerbench: columns M and M|total_cost; long: a row for a model and an input."
         ),
     ] = "wide",
     split: Annotated[str, typer.Option(help="Shares, such as fit=0.4,tune=0.1,certify=0.25,test=0.25.")] = "",

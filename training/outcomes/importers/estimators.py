@@ -104,7 +104,7 @@ def from_estimators(
 
 
 def _row_ms(model: Any, X: Any) -> float:
-    """Milliseconds of one row: the lower quartile of single calls, which others on the machine hardly touch."""
+    """Milliseconds of one row: the lower quartile of single calls, which others hardly touch."""
     rows: NDArray[np.intp] = np.linspace(0, len(X) - 1, min(TIMED_ROWS, len(X))).astype(np.intp)
     frame = hasattr(X, "iloc")
     times = []

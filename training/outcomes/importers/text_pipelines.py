@@ -24,7 +24,7 @@ def from_text_pipelines(
     Parameters
     ----------
     pipelines
-        Name → ``transformers.pipeline("text-classification", …)``, or what is called like one: given a text and
+        Name → ``transformers.pipeline("text-classification", …)``, or what is called alike: given a text and
         ``top_k=None`` it returns a ``label`` and a ``score`` (its probability) for every class.
     texts, labels
         n texts, and the name of the true class of each.
