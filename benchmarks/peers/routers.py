@@ -55,7 +55,8 @@ class RouterBenchKnn(Peer):
 class RouteLlmFactorisation(Peer):
     """Chance that the strong model wins over a weak one, from a product of vectors of input and model.
 
-    The strong model is the most accurate one; every cheaper model on the upper hull is the weak one in turn. An
+    The strong model is the most accurate one; every cheaper model on the upper hull is the weak one in
+    turn. An
     input goes to the strong model where its chance to win reaches a threshold; weak models and thresholds are
     the settings. The published router learns from human preferences on embeddings of prompts; here the strong
     model wins where it alone is right, and inputs are the features that all methods have, standardised.
@@ -100,7 +101,7 @@ class RouteLlmFactorisation(Peer):
 
 
 def _factorised(inputs: Floats, wins: Floats, *, seed: int) -> tuple[Floats, Floats, Floats, Floats]:
-    """Projection ``[F, D]``, bias ``[D]``, vectors of the weak models and the strong one ``[W + 1, D]``, weights.
+    """Projection ``[F, D]``, bias ``[D]``, vectors of weak models and the strong one ``[W + 1, D]``, weights.
 
     Trained with Adam (Kingma and Ba 2015) on the log loss of who wins, all samples at once.
     """

@@ -13,7 +13,8 @@ from training.policies.singles import upper_hull
 def aiq(points: Sequence[Point], low: float, high: float) -> float:
     """Mean quality over costs from `low` to `high` on the upper hull of what a method does.
 
-    Between two settings a coin mixes them; beyond the dearest, its quality stays (Hu et al., RouterBench, 2024).
+    Between two settings a coin mixes them; beyond the dearest, its quality stays (Hu et al., RouterBench,
+    2024).
     The points should hold the cheapest model alone, which every method can mix with its own settings.
 
     Examples

@@ -143,7 +143,7 @@ def repeat_table(
 
 
 def violations(choices: Choices, outcomes: TableOutcomes, seed: int) -> list[Guarantee]:
-    """What became of certificates in many draws of certify samples, of policies without a look at the input."""
+    """What became of certificates of policies of several models in many draws of certify samples."""
     later: list[Candidate] = [one for one in choices.candidates if len(one.models) > 1] or choices.candidates
     some = Choices(later, choices.compared, choices.costs)
     return study(some, outcomes, seed=seed, only_usual=True)
@@ -163,7 +163,7 @@ def _certified_drop(record: TableRecord, dealt: TableOutcomes, seed: int) -> Dro
 
 
 def _paid(point: Simulated, test: TableOutcomes) -> Simulated:
-    """The point with what was paid, where answers of a model have costs of their own: one model answers each."""
+    """The point with what was paid, where every answer has a cost of its own: one model gives each."""
     if test.fixed_costs:
         return point
     return replace(point, cost_ms=test.paid[np.arange(len(test)), point.answered_by])

@@ -11,8 +11,8 @@ import numpy as np
 from training.data.splits import Splits
 from training.outcomes.table import OutcomeTable, read_table
 from training.outcomes.table_checks import check_table
-from training.outcomes.table_profile import TableRecord, load_table_outcomes, read_table_record, store_table
 from training.outcomes.table_outcomes import TableOutcomes
+from training.outcomes.table_profile import TableRecord, load_table_outcomes, read_table_record, store_table
 from zoo.errors import DataError
 
 ALL_FIT = {"fit": 1.0, "tune": 0.0, "certify": 0.0, "test": 0.0}  # suites deal the samples out themselves

@@ -151,7 +151,8 @@ def _headlines(figures: dict[str, Any], unit: str) -> str:
         f"oracle: {figures['oracle']['accuracy']:.1%} for {figures['oracle']['cost']:.4g} {unit}",
     ]
     lines += [
-        f"precision {one['precision']:g}, {one['samples']} certify samples: {one['certified']} of {one['draws']} draws "
+        f"precision {one['precision']:g}, {one['samples']} certify samples: {one['certified']} of "
+        f"{one['draws']} draws "
         f"certified, {one['violated']} violated"
         for one in figures["guarantee"]
     ]

@@ -239,8 +239,26 @@ def fit(
     common: dict[str, Any] = {"policy": policy, "delta": delta, "certificate": certificate, "seed": seed}
     common["environment"] = environment
     if is_table(profile):
-        then = {"replace": replace, "require_certified": require_certified, "as_json": as_json}
-        fit_router(profile, out, asked, **then, models=tuple(names_in(models)), **common)
+        fit_router(
+            profile,
+            out,
+            asked,
+            replace=replace,
+            require_certified=require_certified,
+            list_levels=list_levels,
+            as_json=as_json,
+            of_zoos={
+                "--latency": latency != THIS_MACHINE,
+                "--costs-of": costs_of is not None,
+                "--network": network is not None,
+                "--raw-stays": raw_stays,
+                "--max-bytes": max_bytes is not None,
+                "--top-k": top_k != DEFAULTS.top_k,
+                "--no-labels": no_labels,
+            },
+            models=tuple(names_in(models)),
+            **common,
+        )
         return
     refuse_costs(asked, profile)
     options = FitOptions(**asked, **common, max_bytes=max_bytes, top_k=top_k, agree_with_reference=no_labels)

@@ -67,9 +67,7 @@ def outcomes(
     ignore: Annotated[str, typer.Option("--ignore", help="Columns to leave out, separated by commas.")] = "",
     layout: Annotated[
         str,
-        typer.Option(
-            help="wide: as below; routerbench: columns M and M|total_cost; long: a row for a model and an input."
-        ),
+        typer.Option(help="wide: as below; routerbench: columns M and M|total_cost; long: a row an answer."),
     ] = "wide",
     split: Annotated[str, typer.Option(help="Shares, such as fit=0.4,tune=0.1,certify=0.25,test=0.25.")] = "",
     restart: Annotated[
@@ -163,16 +161,31 @@ def fit_router(
     *,
     replace: bool,
     require_certified: bool,
+    list_levels: bool,
     as_json: bool,
+    of_zoos: Mapping[str, bool],
     **options: Any,
 ) -> None:
-    """The command fit on outcomes of a table."""
+    """The command fit on outcomes of a table.
+
+    Parameters
+    ----------
+    of_zoos
+        Options that mean something for a zoo only → whether they were given.
+    """
     import msgspec
 
-    from training.routing.evaluation import explain_uncertified, proven
+    from training.routing.evaluation import certified_levels, explain_uncertified, proven
     from training.routing.fit import fit_table
     from training.routing.fitted import certified_before, save_router_fit
 
+    for name, given in of_zoos.items():
+        if given:
+            raise DataError(
+                f"expected no {name} with outcomes of a table, which have neither a zoo nor classes, got "
+                "one. "
+                "Leave it out."
+            )
     levels = dict(asked)
     if "accuracy" in levels:
         levels["precision"] = levels.pop("accuracy")
@@ -184,6 +197,10 @@ def fit_router(
         )
     chosen = RouteOptions(**levels, **options)
     fitted = fit_table(profile, chosen, progress=not as_json)
+    if list_levels:
+        found = [one for one in fitted.router.certificates if one.constraint.kind == chosen.constraint.kind]
+        say(msgspec.json.encode(found).decode() if as_json else certified_levels(fitted, chosen.constraint))
+        return
     certificate = fitted.certificate()
     kept = None if replace or certificate is not None else certified_before(out)
     if kept is None:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from selector.commands.tables import table
 from selector.policies.paths import paths_of
 from selector.routing.constraint import RouteConstraint
+from selector.routing.record import RouteCertificate
 from training.data.splits import TEST
 from training.evaluation.records import (
     Evaluation,
@@ -126,6 +128,41 @@ def explain_uncertified(fitted: FittedRouter, asked: RouteConstraint) -> str:
     else:
         text += "Nothing of that kind is. "
     return text + f"{router.alone(asked)} answers alone instead, uncertified."
+
+
+def certified_levels(fitted: FittedRouter, asked: RouteConstraint) -> str:
+    """Every certified level of the kind of a constraint, with what it costs and the threshold, as a table.
+
+    A level stands there once, with the policy that keeps it at the least cost: single models are policies,
+    too.
+    """
+    router = fitted.router
+    best: dict[float, RouteCertificate] = {}
+    for one in router.certificates:
+        if one.constraint.kind == asked.kind:
+            other = best.get(one.constraint.level)
+            if other is None or one.mean_cost < other.mean_cost:
+                best[one.constraint.level] = one
+    if not best:
+        return explain_uncertified(fitted, asked)
+    rows = [
+        [
+            f"{level:g}",
+            f"{one.quality:.1%}",
+            f"{one.mean_cost:.4g}",
+            f"{one.threshold:.4g}",
+            " → ".join(router.policies[one.policy].models),
+        ]
+        for level, one in sorted(best.items())
+    ]
+    option = f"--{asked.kind.replace('_', '-')}"
+    heads = [f"certified {option}", "quality", f"mean {router.unit}", "threshold", "models"]
+    confidence = next(iter(best.values())).confidence
+    return (
+        table(heads, rows, "rrrrl") + f"\nThese are the policies that suit {asked}, and each model alone. "
+        f"A line has confidence {confidence:.0%} for "
+        "whoever decided on it before looking; a line that was picked from the table has less."
+    )
 
 
 def _row(

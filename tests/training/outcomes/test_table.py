@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-pa = pytest.importorskip("pyarrow")
+pytest.importorskip("pyarrow")
 pytest.importorskip("scipy")
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tests.support.small_table import Rows, table_rows, write_csv
