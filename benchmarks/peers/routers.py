@@ -112,7 +112,8 @@ def _factorised(inputs: Floats, wins: Floats, *, seed: int) -> tuple[Floats, Flo
 
     def made(*shape: int) -> torch.Tensor:
         values = torch.randn(*shape, generator=generator, dtype=torch.float64) / np.sqrt(shape[-1])
-        return values.requires_grad_()
+        values.requires_grad_(True)
+        return torch.as_tensor(values)
 
     project, models, weights = (
         made(inputs.shape[1], DIMENSION),

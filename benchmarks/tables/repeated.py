@@ -21,7 +21,6 @@ from training.routing.evaluation import oracle
 from training.routing.fit import fit_table_outcomes
 from training.routing.options import RouteOptions
 from training.routing.search import search_table
-from training.search.candidates import Candidate
 
 MAX_DROP = 0.02
 _ANY_COSTS = (
@@ -144,7 +143,7 @@ def repeat_table(
 
 def violations(choices: Choices, outcomes: TableOutcomes, seed: int) -> list[Guarantee]:
     """What became of certificates of policies of several models in many draws of certify samples."""
-    later: list[Candidate] = [one for one in choices.candidates if len(one.models) > 1] or choices.candidates
+    later = [one for one in choices.candidates if len(one.models) > 1] or [*choices.candidates]
     some = Choices(later, choices.compared, choices.costs)
     return study(some, outcomes, seed=seed, only_usual=True)
 

@@ -15,7 +15,7 @@ from training.outcomes.table_outcomes import TableOutcomes
 from training.outcomes.table_profile import TableRecord, load_table_outcomes, read_table_record, store_table
 from zoo.errors import DataError
 
-ALL_FIT = {"fit": 1.0, "tune": 0.0, "certify": 0.0, "test": 0.0}  # suites deal the samples out themselves
+ALL_FIT = Splits(fit=1.0, tune=0.0, certify=0.0, test=0.0)  # suites deal the samples out themselves
 MADE_SAMPLES = 12_000
 MADE_TRAINING = 2_000
 
@@ -84,7 +84,7 @@ SOURCES: Mapping[str, Source] = {
 def prepare(name: str, data: Path | None, work: Path) -> tuple[TableRecord, TableOutcomes]:
     """The record and all samples of a suite, every variant of an original among them."""
     folder = work / "tables" / name
-    store_table(check_table(SOURCES[name].read(data)), folder, splits=Splits(**ALL_FIT), restart=True)
+    store_table(check_table(SOURCES[name].read(data)), folder, splits=ALL_FIT, restart=True)
     return read_table_record(folder), load_table_outcomes(folder, splits=("fit",))
 
 

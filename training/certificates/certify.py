@@ -181,8 +181,7 @@ class Tests:
 
     def _lost_of(self, i: int) -> Costs:
         """What answers lack to the best quality, as something that its mean is to be small of."""
-        lost: NDArray[np.float64] = 1.0 - self.frontier[i].right
-        return Costs(lost, top_ms=1.0)
+        return Costs(1 - self.frontier[i].right.astype(np.float64), top_ms=1.0)
 
     def _behind_of(self, i: int) -> Costs:
         """By how much answers are worse than the reference model's, from -1 to 1, as shares of that range."""

@@ -32,8 +32,7 @@ class TableOutcomes(Outcomes):
     @property
     def graded(self) -> bool:
         """Whether answers have a quality between 0 and 1, else they are right or wrong."""
-        graded: bool = self.quality.dtype != np.bool_
-        return graded
+        return self.quality.dtype.kind == "f"
 
     @property
     def combinable(self) -> bool:
