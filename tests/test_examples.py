@@ -173,12 +173,14 @@ def test_examples_of_routers_are_true(
     routed_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     from selector import Router
+    from selector.routing.constraint import RouteConstraint
     from selector.routing.step import Said
 
     shutil.copytree(routed_folder, tmp_path / "here")
     monkeypatch.chdir(tmp_path / "here")
     router = Router.load("my-router")
-    run(name, {"np": np, "router": router, "Router": Router, "Said": Said})
+    given = {"np": np, "router": router, "Router": Router, "Said": Said}
+    run(name, given | {"RouteConstraint": RouteConstraint})
 
 
 @pytest.mark.parametrize("name", names_of(ON_DEVICE))

@@ -6,16 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
-from benchmarks.peers.peer import SETTINGS, Peer, error_prices
+from benchmarks.peers.peer import SETTINGS, Peer, error_prices, some_rows
 from training.outcomes.outcomes import Outcomes
 from training.policies.frontier import Floats, Simulated
-from training.policies.singles import upper_hull
 
 NEIGHBOURS = 40
 MAX_ROWS = 8000
 DIMENSION = 32  # of the vectors of models and inputs
-STEPS = 300
-LEARNING_RATE = 0.02
+STEPS = 100
+LEARNING_RATE = 0.05
 WEIGHT_DECAY = 1e-3
 
 
@@ -32,10 +31,7 @@ class RouterBenchKnn(Peer):
     folds = 5
 
     def _settle(self, development: Outcomes) -> None:
-        rows = development
-        if len(rows) > MAX_ROWS:
-            chosen = np.random.default_rng(self.seed).choice(len(rows), MAX_ROWS, replace=False)
-            rows = rows.rows(np.sort(chosen))
+        rows = some_rows(development, MAX_ROWS, self.seed)
         self._standard = _Standard.of(rows.features)
         self._right = rows.right.astype(np.float64)
         count = min(NEIGHBOURS, len(rows))
@@ -67,28 +63,26 @@ class RouteLlmFactorisation(Peer):
     folds = 5
 
     def _settle(self, development: Outcomes) -> None:
+        development = some_rows(development, MAX_ROWS, self.seed)
         accuracy = development.right.mean(axis=0)
         self._strong = int(accuracy.argmax())
-        hull = [j for j in upper_hull(self.costs, accuracy) if j != self._strong]
-        self._weak = hull or [0]
         self._standard = _Standard.of(development.features)
         inputs = self._standard(development.features)
         right = development.right.astype(np.float64)
-        wins = np.stack([right[:, self._strong] * (1 - right[:, j]) for j in self._weak], axis=1)
+        wins = np.stack([right[:, self._strong] * (1 - right[:, j]) for j in range(len(accuracy))], axis=1)
         self._weights = _factorised(inputs, wins, seed=self.seed)
-        self._levels = np.linspace(0, 1, max(2, SETTINGS // len(self._weak)))
-        chances = self._chances(inputs)
-        self._thresholds = [
-            [*np.quantile(chances[:, k], self._levels).tolist(), 2.0] for k in range(len(self._weak))
-        ]
+        self._levels = np.linspace(0, 1, max(2, SETTINGS // len(accuracy)))
+        self._thresholds = np.quantile(self._chances(inputs), self._levels, axis=0).T
 
     def _points(self, outcomes: Outcomes) -> list[Simulated]:
         chances = self._chances(self._standard(outcomes.features))
         points = []
-        for k, weak in enumerate(self._weak):
-            for threshold in self._thresholds[k]:
-                picks = np.where(chances[:, k] >= threshold, self._strong, weak)
-                points.append(self._answer(outcomes, threshold, picks, self.costs[picks] + self.overhead_ms))
+        for weak, thresholds in enumerate(self._thresholds.tolist()):
+            for level, threshold in zip([*self._levels, 2.0], [*thresholds, np.inf], strict=True):
+                picks = np.where(chances[:, weak] >= threshold, self._strong, weak)
+                points.append(
+                    self._answer(outcomes, weak + level, picks, self.costs[picks] + self.overhead_ms)
+                )
         return points
 
     def _chances(self, inputs: Floats) -> Floats:

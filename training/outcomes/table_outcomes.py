@@ -36,7 +36,7 @@ class TableOutcomes(Outcomes):
 
     @property
     def combinable(self) -> bool:
-        return self.logits.shape[2] > 1
+        return bool(self.logits.shape[2] > 1)
 
     @cached_property
     def log_odds(self) -> NDArray[np.float64]:
