@@ -101,6 +101,41 @@ for _name, _about in {
     _add_suite(_name, _about)
 
 
+def _add_table_suite(name: str, about: str) -> None:
+    def suite(
+        data: DataOption = Path(_DATA) if _DATA else None,
+        work: WorkOption = Path("results/work"),
+        splits: SplitsOption = 10,
+        peers: PeersOption = "",
+        seed: SeedOption = 0,
+        results: ResultsOption = Path("results"),
+    ) -> None:
+        from benchmarks.peers import PEERS
+        from benchmarks.tables.suite import run_table_suite
+
+        chosen = [] if peers == "none" else _named("peers", peers, PEERS)
+        run_table_suite(
+            name,
+            data=data,
+            work=work,
+            splits=splits,
+            peers=chosen if peers else None,
+            seed=seed,
+            results=results,
+        )
+
+    app.command(name, help=about)(suite)
+
+
+for _name, _about in {
+    "three-nets": "Three ImageNet networks on distorted photographs, outcomes of others; GFLOPs.",
+    "routerbench": "Eleven language models on questions, outcomes of others; dollars.",
+    "mmlu-pro": "28 language models on questions, outcomes of others; characters of the answers.",
+    "estimators": "Logistic regression, a forest and boosting on made data; milliseconds.",
+}.items():
+    _add_table_suite(_name, _about)
+
+
 @app.command()
 def scale(
     data: DataOption = Path(_DATA) if _DATA else None,

@@ -12,13 +12,15 @@ if TYPE_CHECKING:
     from selector.bundle.bundle import Bundle as Bundle
     from selector.bundle.bundle import read_bundle as read_bundle
     from selector.bundle.certificate import Certificate as Certificate
+    from selector.routing.router import Router as Router
 
-__all__ = ["Bundle", "Certificate", "Prediction", "Selection", "Selector", "read_bundle"]
+__all__ = ["Bundle", "Certificate", "Prediction", "Router", "Selection", "Selector", "read_bundle"]
 
 _HOMES = {
     "Bundle": "selector.bundle.bundle",
     "Certificate": "selector.bundle.certificate",
     "Prediction": "selector.answering.selector",
+    "Router": "selector.routing.router",
     "Selection": "selector.answering.selector",
     "Selector": "selector.answering.selector",
     "read_bundle": "selector.bundle.bundle",

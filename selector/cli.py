@@ -37,12 +37,14 @@ _ORDER = (
     "make",
     "zoo",
     "profile",
+    "outcomes",
     "bench",
     "fit",
     "evaluate",
     "export",
     "select",
     "predict",
+    "route",
     "publish",
     "plan",
     "serve",
@@ -98,6 +100,7 @@ def add_commands() -> None:
     """Let the packages add their commands, once in a process."""
     for name in COMMANDS:
         importlib.import_module(f"selector.commands.{name}").register(app)
+    importlib.import_module("selector.serving.route_command").register(app)
     for point in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda point: point.name):
         point.load()(app)
 

@@ -29,6 +29,7 @@ from generators.api import PARTS, expand
 
 ON_DEVICE = "A device that follows a publisher"
 IN_TRAINING = "From labelled images to a bundle"
+OF_ROUTERS = ("Models that the application runs", "From a table of outcomes to a router")
 
 
 def names_of(part: str) -> list[str]:
@@ -155,6 +156,31 @@ def in_training(given: dict[str, Any], world: World) -> Iterator[dict[str, Any]]
 @pytest.mark.parametrize("name", [*names_of("Answers from a bundle"), *names_of("A zoo and its models")])
 def test_examples_of_answers_and_zoos_are_true(given: dict[str, Any], name: str) -> None:
     run(name, given)
+
+
+@pytest.fixture(scope="module")
+def routed_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of outcomes, its profile, a fit and the router."""
+    pytest.importorskip("sklearn")
+    pytest.importorskip("pyarrow")
+    from tests.support.small_router import routed
+
+    return routed(tmp_path_factory.mktemp("routed")).parent
+
+
+@pytest.mark.parametrize("name", [name for part in OF_ROUTERS for name in names_of(part)])
+def test_examples_of_routers_are_true(
+    routed_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    from selector import Router
+    from selector.routing.constraint import RouteConstraint
+    from selector.routing.step import Said
+
+    shutil.copytree(routed_folder, tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    router = Router.load("my-router")
+    given = {"np": np, "router": router, "Router": Router, "Said": Said}
+    run(name, given | {"RouteConstraint": RouteConstraint})
 
 
 @pytest.mark.parametrize("name", names_of(ON_DEVICE))

@@ -43,4 +43,4 @@ def test_the_schema_of_what_a_device_reports_is_current() -> None:
 
 def test_every_published_record_has_a_schema_and_nothing_else_has() -> None:
     names = {path.name.removesuffix(".schema.json") for path in SCHEMAS.iterdir()}
-    assert names == {"zoo", "bundle", "report", *release_json_schemas()}
+    assert names == {"zoo", "bundle", "router", "report", *release_json_schemas()}

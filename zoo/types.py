@@ -15,6 +15,8 @@ Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)", description="64 he
 Positive = Annotated[int, Meta(ge=1)]
 NonNegative = Annotated[int, Meta(ge=0)]
 Share = Annotated[float, Meta(gt=0, le=1)]
+# what the owner of a table of outcomes calls a model, such as "meta/Llama-3 70B": never the name of a file
+ModelName = Annotated[str, Meta(min_length=1, max_length=128)]
 Label = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}$(?!\n)")]
 
 

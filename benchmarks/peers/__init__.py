@@ -11,6 +11,7 @@ from benchmarks.peers.dynamic_ensembles import KnoraE, MetaDes, Ola
 from benchmarks.peers.greedy import GreedyCascade
 from benchmarks.peers.peer import Peer
 from benchmarks.peers.premodel import KnnPremodel
+from benchmarks.peers.routers import RouteLlmFactorisation, RouterBenchKnn
 from benchmarks.peers.singles import AlwaysLargest, Oracle, RandomMix, SingleModels, ceiling
 
 _CLASSES: tuple[type[Peer], ...] = (
@@ -31,6 +32,8 @@ _CLASSES: tuple[type[Peer], ...] = (
     PairwiseForests,
     PairwiseRegression,
     Sunny,
+    RouterBenchKnn,
+    RouteLlmFactorisation,
     Oracle,
 )
 

@@ -209,7 +209,7 @@ class Choices:
     def __init__(
         self, candidates: Sequence[Candidate], compared: Outcomes, costs: Mapping[str, float]
     ) -> None:
-        self.candidates = candidates
+        self.candidates, self.compared, self.costs = candidates, compared, costs
         accuracy = compared.accuracy()
         self.reference = max(accuracy, key=lambda name: (accuracy[name], -costs[name]))
         self.fallback_ms = max(costs[name] for name in compared.models)  # what certifying nothing counts as

@@ -27,8 +27,9 @@ are uint8 arrays `[height, width, 3]`, RGB. Times are milliseconds unless a name
 derives from `zoo.ZooError`.
 
 Examples run as tests, in a folder with `my-zoo`, `my-profile`, `my-bundle`, `my-device` and class folders in
-`photos`. What they do not make themselves (`image`, `selector`, `bundle`, `zoo`, `table`, `data`, `fitted`,
-`device`, `client`, `store`) has been read or opened before.
+`photos`; those about tables with `answers.csv`, `table-profile`, `router-fit` and `my-router`. What they do
+not make themselves (`image`, `selector`, `bundle`, `zoo`, `table`, `data`, `fitted`, `device`, `client`,
+`store`) has been read or opened before.
 """
 
 # Heading → what stands below it: a whole package (its __all__), or single names.
@@ -38,6 +39,15 @@ PARTS: dict[str, tuple[str, ...]] = {
         "selector.answering.view.Asked",
         "selector.drift.monitor.DriftStatus",
         "selector.policies.constraint.Constraint",
+    ),
+    "Models that the application runs": (
+        "selector.routing.router.Router",
+        "selector.routing.step.Step",
+        "selector.routing.step.Said",
+        "selector.routing.step.Answer",
+        "selector.routing.constraint.RouteConstraint",
+        "selector.routing.record.read_router",
+        "selector.serving.routes.make_route_app",
     ),
     "A zoo and its models": ("zoo.*",),
     "A device that follows a publisher": (
@@ -63,6 +73,17 @@ PARTS: dict[str, tuple[str, ...]] = {
         "training.evaluation.evaluate.evaluate",
         "training.evaluation.records.Evaluation",
         "training.fitting.export.export_bundle",
+    ),
+    "From a table of outcomes to a router": (
+        "training.outcomes.table.read_table",
+        "training.outcomes.table_checks.check_table",
+        "training.outcomes.table_profile.store_table",
+        "training.outcomes.table_profile.load_table_outcomes",
+        "training.routing.fit.fit_table",
+        "training.routing.options.RouteOptions",
+        "training.routing.fitted.load_router_fit",
+        "training.routing.fitted.export_router",
+        "training.routing.evaluation.evaluate_router",
     ),
 }
 

@@ -21,7 +21,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from selector.drift.martingale import MAX_CAPITAL, Martingales, MartingaleState
-from selector.drift.reference import DriftReference
+from selector.drift.reference import Spread
 from zoo.errors import BundleError
 from zoo.releases.input_reference import MAX_FEATURES, InputReference, Number
 from zoo.releases.input_reference import DriftFeature as DriftFeature
@@ -83,7 +83,7 @@ class Monitor:
         Of the random order of ties.
     """
 
-    def __init__(self, reference: DriftReference, seed: int = 0) -> None:
+    def __init__(self, reference: Spread, seed: int = 0) -> None:
         self.reference = reference
         self._seed = seed
         self._lock = threading.Lock()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Protocol
 
 from msgspec import Meta
 
@@ -10,6 +11,19 @@ from zoo.releases.input_reference import DriftFeature, InputReference
 from zoo.types import Name, Positive, Sha256, check_relative
 
 MAX_CONFIDENCES = 64
+
+
+class Spread(Protocol):
+    """How features and confidence were spread: what a monitor holds inputs against."""
+
+    @property
+    def alpha(self) -> float: ...  # probability of ever raising a false alarm
+    @property
+    def features(self) -> tuple[DriftFeature, ...]: ...
+    @property
+    def names(self) -> tuple[str, ...]: ...
+    @property
+    def confidence(self) -> Mapping[str, DriftFeature]: ...  # model → log-odds
 
 
 class DriftReference(InputReference, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Meta
 
 from selector.policies.rules import DecisionCosts, Floats, next_action_of, sigmoid_of, sigmoid_of_each
-from zoo.types import Name
+from zoo.types import ModelName
 
 
 class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -18,7 +18,7 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     ``P(right) = sigmoid(scale * s + offset)`` with s the log-odds of the top class (Platt 1999).
     """
 
-    model: Name
+    model: ModelName
     scale: float
     offset: float
 
@@ -35,7 +35,7 @@ class LookaheadStage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     answer is right, and with the k-th scale and offset that the answer k models later is.
     """
 
-    model: Name
+    model: ModelName
     scales: Annotated[tuple[float, ...], Meta(min_length=1)]
     offsets: Annotated[tuple[float, ...], Meta(min_length=1)]
     costs_ms: tuple[Annotated[float, Meta(ge=0)], ...]  # of running one more model, two more and so on

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from selector.policies.rules import DecisionCosts, Rule, next_action_of
-from zoo.types import Name
+from zoo.types import ModelName
 
 
 class InputPolicy(
@@ -22,8 +22,8 @@ class InputPolicy(
     does.
     """
 
-    order: Annotated[tuple[Name, ...], Meta(min_length=1)]  # cheapest first; the columns of the scores
-    among: tuple[Name, ...] = ()  # the models that may be picked, in the same order; empty: all
+    order: Annotated[tuple[ModelName, ...], Meta(min_length=1)]  # cheapest first; the columns of the scores
+    among: tuple[ModelName, ...] = ()  # the models that may be picked, in the same order; empty: all
     rule: Rule = "threshold"
     costs_ms: tuple[Annotated[float, Meta(ge=0)], ...] = ()  # of the models that may be picked; for ``price``
 

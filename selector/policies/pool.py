@@ -13,7 +13,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from selector.policies.rules import DecisionCosts, Floats, sigmoid_of
-from zoo.types import Name
+from zoo.types import ModelName
 
 MAX_WEIGHTS = 2**14  # numbers of one matrix
 
@@ -26,7 +26,7 @@ class PoolStage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     model's embedding, its second output.
     """
 
-    model: Name
+    model: ModelName
     scale: float
     bias: tuple[float, ...] = ()  # one a class; empty: none
     weights: tuple[tuple[float, ...], ...] = ()  # one row an input; empty: none

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from selector.policies.rules import DecisionCosts, Rule, next_action_of
-from zoo.types import Name, Sha256, check_relative
+from zoo.types import ModelName, Sha256, check_relative
 
 
 class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -21,8 +21,8 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     probability that the answer after it is right.
     """
 
-    ran: Annotated[tuple[Name, ...], Meta(min_length=1)]
-    actions: tuple[Annotated[tuple[Name, ...], Meta(min_length=1)], ...]  # models to run next, in order
+    ran: Annotated[tuple[ModelName, ...], Meta(min_length=1)]
+    actions: tuple[Annotated[tuple[ModelName, ...], Meta(min_length=1)], ...]  # models to run next, in order
     costs_ms: tuple[Annotated[float, Meta(ge=0)], ...]  # of each action, as they were when it was fitted
     file: str  # path of the graph inside the bundle
     sha256: Sha256

@@ -72,7 +72,7 @@ def serve_models(
     from selector.serving.questions import Limits
     from selector.serving.served import bundle_name, open_served
 
-    token = _token(token_file)
+    token = serving_token(token_file)
     limits = Limits(
         body_bytes=int(max_body_mb * 1e6),
         deadline_s=deadline,
@@ -101,7 +101,8 @@ def serve_models(
         serve(app, listening)
 
 
-def _token(file: Path | None) -> str | None:
+def serving_token(file: Path | None) -> str | None:
+    """The token in a file or in the environment, or None; raises :class:`DataError` for another form."""
     if file is None:
         given, where = os.environ.get(TOKEN, ""), TOKEN
         if not given:

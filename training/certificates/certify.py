@@ -57,7 +57,8 @@ class Tests:
         at, most conservative (most accurate) first. The samples must be independent draws that nothing
         else was chosen on.
     reference
-        Whether the reference model is right on each of the n samples; for ``max_drop``.
+        Whether the reference model is right on each of the n samples; for ``max_drop``. Where answers are
+        graded, its quality between 0 and 1; then all qualities are tested by betting.
     top_ms
         The most that an answer of the policy can cost; for ``mean_ms``.
     control
@@ -101,15 +102,24 @@ class Tests:
         self.times = times
         self.sent = sent
         self.by_sent = by_sent
-        self._right = [int(point.right.sum()) for point in frontier]
-        self._better = [int((point.right & ~reference).sum()) for point in frontier]
-        self._worse = [int((~point.right & reference).sum()) for point in frontier]
+        self._reference = reference
+        self.graded = reference.dtype != np.bool_
+        if not self.graded:
+            self._right = [int(point.right.sum()) for point in frontier]
+            self._better = [int((point.right & ~reference).sum()) for point in frontier]
+            self._worse = [int((~point.right & reference).sum()) for point in frontier]
         self._costs = lru_cache(maxsize=1)(self._costs_of)  # budgets are tested threshold by threshold
+        self._lost = lru_cache(maxsize=1)(self._lost_of)
+        self._behind = lru_cache(maxsize=1)(self._behind_of)
         self._controlled = lru_cache(maxsize=1000)(self._controlled_of)  # what is certified is asked again
 
     def p_value(self, i: int, constraint: Constraint) -> float:
         """How surprising the samples would be if the i-th threshold only just failed the constraint."""
         level = constraint.level
+        if self.graded and constraint.kind in ("precision", "max_drop"):
+            if constraint.kind == "precision":
+                return self._lost(i).p_value(1 - level)
+            return self._behind(i).p_value((1 + level) / 2)
         if constraint.kind == "precision":
             if self.control is not None:
                 return self._controlled(i, level)
@@ -123,6 +133,8 @@ class Tests:
         if constraint.kind == "p95_ms":
             within = self.frontier[i].cost_ms <= level * (1 + 1e-9)
             return binomial(int(within.sum()), self.samples, P95_SHARE)
+        if self.frontier[i].cost_ms.max() > self.top_ms * (1 + 1e-9):
+            return 1.0  # an answer cost more than was taken for possible
         if len(self.possible_ms) == 2:
             return two_valued(self.frontier[i].cost_ms, self.possible_ms, level)
         return self._costs(i).p_value(level)
@@ -167,6 +179,15 @@ class Tests:
     def _costs_of(self, i: int) -> Costs:
         return Costs(self.frontier[i].cost_ms, top_ms=self.top_ms)
 
+    def _lost_of(self, i: int) -> Costs:
+        """What answers lack to the best quality, as something that its mean is to be small of."""
+        return Costs(1 - self.frontier[i].right.astype(np.float64), top_ms=1.0)
+
+    def _behind_of(self, i: int) -> Costs:
+        """By how much answers are worse than the reference model's, from -1 to 1, as shares of that range."""
+        lead = self.frontier[i].right.astype(np.float64) - self._reference
+        return Costs((1 - lead) / 2, top_ms=1.0)
+
     def _controlled_of(self, i: int, level: float) -> float:
         assert self.control is not None
         return self.control.p_value(i, self.frontier[i].right, level)
@@ -177,7 +198,7 @@ class Tests:
             raise PrecisionError(
                 f"expected the delta of the control, {self.control.test.delta}, got {delta}."
             )
-        if constraint.kind == "max_drop":
+        if constraint.kind == "max_drop" and not self.graded:
             counts = self._better[i], self._worse[i], self.samples
             if paired_at_most(*counts, constraint.level) <= delta:
                 return True

@@ -1,4 +1,4 @@
-"""The command evaluate: what a selector is worth, as a table, as JSON and as one HTML page."""
+"""The commands evaluate and export: what a selector is worth, and its bundle for a device."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from selector.commands.last_words import command
 from selector.commands.options import (
+    MY_BUNDLE,
     MY_FIT,
     MY_PROFILE,
     MY_ZOO,
@@ -17,12 +18,23 @@ from selector.commands.options import (
     EnvironmentsOption,
     FitOption,
     JsonOption,
+    ModelsOption,
+    OutOption,
     ProfileOption,
     SeedOption,
+    ZooOption,
     asking_constraint,
+    names_in,
 )
 from selector.commands.say import say, say_prose
 from training.commands.labelled_images import load_data
+from training.routing.commands import (
+    MeanCostOption,
+    QuantileCostOption,
+    evaluate_router_fit,
+    export_router_fit,
+    refuse_costs,
+)
 from zoo.errors import DataError
 
 if TYPE_CHECKING:
@@ -31,7 +43,7 @@ if TYPE_CHECKING:
 MY_REPORT = Path("my-report.html")
 
 
-@asking_constraint()
+@asking_constraint(mean_cost=MeanCostOption, quantile_cost=QuantileCostOption)
 def evaluate(
     fit: FitOption = MY_FIT,
     profile: ProfileOption = MY_PROFILE,
@@ -69,6 +81,7 @@ def evaluate(
     from training.fitting.fitted import load_fit
     from training.reports.method_table import table
     from training.reports.page import render
+    from training.routing.fitted import is_router_fit
     from zoo.models.zoo import Zoo
 
     if report.is_dir():  # said before the images are timed, which can take minutes
@@ -76,6 +89,10 @@ def evaluate(
             f"expected a file to write the page to, got the folder {report}. "
             f"Name --report {report / MY_REPORT}."
         )
+    if is_router_fit(fit):
+        evaluate_router_fit(fit, profile, asked, report=report, title=title, as_json=as_json)
+        return
+    refuse_costs(asked, profile)
     fitted = load_fit(fit)
     wanted = constraint(**asked) or fitted.record.bundle.default
     images = _images(
@@ -143,6 +160,48 @@ def _images(
     return images.subset([i for i, name in enumerate(images.environments) if name == only])
 
 
+def export(
+    fit: FitOption = MY_FIT,
+    zoo: ZooOption = MY_ZOO,
+    out: OutOption = MY_BUNDLE,
+    models: ModelsOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Write the bundle: selector, certificates and models, for a device with numpy and ONNX Runtime.
+
+    Example: zooselect export --out my-bundle
+    """
+    import json
+
+    from selector.answering.selector import Selector
+    from training.fitting.export import export_bundle
+    from training.fitting.fitted import load_fit
+    from training.routing.fitted import is_router_fit
+    from zoo.models.zoo import Zoo
+
+    if is_router_fit(fit):
+        export_router_fit(fit, out, as_json=as_json)
+        return
+    export_bundle(load_fit(fit), Zoo.open(zoo), out, models=names_in(models) or None)
+    loaded = Selector.load(out)
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    if as_json:
+        facts = {
+            "bundle": str(out),
+            "models": list(loaded.models),
+            "certified_precisions": list(loaded.certified_precisions),
+            "size_bytes": size,
+        }
+        say(json.dumps(facts))
+        return
+    can = loaded.certified_precisions
+    say(
+        f"{out}: {len(loaded.models)} models, {size / 1e6:.1f} MB, certified precisions "
+        f"{f'{can[0]:g} to {can[-1]:g}' if can else 'none with these models'}. "
+        f"Next: {command('predict', out, 'IMAGE')}"
+    )
+
+
 def report() -> None:
     """Say which command does now what this one did."""
     say(
@@ -154,7 +213,8 @@ def report() -> None:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command of this file to the command line, and advice for who calls it by its old name."""
-    app.command(rich_help_panel=TRAINING_PANEL)(evaluate)
+    """Add the commands of this file to the command line, and advice for who calls one by its old name."""
+    for step in (evaluate, export):
+        app.command(rich_help_panel=TRAINING_PANEL)(step)
     anything = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
     app.command(hidden=True, context_settings=anything)(report)

@@ -1,4 +1,4 @@
-"""The commands profile, fit and export: the way from a zoo and images to a bundle."""
+"""The commands profile and fit: the way from a zoo and images to a selector."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from selector.commands.options import (
     CertifiedOption,
     DataOption,
     EnvironmentsOption,
-    FitOption,
     JobsOption,
     JsonOption,
     LatencyOption,
@@ -40,6 +39,13 @@ from selector.commands.tables import table
 from training.certificates.choice import CertificateTest
 from training.commands.labelled_images import load_data
 from training.fitting.options import FitOptions, PolicyKind
+from training.routing.commands import (
+    MeanCostOption,
+    QuantileCostOption,
+    fit_router,
+    refuse_costs,
+)
+from training.routing.commands import register as register_outcomes
 from zoo.errors import DataError
 
 if TYPE_CHECKING:
@@ -139,7 +145,12 @@ def profile(
     )
 
 
-@asking_constraint(precision=RequiredOption, accuracy=AccuracyOption)
+@asking_constraint(
+    precision=RequiredOption,
+    accuracy=AccuracyOption,
+    mean_cost=MeanCostOption,
+    quantile_cost=QuantileCostOption,
+)
 def fit(
     *,
     asked: dict[str, Any],
@@ -226,20 +237,36 @@ def fit(
     from training.fitting.costs import costs_table
     from training.fitting.fit import fit as run
     from training.fitting.fitted import holds_certified, save_fit
+    from training.outcomes.table_profile import is_table
     from zoo.models.cuts import keeping_images
     from zoo.models.zoo import Zoo
 
-    options = FitOptions(
-        **asked,
-        policy=policy,
-        delta=delta,
-        max_bytes=max_bytes,
-        top_k=top_k,
-        agree_with_reference=no_labels,
-        certificate=certificate,
-        environment=environment,
-        seed=seed,
-    )
+    common: dict[str, Any] = {"policy": policy, "delta": delta, "certificate": certificate, "seed": seed}
+    common["environment"] = environment
+    if is_table(profile):
+        fit_router(
+            profile,
+            out,
+            asked,
+            replace=replace,
+            require_certified=require_certified,
+            list_levels=list_levels,
+            as_json=as_json,
+            of_zoos={
+                "--latency": latency != THIS_MACHINE,
+                "--costs-of": costs_of is not None,
+                "--network": network is not None,
+                "--raw-stays": raw_stays,
+                "--max-bytes": max_bytes is not None,
+                "--top-k": top_k != DEFAULTS.top_k,
+                "--no-labels": no_labels,
+            },
+            models=tuple(names_in(models)),
+            **common,
+        )
+        return
+    refuse_costs(asked, profile)
+    options = FitOptions(**asked, **common, max_bytes=max_bytes, top_k=top_k, agree_with_reference=no_labels)
     chosen = names_in(models)
     whole = Zoo.open(zoo)
     some = whole.only(chosen) if chosen else whole
@@ -350,45 +377,8 @@ def _best_first(rows: Sequence[CandidateComparison], *, budget: bool) -> list[Ca
     return sorted(rows, key=key)
 
 
-def export(
-    fit: FitOption = MY_FIT,
-    zoo: ZooOption = MY_ZOO,
-    out: OutOption = MY_BUNDLE,
-    models: ModelsOption = "",
-    as_json: JsonOption = False,
-) -> None:
-    """Write the bundle: selector, certificates and models, for a device with numpy and ONNX Runtime.
-
-    Example: zooselect export --out my-bundle
-    """
-    import json
-
-    from selector.answering.selector import Selector
-    from training.fitting.export import export_bundle
-    from training.fitting.fitted import load_fit
-    from zoo.models.zoo import Zoo
-
-    export_bundle(load_fit(fit), Zoo.open(zoo), out, models=names_in(models) or None)
-    loaded = Selector.load(out)
-    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    if as_json:
-        facts = {
-            "bundle": str(out),
-            "models": list(loaded.models),
-            "certified_precisions": list(loaded.certified_precisions),
-            "size_bytes": size,
-        }
-        say(json.dumps(facts))
-        return
-    can = loaded.certified_precisions
-    say(
-        f"{out}: {len(loaded.models)} models, {size / 1e6:.1f} MB, certified precisions "
-        f"{f'{can[0]:g} to {can[-1]:g}' if can else 'none with these models'}. "
-        f"Next: {command('predict', out, 'IMAGE')}"
-    )
-
-
 def register(app: typer.Typer) -> None:
     """Add the commands of this file to the command line."""
-    for step in (profile, fit, export):
+    register_outcomes(app)
+    for step in (profile, fit):
         app.command(rich_help_panel=TRAINING_PANEL)(step)

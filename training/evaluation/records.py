@@ -188,6 +188,12 @@ class Evaluation:
     busy: str = ""  # why times are not compared and what to do; empty where they are
     finding: str = ""  # what a reader has to know first; empty where the figures speak for themselves
     breakdown: Breakdown | None = None
+    unit: str = "ms"  # of what answers cost; any other than milliseconds is no time
+
+    @property
+    def on_cost(self) -> bool:
+        """Whether answers cost something else than time."""
+        return self.unit != "ms"
 
     @property
     def singles(self) -> list[MethodRow]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -298,23 +298,66 @@ def load_fit(folder: str | Path) -> Fitted:
     return Fitted(record, policies, graph, scores, scout, drift)
 
 
-def _restore(record: FitRecord, policy: Policy, scores: bytes | None, folder: Path) -> FittedPolicy:
-    costs = record.bundle.costs_ms()
+def restore(
+    policy: Policy,
+    costs: Mapping[str, float],
+    folder: Path,
+    *,
+    scores: bytes | None,
+    score_features: Sequence[str] = (),
+    selector_ms: float = 0.0,
+    stage_ms: float = 0.0,
+    confidence_ms: float = 0.0,
+) -> FittedPolicy:
+    """A stored policy with what it needs to be simulated.
+
+    Parameters
+    ----------
+    costs
+        Of every model.
+    folder
+        Where the graphs of states lie.
+    scores
+        The graph features → scores, where there is one.
+    score_features
+        Names of its features.
+    selector_ms, stage_ms, confidence_ms
+        As of :class:`selector.policies.rules.DecisionCosts`.
+
+    Raises
+    ------
+    DataError
+        When the policy needs scores and there is no graph of them.
+    DigestError
+        When a graph is not the recorded one.
+    """
     if isinstance(policy, CascadePolicy):
-        return FittedCascade(policy, costs.models, stage_ms=costs.confidence_ms)
+        return FittedCascade(policy, costs, stage_ms=confidence_ms)
     if isinstance(policy, LookaheadPolicy):
-        return FittedLookahead(policy, costs.models, stage_ms=costs.confidence_ms)
+        return FittedLookahead(policy, costs, stage_ms=confidence_ms)
     if isinstance(policy, PoolPolicy):
-        return FittedPool(policy, costs.models, stage_ms=costs.confidence_ms)
+        return FittedPool(policy, costs, stage_ms=confidence_ms)
     if isinstance(policy, StagedPolicy):
         graphs = {
             state.file: read_verified(folder / state.file, state.sha256, state.size_bytes)
             for state in policy.states
         }
-        overhead = costs.selector_ms if policy.features else 0.0
-        return FittedStaged(policy, graphs, costs.models, overhead_ms=overhead, stage_ms=costs.stage_ms)
-    if scores is None or record.scores is None:
+        overhead = selector_ms if policy.features else 0.0
+        return FittedStaged(policy, graphs, costs, overhead_ms=overhead, stage_ms=stage_ms)
+    if scores is None:
         raise DataError("fit.json: an input policy needs its score graph. Run 'zooselect fit' again.")
-    return FittedInputPolicy(
-        policy, scores, record.scores.features, costs.models, overhead_ms=costs.selector_ms
+    return FittedInputPolicy(policy, scores, score_features, costs, overhead_ms=selector_ms)
+
+
+def _restore(record: FitRecord, policy: Policy, scores: bytes | None, folder: Path) -> FittedPolicy:
+    costs = record.bundle.costs_ms()
+    return restore(
+        policy,
+        costs.models,
+        folder,
+        scores=None if record.scores is None else scores,
+        score_features=() if record.scores is None else record.scores.features,
+        selector_ms=costs.selector_ms,
+        stage_ms=costs.stage_ms,
+        confidence_ms=costs.confidence_ms,
     )

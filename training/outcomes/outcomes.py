@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -53,6 +53,8 @@ class Outcomes:
     embeddings: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)  # model → [n, D], where given
     top_k: int = 1  # an answer is right when the label is among its k most probable classes
 
+    per_sample: ClassVar[tuple[str, ...]] = _PER_SAMPLE  # fields with one row a sample
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -61,6 +63,11 @@ class Outcomes:
         """Predicted class ``[n, M]``."""
         classes: NDArray[np.intp] = self.logits.argmax(axis=2)
         return classes
+
+    @property
+    def combinable(self) -> bool:
+        """Whether answers of several models can be combined into one: all gave logits of the same classes."""
+        return True
 
     @cached_property
     def log_odds(self) -> NDArray[np.float64]:
@@ -83,6 +90,14 @@ class Outcomes:
         ranked = np.argsort(-answer, axis=1, kind="stable")[:, : self.top_k]
         among: NDArray[np.bool_] = (ranked == self.labels[:, np.newaxis]).any(axis=1)
         return among
+
+    def right_after(self, ran: Sequence[str], answer: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Whether `answer` ``[n, C]``, given once the models `ran` have answered, is right ``[n]``."""
+        return self.right_of(answer)
+
+    def charge(self, paths: Sequence[Sequence[str]], costs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What ending on each path costs: the expected `costs` ``[K]``, or what was paid ``[n, K]``."""
+        return costs
 
     def judged(self, *, top_k: int = 1, agree_with: str | None = None) -> Outcomes:
         """The same outcomes with another notion of a right answer.
@@ -111,20 +126,20 @@ class Outcomes:
         labels = self.predicted[:, self.models.index(agree_with)].astype(np.int64)
         return replace(self, top_k=top_k, labels=labels)
 
-    def rows(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Outcomes:
+    def rows(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Self:
         """The samples of a mask or of indices."""
         embeddings = {name: values[chosen] for name, values in self.embeddings.items()}
-        kept = {name: getattr(self, name)[chosen] for name in _PER_SAMPLE}
+        kept = {name: getattr(self, name)[chosen] for name in self.per_sample}
         return replace(self, **kept, embeddings=embeddings)
 
-    def split(self, *names: str) -> Outcomes:
+    def split(self, *names: str) -> Self:
         """The samples of the named splits; raises :class:`DataError` when there is none."""
         mask = np.isin(self.splits, names)
         if not mask.any():
             raise DataError(f"expected samples in split {' or '.join(names)}, got none. Profile more images.")
         return self.rows(mask)
 
-    def environment(self, name: str) -> Outcomes:
+    def environment(self, name: str) -> Self:
         """The samples of one environment; raises :class:`DataError` when there is none."""
         mask = self.environments == name
         if not mask.any():
@@ -144,7 +159,7 @@ class Outcomes:
                     f"of them {str(self.ids[bad.argmax()])!r}. Profile again, or leave the model out."
                 )
 
-    def with_models(self, names: Sequence[str]) -> Outcomes:
+    def with_models(self, names: Sequence[str]) -> Self:
         """Only the named models, in that order."""
         columns = [self.models.index(name) for name in names]
         return replace(self, models=tuple(names), logits=self.logits[:, columns])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from selector.policies.paths import paths_of
 from selector.policies.policy import Policy
 from training.outcomes.outcomes import Outcomes
-from training.policies.frontier import Floats, Indices, Simulated, pareto
+from training.policies.frontier import Floats, Indices, Simulated, cost_at, pareto
 
 Known = TypeVar("Known")
 Simulator = Callable[[float], Simulated]  # threshold → what the policy does
@@ -109,11 +109,12 @@ class _Stopping(FittedPolicy, Generic[Known]):
     def simulator(self, outcomes: Outcomes) -> Simulator:
         known = self.known(outcomes)
         right = outcomes.with_models(self.models).right
-        costs, rows = self.charged(self.stop_costs()), np.arange(len(right))
+        costs = outcomes.charge(paths_of(self.policy), self.charged(self.stop_costs()))
+        rows = np.arange(len(right))
 
         def at(threshold: float) -> Simulated:
             stop = self.decide(known, threshold)
-            return Simulated(threshold, stop, right[rows, stop], costs[stop])
+            return Simulated(threshold, stop, right[rows, stop], cost_at(costs, stop))
 
         return at
 

@@ -19,6 +19,7 @@ UNREACHABLE_THRESHOLD = 2.0  # a threshold above every probability: the most con
 SINGLE, DOUBLE = 2.0**-23, 2.0**-52  # steps of float32 and of float64 at 1: what a probability is rounded to
 _SAME_ODDS = 1e-5  # log-odds that are closer than this are the same, but for the rounding of models
 _ONE_VALUE = 8  # neighbours within so many margins are one value that was rounded in different ways
+MAX_WAYS = 64  # costs that an outline keeps; where every answer has its own, neighbours are put together
 _NEARBY = 32  # values among which the widest gap is sought
 
 
@@ -100,7 +101,7 @@ class Outline:
     @classmethod
     def of(cls, point: Simulated, reference: NDArray[np.bool_], doubt: float) -> Outline:
         """What is kept of a point, beside a reference model that is right on `reference` ``[n]``."""
-        costs, counts = np.unique(point.cost_ms, return_counts=True)
+        costs, counts = _grouped(*np.unique(point.cost_ms, return_counts=True))
         better, worse = int((point.right & ~reference).sum()), int((~point.right & reference).sum())
         return cls(point.threshold, doubt, costs, counts, int(point.right.sum()), better, worse)
 
@@ -145,6 +146,23 @@ class Outline:
         mean = (self.better - self.worse) / self.samples
         square = (self.better + self.worse) / self.samples
         return mean, math.sqrt(max(0.0, square - mean**2))
+
+
+def cost_at(costs: Floats, places: Indices) -> Floats:
+    """What samples ``[n]`` cost that end at `places`, from costs ``[K]`` or ``[n, K]`` of the ways to end."""
+    found: Floats = costs[places] if costs.ndim == 1 else costs[np.arange(len(places)), places]
+    return found
+
+
+def _grouped(costs: Floats, counts: Indices) -> tuple[Floats, Indices]:
+    """Ascending costs in at most :data:`MAX_WAYS` groups of neighbours, each with its mean."""
+    if len(costs) <= MAX_WAYS:
+        return costs, counts
+    total = np.cumsum(counts)
+    wanted = np.arange(1, MAX_WAYS) * (total[-1] / MAX_WAYS)
+    starts = np.unique(np.concatenate([[0], np.searchsorted(total, wanted)]))
+    sizes = np.add.reduceat(counts, starts)
+    return np.add.reduceat(costs * counts, starts) / sizes, sizes
 
 
 def halfway(wanted: Floats, values: Floats, rounding: Floats) -> Floats:

@@ -13,7 +13,15 @@ from selector.policies.input import InputPolicy
 from selector.policies.rules import next_action
 from training.outcomes.outcomes import Outcomes
 from training.policies.base import _Scored
-from training.policies.frontier import SINGLE, Floats, Indices, Simulated, price_grid, threshold_grid
+from training.policies.frontier import (
+    SINGLE,
+    Floats,
+    Indices,
+    Simulated,
+    cost_at,
+    price_grid,
+    threshold_grid,
+)
 from zoo.models.model import open_session
 
 
@@ -89,10 +97,10 @@ def input_thresholds(
 def input_frontier(
     scores: Floats, right: NDArray[np.bool_], costs: Floats, policy: InputPolicy, *, count: int = 60
 ) -> list[Simulated]:
-    """Frontier of an input policy's rule on scores ``[n, M]``, at costs ``[M]`` with everything included."""
+    """Frontier of an input policy's rule on scores ``[n, M]``, costs ``[M]`` or ``[n, M]``, all included."""
     rows = np.arange(len(scores))
     points = []
     for threshold in input_thresholds(scores, policy, count=count):
         picks = next_action(scores, policy.costs_ms, float(threshold), policy.rule)
-        points.append(Simulated(float(threshold), picks, right[rows, picks], costs[picks]))
+        points.append(Simulated(float(threshold), picks, right[rows, picks], cost_at(costs, picks)))
     return points

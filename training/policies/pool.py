@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from selector.policies.paths import paths_of
 from selector.policies.pool import PoolPolicy, Scaling, margins, stopping
 from training.outcomes.outcomes import Outcomes
 from training.policies.base import FittedPolicy, Simulator
-from training.policies.frontier import Floats, Indices, Simulated
+from training.policies.frontier import Floats, Indices, Simulated, cost_at
 
 
 class FittedPool(FittedPolicy):
@@ -57,11 +58,12 @@ class FittedPool(FittedPolicy):
         judged = self.judge(outcomes)
         sure = [margin for margin, _ in judged]
         right = np.stack([right for _, right in judged], axis=1)
-        costs, rows = self.charged(self.stop_costs()), np.arange(len(right))
+        costs = outcomes.charge(paths_of(self.policy), self.charged(self.stop_costs()))
+        rows = np.arange(len(right))
 
         def at(threshold: float) -> Simulated:
             stop = stopping(sure, self.policy.setting(threshold))
-            return Simulated(threshold, stop, right[rows, stop], costs[stop])
+            return Simulated(threshold, stop, right[rows, stop], cost_at(costs, stop))
 
         return at
 

@@ -14,7 +14,15 @@ from selector.policies.rules import Rule
 from selector.policies.staged import StagedPolicy
 from training.outcomes.outcomes import Outcomes
 from training.policies.base import FittedPolicy, Simulator
-from training.policies.frontier import SINGLE, Floats, Indices, Simulated, price_grid, threshold_grid
+from training.policies.frontier import (
+    SINGLE,
+    Floats,
+    Indices,
+    Simulated,
+    cost_at,
+    price_grid,
+    threshold_grid,
+)
 from zoo.models.model import open_session
 
 
@@ -66,7 +74,10 @@ class FittedStaged(FittedPolicy):
 
     def judge(self, outcomes: Outcomes) -> list[tuple[Floats, NDArray[np.bool_]]]:
         """Per state: scores ``[n, 1 + A]`` and whether stopping there is right ``[n]``."""
-        return [(scores, outcomes.right_of(answer)) for scores, answer in self._judge(outcomes)]
+        return [
+            (scores, outcomes.right_after(state.ran, answer))
+            for state, (scores, answer) in zip(self.policy.states, self._judge(outcomes), strict=True)
+        ]
 
     def answers(self, outcomes: Outcomes, threshold: float) -> Indices:
         judged = [(scores, answer.argmax(axis=1)) for scores, answer in self._judge(outcomes)]
@@ -77,7 +88,7 @@ class FittedStaged(FittedPolicy):
     def simulator(self, outcomes: Outcomes) -> Simulator:
         judged = self.judge(outcomes)
         states = self.policy.states
-        stop_costs = np.array(self.possible_costs_ms())
+        costs = outcomes.charge([state.ran for state in states], np.array(self.possible_costs_ms()))
         right = np.stack([right for _, right in judged], axis=1)
         last = np.array([self.models.index(state.ran[-1]) for state in states])
         scores = [scores for scores, _ in judged]
@@ -85,7 +96,7 @@ class FittedStaged(FittedPolicy):
 
         def at(threshold: float) -> Simulated:
             stopped = follow(states, scores, threshold, self.policy.rule)
-            return Simulated(threshold, last[stopped], right[rows, stopped], stop_costs[stopped])
+            return Simulated(threshold, last[stopped], right[rows, stopped], cost_at(costs, stopped))
 
         return at
 

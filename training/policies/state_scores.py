@@ -59,6 +59,8 @@ class StageEstimator:
 
     def to_onnx(self) -> bytes:
         """The graph ``logits`` (and ``features``) → ``answer``, ``scores``; see :class:`.State`."""
+        if self.classes == 1:
+            return self._of_numbers()
         g = OperatorList()
         tiny, floor, zero = (g.constant(value) for value in (_TINY, _MIN_PROBABILITY, 0.0))
         over_classes = over_models = g.constant([1])
@@ -81,12 +83,22 @@ class StageEstimator:
         if self.classes <= MAX_CLASSES:
             parts.append(g.add("Log", g.add("Add", answer, floor)))
             parts.append(g.add("Cast", is_top, to=TensorProto.FLOAT))
+        return self._finished(g, parts, answer)
+
+    def _of_numbers(self) -> bytes:
+        """The graph for models that told one number each; what is answered is no affair of it."""
+        g = OperatorList()
+        numbers = g.add("Squeeze", "logits", g.constant([2]))
+        return self._finished(g, [numbers], g.add("Gather", "logits", g.constant(self.models - 1), axis=1))
+
+    def _finished(self, g: OperatorList, parts: list[str], answer: str) -> bytes:
+        """The graph that scores what is known, `parts` and the features."""
         sources = [
             helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", self.models, self.classes])
         ]
         if self.features:
             sources.append(helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", self.features]))
-            parts.append("features")
+            parts = [*parts, "features"]
         known = g.add("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
         odds = g.add("Gemm", known, g.constant(self.weights[:-1]), g.constant(self.weights[-1]))
         outputs = {
@@ -134,8 +146,11 @@ def statistics(logits: NDArray[np.floating], *, committee: bool) -> Floats:
     """What a stage knows: ``[n, d]`` of logits ``[n, K, C]``.
 
     Columns: log-odds of the answer's top class; for several models, log of the probability that each gives
-    to it; for up to 100 classes the log of every class's probability, then which class is on top.
+    to it; for up to 100 classes the log of every class's probability, then which class is on top. Of models
+    that told one number each (C = 1), how sure they are, these numbers.
     """
+    if logits.shape[2] == 1:
+        return logits[:, :, 0].astype(np.float64)
     answer = answers(logits, committee=committee)
     rows = np.arange(len(answer))
     top = answer.argmax(axis=1)

@@ -225,7 +225,8 @@ def _prepare(axes: Axes, evaluation: Evaluation, *, narrow: bool) -> None:
     axes.grid(color=GRID, linewidth=0.8)
     clock = "timed end to end" if evaluation.wall_clock else "added up from the latency table"
     gap = "\n" if narrow else " "
-    axes.set_xlabel(f"mean time per input, ms{gap}({clock})")
+    on_clock = f"mean time per input, ms{gap}({clock})"
+    axes.set_xlabel(f"mean cost per input, {evaluation.unit}" if evaluation.on_cost else on_clock)
     axes.set_title("accuracy", fontsize=9, color=MUTED, loc="left")
     if evaluation.asked_precision is not None:
         _asked(axes, evaluation.asked_precision, points)

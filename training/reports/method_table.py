@@ -20,9 +20,15 @@ def table(evaluation: Evaluation) -> str:
     of timed end to end is marked with ``~``.
     """
     rows, digits = evaluation.rows, decimals(evaluation)
-    heads = ["method", "kind", "asked", "accuracy", "mean ms", "p95 ms"]
+    heads = ["method", "kind", "asked", "accuracy", f"mean {evaluation.unit}", f"p95 {evaluation.unit}"]
     cells = [
-        [row.name, row.kind, _asked(row), _accuracy(row), *(_time(row, ms, digits) for ms in _times(row))]
+        [
+            row.name,
+            row.kind,
+            _asked(row),
+            _accuracy(row),
+            *(_time(row, ms, digits, marked=not evaluation.on_cost) for ms in _times(row)),
+        ]
         for row in rows
     ]
     align = "llrrrrl"
@@ -43,7 +49,7 @@ def table(evaluation: Evaluation) -> str:
     shown = tables.table([*heads, "share of inputs"], cells, align)
     if evaluation.finding:
         shown = "\n".join([tables.wrapped(evaluation.finding, WIDTH), "", shown])
-    if any(not row.wall_clock for row in rows):
+    if any(not row.wall_clock for row in rows) and not evaluation.on_cost:
         shown += "\n\n~ added up from measured costs, not timed end to end"
     return shown
 
@@ -66,7 +72,7 @@ def milliseconds(value: float, digits: int) -> str:
 def decimals(evaluation: Evaluation) -> int:
     """Enough for two significant digits of the smallest time, so that a column lines up."""
     smallest = min((row.mean_ms for row in evaluation.rows if row.mean_ms > 0), default=1.0)
-    return min(max(1 - math.floor(math.log10(smallest)), 0), 5)
+    return min(max(1 - math.floor(math.log10(smallest)), 0), 8)
 
 
 def _times(row: MethodRow) -> tuple[float, float]:
@@ -83,8 +89,8 @@ def _accuracy(row: MethodRow) -> str:
     return f"{row.accuracy * 100:.1f} ± {(row.accuracy_high - row.accuracy_low) * 50:.1f} %"
 
 
-def _time(row: MethodRow, value: float, digits: int) -> str:
-    return ("" if row.wall_clock else "~") + milliseconds(value, digits)
+def _time(row: MethodRow, value: float, digits: int, *, marked: bool) -> str:
+    return ("~" if marked and not row.wall_clock else "") + milliseconds(value, digits)
 
 
 def _shares(row: MethodRow) -> list[str]:

@@ -98,7 +98,10 @@ def verdict(evaluation: Evaluation) -> list[TimeComparison]:
             "the reference model" if evaluation.reference_model else "the most accurate single model",
         ),
         (evaluation.cheapest_enough, "the cheapest single model that reaches the asked precision"),
-        (_rival(evaluation, ours), "the fastest other method that is as accurate"),
+        (
+            _rival(evaluation, ours),
+            f"the {'cheapest' if evaluation.on_cost else 'fastest'} other method that is as accurate",
+        ),
     ]
     for row, what in pairs:
         if row is None or not evaluation.on_clock(row) or row.name == alone:

@@ -26,6 +26,7 @@ from training.policies.frontier import (
     Simulated,
     by_cost,
     cascade_thresholds,
+    cost_at,
     frontier_quality,
     pareto,
 )
@@ -141,7 +142,8 @@ def all_candidates(at: Situation, kinds: Sequence[str], input_fit: InputFit | No
     models = useful_models(at.outcomes, at.costs)
     found = single_candidates(at)
     if "cascade" in kinds:
-        found += pool_candidates(at, models)
+        if at.outcomes.combinable:
+            found += pool_candidates(at, models)
         found += cascade_candidates(at, models)
         found += staged_candidates(at, models, probe=False, input_fit=input_fit)
     if "probe" in kinds:
@@ -174,18 +176,28 @@ def cascade_candidates(at: Situation, models: Sequence[str]) -> list[Candidate]:
     ]
 
 
+def planned(at: Situation, models: Sequence[str], *, probe: bool) -> list[StagedPlan]:
+    """Plans of staged policies; committees where models told their logits."""
+    return plans(models, at.costs, probe=probe, committees=committees(at.outcomes))
+
+
+def committees(outcomes: Outcomes) -> tuple[bool, ...]:
+    """Whether policies may answer as a committee: both ways where models told their logits."""
+    return (True, False) if outcomes.combinable else (False,)
+
+
 def staged_candidates(
     at: Situation, models: Sequence[str], *, probe: bool, input_fit: InputFit | None = None
 ) -> list[Candidate]:
     """Learned cascades, or probes; the best also with input features."""
     folded = FoldedScores(at.outcomes, at.folds)
-    found = [staged_candidate(at, plan, folded) for plan in plans(models, at.costs, probe=probe)]
+    found = [staged_candidate(at, plan, folded) for plan in planned(at, models, probe=probe)]
     extra = []
     if input_fit is not None:
         features = at.outcomes.feature_columns(input_fit.features).astype(np.float64)
         informed = FoldedScores(at.outcomes, at.folds, features)
         low, high = min(at.costs.values()), max(at.costs.values())
-        for committee in (True, False):
+        for committee in committees(at.outcomes):
             some = [pair for pair in found if pair[0].committee == committee]
             plan, _ = max(
                 some, key=lambda pair: frontier_quality(pair[1].frontier, low, high), default=(None, None)
@@ -216,7 +228,7 @@ def input_candidates(at: Situation, input_fit: InputFit) -> list[Candidate]:
                 input_frontier,
                 input_fit.folded[:, columns],
                 right,
-                np.array(costs) + input_fit.cost_ms,
+                at.outcomes.charge([(name,) for name in some], np.array(costs) + input_fit.cost_ms),
                 policy,
                 count=100,
             )
@@ -308,7 +320,8 @@ def raw_candidate(at: Situation, chain: tuple[str, ...]) -> Candidate:
         known = [right_probability(at.stages[name], odds[:, i]) for i, name in enumerate(chain)]
         stage_ms = at.confidence_ms if len(chain) > 1 else 0.0
         stop_costs = np.cumsum([at.costs[name] + stage_ms for name in chain])
-        return chain_frontier(np.stack(known, axis=1), right, stop_costs)
+        charged = at.outcomes.charge([chain[: i + 1] for i in range(len(chain))], stop_costs)
+        return chain_frontier(np.stack(known, axis=1), right, charged)
 
     def build() -> FittedPolicy:
         policy = CascadePolicy(stages=tuple(fit_platt(at.everything, name) for name in chain))
@@ -346,12 +359,12 @@ def lookahead_candidate(at: Situation, chain: tuple[str, ...]) -> Candidate:
 def chain_frontier(
     probabilities: Floats, right: np.ndarray, stop_costs: Floats, *, count: int = 60
 ) -> list[Simulated]:
-    """Frontier of the cascade's rule on probabilities and correctness ``[n, K]``."""
+    """Frontier of the cascade's rule on probabilities and correctness ``[n, K]``, costs as in `cost_at`."""
     rows = np.arange(len(right))
     points = []
     for threshold in cascade_thresholds(probabilities, count=count):
         stop = escalate(probabilities, float(threshold))
-        points.append(Simulated(float(threshold), stop, right[rows, stop], stop_costs[stop]))
+        points.append(Simulated(float(threshold), stop, right[rows, stop], cost_at(stop_costs, stop)))
     return points
 
 

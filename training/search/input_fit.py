@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from selector.policies.input import InputPolicy
 from training.cluster.processes import Processes
 from training.data.splits import FIT, TUNE
-from training.features.costs import measure_costs
+from training.features.costs import FeatureCosts, measure_costs
 from training.features.feature_kind import Readings, ScoutLike
 from training.features.kinds import features_of
 from training.outcomes.folds import Folds, grouped_folds
@@ -176,6 +177,36 @@ def fit_input(
     ParityError
         When the graph and scikit-learn differ.
     """
+    prices = measure_costs(grid, scout=scout, kind=zoo.kind)
+    order, tuned, scores, folded = _fit_scores(
+        development, compared, folds, costs, prices, seed, processes=processes
+    )
+    scout = scout if scout is not None and set(scout.names) & set(tuned.features) else None
+    graph = selector_graph(tuned.features, scores, grid=grid, scout=scout, kind=zoo.kind)
+    cost_ms = selector_cost_ms(graph, zoo, table)
+    content: bytes = scores.SerializeToString(deterministic=True)
+    return InputFit(order, tuned, graph, content, cost_ms, scout, folded)
+
+
+def fit_given_features(
+    development: Outcomes, compared: Outcomes, folds: Folds, costs: Mapping[str, float], *, seed: int
+) -> InputFit:
+    """:func:`fit_input` where features are given with every input: they cost nothing and need no graph."""
+    order, tuned, scores, folded = _fit_scores(development, compared, folds, costs, None, seed)
+    return InputFit(order, tuned, b"", scores.SerializeToString(deterministic=True), 0.0, None, folded)
+
+
+def _fit_scores(
+    development: Outcomes,
+    compared: Outcomes,
+    folds: Folds,
+    costs: Mapping[str, float],
+    prices: FeatureCosts | None,
+    seed: int,
+    *,
+    processes: Processes | None = None,
+) -> tuple[tuple[str, ...], Tuned, onnx.ModelProto, Floats]:
+    """Models cheapest first, what was settled on, the graph features → scores, and scores out of fold."""
     from training.policies.estimators import CorrectnessEstimator  # here: a kept search needs none
 
     order = by_cost(costs, development.models)
@@ -186,11 +217,10 @@ def fit_input(
         part.right,
         part.groups,
         np.array([costs[name] for name in order]),
-        prices=measure_costs(grid, scout=scout, kind=zoo.kind),
+        prices=prices,
         seed=seed,
         processes=processes,
     )
-    scout = scout if scout is not None and set(scout.names) & set(tuned.features) else None
     if folded is None:
         some, folded = part.feature_columns(tuned.features), np.empty((len(part), len(order)))
         for rest, held in folds:
@@ -203,7 +233,6 @@ def fit_input(
     if tuning.any():
         estimator.calibrate(features[tuning], ordered.right[tuning])
     scores = estimator.to_onnx(features.shape[1])
-    graph = selector_graph(tuned.features, scores, grid=grid, scout=scout, kind=zoo.kind)
     content: bytes = scores.SerializeToString(deterministic=True)
     off = score_difference(estimator, content, features)
     if not off <= TOLERANCE:
@@ -211,4 +240,4 @@ def fit_input(
             f"expected ONNX scores within {TOLERANCE:g} of scikit-learn's {tuned.estimator!r}, "
             f"got {off:.1e}. Check the versions in constraints.txt."
         )
-    return InputFit(order, tuned, graph, content, selector_cost_ms(graph, zoo, table), scout, folded)
+    return order, tuned, scores, folded

@@ -18,7 +18,7 @@ from selector.policies.rules import Rule
 from selector.policies.staged import StagedPolicy, State
 from training.outcomes.folds import Folds
 from training.outcomes.outcomes import Outcomes
-from training.policies.frontier import Floats, Simulated, by_cost, pareto_places
+from training.policies.frontier import Floats, Simulated, by_cost, cost_at, pareto_places
 from training.policies.logistic import fit_logistic, log_odds, sigmoid
 from training.policies.staged import FittedStaged, follow_all, staged_thresholds
 from training.policies.state_scores import StageEstimator, answers, fit_stage, statistics
@@ -92,7 +92,7 @@ class FoldedScores:
         key = (frozenset(ran) if committee else ran[-1], committee)
         if key not in self._right:
             logits = self._logits(ran if committee else ran[-1:])
-            self._right[key] = self.outcomes.right_of(answers(logits, committee=committee))
+            self._right[key] = self.outcomes.right_after(ran, answers(logits, committee=committee))
         return self._right[key]
 
     def scores(self, step: PlanState, committee: bool) -> Floats:
@@ -162,25 +162,41 @@ def folded_frontier(
     stop_costs = overhead_ms + np.array([sum(costs[m] + stage_ms for m in step.ran) for step in steps])
     thresholds = staged_thresholds(steps, scores, plan.rule, count=count)
     stopped = follow_all(steps, scores, thresholds, plan.rule)
+    charged = folded.outcomes.charge([step.ran for step in steps], stop_costs)
     ends = [stopped == i for i in range(len(steps))]
-    shares = np.stack([end.mean(axis=1) for end in ends], axis=1)
+    mean_ms = _mean_ms(ends, charged)
     accuracy = sum((end & right[:, i]).mean(axis=1) for i, end in enumerate(ends))
     rows = np.arange(len(right))
     return [
-        Simulated(float(thresholds[t]), stopped[t], right[rows, stopped[t]], stop_costs[stopped[t]])
-        for t in pareto_places(shares @ stop_costs, accuracy)
+        Simulated(float(thresholds[t]), stopped[t], right[rows, stopped[t]], cost_at(charged, stopped[t]))
+        for t in pareto_places(mean_ms, accuracy)
     ]
 
 
-def plans(models: Sequence[str], costs: Mapping[str, float], *, probe: bool) -> list[StagedPlan]:
-    """All chains of up to four of `models`, cheapest first, under both rules, with and without committee."""
+def _mean_ms(ends: Sequence[NDArray[np.bool_]], costs: Floats) -> Floats:
+    """Mean cost ``[T]`` of samples that end so ``[T, n]`` in K ways, at costs ``[K]`` or ``[n, K]``."""
+    if costs.ndim == 1:
+        shares: Floats = np.stack([end.mean(axis=1) for end in ends], axis=1)
+        return shares @ costs
+    means: Floats = np.stack([end @ costs[:, i] for i, end in enumerate(ends)]).sum(axis=0) / len(costs)
+    return means
+
+
+def plans(
+    models: Sequence[str],
+    costs: Mapping[str, float],
+    *,
+    probe: bool,
+    committees: Sequence[bool] = (True, False),
+) -> list[StagedPlan]:
+    """All chains of up to four of `models`, cheapest first, under both rules, with each of `committees`."""
     names = by_cost(costs, models)
     return [
         StagedPlan(chain, probe, rule, committee)
         for length in range(2, min(MAX_STAGES, len(names)) + 1)
         for chain in combinations(names, length)
         for rule in RULES
-        for committee in (True, False)
+        for committee in committees
         if not (probe and length < 3)
     ]
 
@@ -222,7 +238,7 @@ def _fit_step(
     step: PlanState, outcomes: Outcomes, committee: bool, features: Floats | None
 ) -> StageEstimator:
     def right(ran: Chain) -> NDArray[np.bool_]:
-        return outcomes.right_of(answers(outcomes.with_models(ran).logits, committee=committee))
+        return outcomes.right_after(ran, answers(outcomes.with_models(ran).logits, committee=committee))
 
     targets = np.stack([right(step.ran), *(right((*step.ran, *action)) for action in step.actions)], axis=1)
     logits = outcomes.with_models(step.ran).logits

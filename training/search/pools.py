@@ -21,7 +21,7 @@ from training.calibration.scaling import (
 )
 from training.outcomes.folds import Folds, grouped_folds
 from training.outcomes.outcomes import Outcomes
-from training.policies.frontier import Floats, Simulated, by_cost
+from training.policies.frontier import Floats, Simulated, by_cost, cost_at
 from training.policies.joint import joint_thresholds
 from training.policies.platt import platt
 from training.policies.pool import FittedPool
@@ -151,11 +151,12 @@ class Pools:
     def frontier(self, chain: Sequence[str]) -> list[Simulated]:
         """What a pool does at every price, with scalings that did not see the sample."""
         sure, right = self.judge(chain)
-        costs, rows = self._stop_costs(chain), np.arange(len(right))
+        paths = [chain[: i + 1] for i in range(len(chain))]
+        costs, rows = self.outcomes.charge(paths, self._stop_costs(chain)), np.arange(len(right))
         points = []
         for price, setting in zip(*self._settings(chain), strict=True):
             stop = stopping(sure, setting)
-            points.append(Simulated(price, stop, right[rows, stop], costs[stop]))
+            points.append(Simulated(price, stop, right[rows, stop], cost_at(costs, stop)))
         return points
 
     def fit(self, chain: Sequence[str]) -> FittedPool:

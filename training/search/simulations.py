@@ -11,12 +11,13 @@ from training.policies.frontier import Outline, by_cost
 from training.search.candidates import (
     Situation,
     lookahead_candidate,
+    planned,
     pool_candidate,
     raw_candidate,
     staged_candidate,
     useful_models,
 )
-from training.search.plans import FoldedScores, StagedPlan, plans
+from training.search.plans import FoldedScores, StagedPlan
 from training.search.pools import Pools, Recalibrated, Scaled, pool_chains
 
 _WEIGHT = {"chains": 1, "pools": 3, "plans": 2}  # of a chain, about: the longest parts begin first
@@ -72,7 +73,7 @@ def _parts(at: Situation, kinds: Sequence[str]) -> Iterator[_Part]:
                 yield _Part("chains", chains=longer)
     for probe in (False, True):
         if ("probe" if probe else "cascade") in kinds:
-            some = plans(models, at.costs, probe=probe)
+            some = planned(at, models, probe=probe)
             for first, committee in sorted({(plan.chain[0], plan.committee) for plan in some}):
                 ours = (plan for plan in some if (plan.chain[0], plan.committee) == (first, committee))
                 yield _Part("plans", plans=tuple(ours))

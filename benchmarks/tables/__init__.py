@@ -1,0 +1,1 @@
+"""Suites on outcomes that were measured elsewhere."""

@@ -1,0 +1,168 @@
+"""Repeated splits of a table: every method on the same outcomes, charged for what was really paid."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from benchmarks.peers import PEERS
+from benchmarks.selection.guarantee import Guarantee, study
+from benchmarks.selection.mixes import Point, point_of, reaching
+from benchmarks.selection.repeated import LEVELS, OFFSETS, Choices, Repetition, deal
+from benchmarks.tables.aiq import aiq
+from training.data.splits import FIT, TEST, TUNE
+from training.outcomes.table_outcomes import TableOutcomes
+from training.outcomes.table_profile import TableRecord
+from training.policies.frontier import Simulated, by_cost
+from training.routing.evaluation import oracle
+from training.routing.fit import fit_table_outcomes
+from training.routing.options import RouteOptions
+from training.routing.search import search_table
+
+MAX_DROP = 0.02
+_ANY_COSTS = (
+    "always-largest",
+    "single",
+    "random-mix",
+    "knn-premodel",
+    "asf-satzilla",
+    "asf-pairwise-classifier",
+    "asf-pairwise-regressor",
+    "asf-sunny",
+    "routerbench-knn",
+    "routellm-mf",
+)
+_ON_SCORES = ("always-largest", "single", "random-mix", "max-softmax-cascade")
+
+
+@dataclass(frozen=True)
+class DropPoint:
+    """A router certified for a drop of at most MAX_DROP, or the reference model where none is."""
+
+    certified: bool
+    accuracy: float
+    reference: float  # accuracy of the reference model
+    cost: float
+    reference_cost: float
+
+
+@dataclass(frozen=True)
+class TableRepetition:
+    """All figures of one split."""
+
+    repetition: Repetition
+    drop: DropPoint
+    peers_drop: dict[str, float]  # peer → cost at which it promises that drop, uncertified
+    aiq: dict[str, float]  # method → average improvement in quality
+    oracle: Point
+
+
+def peers_for(outcomes: TableOutcomes, asked: Sequence[str] | None) -> list[str]:
+    """Peers that can answer from what a table has."""
+    if outcomes.combinable and outcomes.fixed_costs:
+        able = [name for name in PEERS if name != "oracle"]
+    elif outcomes.feature_names:
+        able = [name for name in _ANY_COSTS if name in PEERS]
+    else:
+        able = [name for name in _ON_SCORES if name in PEERS]
+    return [name for name in able if asked is None or name in asked]
+
+
+def repeat_table(
+    record: TableRecord, outcomes: TableOutcomes, seed: int, peers: Sequence[str]
+) -> tuple[TableRepetition, tuple[Choices, TableOutcomes]]:
+    """Figures of one split, and our choices with the dealt samples for further studies."""
+    dealt = deal(outcomes, seed)
+    assert isinstance(dealt, TableOutcomes)
+    start = time.perf_counter()
+    search = search_table(dealt, record.features, seed=seed)
+    seen, costs = search.rounded, search.costs
+    ours = Choices(search.candidates, search.situation.outcomes, costs)
+    seconds = {"zooselect": time.perf_counter() - start}
+    development, test = seen.split(FIT, TUNE), seen.split(TEST)
+    accuracy = development.accuracy()
+    reference = max(accuracy, key=lambda name: (accuracy[name], -costs[name]))
+    order = by_cost(costs, seen.models)
+    best = max(point.accuracy for one in search.candidates for point in one.frontier)
+    levels = (np.floor(np.linspace(accuracy[order[0]], best - 0.002, LEVELS) * 1e4) / 1e4).tolist()
+    found: dict[str, tuple[Point | None, ...]] = {}
+    frontiers: dict[str, tuple[Point, ...]] = {}
+    promised: dict[str, float] = {}
+    column = test.models.index(reference)
+    dear = Point(float(test.right[:, column].mean()), float(test.paid[:, column].mean()), 0.0)
+    for name in peers:
+        start = time.perf_counter()
+        peer = PEERS[name]()
+        peer.fit(development, costs, overhead_ms=0.0, seed=seed)
+        seconds[name] = time.perf_counter() - start
+        settings = [_paid(one, test) for one in peer.frontier(test)]
+        shown = peer.accuracies(test, settings)
+        frontiers[name] = tuple(
+            replace(point_of(one), accuracy=value) for one, value in zip(settings, shown, strict=True)
+        )
+        chosen_on = peer.development_frontier()
+        found[name] = tuple(reaching(level, chosen_on, settings, shown) for level in levels)
+        at = reaching(accuracy[reference] - MAX_DROP, chosen_on, settings, shown)
+        promised[name] = dear.mean_ms if at is None else at.mean_ms
+    settings = ours.settings(test)
+    repetition = Repetition(
+        seed=seed,
+        reference=dear,
+        named=dear,
+        levels=tuple(levels),
+        ours=tuple(point_of(ours.reaching(level, test)) for level in levels),
+        expected_ms=tuple(ours.choice(level)[1].mean_ms for level in levels),
+        settings=tuple(point_of(one) for one in settings),
+        at_reference=tuple(point_of(ours.reaching(accuracy[reference] + offset, test)) for offset in OFFSETS),
+        certified=(),
+        peers=found,
+        frontiers=frontiers,
+        kinds=tuple(ours.choice(level)[0].label for level in levels),
+        seconds=seconds,
+    )
+    alone = [
+        Point(float(test.right[:, j].mean()), float(test.paid[:, j].mean()), 0.0)
+        for j in range(len(test.models))
+    ]
+    cheap, top = min(alone, key=lambda one: one.mean_ms), max(one.mean_ms for one in alone)
+    methods = {"zooselect": repetition.settings, **frontiers}
+    improved = {name: aiq([cheap, *points], cheap.mean_ms, top) for name, points in methods.items()}
+    row = oracle(test)
+    figures = TableRepetition(
+        repetition,
+        _certified_drop(record, dealt, seed),
+        promised,
+        improved,
+        Point(row.accuracy, row.mean_ms, row.p95_ms),
+    )
+    return figures, (ours, seen)
+
+
+def violations(choices: Choices, outcomes: TableOutcomes, seed: int) -> list[Guarantee]:
+    """What became of certificates of policies of several models in many draws of certify samples."""
+    later = [one for one in choices.candidates if len(one.models) > 1] or [*choices.candidates]
+    some = Choices(later, choices.compared, choices.costs)
+    return study(some, outcomes, seed=seed, only_usual=True)
+
+
+def _certified_drop(record: TableRecord, dealt: TableOutcomes, seed: int) -> DropPoint:
+    fitted = fit_table_outcomes(dealt, record, RouteOptions(max_drop=MAX_DROP, seed=seed))
+    test = fitted.seen(dealt.split(TEST))
+    at, column = fitted.simulate(test), test.models.index(fitted.router.reference)
+    return DropPoint(
+        fitted.certificate() is not None,
+        at.accuracy,
+        float(test.right[:, column].mean()),
+        at.mean_ms,
+        float(test.paid[:, column].mean()),
+    )
+
+
+def _paid(point: Simulated, test: TableOutcomes) -> Simulated:
+    """The point with what was paid, where every answer has a cost of its own: one model gives each."""
+    if test.fixed_costs:
+        return point
+    return replace(point, cost_ms=test.paid[np.arange(len(test)), point.answered_by])

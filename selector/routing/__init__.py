@@ -1,0 +1,1 @@
+"""Deciding which model to run while the application runs them: a bundle without models."""

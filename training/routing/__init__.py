@@ -1,0 +1,1 @@
+"""From outcomes that were measured elsewhere to a router: a bundle without models."""
