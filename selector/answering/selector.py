@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from selector.answering.answers import Prediction, Selection, prediction, selection
 from selector.answering.batches import Batch, Images, portions
 from selector.answering.engine import Engine
+from selector.answering.one_file import open_one_file
 from selector.answering.runners import Outcome
 from selector.answering.view import Asked, Course, View
 from selector.bundle.bundle import Bundle, read_bundle
@@ -57,7 +58,7 @@ class Selector:
         costs_of: str | None = None,
         watch: bool = False,
     ) -> Selector:
-        """Open the bundle in the folder `path`.
+        """Open the bundle in the folder `path`, or a selector in one file, for its constraint and laxer ones.
 
         Parameters
         ----------
@@ -92,8 +93,9 @@ class Selector:
         """
         check_threads(threads)
         folder = Path(path)
-        bundle = read_bundle(folder)
-        source = FolderSource(folder)
+        if folder.is_file():
+            return cls(open_one_file(folder, threads, models, costs_of, watch), folder, threads=threads)
+        bundle, source = read_bundle(folder), FolderSource(folder)
         held = source.held(bundle)
         if models is not None:
             missing = [bundle.card(name).name for name in models if name not in held]

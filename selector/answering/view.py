@@ -139,14 +139,8 @@ class View:
         self._threads, self._costs_of, self._home = threads, costs_of, threading.Lock()
         self._view_at_home: View | None = None
         self.index = index
-        self.engine = Engine(
-            bundle,
-            source,
-            None if index is None else bundle.policies[index],
-            fallback,
-            threads=threads,
-            watch=watch,
-        )
+        policy = None if index is None else bundle.policies[index]
+        self.engine = self._engine_of(source, policy, fallback, watch=watch)
         self.certificates = [] if index is None else valid_certificates(bundle, index)
         self.courses: dict[tuple[Constraint, str | None] | float | None, Course] = {}
         self.recent = Recent()
@@ -158,6 +152,9 @@ class View:
                 monitor = before.watch.monitor if watch and before.watch is not None else None
         self.watch: Watch | None = None if monitor is None else Watch(self.engine, monitor)
 
+    def _engine_of(self, source: Source, policy: Policy | None, fallback: str, *, watch: bool) -> Engine:
+        return Engine(self.bundle, source, policy, fallback, threads=self._threads, watch=watch)
+
     @property
     def policy(self) -> Policy | None:
         """The best policy that needs no other models than the installed ones."""
@@ -168,6 +165,10 @@ class View:
         """The models that answers may come from: the policy's and those that answer without a certificate."""
         followed = () if self.policy is None else self.policy.models
         return tuple(dict.fromkeys((*followed, self.engine.fallback, self.fastest, self._quiet)))
+
+    def alone(self, asked: Constraint) -> str:
+        """The model that answers alone where nothing is certified for what is asked."""
+        return self.fastest if asked.on_time else self._quiet if asked.on_network else self.engine.fallback
 
     def at_home(self) -> View:
         """The view without models on servers, which shares all sessions with this one.
@@ -307,8 +308,7 @@ class View:
         return course, outcomes
 
     def _outcomes(self, images: Batch, course: Course, *, answer: bool, until: float | None) -> list[Outcome]:
-        wanted = course.asked.constraint
-        alone = self.fastest if wanted.on_time else self._quiet if wanted.on_network else self.engine.fallback
+        alone = self.alone(course.asked.constraint)
         asking = None if until is None else self.engine.asking(self.reach, until)
         run = partial(self.engine.run, threshold=course.threshold, alone=alone, answer=answer, asking=asking)
         return run_pieces(run, images) if isinstance(images, Portion) else run(images)
