@@ -1,4 +1,4 @@
-"""A selector in one ONNX file: its graph decides and answers, for the one constraint that it was written for."""
+"""A selector in one ONNX file: its graph decides and answers, for the constraint it was written for."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class FileEngine(Engine):
         estimate = float(probability)
         if not math.isfinite(probabilities.sum()) or (self._estimates and math.isnan(estimate)):
             raise NotFiniteError(
-                f"{self._path}: expected a finite answer, got NaN for an image {list(image.shape)}. Its answer "
+                f"{self._path}: expected a finite answer, got NaN for an image {list(image.shape)}, which "
                 "means nothing. Export the file again without the model that computes it."
             )
         ran = tuple(path.tolist())
@@ -161,8 +161,8 @@ class FileView(View):
         if course.certificate is None and course.reason != "drift" and course.asked != self._fixed:
             where = "" if self._fixed.environment is None else f" in {self._fixed.environment!r}"
             raise PrecisionError(
-                f"expected what {self._path.name} was written for, {self._fixed.constraint}{where}, or less, got "
-                f"{course.asked.constraint}. Ask for that, leave it out, or write another file with "
+                f"expected what {self._path.name} was written for, {self._fixed.constraint}{where}, or less, "
+                f"got {course.asked.constraint}. Ask for that, leave it out, or write another file with "
                 "'zooselect export --one-file'."
             )
         return course

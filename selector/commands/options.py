@@ -27,7 +27,9 @@ DEVICE_PANEL = "On the device"
 TRAINING_PANEL = "Making a selector"
 PUBLISHING_PANEL = "Bringing it to devices"
 
-BundleArgument = Annotated[Path, typer.Argument(help="Folder of a bundle, made by 'zooselect export'.")]
+BundleArgument = Annotated[
+    Path, typer.Argument(help="Folder of a bundle, or a selector in one file, made by 'zooselect export'.")
+]
 ImagesArgument = Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")]
 PrecisionOption = Annotated[
     float | None,

@@ -1,4 +1,4 @@
-"""The commands profile, fit and export: the way from a zoo and images to a bundle."""
+"""The commands profile and fit, and export beside them: the way from a zoo and images to a bundle."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from selector.commands.options import (
     CertifiedOption,
     DataOption,
     EnvironmentsOption,
-    FitOption,
     JsonOption,
     LatencyOption,
     ModelsOption,
@@ -37,6 +36,7 @@ from selector.commands.options import (
 from selector.commands.say import say
 from selector.commands.tables import table
 from training.certificates.choice import CertificateTest
+from training.commands.export import export
 from training.commands.labelled_images import load_data
 from training.fitting.options import FitOptions, PolicyKind
 from zoo.errors import DataError
@@ -350,44 +350,6 @@ def _best_first(rows: Sequence[CandidateComparison], *, budget: bool) -> list[Ca
         return (not row.reaches, *order)
 
     return sorted(rows, key=key)
-
-
-def export(
-    fit: FitOption = MY_FIT,
-    zoo: ZooOption = MY_ZOO,
-    out: OutOption = MY_BUNDLE,
-    models: ModelsOption = "",
-    as_json: JsonOption = False,
-) -> None:
-    """Write the bundle: selector, certificates and models, for a device with numpy and ONNX Runtime.
-
-    Example: zooselect export --out my-bundle
-    """
-    import json
-
-    from selector.answering.selector import Selector
-    from training.fitting.export import export_bundle
-    from training.fitting.fitted import load_fit
-    from zoo.models.zoo import Zoo
-
-    export_bundle(load_fit(fit), Zoo.open(zoo), out, models=names_in(models) or None)
-    loaded = Selector.load(out)
-    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    if as_json:
-        facts = {
-            "bundle": str(out),
-            "models": list(loaded.models),
-            "certified_precisions": list(loaded.certified_precisions),
-            "size_bytes": size,
-        }
-        say(json.dumps(facts))
-        return
-    can = loaded.certified_precisions
-    say(
-        f"{out}: {len(loaded.models)} models, {size / 1e6:.1f} MB, certified precisions "
-        f"{f'{can[0]:g} to {can[-1]:g}' if can else 'none with these models'}. "
-        f"Next: {command('predict', out, 'IMAGE')}"
-    )
 
 
 def register(app: typer.Typer) -> None:

@@ -19,8 +19,8 @@ _BRANCHES = ("then_branch", "else_branch")
 class Block:
     """Nodes in the order in which they run, with the tensors that they need.
 
-    A branch holds its own tensors: ONNX Runtime folds and packs those of the graph that it is in, not those of
-    a graph around it. Names are distinct over all blocks that share `numbers`.
+    A branch holds its own tensors: ONNX Runtime folds and packs those of the graph itself, not those of a
+    graph around it. Names are distinct over all blocks that share `numbers`.
     """
 
     numbers: Iterator[int] = field(default_factory=itertools.count)
@@ -42,8 +42,9 @@ class Block:
         name = f"constant_{next(self.numbers)}"
         array = np.asarray(value)
         if array.dtype.kind == "U":
-            texts = [str(text).encode() for text in array.ravel()]
-            self.tensors.append(helper.make_tensor(name, TensorProto.STRING, array.shape, texts))
+            tensor = TensorProto(name=name, data_type=TensorProto.STRING, dims=array.shape)
+            tensor.string_data.extend(str(text).encode() for text in array.ravel())
+            self.tensors.append(tensor)
         else:
             self.tensors.append(numpy_helper.from_array(array, name))
         return name

@@ -62,7 +62,7 @@ def one_file_graph(
     names = block.constant(list(models))
     path = block.add("Gather", names, answer.path)
     last = block.add("Gather", path, block.constant(np.array(-1)))
-    index = block.add("Squeeze", answer.index, block.constant([0]))
+    index = block.add("Squeeze", answer.top, block.constant([0]))
     outputs: dict[str, tuple[str, list[int | str]]] = {
         "probabilities": (
             block.add("Squeeze", answer.probabilities, block.constant([0])),
@@ -95,8 +95,9 @@ def one_file_graph(
     helper.set_model_props(model, _metadata(told))
     if model.ByteSize() > MAX_FILE_BYTES:
         raise BundleError(
-            f"expected a file of at most {MAX_FILE_BYTES / 1e9:.2f} GB, which is what an ONNX file can hold, got "
-            f"{model.ByteSize() / 1e9:.2f} GB. Ask for a constraint that smaller models meet, or export a bundle."
+            f"expected a file of at most {MAX_FILE_BYTES / 1e9:.2f} GB, which is what an ONNX file can hold, "
+            f"got {model.ByteSize() / 1e9:.2f} GB. Ask for a constraint that smaller models meet, or export "
+            "a bundle."
         )
     onnx.checker.check_model(model)
     return told, model.SerializeToString(deterministic=True)

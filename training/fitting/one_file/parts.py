@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import onnx
+import onnx.inliner
 from onnx import helper, version_converter
 
 from selector.bundle.bundle import Bundle
@@ -59,7 +60,7 @@ class Parts:
             return version_converter.convert_version(model, newest).graph
         except Exception as error:  # of the converter, which promises no classes
             raise ModelError(
-                f"{name}: expected operators that exist in opset {newest} as well, which another part of this "
+                f"{name}: expected operators that exist in opset {newest} as well, which another part of the "
                 f"bundle needs, got opset {version} and {str(error).strip().splitlines()[0][:200]}. "
                 "Export all models with the same opset, or export a bundle."
             ) from error
@@ -76,8 +77,8 @@ def check_sizes(cards: Iterable[ModelCard]) -> None:
         listed = ", ".join(f"{name} {size / 1e6:,.0f} MB" for name, size in sizes.items())
         raise BundleError(
             f"expected models of less than {MAX_FILE_BYTES / 1e9:.2f} GB together, which one ONNX file can "
-            f"hold, got {sum(sizes.values()) / 1e9:.2f} GB: {listed}. Ask for a constraint that smaller models "
-            "meet, compress them (zooselect zoo compress), or export a bundle."
+            f"hold, got {sum(sizes.values()) / 1e9:.2f} GB: {listed}. Ask for a constraint that smaller "
+            "models meet, compress them (zooselect zoo compress), or export a bundle."
         )
 
 

@@ -36,7 +36,7 @@ class Answer(NamedTuple):
     """Values of one answer: float64 ``[1, C]``, int64 ``[1]``, int64 ``[K]`` and float64 ``[1, 1]``."""
 
     probabilities: str
-    index: str
+    top: str
     path: str  # indices of the models that ran
     probability: str
 
