@@ -30,7 +30,15 @@ from zoo.text import printable
 INTERRUPTED = 130
 STOPPED = "interrupted; finished work is kept, the same command continues."
 GROUP = "zooselect.commands"
-COMMANDS = ("answer", "bench", "device", "plan", "publish", "serve")  # modules of selector.commands
+COMMANDS = (
+    "answer",
+    "bench",
+    "device",
+    "inspection",
+    "plan",
+    "publish",
+    "serve",
+)  # modules of selector.commands
 
 _ORDER = (
     "demo",
@@ -41,6 +49,7 @@ _ORDER = (
     "fit",
     "evaluate",
     "export",
+    "inspect",
     "select",
     "predict",
     "publish",

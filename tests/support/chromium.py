@@ -70,7 +70,9 @@ class Tab:
         end = time.monotonic() + timeout_s
         while not self.run(f"try {{ return Boolean({expression}) }} catch {{ return false }}"):
             if time.monotonic() > end:
-                raise AssertionError(f"{expression}; the page says: {self.run('return document.body.innerText')}")
+                raise AssertionError(
+                    f"{expression}; the page says: {self.run('return document.body.innerText')}"
+                )
             time.sleep(0.1)
 
     def choose(self, selector: str, files: list[Path]) -> None:
@@ -84,7 +86,11 @@ class Tab:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.tell("Emulation.setEmulatedMedia", features=[scheme])
         self.tell(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
         )
         return base64.b64decode(self.tell("Page.captureScreenshot", format="png")["data"])
 
