@@ -86,8 +86,9 @@ def write_one_file(
     Examples
     --------
     >>> from training.fitting.one_file.write import write_one_file
-    >>> write_one_file("my-bundle", "selector.onnx", 0.9).record.models
-    ('tiny', 'small', 'full')
+    >>> written = write_one_file("my-bundle", "selector.onnx")
+    >>> written.record.constraint == bundle.default, written.reason
+    (True, None)
     >>> Selector.load("selector.onnx").predict(image).label
     'red'
     """
