@@ -31,6 +31,7 @@ INTERRUPTED = 130
 STOPPED = "interrupted; finished work is kept, the same command continues."
 GROUP = "zooselect.commands"
 COMMANDS = (
+    "agree",
     "answer",
     "bench",
     "device",
@@ -52,6 +53,7 @@ _ORDER = (
     "inspect",
     "select",
     "predict",
+    "agree",
     "publish",
     "plan",
     "serve",

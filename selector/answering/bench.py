@@ -21,6 +21,7 @@ from zoo.models.card import Manifest
 from zoo.models.latency import LatencyTable, ModelLatency, PathLatency, measure, summarise
 from zoo.models.timing import RUNS_IN_A_ROW, time_interleaved
 from zoo.models.zoo import Zoo
+from zoo.providers import CPU, Provider
 
 _NEVER = 1e-300  # probability of an alarm
 
@@ -35,6 +36,7 @@ def measure_folder(
     seed: int = 0,
     watch: bool = False,
     progress: bool = False,
+    provider: Provider = CPU,
 ) -> LatencyTable:
     """Latency table of a zoo, or of what answers of a bundle are made of, and of whole answers.
 
@@ -46,6 +48,8 @@ def measure_folder(
         uint8 ``[H, W, 3]``, like those that the device will see.
     watch
         Whether a drift monitor looks at every input of a whole answer.
+    provider
+        What runs the models; graphs of the bundle run on the CPU.
 
     Raises
     ------
@@ -64,11 +68,29 @@ def measure_folder(
     folder = Path(path)
     if not (folder / BUNDLE_FILE).is_file():
         zoo = Zoo.open(folder)
-        return measure(zoo, images, device=device, threads=threads, runs=runs, seed=seed, progress=progress)
-    selector = Selector.load(folder, threads=threads, watch=False)
+        return measure(
+            zoo,
+            images,
+            device=device,
+            threads=threads,
+            runs=runs,
+            seed=seed,
+            progress=progress,
+            provider=provider,
+        )
+    selector = Selector.load(folder, threads=threads, watch=False, providers=provider)
     installed = tuple(selector.bundle.card(name) for name in selector.models)
     zoo = Zoo(folder, Manifest.of(installed), complete=False)
-    table = measure(zoo, images, device=device, threads=threads, runs=runs, seed=seed, progress=progress)
+    table = measure(
+        zoo,
+        images,
+        device=device,
+        threads=threads,
+        runs=runs,
+        seed=seed,
+        progress=progress,
+        provider=provider,
+    )
     record = selector.bundle.selector
     paths = measure_paths(
         selector, images, models=selector.models, runs=runs, seed=seed, watch=watch, progress=progress
@@ -114,7 +136,7 @@ def measure_paths(
     watch
         Whether a drift monitor looks at every input. Its alarm is switched off.
     """
-    bundle, source = selector.bundle, FolderSource(selector.folder)
+    bundle, source = selector.bundle, FolderSource(selector.folder, selector.provider)
     if bundle.drift is not None:
         bundle = msgspec.structs.replace(bundle, drift=msgspec.structs.replace(bundle.drift, alpha=_NEVER))
     watch = watch and bundle.drift is not None

@@ -22,6 +22,7 @@ from selector.policies.policy import Policy
 from zoo.errors import BundleError, LimitError, ModelError, NotFiniteError, PrecisionError
 from zoo.models.model import open_session
 from zoo.models.runs import Runs
+from zoo.providers import CPU, Provider
 
 _TYPES = {
     "probabilities": "tensor(double)",
@@ -169,7 +170,12 @@ class FileView(View):
 
 
 def open_one_file(
-    path: Path, threads: int, models: Sequence[str] | None, costs_of: str | None, watch: bool
+    path: Path,
+    threads: int,
+    models: Sequence[str] | None,
+    costs_of: str | None,
+    watch: bool,
+    provider: Provider = CPU,
 ) -> FileView:
     """Open a selector in one file, with the parameters of ``Selector.load``.
 
@@ -192,6 +198,11 @@ def open_one_file(
         raise BundleError(
             f"{path}: expected a file with the drift features, got one without. Write it with "
             "'zooselect export --one-file FILE --drift', or do not watch."
+        )
+    if not provider.is_cpu:
+        raise BundleError(
+            f"{path}: expected the CPU for a selector in one file, which is certified as a whole there, got "
+            f"{provider}. Load a bundle with providers, or leave them out."
         )
     check_runtime(record, ort.__version__, str(path))
     session = open_session(content, name=str(path), threads=threads)

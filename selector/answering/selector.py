@@ -15,7 +15,7 @@ from selector.answering.batches import Batch, Images, portions
 from selector.answering.engine import Engine
 from selector.answering.one_file import open_one_file
 from selector.answering.runners import Outcome
-from selector.answering.view import Asked, Course, View
+from selector.answering.view import Asked, Course, View, check_threads
 from selector.bundle.bundle import Bundle, read_bundle
 from selector.bundle.certificate import Certificate
 from selector.bundle.source import FolderSource
@@ -24,6 +24,7 @@ from selector.policies.constraint import ConstraintKind, known_kind
 from selector.policies.policy import Policy
 from zoo.errors import BundleError, DigestError, ModelNotFoundError
 from zoo.models.image import ImageLike, check_batch, check_image
+from zoo.providers import CPU, Provider, ProviderLike
 
 __all__ = ["Prediction", "Selection", "Selector"]
 
@@ -57,6 +58,7 @@ class Selector:
         models: Sequence[str] | None = None,
         costs_of: str | None = None,
         watch: bool = False,
+        providers: ProviderLike = CPU,
     ) -> Selector:
         """Open the bundle in the folder `path`, or a selector in one file, for its constraint and laxer ones.
 
@@ -73,6 +75,9 @@ class Selector:
             Notice when images are not like those of the calibration any more, where the bundle can tell; see
             :attr:`drift`. For images in the order in which they were taken: images sorted by class, or one
             image over and over, are a change as well, after which no certificate counts.
+        providers
+            What runs the models, such as ``"OpenVINO:device_type=GPU"``. On another execution provider than
+            the CPU's a certificate counts only where ``zooselect agree`` has shown how far answers agree.
 
         Raises
         ------
@@ -94,8 +99,9 @@ class Selector:
         check_threads(threads)
         folder = Path(path)
         if folder.is_file():
-            return cls(open_one_file(folder, threads, models, costs_of, watch), folder, threads=threads)
-        bundle, source = read_bundle(folder), FolderSource(folder)
+            found = open_one_file(folder, threads, models, costs_of, watch, Provider.of(providers))
+            return cls(found, folder, threads=threads)
+        bundle, source = read_bundle(folder), FolderSource(folder, Provider.of(providers))
         held = source.held(bundle)
         if models is not None:
             missing = [bundle.card(name).name for name in models if name not in held]
@@ -119,6 +125,11 @@ class Selector:
     def bundle(self) -> Bundle:
         """The bundle that is followed."""
         return self._view.bundle
+
+    @property
+    def provider(self) -> Provider:
+        """The execution provider that runs the models."""
+        return self._engine.source.provider
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -273,10 +284,7 @@ class Selector:
         return selection(outcomes[0], course, view)
 
     def select_batch(
-        self,
-        images: Images,
-        precision: float | None = None,
-        **asked: Unpack[Asked],
+        self, images: Images, precision: float | None = None, **asked: Unpack[Asked]
     ) -> list[Selection]:
         """:meth:`select` for ``[N, H, W, 3]``, or an iterable of images of any sizes.
 
@@ -329,10 +337,7 @@ class Selector:
         return prediction(outcomes[0], course, view, start, 1)
 
     def predict_batch(
-        self,
-        images: Images,
-        precision: float | None = None,
-        **asked: Unpack[Asked],
+        self, images: Images, precision: float | None = None, **asked: Unpack[Asked]
     ) -> list[Prediction]:
         """:meth:`predict` for ``[N, H, W, 3]``, or an iterable of images of any sizes.
 
@@ -392,9 +397,3 @@ class Selector:
     def _after_loss(self, view: View) -> View | None:
         """The view to go on with when a model of `view` is not there any more, if there is another."""
         return None
-
-
-def check_threads(threads: int) -> None:
-    """Raise :class:`BundleError` unless there is a thread to run in."""
-    if threads < 1:
-        raise BundleError(f"expected at least one thread, got {threads}.")

@@ -17,6 +17,7 @@ from selector.answering.reach import Reach, TooLateError, deadline_of
 from selector.answering.recent import Question, Recent
 from selector.answering.runners import Outcome
 from selector.answering.watching import Watch
+from selector.bundle.agreement import agreed
 from selector.bundle.bundle import Bundle, valid_certificates
 from selector.bundle.certificate import Certificate, covering
 from selector.bundle.source import Source
@@ -33,8 +34,9 @@ _MAX_COURSES = 1000  # a caller that varies the constraint must not grow memory 
 
 # Why an answer is not certified: the inputs have changed; nothing was proven for what was asked; it was, for
 # models that are not all installed; for a model that has been exchanged since; for one that took more time
-# or memory than it may, and is left out; or for one on a server, which was not to be asked. Where a server
-# was not reached that is said of certified answers too.
+# or memory than it may, and is left out; for one on a server, which was not to be asked; or for the CPU,
+# where another execution provider runs the models that was not shown to agree. Where a server was not reached
+# that is said of certified answers too.
 Reason = Literal[
     "drift",
     "not proven",
@@ -42,6 +44,7 @@ Reason = Literal[
     "models changed",
     "models left out",
     "never remote",
+    "other provider",
     "server not reached",
 ]
 
@@ -141,7 +144,10 @@ class View:
         self.index = index
         policy = None if index is None else bundle.policies[index]
         self.engine = self._engine_of(source, policy, fallback, watch=watch)
-        self.certificates = [] if index is None else valid_certificates(bundle, index)
+        self._proven = [] if index is None else valid_certificates(bundle, index)  # on the CPU
+        self.certificates = self._proven
+        if not source.provider.is_cpu:
+            self.certificates = agreed(self._proven, source.agreement())
         self.courses: dict[tuple[Constraint, str | None] | float | None, Course] = {}
         self.recent = Recent()
         monitor = Monitor(bundle.drift) if watch and bundle.drift is not None else None
@@ -350,10 +356,17 @@ class View:
             if covering(proofs, wanted, policy=i, environment=environment) is None:
                 continue
             if i == self.index:
-                return "models changed"  # or the certificate would count
+                on_cpu = covering(self._proven, wanted, policy=i, environment=environment)
+                return "models changed" if on_cpu is None else "other provider"  # or it would count
             lacking = set(policy.models) - set(self.installed)
             if self._left_out and lacking <= self._left_out:
                 return "models left out"
             if lacking:
                 reason = "models missing"
         return reason
+
+
+def check_threads(threads: int) -> None:
+    """Raise :class:`BundleError` unless there is a thread to run in."""
+    if threads < 1:
+        raise BundleError(f"expected at least one thread, got {threads}.")

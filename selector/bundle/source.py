@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from selector.bundle.agreement import Agreement, read_agreement
 from selector.bundle.bundle import Bundle, decode_bundle
 from zoo.errors import BundleError, DigestError
 from zoo.files import read_verified
 from zoo.models.card import ModelCard
 from zoo.models.limits import RunLimits
 from zoo.models.model import Model
+from zoo.providers import CPU, Provider
 from zoo.releases.release import BundleRelease
 from zoo.store.installed import INSTALLED_FILE
 
@@ -22,6 +24,11 @@ class Source(Protocol):
     """Finds what a bundle names. Everything is verified before it is handed out."""
 
     limits: RunLimits | None  # of what is opened
+    provider: Provider  # that runs the models
+
+    def agreement(self) -> Agreement | None:
+        """How far answers of the provider agree with those of the CPU; None where nobody has looked."""
+        ...
 
     def held(self, bundle: Bundle) -> tuple[str, ...]:
         """Names of the bundle's models that are there, in the bundle's order."""
@@ -41,8 +48,13 @@ class FolderSource:
 
     limits: RunLimits | None = None
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, provider: Provider = CPU) -> None:
         self.folder = folder
+        self.provider = provider
+
+    def agreement(self) -> Agreement | None:
+        """What 'zooselect agree' has written for the provider; raises :class:`CardError` for a bad record."""
+        return read_agreement(self.folder, self.provider)
 
     def held(self, bundle: Bundle) -> tuple[str, ...]:
         """Names of the models whose files are there."""
@@ -50,7 +62,7 @@ class FolderSource:
 
     def model(self, card: ModelCard, *, threads: int) -> Model:
         """Open a model file; raises :class:`DigestError` when it is not the recorded one."""
-        return Model.open(card, self.folder, threads=threads)
+        return Model.open(card, self.folder, threads=threads, provider=self.provider)
 
     def read(self, file: str, sha256: str, size_bytes: int) -> bytes:
         """Read a graph; raises :class:`DigestError` when it is not the recorded one."""
@@ -60,10 +72,16 @@ class FolderSource:
 class StoreSource:
     """One installed bundle of a device's store, and the models that are installed beside it."""
 
+    provider: Provider = CPU
+
     def __init__(self, store: Store, release: BundleRelease, limits: RunLimits | None = None) -> None:
         self.store = store
         self.release = release
         self.limits = limits
+
+    def agreement(self) -> Agreement | None:
+        """None: models of a store run on the CPU."""
+        return None
 
     @classmethod
     def of(cls, store: Store, task: str, limits: RunLimits | None = None) -> StoreSource:

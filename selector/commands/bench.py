@@ -14,7 +14,7 @@ import typer
 
 from selector.commands.images import image_files, read_images, tell_unread
 from selector.commands.last_words import command
-from selector.commands.options import DEVICE_PANEL, JsonOption, SeedOption, ThreadsOption
+from selector.commands.options import DEVICE_PANEL, JsonOption, ProviderOption, SeedOption, ThreadsOption
 from selector.commands.say import say
 from selector.commands.tables import table
 from zoo.errors import DataError
@@ -35,6 +35,7 @@ def bench(
     ] = None,
     size: Annotated[str, typer.Option(help="Height x width of random images, without --images.")] = "32x32",
     threads: ThreadsOption = 1,
+    provider: ProviderOption = None,
     runs: Annotated[int, typer.Option(min=20, max=10_000, help="Runs per model.")] = 300,
     wait_quiet: Annotated[
         float, typer.Option(min=0, help="Seconds to wait at most for a machine that is not busy.")
@@ -65,6 +66,7 @@ def bench(
 
     from selector.answering.bench import measure_folder
     from zoo.models.latency import save_table
+    from zoo.providers import CPU, Provider
 
     if images is not None:
         files, unread = image_files([images]), list[str]()
@@ -86,6 +88,7 @@ def bench(
             seed=seed,
             watch=watch,
             progress=not as_json,
+            provider=CPU if provider is None else Provider.of(provider),
         ),
         wait_quiet,
     )
@@ -96,7 +99,8 @@ def bench(
     if as_json:
         say(msgspec.json.encode(measured).decode())
         return
-    say(f"{measured.machine.processor}, {threads} thread(s), images {measured.image[0]}x{measured.image[1]}")
+    size_of = f"images {measured.image[0]}x{measured.image[1]}"
+    say(f"{measured.machine.processor}, {measured.provider}, {threads} thread(s), {size_of}")
     rows = {name: row.latency for name, row in measured.models.items()}
     if measured.selector is not None:
         rows["(features + scores)"] = measured.selector.latency

@@ -107,6 +107,14 @@ CertifiedOption = Annotated[
     bool, typer.Option("--require-certified", help="Exit with code 3 where what is asked is not certified.")
 ]
 
+ProviderOption = Annotated[
+    str | None,
+    typer.Option(
+        "--provider",
+        help="Execution provider that runs the models, with options after a colon, such as "
+        "OpenVINO:device_type=GPU. Default: the CPU's.",
+    ),
+]
 ZooOption = Annotated[Path, typer.Option("--zoo", help="Folder of the zoo.")]
 OutOption = Annotated[Path, typer.Option("--out", help="Folder to write to.")]
 ProfileOption = Annotated[Path, typer.Option("--profile", help="Folder of the profile.")]

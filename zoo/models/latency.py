@@ -20,13 +20,13 @@ from zoo.models.image import check_image
 from zoo.models.spread import two_peaks
 from zoo.models.timing import RUNS_IN_A_ROW, Clock, Times, clock_of, time_interleaved
 from zoo.models.zoo import Zoo
+from zoo.providers import CPU, Provider
 from zoo.types import Name, NonNegative, Positive, Sha256
 
 SCHEMA_VERSION = 2  # tables of version 1 do not know of interruptions, nor single runs
 MIN_RUNS = 20
 MAX_RUNS = 10_000  # all of them are kept
 BUSY_SHARE = 0.1  # of the runs interrupted: then the machine was busy
-PROVIDER = "CPUExecutionProvider"  # of ONNX Runtime, that all models run with
 
 Milliseconds = Annotated[float, Meta(gt=0, lt=1e7)]
 
@@ -113,7 +113,7 @@ class LatencyTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     machine: Machine
     models: dict[str, ModelLatency]
     selector: ModelLatency | None = None  # features and scores, where a bundle was measured
-    provider: str | None = None  # of ONNX Runtime; None: not known
+    provider: str | None = None  # of ONNX Runtime, and its options after a colon; None: not known
     clock: Clock | None = None  # of the processor, that tells interruptions; None: none did
     paths: tuple[PathLatency, ...] = ()  # whole answers, where a bundle was measured
 
@@ -252,6 +252,7 @@ def measure(
     runs: int = 200,
     seed: int = 0,
     progress: bool = False,
+    provider: Provider = CPU,
 ) -> LatencyTable:
     """Measure all models of `zoo` on this machine, one image at a time, in interleaved bursts.
 
@@ -265,6 +266,8 @@ def measure(
         A name for this machine and setting, such as ``pixel-8`` or ``this-machine``.
     runs
         Runs per model, at least 20; those that are interrupted are among them.
+    provider
+        What runs the models; the table names it with its options.
 
     Raises
     ------
@@ -288,7 +291,7 @@ def measure(
         except msgspec.ValidationError as error:
             raise LatencyError(f"{what}: {error}, got {value!r}. Choose another one.") from error
     batches = [check_image(image) for image in images]
-    models = {name: zoo.model(name, threads=threads) for name in zoo.names}
+    models = {name: zoo.model(name, threads=threads, provider=provider) for name in zoo.names}
     calls = {name: model.logits for name, model in models.items()}
     times = time_interleaved(
         calls, batches, runs=runs, burst=RUNS_IN_A_ROW, seed=seed, threads=threads, progress=progress
@@ -307,7 +310,7 @@ def measure(
             card.name: ModelLatency(sha256=card.sha256, latency=summarise(times[card.name]))
             for card in zoo.cards
         },
-        provider=PROVIDER,
+        provider=str(provider),
         clock=clock_of(threads),
     )
 

@@ -12,6 +12,7 @@ from zoo.errors import CardError, ZooError
 from zoo.files import encode_record, read_record, read_verified, sha256_bytes, write_atomic
 from zoo.models.card import SCHEMA_VERSION, Adapted, Compression, Manifest, ModelCard, TrainedOn
 from zoo.models.model import Model
+from zoo.providers import CPU, Provider
 from zoo.remote.descriptor import FEATURES, Remote
 from zoo.types import Name
 
@@ -126,7 +127,7 @@ class Zoo:
         """
         return self.manifest.card(name)
 
-    def model(self, name: str, *, threads: int = 1) -> Model:
+    def model(self, name: str, *, threads: int = 1, provider: Provider = CPU) -> Model:
         """Open one model, verified; raises :class:`DigestError` or :class:`ModelError`.
 
         Examples
@@ -134,7 +135,7 @@ class Zoo:
         >>> zoo.model("full", threads=2).card.name
         'full'
         """
-        return Model.open(self.card(name), self.folder, threads=threads)
+        return Model.open(self.card(name), self.folder, threads=threads, provider=provider)
 
     def only(self, names: Sequence[str]) -> Zoo:
         """The same folder with only the named models, in that order, to read from.
