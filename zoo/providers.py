@@ -106,7 +106,9 @@ def on_provider(opened: Any, content: bytes, options: Any, provider: Provider, n
     ProviderError
         When the provider does not start or does not take the model; ONNX Runtime would go on with the CPU.
     """
-    ask = [(provider.name, dict(provider.options)), CPU.name]
+    ask: list[Any] = [(provider.name, dict(provider.options))]
+    if provider.name != CPU.name:
+        ask.append(CPU.name)
     try:
         session = opened(content, options, providers=ask, enable_fallback=False)
         used = session.get_providers()

@@ -17,7 +17,6 @@ from selector.answering.reach import Reach, TooLateError, deadline_of
 from selector.answering.recent import Question, Recent
 from selector.answering.runners import Outcome
 from selector.answering.watching import Watch
-from selector.bundle.agreement import agreed
 from selector.bundle.bundle import Bundle, valid_certificates
 from selector.bundle.certificate import Certificate, covering
 from selector.bundle.source import Source
@@ -145,9 +144,7 @@ class View:
         policy = None if index is None else bundle.policies[index]
         self.engine = self._engine_of(source, policy, fallback, watch=watch)
         self._proven = [] if index is None else valid_certificates(bundle, index)  # on the CPU
-        self.certificates = self._proven
-        if not source.provider.is_cpu:
-            self.certificates = agreed(self._proven, source.agreement())
+        self.certificates = source.counting(self._proven)
         self.courses: dict[tuple[Constraint, str | None] | float | None, Course] = {}
         self.recent = Recent()
         monitor = Monitor(bundle.drift) if watch and bundle.drift is not None else None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from selector.bundle.agreement import Agreement, read_agreement
+from selector.bundle.agreement import agreed, read_agreement
 from selector.bundle.bundle import Bundle, decode_bundle
+from selector.bundle.certificate import Certificate
 from zoo.errors import BundleError, DigestError
 from zoo.files import read_verified
 from zoo.models.card import ModelCard
@@ -26,8 +28,8 @@ class Source(Protocol):
     limits: RunLimits | None  # of what is opened
     provider: Provider  # that runs the models
 
-    def agreement(self) -> Agreement | None:
-        """How far answers of the provider agree with those of the CPU; None where nobody has looked."""
+    def counting(self, proofs: Sequence[Certificate]) -> list[Certificate]:
+        """What of certificates for the CPU counts with the provider."""
         ...
 
     def held(self, bundle: Bundle) -> tuple[str, ...]:
@@ -52,9 +54,11 @@ class FolderSource:
         self.folder = folder
         self.provider = provider
 
-    def agreement(self) -> Agreement | None:
-        """What 'zooselect agree' has written for the provider; raises :class:`CardError` for a bad record."""
-        return read_agreement(self.folder, self.provider)
+    def counting(self, proofs: Sequence[Certificate]) -> list[Certificate]:
+        """What 'zooselect agree' has earned for the provider; raises :class:`CardError` for a bad record."""
+        if self.provider.is_cpu:
+            return [*proofs]
+        return agreed(proofs, read_agreement(self.folder, self.provider))
 
     def held(self, bundle: Bundle) -> tuple[str, ...]:
         """Names of the models whose files are there."""
@@ -79,9 +83,9 @@ class StoreSource:
         self.release = release
         self.limits = limits
 
-    def agreement(self) -> Agreement | None:
-        """None: models of a store run on the CPU."""
-        return None
+    def counting(self, proofs: Sequence[Certificate]) -> list[Certificate]:
+        """All: models of a store run on the CPU."""
+        return [*proofs]
 
     @classmethod
     def of(cls, store: Store, task: str, limits: RunLimits | None = None) -> StoreSource:

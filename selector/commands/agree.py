@@ -73,10 +73,11 @@ def agree(
         for proof, changed in pairs[:: max(1, len(pairs) // _ROWS)]
     ]
     most = max((row.other_labels for row in found.rows), default=0)
+    paths = max((row.other_paths for row in found.rows), default=0)
     say(
         f"{chosen}, ONNX Runtime {found.onnxruntime}: of {found.samples} images at most {most} with another "
-        f"label ({most / found.samples:.2%}; with confidence {confidence:g} at most {found.bound(most):.2%} of "
-        f"all), {max((row.other_paths for row in found.rows), default=0)} by other models."
+        f"label ({most / found.samples:.2%}), {paths} by other models. With confidence {confidence:g}, at "
+        f"most {found.bound(most):.2%} of all inputs get another label."
     )
     if rows:
         say("\n" + table(["certified on the CPU", f"counts on {chosen.name}", "confidence"], rows, "llr"))
