@@ -18,7 +18,7 @@ from selector.policies.paths import ALONE, forced, paths_of, steps_of
 from selector.policies.policy import Policy
 from zoo.errors import LatencyError
 from zoo.models.card import Manifest
-from zoo.models.latency import LatencyTable, ModelLatency, PathLatency, measure, summarise
+from zoo.models.latency import LatencyTable, ModelLatency, PathLatency, measure, summarise, summarise_on
 from zoo.models.timing import RUNS_IN_A_ROW, time_interleaved
 from zoo.models.zoo import Zoo
 from zoo.providers import CPU, Provider
@@ -173,7 +173,9 @@ def measure_paths(
             "Try again when it is there, or measure without its models."
         )
     return tuple(
-        PathLatency(steps=steps, models=path, latency=summarise(times[name]), watched=watch)
+        PathLatency(
+            steps=steps, models=path, latency=summarise_on(selector.provider, times[name]), watched=watch
+        )
         for name, (steps, path) in names.items()
     )
 

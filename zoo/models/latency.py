@@ -243,6 +243,18 @@ def summarise(measured: Times | NDArray[np.float64] | Sequence[float]) -> Latenc
     )
 
 
+def summarise_on(provider: Provider, measured: Times) -> Latency:
+    """:func:`summarise`; with another provider than the CPU's, of all runs.
+
+    It works in threads or on a chip of its own: meanwhile the clock of the calling thread stands still,
+    whether it was interrupted or not.
+    """
+    if provider.is_cpu:
+        return summarise(measured)
+    every = Times(measured.wall_ms, np.zeros_like(measured.wall_ms))
+    return msgspec.structs.replace(summarise(every), interrupted=None)
+
+
 def measure(
     zoo: Zoo,
     images: Sequence[NDArray[np.uint8]],
@@ -307,11 +319,11 @@ def measure(
         image=(height, width),
         machine=machine(),
         models={
-            card.name: ModelLatency(sha256=card.sha256, latency=summarise(times[card.name]))
+            card.name: ModelLatency(sha256=card.sha256, latency=summarise_on(provider, times[card.name]))
             for card in zoo.cards
         },
         provider=str(provider),
-        clock=clock_of(threads),
+        clock=clock_of(threads) if provider.is_cpu else None,
     )
 
 
