@@ -17,6 +17,7 @@ from selector.answering.recent import Question
 from selector.answering.runners import Outcome
 from selector.answering.view import Asked, Course, View
 from selector.bundle.one_file import DRIFT_OUTPUTS, OUTPUTS, OneFile, check_runtime, read_one_file
+from selector.bundle.ort_copy import open_copied
 from selector.bundle.source import FolderSource, Source
 from selector.policies.policy import Policy
 from zoo.errors import BundleError, LimitError, ModelError, NotFiniteError, PrecisionError
@@ -176,6 +177,7 @@ def open_one_file(
     costs_of: str | None,
     watch: bool,
     provider: Provider = CPU,
+    cache: str | Path | None = None,
 ) -> FileView:
     """Open a selector in one file, with the parameters of ``Selector.load``.
 
@@ -205,7 +207,10 @@ def open_one_file(
             f"{provider}. Load a bundle with providers, or leave them out."
         )
     check_runtime(record, ort.__version__, str(path))
-    session = open_session(content, name=str(path), threads=threads)
+    if cache is None:
+        session = open_session(content, name=str(path), threads=threads)
+    else:
+        session = open_copied(content, Path(cache), name=str(path), threads=threads)
     _check_signature(session, record, path)
     return FileView(record, session, path, costs_of=costs_of, watch=watch)
 

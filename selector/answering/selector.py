@@ -33,7 +33,6 @@ class Selector:
     """Answers images with the cheapest model that meets a precision.
 
     Safe to use from several threads at once. Model files are verified and opened when first needed.
-
     Use :meth:`load`; ``selector.predict(image, precision=0.95)`` then answers one image.
 
     Examples
@@ -59,6 +58,7 @@ class Selector:
         costs_of: str | None = None,
         watch: bool = False,
         providers: ProviderLike = CPU,
+        cache: str | Path | None = None,
     ) -> Selector:
         """Open the bundle in the folder `path`, or a selector in one file, for its constraint and laxer ones.
 
@@ -78,6 +78,8 @@ class Selector:
         providers
             What runs the models, such as ``"OpenVINO:device_type=GPU"``. On another execution provider than
             the CPU's a certificate counts only where ``zooselect agree`` has shown how far answers agree.
+        cache
+            Of a selector in one file: the folder for a copy that opens faster, made where it is missing.
 
         Raises
         ------
@@ -98,8 +100,8 @@ class Selector:
         """
         check_threads(threads)
         folder = Path(path)
-        if folder.is_file():
-            found = open_one_file(folder, threads, models, costs_of, watch, Provider.of(providers))
+        if folder.is_file() or cache is not None:
+            found = open_one_file(folder, threads, models, costs_of, watch, Provider.of(providers), cache)
             return cls(found, folder, threads=threads)
         bundle, source = read_bundle(folder), FolderSource(folder, Provider.of(providers))
         held = source.held(bundle)
@@ -341,8 +343,7 @@ class Selector:
     ) -> list[Prediction]:
         """:meth:`predict` for ``[N, H, W, 3]``, or an iterable of images of any sizes.
 
-        An iterable is read a few hundred images at a time, so that files and generators of any length fit
-        into memory. Its errors name the place of the image, the first being 0.
+        An iterable of any length is read a few hundred images at a time; errors name the place of the image.
 
         Raises
         ------

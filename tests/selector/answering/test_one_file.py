@@ -153,6 +153,29 @@ def test_an_onnx_runtime_that_is_too_old_is_named(
         Selector.load(one_files["cascade"])
 
 
+def test_a_copy_for_this_device_answers_the_same_and_is_made_again_when_damaged(
+    one_files: OneFiles, tmp_path: Path
+) -> None:
+    path, copies = one_files["probe"], tmp_path / "copies"
+    images = [one_files.world.data.image(i) for i in range(1000, 1040)]
+    wanted = [said(answer) for answer in map(Selector.load(path).predict, images)]
+    for _ in range(2):  # made, then found
+        file = Selector.load(path, cache=copies)
+        assert [said(answer) for answer in map(file.predict, images)] == wanted
+        (copy,) = copies.glob("*.ort")
+    before = copy.read_bytes()
+    copy.write_bytes(b"x" + before[1:])
+    assert said(Selector.load(path, cache=copies).predict(images[0])) == wanted[0]
+    (again,) = copies.glob("*.ort")
+    assert len(list(copies.iterdir())) == 2
+    assert again.read_bytes() != b"x" + before[1:]
+    with pytest.raises(BundleError, match="expected a selector in one file"):
+        Selector.load(one_files.world.bundles["probe"], cache=copies)
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(ModelError, match="expected to write a copy to"):
+        Selector.load(path, cache=tmp_path / "file")
+
+
 def test_images_of_any_size_are_answered(one_files: OneFiles) -> None:
     file = Selector.load(one_files["learned"])
     for size in ((1, 1), (3, 50), (300, 200)):
