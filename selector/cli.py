@@ -30,7 +30,16 @@ from zoo.text import printable
 INTERRUPTED = 130
 STOPPED = "interrupted; finished work is kept, the same command continues."
 GROUP = "zooselect.commands"
-COMMANDS = ("answer", "bench", "device", "plan", "publish", "serve")  # modules of selector.commands
+COMMANDS = (
+    "agree",
+    "answer",
+    "bench",
+    "device",
+    "inspection",
+    "plan",
+    "publish",
+    "serve",
+)  # modules of selector.commands
 
 _ORDER = (
     "demo",
@@ -42,9 +51,11 @@ _ORDER = (
     "fit",
     "evaluate",
     "export",
+    "inspect",
     "select",
     "predict",
     "route",
+    "agree",
     "publish",
     "plan",
     "serve",

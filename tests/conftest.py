@@ -19,6 +19,7 @@ from tests.support.colours import StoredWorld
 if TYPE_CHECKING:
     from benchmarks.distribution.network import SlowServer
     from selector.device.device import Device
+    from tests.support.one_files import OneFiles
     from tests.support.small_publisher import Publisher
     from tests.support.small_scenario import SmallScenario
     from tests.support.world import World
@@ -88,6 +89,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World | StoredWorld:
     from tests.support.world import make_world
 
     return make_world(folder)
+
+
+@pytest.fixture(scope="session")
+def one_files(tmp_path_factory: pytest.TempPathFactory) -> OneFiles:
+    """Selectors in one file, by kind of policy."""
+    pytest.importorskip("onnx")
+    from tests.support.one_files import OneFiles
+
+    return OneFiles(tmp_path_factory.mktemp("one-files"))
 
 
 @pytest.fixture(scope="session")

@@ -80,6 +80,10 @@ class LatencyError(ZooError):
     """A latency table that is missing, incomplete or of another device."""
 
 
+class ProviderError(ZooError, ValueError):
+    """An execution provider that this ONNX Runtime does not have, or that does not run a model."""
+
+
 class PrecisionError(ZooError, ValueError):
     """A precision that is not a probability strictly between 0 and 1, or that cannot be certified."""
 

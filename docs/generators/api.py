@@ -73,6 +73,8 @@ PARTS: dict[str, tuple[str, ...]] = {
         "training.evaluation.evaluate.evaluate",
         "training.evaluation.records.Evaluation",
         "training.fitting.export.export_bundle",
+        "training.fitting.one_file.write.write_one_file",
+        "training.fitting.one_file.page.write_page",
     ),
     "From a table of outcomes to a router": (
         "training.outcomes.table.read_table",

@@ -7,6 +7,7 @@ import json
 import msgspec
 
 from selector.bundle.bundle import bundle_json_schema
+from selector.bundle.one_file import one_file_json_schema
 from selector.routing.record import RouterRecord
 from selector.telemetry.report import Report
 from zoo.models.card import manifest_json_schema
@@ -19,6 +20,7 @@ def schemas() -> dict[str, str]:
         "zoo": manifest_json_schema(),
         "bundle": bundle_json_schema(),
         "router": msgspec.json.schema(RouterRecord),
+        "one-file": one_file_json_schema(),
         "report": msgspec.json.schema(Report),
         **release_json_schemas(),
     }

@@ -17,9 +17,10 @@ from selector.policies.policy import Policy
 from zoo.errors import LatencyError
 from zoo.inputs.kind import InputKind, Item
 from zoo.models.card import Manifest
-from zoo.models.latency import LatencyTable, ModelLatency, PathLatency, measure, summarise
+from zoo.models.latency import LatencyTable, ModelLatency, PathLatency, measure, summarise, summarise_on
 from zoo.models.timing import RUNS_IN_A_ROW, time_interleaved
 from zoo.models.zoo import Zoo
+from zoo.providers import CPU, Provider
 
 _NEVER = 1e-300  # probability of an alarm
 
@@ -52,6 +53,7 @@ def measure_folder(
     seed: int = 0,
     watch: bool = False,
     progress: bool = False,
+    provider: Provider = CPU,
 ) -> LatencyTable:
     """Latency table of a zoo, or of what answers of a bundle are made of, and of whole answers.
 
@@ -63,6 +65,8 @@ def measure_folder(
         Inputs like those that the device will see: images uint8 ``[H, W, 3]``, or others.
     watch
         Whether a drift monitor looks at every input of a whole answer.
+    provider
+        What runs the models; graphs of the bundle run on the CPU.
 
     Raises
     ------
@@ -81,11 +85,29 @@ def measure_folder(
     folder = Path(path)
     if not (folder / BUNDLE_FILE).is_file():
         zoo = Zoo.open(folder)
-        return measure(zoo, images, device=device, threads=threads, runs=runs, seed=seed, progress=progress)
-    selector = Selector.load(folder, threads=threads, watch=False)
+        return measure(
+            zoo,
+            images,
+            device=device,
+            threads=threads,
+            runs=runs,
+            seed=seed,
+            progress=progress,
+            provider=provider,
+        )
+    selector = Selector.load(folder, threads=threads, watch=False, providers=provider)
     installed = tuple(selector.bundle.card(name) for name in selector.models)
     zoo = Zoo(folder, Manifest.of(installed), complete=False)
-    table = measure(zoo, images, device=device, threads=threads, runs=runs, seed=seed, progress=progress)
+    table = measure(
+        zoo,
+        images,
+        device=device,
+        threads=threads,
+        runs=runs,
+        seed=seed,
+        progress=progress,
+        provider=provider,
+    )
     record = selector.bundle.selector
     paths = measure_paths(
         selector, images, models=selector.models, runs=runs, seed=seed, watch=watch, progress=progress
@@ -154,7 +176,9 @@ def measure_paths(
             "Try again when it is there, or measure without its models."
         )
     return tuple(
-        PathLatency(steps=steps, models=path, latency=summarise(times[name]), watched=watch)
+        PathLatency(
+            steps=steps, models=path, latency=summarise_on(selector.provider, times[name]), watched=watch
+        )
         for name, (steps, path) in names.items()
     )
 
@@ -172,7 +196,7 @@ def views_on_paths(
     >>> [" → ".join(path) for _, path in views_on_paths(selector)][:2]
     ['tiny', 'tiny → full']
     """
-    bundle, source = selector.bundle, FolderSource(selector.folder)
+    bundle, source = selector.bundle, _Timed(selector.folder, selector.provider)
     if bundle.drift is not None:
         bundle = msgspec.structs.replace(bundle, drift=msgspec.structs.replace(bundle.drift, alpha=_NEVER))
     view: View | None = None
@@ -192,6 +216,14 @@ def views_on_paths(
         view.engine.open(view.needed)
         found[steps, path] = view
     return found
+
+
+class _Timed(FolderSource):
+    """A folder whose policy is followed with any provider: it is timed, and nothing is promised."""
+
+    def counting(self, proofs: Sequence[Certificate]) -> list[Certificate]:
+        """All."""
+        return [*proofs]
 
 
 def _certain(bundle: Bundle, policy: Policy, threshold: float) -> Bundle:

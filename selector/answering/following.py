@@ -11,8 +11,8 @@ from selector.answering.batches import Batch
 from selector.answering.follower import Follower, breathe
 from selector.answering.recent import Recalled
 from selector.answering.runners import Outcome
-from selector.answering.selector import Selector, check_threads
-from selector.answering.view import Asked, Course, View
+from selector.answering.selector import Selector
+from selector.answering.view import Asked, Course, View, check_threads
 from selector.bundle.bundle import Bundle
 from selector.bundle.source import StoreSource, state_of
 from zoo.errors import LimitError, ZooError

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from selector.answering.answers import Prediction, Selection, prediction, selection
 from selector.answering.batches import Batch, Images, portions
 from selector.answering.engine import Engine
+from selector.answering.one_file import open_one_file
 from selector.answering.runners import Outcome
-from selector.answering.view import Asked, Course, View
+from selector.answering.view import Asked, Course, View, check_threads
 from selector.bundle.bundle import Bundle, read_bundle
 from selector.bundle.certificate import Certificate
 from selector.bundle.source import FolderSource
@@ -24,6 +25,7 @@ from selector.policies.policy import Policy
 from zoo.errors import BundleError, DigestError, LimitError, ModelNotFoundError, ZooError
 from zoo.inputs.kind import InputKind
 from zoo.inputs.kinds import InputLike
+from zoo.providers import CPU, Provider, ProviderLike
 
 __all__ = ["Prediction", "Selection", "Selector"]
 
@@ -32,7 +34,6 @@ class Selector:
     """Answers images, or other inputs, with the cheapest model that meets a precision.
 
     Safe to use from several threads at once. Model files are verified and opened when first needed.
-
     Use :meth:`load`; ``selector.predict(image, precision=0.95)`` then answers one image.
 
     Examples
@@ -57,8 +58,10 @@ class Selector:
         models: Sequence[str] | None = None,
         costs_of: str | None = None,
         watch: bool = False,
+        providers: ProviderLike = CPU,
+        cache: str | Path | None = None,
     ) -> Selector:
-        """Open the bundle in the folder `path`.
+        """Open the bundle in the folder `path`, or a selector in one file, for its constraint and laxer ones.
 
         Parameters
         ----------
@@ -73,6 +76,11 @@ class Selector:
             Notice when images are not like those of the calibration any more, where the bundle can tell; see
             :attr:`drift`. For images in the order in which they were taken: images sorted by class, or one
             image over and over, are a change as well, after which no certificate counts.
+        providers
+            What runs the models, such as ``"OpenVINO:device_type=GPU"``. On another execution provider than
+            the CPU's a certificate counts only where ``zooselect agree`` has shown how far answers agree.
+        cache
+            Of a selector in one file: the folder for a copy that opens faster, made where it is missing.
 
         Raises
         ------
@@ -93,8 +101,10 @@ class Selector:
         """
         check_threads(threads)
         folder = Path(path)
-        bundle = read_bundle(folder)
-        source = FolderSource(folder)
+        if folder.is_file() or cache is not None:
+            found = open_one_file(folder, threads, models, costs_of, watch, Provider.of(providers), cache)
+            return cls(found, folder, threads=threads)
+        bundle, source = read_bundle(folder), FolderSource(folder, Provider.of(providers))
         held = source.held(bundle)
         if models is not None:
             missing = [bundle.card(name).name for name in models if name not in held]
@@ -118,6 +128,11 @@ class Selector:
     def bundle(self) -> Bundle:
         """The bundle that is followed."""
         return self._view.bundle
+
+    @property
+    def provider(self) -> Provider:
+        """The execution provider that runs the models."""
+        return self._engine.source.provider
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -275,10 +290,7 @@ class Selector:
         return selection(outcomes[0], course, view)
 
     def select_batch(
-        self,
-        images: Images,
-        precision: float | None = None,
-        **asked: Unpack[Asked],
+        self, images: Images, precision: float | None = None, **asked: Unpack[Asked]
     ) -> list[Selection]:
         """:meth:`select` for ``[N, H, W, 3]``, or an iterable of images of any sizes.
 
@@ -339,15 +351,11 @@ class Selector:
         return prediction(outcome, course, view, start, 1)
 
     def predict_batch(
-        self,
-        images: Images,
-        precision: float | None = None,
-        **asked: Unpack[Asked],
+        self, images: Images, precision: float | None = None, **asked: Unpack[Asked]
     ) -> list[Prediction]:
         """:meth:`predict` for ``[N, H, W, 3]``, or an iterable of images of any sizes.
 
-        An iterable is read a few hundred images at a time, so that files and generators of any length fit
-        into memory. Its errors name the place of the image, the first being 0.
+        An iterable of any length is read a few hundred images at a time; errors name the place of the image.
 
         Raises
         ------
@@ -410,9 +418,3 @@ class Selector:
     def _after_loss(self, view: View) -> View | None:
         """The view to go on with when a model of `view` is not there any more, if there is another."""
         return None
-
-
-def check_threads(threads: int) -> None:
-    """Raise :class:`BundleError` unless there is a thread to run in."""
-    if threads < 1:
-        raise BundleError(f"expected at least one thread, got {threads}.")

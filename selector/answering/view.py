@@ -33,8 +33,9 @@ _MAX_COURSES = 1000  # a caller that varies the constraint must not grow memory 
 
 # Why an answer is not certified: the inputs have changed; nothing was proven for what was asked; it was, for
 # models that are not all installed; for a model that has been exchanged since; for one that took more time
-# or memory than it may, and is left out; or for one on a server, which was not to be asked. Where a server
-# was not reached that is said of certified answers too.
+# or memory than it may, and is left out; for one on a server, which was not to be asked; or for the CPU,
+# where another execution provider runs the models that was not shown to agree. Where a server was not reached
+# that is said of certified answers too.
 Reason = Literal[
     "drift",
     "not proven",
@@ -42,6 +43,7 @@ Reason = Literal[
     "models changed",
     "models left out",
     "never remote",
+    "other provider",
     "server not reached",
 ]
 
@@ -140,15 +142,10 @@ class View:
         self._threads, self._costs_of, self._home = threads, costs_of, threading.Lock()
         self._view_at_home: View | None = None
         self.index = index
-        self.engine = Engine(
-            bundle,
-            source,
-            None if index is None else bundle.policies[index],
-            fallback,
-            threads=threads,
-            watch=watch,
-        )
-        self.certificates = [] if index is None else valid_certificates(bundle, index)
+        policy = None if index is None else bundle.policies[index]
+        self.engine = self._engine_of(source, policy, fallback, watch=watch)
+        self._proven = [] if index is None else valid_certificates(bundle, index)  # on the CPU
+        self.certificates = source.counting(self._proven)
         self.courses: dict[tuple[Constraint, str | None] | float | None, Course] = {}
         self.recent = Recent()
         watching = watch and bundle.drift is not None
@@ -164,6 +161,9 @@ class View:
             monitor = Monitor(bundle.drift) if taken is None else taken.monitor
             self.watch = Watch(self.engine, monitor, taken)
 
+    def _engine_of(self, source: Source, policy: Policy | None, fallback: str, *, watch: bool) -> Engine:
+        return Engine(self.bundle, source, policy, fallback, threads=self._threads, watch=watch)
+
     @property
     def policy(self) -> Policy | None:
         """The best policy that needs no other models than the installed ones."""
@@ -174,6 +174,10 @@ class View:
         """The models that answers may come from: the policy's and those that answer without a certificate."""
         followed = () if self.policy is None else self.policy.models
         return tuple(dict.fromkeys((*followed, self.engine.fallback, self.fastest, self._quiet)))
+
+    def alone(self, asked: Constraint) -> str:
+        """The model that answers alone where nothing is certified for what is asked."""
+        return self.fastest if asked.on_time else self._quiet if asked.on_network else self.engine.fallback
 
     def at_home(self) -> View:
         """The view without models on servers, which shares all sessions with this one.
@@ -261,13 +265,13 @@ class View:
     def one(self, image: Batch, precision: float | None, asked: Asked) -> tuple[Course, Outcome]:
         """:meth:`answer` for one image ``[1, H, W, 3]`` of a view without servers, in less time."""
         course = self.course(precision, asked)
-        outcome = self.engine.one(image, course.threshold, alone=self._alone(course))
+        outcome = self.engine.one(image, course.threshold, alone=self.alone(course.asked.constraint))
         watch = self.watch
         if watch is not None:
             watch.notice_one(image, outcome)
             if watch.alarm and course.certificate is not None:
                 course = course.void()
-                outcome = self.engine.one(image, course.threshold, alone=self._alone(course))
+                outcome = self.engine.one(image, course.threshold, alone=self.alone(course.asked.constraint))
         return course, outcome
 
     def answer(
@@ -326,17 +330,10 @@ class View:
         return course, outcomes
 
     def _outcomes(self, images: Batch, course: Course, *, answer: bool, until: float | None) -> list[Outcome]:
-        alone = self._alone(course)
+        alone = self.alone(course.asked.constraint)
         asking = None if until is None else self.engine.asking(self.reach, until)
         run = partial(self.engine.run, threshold=course.threshold, alone=alone, answer=answer, asking=asking)
         return run_pieces(run, images) if isinstance(images, Portion) else run(images)
-
-    def _alone(self, course: Course) -> str:
-        """The model that answers where nothing is certified."""
-        if course.threshold is not None:
-            return self.engine.fallback  # it is not asked
-        wanted = course.asked.constraint
-        return self.fastest if wanted.on_time else self._quiet if wanted.on_network else self.engine.fallback
 
     def _course(self, precision: float | None, asked: Asked) -> Course:
         if not asked and (precision is None or isinstance(precision, float)):  # what most calls ask
@@ -375,10 +372,17 @@ class View:
             if covering(proofs, wanted, policy=i, environment=environment) is None:
                 continue
             if i == self.index:
-                return "models changed"  # or the certificate would count
+                on_cpu = covering(self._proven, wanted, policy=i, environment=environment)
+                return "models changed" if on_cpu is None else "other provider"  # or it would count
             lacking = set(policy.models) - set(self.installed)
             if self._left_out and lacking <= self._left_out:
                 return "models left out"
             if lacking:
                 reason = "models missing"
         return reason
+
+
+def check_threads(threads: int) -> None:
+    """Raise :class:`BundleError` unless there is a thread to run in."""
+    if threads < 1:
+        raise BundleError(f"expected at least one thread, got {threads}.")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from selector.bundle.agreement import agreed, read_agreement
 from selector.bundle.bundle import Bundle, decode_bundle
+from selector.bundle.certificate import Certificate
 from zoo.errors import BundleError, DigestError
 from zoo.files import read_verified
 from zoo.models.card import ModelCard
 from zoo.models.limits import RunLimits
 from zoo.models.model import Model
+from zoo.providers import CPU, Provider
 from zoo.releases.release import BundleRelease
 from zoo.store.installed import INSTALLED_FILE
 
@@ -22,6 +26,11 @@ class Source(Protocol):
     """Finds what a bundle names. Everything is verified before it is handed out."""
 
     limits: RunLimits | None  # of what is opened
+    provider: Provider  # that runs the models
+
+    def counting(self, proofs: Sequence[Certificate]) -> list[Certificate]:
+        """What of certificates for the CPU counts with the provider."""
+        ...
 
     def held(self, bundle: Bundle) -> tuple[str, ...]:
         """Names of the bundle's models that are there, in the bundle's order."""
@@ -41,8 +50,15 @@ class FolderSource:
 
     limits: RunLimits | None = None
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, provider: Provider = CPU) -> None:
         self.folder = folder
+        self.provider = provider
+
+    def counting(self, proofs: Sequence[Certificate]) -> list[Certificate]:
+        """What 'zooselect agree' has earned for the provider; raises :class:`CardError` for a bad record."""
+        if self.provider.is_cpu:
+            return [*proofs]
+        return agreed(proofs, read_agreement(self.folder, self.provider))
 
     def held(self, bundle: Bundle) -> tuple[str, ...]:
         """Names of the models whose files are there."""
@@ -50,7 +66,7 @@ class FolderSource:
 
     def model(self, card: ModelCard, *, threads: int) -> Model:
         """Open a model file; raises :class:`DigestError` when it is not the recorded one."""
-        return Model.open(card, self.folder, threads=threads)
+        return Model.open(card, self.folder, threads=threads, provider=self.provider)
 
     def read(self, file: str, sha256: str, size_bytes: int) -> bytes:
         """Read a graph; raises :class:`DigestError` when it is not the recorded one."""
@@ -60,10 +76,16 @@ class FolderSource:
 class StoreSource:
     """One installed bundle of a device's store, and the models that are installed beside it."""
 
+    provider: Provider = CPU
+
     def __init__(self, store: Store, release: BundleRelease, limits: RunLimits | None = None) -> None:
         self.store = store
         self.release = release
         self.limits = limits
+
+    def counting(self, proofs: Sequence[Certificate]) -> list[Certificate]:
+        """All: models of a store run on the CPU."""
+        return [*proofs]
 
     @classmethod
     def of(cls, store: Store, task: str, limits: RunLimits | None = None) -> StoreSource:

@@ -17,6 +17,7 @@ from selector.commands.options import (
     CostsOption,
     ImagesArgument,
     JsonOption,
+    ProviderOption,
     SkipBadOption,
     ThreadsOption,
     WatchOption,
@@ -26,6 +27,7 @@ from selector.commands.rows import Rows
 from selector.commands.say import say
 from selector.policies.constraint import KINDS
 from zoo.inputs.kind import InputKind
+from zoo.providers import CPU
 
 
 @asking_answer
@@ -82,6 +84,7 @@ def predict(
     images: ImagesArgument,
     asked: dict[str, Any],
     threads: ThreadsOption = 1,
+    provider: ProviderOption = None,
     skip_bad: SkipBadOption = False,
     watch: WatchOption = False,
     require_certified: CertifiedOption = False,
@@ -95,7 +98,7 @@ def predict(
     """
     from selector.answering.selector import Selector
 
-    chooser = Selector.load(bundle, threads=threads, watch=watch)
+    chooser = Selector.load(bundle, threads=threads, watch=watch, providers=provider or CPU)
     answered = answer_images(chooser, images, asked, as_json=as_json)
     leave(answered, skip_bad=skip_bad, require_certified=require_certified)
 

@@ -13,7 +13,7 @@ import typer
 
 from selector.commands.input_files import input_files, read_inputs, tell_unread
 from selector.commands.last_words import command
-from selector.commands.options import DEVICE_PANEL, JsonOption, SeedOption, ThreadsOption
+from selector.commands.options import DEVICE_PANEL, JsonOption, ProviderOption, SeedOption, ThreadsOption
 from selector.commands.say import say
 from selector.commands.tables import table
 from zoo.models.spread import bars
@@ -39,6 +39,7 @@ def bench(
         ),
     ] = "",
     threads: ThreadsOption = 1,
+    provider: ProviderOption = None,
     runs: Annotated[int, typer.Option(min=20, max=10_000, help="Runs per model.")] = 300,
     wait_quiet: Annotated[
         float, typer.Option(min=0, help="Seconds to wait at most for a machine that is not busy.")
@@ -69,6 +70,7 @@ def bench(
 
     from selector.answering.bench import kind_of_folder, measure_folder
     from zoo.models.latency import save_table
+    from zoo.providers import CPU, Provider
 
     kind = kind_of_folder(path)
     if images is not None:
@@ -94,6 +96,7 @@ def bench(
             seed=seed,
             watch=watch,
             progress=not as_json,
+            provider=CPU if provider is None else Provider.of(provider),
         ),
         wait_quiet,
     )
@@ -105,7 +108,7 @@ def bench(
         say(msgspec.json.encode(measured).decode())
         return
     say(
-        f"{measured.machine.processor}, {threads} thread(s), "
+        f"{measured.machine.processor}, {measured.provider}, {threads} thread(s), "
         f"{kind.noun}s {'x'.join(map(str, measured.image))}"
     )
     rows = {name: row.latency for name, row in measured.models.items()}

@@ -27,7 +27,9 @@ DEVICE_PANEL = "On the device"
 TRAINING_PANEL = "Making a selector"
 PUBLISHING_PANEL = "Bringing it to devices"
 
-BundleArgument = Annotated[Path, typer.Argument(help="Folder of a bundle, made by 'zooselect export'.")]
+BundleArgument = Annotated[
+    Path, typer.Argument(help="Folder of a bundle, or a selector in one file, made by 'zooselect export'.")
+]
 ImagesArgument = Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")]
 PrecisionOption = Annotated[
     float | None,
@@ -114,6 +116,14 @@ CertifiedOption = Annotated[
     bool, typer.Option("--require-certified", help="Exit with code 3 where what is asked is not certified.")
 ]
 
+ProviderOption = Annotated[
+    str | None,
+    typer.Option(
+        "--provider",
+        help="Execution provider that runs the models, with options after a colon, such as "
+        "OpenVINO:device_type=GPU. Default: the CPU's.",
+    ),
+]
 ZooOption = Annotated[Path, typer.Option("--zoo", help="Folder of the zoo.")]
 OutOption = Annotated[Path, typer.Option("--out", help="Folder to write to.")]
 ProfileOption = Annotated[Path, typer.Option("--profile", help="Folder of the profile.")]

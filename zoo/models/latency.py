@@ -20,13 +20,13 @@ from zoo.inputs.kind import Item
 from zoo.models.spread import two_peaks
 from zoo.models.timing import RUNS_IN_A_ROW, Clock, Times, clock_of, time_interleaved
 from zoo.models.zoo import Zoo
+from zoo.providers import CPU, Provider
 from zoo.types import Name, NonNegative, Positive, Sha256
 
 SCHEMA_VERSION = 2  # tables of version 1 do not know of interruptions, nor single runs
 MIN_RUNS = 20
 MAX_RUNS = 10_000  # all of them are kept
 BUSY_SHARE = 0.1  # of the runs interrupted: then the machine was busy
-PROVIDER = "CPUExecutionProvider"  # of ONNX Runtime, that all models run with
 
 Milliseconds = Annotated[float, Meta(gt=0, lt=1e7)]
 
@@ -114,7 +114,7 @@ class LatencyTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     machine: Machine
     models: dict[str, ModelLatency]
     selector: ModelLatency | None = None  # features and scores, where a bundle was measured
-    provider: str | None = None  # of ONNX Runtime; None: not known
+    provider: str | None = None  # of ONNX Runtime, and its options after a colon; None: not known
     clock: Clock | None = None  # of the processor, that tells interruptions; None: none did
     paths: tuple[PathLatency, ...] = ()  # whole answers, where a bundle was measured
 
@@ -244,6 +244,18 @@ def summarise(measured: Times | NDArray[np.float64] | Sequence[float]) -> Latenc
     )
 
 
+def summarise_on(provider: Provider, measured: Times) -> Latency:
+    """:func:`summarise`; with another provider than the CPU's, of all runs.
+
+    It works in threads or on a chip of its own: meanwhile the clock of the calling thread stands still,
+    whether it was interrupted or not.
+    """
+    if provider.is_cpu:
+        return summarise(measured)
+    every = Times(measured.wall_ms, np.zeros_like(measured.wall_ms))
+    return msgspec.structs.replace(summarise(every), interrupted=None)
+
+
 def measure(
     zoo: Zoo,
     images: Sequence[Item],
@@ -253,6 +265,7 @@ def measure(
     runs: int = 200,
     seed: int = 0,
     progress: bool = False,
+    provider: Provider = CPU,
 ) -> LatencyTable:
     """Measure all models of `zoo` on this machine, one image at a time, in interleaved bursts.
 
@@ -267,6 +280,8 @@ def measure(
         A name for this machine and setting, such as ``pixel-8`` or ``this-machine``.
     runs
         Runs per model, at least 20; those that are interrupted are among them.
+    provider
+        What runs the models; the table names it with its options.
 
     Raises
     ------
@@ -290,7 +305,7 @@ def measure(
         except msgspec.ValidationError as error:
             raise LatencyError(f"{what}: {error}, got {value!r}. Choose another one.") from error
     batches = [zoo.kind.one(image) for image in images]
-    models = {name: zoo.model(name, threads=threads) for name in zoo.names}
+    models = {name: zoo.model(name, threads=threads, provider=provider) for name in zoo.names}
     calls = {name: model.logits for name, model in models.items()}
     times = time_interleaved(
         calls, batches, runs=runs, burst=RUNS_IN_A_ROW, seed=seed, threads=threads, progress=progress
@@ -305,11 +320,11 @@ def measure(
         image=zoo.kind.size(zoo.kind.item(images[0])),
         machine=machine(),
         models={
-            card.name: ModelLatency(sha256=card.sha256, latency=summarise(times[card.name]))
+            card.name: ModelLatency(sha256=card.sha256, latency=summarise_on(provider, times[card.name]))
             for card in zoo.cards
         },
-        provider=PROVIDER,
-        clock=clock_of(threads),
+        provider=str(provider),
+        clock=clock_of(threads) if provider.is_cpu else None,
     )
 
 

@@ -12,12 +12,14 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from zoo.errors import LimitError, ModelError, NotFiniteError, ZooError
+from zoo.errors import LimitError, ModelError, NotFiniteError, ProviderError, ZooError
 from zoo.files import read_verified
 from zoo.inputs.kind import TYPES, Batch, GraphInput
 from zoo.models.card import ModelCard
 from zoo.models.limits import RunLimits, limited_memory
 from zoo.models.runs import Runs
+from zoo.models.runs import all_finite as all_finite
+from zoo.providers import CPU, Provider, on_provider
 from zoo.remote.descriptor import FEATURES, decode_remote
 
 if TYPE_CHECKING:
@@ -36,8 +38,9 @@ def open_session(
     weights: Path | None = None,
     arena: bool = True,
     memory_bytes: int | None = None,
+    provider: Provider = CPU,
 ) -> ort.InferenceSession:
-    """Open an ONNX graph on the CPU with `threads` threads.
+    """Open an ONNX graph with `threads` threads.
 
     Parameters
     ----------
@@ -47,9 +50,13 @@ def open_session(
         Keep the memory of a run for the next one, which is faster; without, it is given back.
     memory_bytes
         Most memory of the arena; None: no limit.
+    provider
+        What runs it; operators that it does not have run on the CPU.
 
     Raises
     ------
+    ProviderError
+        When the provider does not take it.
     ModelError
         When the bytes are not a model that ONNX Runtime can run, or keep weights in other files.
     """
@@ -63,7 +70,11 @@ def open_session(
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
     try:
         with limited_memory(options, memory_bytes):
-            return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            if provider.is_cpu:
+                return ort.InferenceSession(content, options, providers=[CPU.name])
+            return on_provider(ort.InferenceSession, content, options, provider, name)
+    except ProviderError:
+        raise
     except Exception as error:  # ONNX Runtime raises a family of unrelated classes
         advice = (
             "Embed the weights in the ONNX file, then add it."
@@ -93,6 +104,8 @@ class Model:
         Keep the memory of a run for the next one, which is faster; without, it is given back.
     limits
         What a run may take; None: anything.
+    provider
+        What runs it.
 
     Raises
     ------
@@ -116,6 +129,7 @@ class Model:
         weights: Path | None = None,
         arena: bool = True,
         limits: RunLimits | None = None,
+        provider: Provider = CPU,
     ) -> None:
         self.card = card
         self.kind = card.kind
@@ -140,6 +154,7 @@ class Model:
             weights=weights,
             arena=arena,
             memory_bytes=None if limits is None else limits.memory_bytes,
+            provider=provider,
         )
         self._runs = Runs(session, arena=arena, limits=limits)
         if card.remote is not None:
@@ -160,7 +175,15 @@ class Model:
         _expect(card.name, "outputs", outputs, (GraphInput("logits", "float32", ("N", len(card.classes))),))
 
     @classmethod
-    def open(cls, card: ModelCard, folder: str | Path, *, threads: int = 1, arena: bool = True) -> Model:
+    def open(
+        cls,
+        card: ModelCard,
+        folder: str | Path,
+        *,
+        threads: int = 1,
+        arena: bool = True,
+        provider: Provider = CPU,
+    ) -> Model:
         """Open the model file that `card` names under `folder`, after checking its size and digest.
 
         Raises
@@ -176,7 +199,7 @@ class Model:
         >>> model = Model.open(zoo.card("tiny"), zoo.folder)
         """
         content = read_verified(Path(folder) / card.file, card.sha256, card.size_bytes)
-        return cls(card, content, threads=threads, arena=arena)
+        return cls(card, content, threads=threads, arena=arena, provider=provider)
 
     def logits(self, images: Batch) -> NDArray[np.float32]:
         """Logits float32 ``[N, C]`` of the images uint8 ``[N, H, W, 3]``, or of other inputs.
@@ -378,15 +401,6 @@ def read_graph(card: ModelCard, folder: Path) -> bytes:
             f"({card.remote.address}). Add the network itself, such as with --onnx, or leave this one out."
         )
     return read_verified(folder / card.file, card.sha256, card.size_bytes)
-
-
-def all_finite(values: NDArray[np.float32]) -> bool:
-    """Whether no value is NaN or infinite.
-
-    The sum of squares costs less than looking at each value, which would be felt beside a small model. Only
-    where that sum overflows is each value looked at.
-    """
-    return math.isfinite(np.vdot(values, values)) or bool(np.isfinite(values).all())
 
 
 def _expect(name: str, what: str, got: list[Any], wanted: Sequence[GraphInput]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
@@ -99,3 +101,12 @@ class Runs:
             )
         except Exception:  # it takes no other size, so that its memory is that of its one size
             return
+
+
+def all_finite(values: NDArray[np.float32]) -> bool:
+    """Whether no value is NaN or infinite.
+
+    The sum of squares costs less than looking at each value, which would be felt beside a small model. Only
+    where that sum overflows is each value looked at.
+    """
+    return math.isfinite(np.vdot(values, values)) or bool(np.isfinite(values).all())

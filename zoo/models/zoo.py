@@ -14,6 +14,7 @@ from zoo.inputs.kind import InputKind
 from zoo.inputs.kinds import IMAGE
 from zoo.models.card import SCHEMA_VERSION, Adapted, Compression, Manifest, ModelCard, TrainedOn
 from zoo.models.model import Model
+from zoo.providers import CPU, Provider
 from zoo.remote.descriptor import FEATURES, Remote
 from zoo.types import Name
 
@@ -133,7 +134,7 @@ class Zoo:
         """
         return self.manifest.card(name)
 
-    def model(self, name: str, *, threads: int = 1) -> Model:
+    def model(self, name: str, *, threads: int = 1, provider: Provider = CPU) -> Model:
         """Open one model, verified; raises :class:`DigestError` or :class:`ModelError`.
 
         Examples
@@ -141,7 +142,7 @@ class Zoo:
         >>> zoo.model("full", threads=2).card.name
         'full'
         """
-        return Model.open(self.card(name), self.folder, threads=threads)
+        return Model.open(self.card(name), self.folder, threads=threads, provider=provider)
 
     def only(self, names: Sequence[str]) -> Zoo:
         """The same folder with only the named models, in that order, to read from.

@@ -59,7 +59,7 @@ def offer(card: ModelCard, content: bytes, staged: Staging) -> ModelRelease:
         graph=blobs[0],
         weights=tuple(blobs[1:]),
         whole=staged.add(b"".join(parts.values())) if len(parts) >= MIN_PARTS_FOR_WHOLE else None,
-        min_onnxruntime=_needed_runtime(proto),
+        min_onnxruntime=needed_runtime(proto),
         opset=next(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")),
         peak_memory_bytes=1,
         selftest=SelfTest(
@@ -79,7 +79,7 @@ def offer(card: ModelCard, content: bytes, staged: Staging) -> ModelRelease:
     return msgspec.structs.replace(release, peak_memory_bytes=measured.peak_bytes)
 
 
-def _needed_runtime(proto: onnx.ModelProto) -> str:
+def needed_runtime(proto: onnx.ModelProto) -> str:
     """The oldest ONNX Runtime that is known to read it; the one at hand, where it is newer than we know."""
     newest = max(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
     if newest <= OLDEST_OPSET and proto.ir_version <= OLDEST_IR:

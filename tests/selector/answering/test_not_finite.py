@@ -5,19 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
 import pytest
 
 from selector import Selector
 from selector.answering.engine import Engine
-from selector.bundle.bundle import Bundle, read_bundle
+from selector.bundle.bundle import Bundle
 from selector.policies.input import InputPolicy
 from selector.policies.staged import StagedPolicy
+from tests.support.changed_models import change_models
 from tests.support.colours import KINDS, Kind
 from tests.support.small_models import COLOURS, build_onnx, plain_image
 from zoo.errors import ModelError, NotFiniteError
-from zoo.files import encode_record, sha256_bytes
 from zoo.models.card import ModelCard
 from zoo.models.model import Model, all_finite
 
@@ -29,17 +28,7 @@ BLUE, RED = plain_image("blue"), plain_image("red")
 
 def spoil(folder: Path, operator: str) -> Bundle:
     """Let all models of a bundle fail on blue, as if it had been certified with them."""
-    bundle = read_bundle(folder)
-    content = build_onnx(spoiled=operator)
-    fact = {"sha256": sha256_bytes(content), "size_bytes": len(content), "classes": COLOURS}
-    cards = tuple(msgspec.structs.replace(card, **fact) for card in bundle.models)
-    for card in cards:
-        (folder / card.file).write_bytes(content)
-    made = msgspec.structs.replace(bundle, models=cards)
-    proofs = (msgspec.structs.replace(c, subject_sha256=made.subject(c.policy)) for c in bundle.certificates)
-    made = msgspec.structs.replace(made, certificates=tuple(proofs))
-    (folder / "bundle.json").write_bytes(encode_record(made))
-    return made
+    return change_models(folder, lambda *_: build_onnx(spoiled=operator), classes=COLOURS)
 
 
 @pytest.mark.parametrize("operator", ["Sqrt", "Log", "Reciprocal"])

@@ -16,6 +16,7 @@ from tests.support.world import COLOUR_SPLITS, colour_images, fit_colours
 from tests.training.policies.test_pool import some_outcomes
 from training.fitting.export import check_bundle, export_bundle
 from training.fitting.fitted import Fitted, load_fit, save_fit
+from training.fitting.one_file.write import write_one_file
 from training.outcomes.outcomes import ALL_SPLITS, Outcomes, load_outcomes
 from training.outcomes.profile import held_out_images, profile
 from training.search.pools import Pools
@@ -96,6 +97,10 @@ def test_a_device_does_as_simulated_with_refitted_heads(embedded: Embedded) -> N
             assert (alone.label, alone.path) == (found.label, found.path)
             assert alone.probability == pytest.approx(found.probability, abs=1e-6)
     assert check_bundle(embedded.folder / "bundle", fitted, batch[:10], embedded.zoo) == 10
+    file = embedded.folder / "selector.onnx"
+    assert write_one_file(embedded.folder / "bundle", file, 0.8, images=batch[:100]).compared > len(
+        batch[:100]
+    )
 
 
 def test_without_an_embedding_no_head_is_offered_and_none_can_be_used(

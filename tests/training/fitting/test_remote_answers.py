@@ -24,6 +24,7 @@ from tests.support.served_zoo import Mode, ModelServer, model_server, served_zoo
 from tests.support.small_service import report as a_report
 from tests.support.world import CANDIDATES, World, fit_in_memory
 from training.fitting.export import export_bundle
+from training.fitting.one_file.write import write_one_file
 from zoo.errors import BundleError, PrecisionError, UnreachableError
 
 
@@ -67,6 +68,18 @@ def _hard(selector: Selector, images: np.ndarray) -> np.ndarray:
     sent = [i for i, one in enumerate(selector.predict_batch(images)) if one.model == "full"]
     assert 0 < len(sent) < len(images)
     return images[sent[0]]
+
+
+def test_one_file_takes_no_model_on_a_server(selector: Selector, images: np.ndarray, tmp_path: Path) -> None:
+    with pytest.raises(
+        BundleError, match="expected a policy whose models run in one file, got full on a server"
+    ):
+        write_one_file(selector.folder, tmp_path / "f.onnx")
+    write_one_file(selector.folder, tmp_path / "f.onnx", never_remote=True, images=list(images[:5]))
+    file = Selector.load(tmp_path / "f.onnx")
+    wanted = selector.predict(images[0], never_remote=True)
+    assert file.predict(images[0]).path == wanted.path
+    assert "full" not in file.models
 
 
 def test_hard_inputs_are_sent_and_batches_answer_as_single_calls_do(

@@ -257,7 +257,7 @@ def test_a_model_that_never_answers_is_refused(tmp_path: Path, monkeypatch: pyte
 def test_a_newer_opset_asks_for_the_runtime_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     proto = helper.make_model(helper.make_graph([], "g", [], []), opset_imports=[helper.make_opsetid("", 99)])
     monkeypatch.setattr("onnxruntime.__version__", "1.99.3")
-    assert zoo.publisher.prepare._needed_runtime(proto) == "1.99"
+    assert zoo.publisher.prepare.needed_runtime(proto) == "1.99"
 
 
 def test_without_a_key_nothing_is_written(small_zoo: Zoo, repo: Path, keys: Keys, tmp_path: Path) -> None:
