@@ -18,7 +18,6 @@ import msgspec
 import numpy as np
 
 from benchmarks.network.serving import serving
-from benchmarks.network.slow_link import SlowLink, slow_link
 from benchmarks.result import finish
 from benchmarks.selection.adapted import copy_models
 from benchmarks.selection.guarantee import study
@@ -30,6 +29,7 @@ from selector.commands.tables import table
 from training.data.splits import FIT, TEST, TUNE, Splits
 from training.fitting.export import export_bundle
 from training.fitting.fit import fit
+from training.links.slow_link import SlowLink, slow_link
 from training.outcomes.outcomes import ALL_SPLITS, Outcomes, load_outcomes
 from training.outcomes.profile import profile
 from zoo.convert.foreign.add_remote import add_remote

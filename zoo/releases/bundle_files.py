@@ -12,7 +12,7 @@ class BundleFiles:
     """Content of a bundle without the models that run on devices, verified by its record."""
 
     record: bytes  # bundle.json
-    # path in the bundle → graph of the selector, of a state, or of what is watched; file of a model on a server
+    # path in the bundle → graph of the selector, of a state, or of what is watched, or what asks a server
     files: dict[str, bytes]
     models: dict[str, str]  # name → digest of the file that the bundle was made for; without those on servers
     token_files: tuple[str, ...] = ()  # models on servers whose token is in a file

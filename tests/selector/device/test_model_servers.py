@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-
 import pytest
 
 from benchmarks.distribution.network import SlowServer
@@ -20,7 +19,6 @@ from tests.support.command_line import CommandLine
 from tests.support.served_zoo import ModelServer, model_server, served_zoo
 from tests.support.world import CANDIDATES, World, fit_in_memory
 from training.fitting.export import export_bundle
-from zoo import Zoo
 from zoo.errors import CardError, PublishError
 from zoo.publisher.keys import Keys, create_keys
 from zoo.publisher.publish import publish, published

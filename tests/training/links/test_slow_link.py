@@ -4,7 +4,7 @@ import socket
 import threading
 import time
 
-from benchmarks.network.slow_link import slow_link
+from training.links.slow_link import slow_link
 
 
 def test_what_goes_through_arrives_unchanged_and_takes_its_time() -> None:
