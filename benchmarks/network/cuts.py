@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from training.data.images import LabelledImages
 from zoo.convert.add import add_cifar_resnet, add_efficientnet_lite
 from zoo.convert.cut.codes import find_ranges
 from zoo.convert.cut.cuttable import IMAGE, LOGITS, prepare
-from zoo.convert.cut.measure import PACKING, encode, measure_cuts
+from zoo.convert.cut.measure import encode, measure_cuts
 from zoo.convert.cut.places import Place, find_places
 from zoo.convert.cut.split import CODES, TENSOR, split, with_codes
 from zoo.errors import DataError
@@ -275,8 +274,7 @@ def _on_device(way: Way, batch: NDArray[np.uint8], heads: dict[str, Any]) -> tup
     if not way.is_cut:
         return encode(batch[0], way.sends), list(batch.shape)
     codes = heads[way.where].run([CODES], {IMAGE: batch})[0]
-    body = codes.tobytes()
-    return (zlib.compress(body, PACKING) if way.sends == "packed" else body), list(codes.shape)
+    return codes.tobytes(), list(codes.shape)
 
 
 def _compared(times: dict[Way, float], at: Conditions, raw_stays: bool, cuts: CutTable) -> dict[str, Any]:

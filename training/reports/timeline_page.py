@@ -39,14 +39,19 @@ def _key(timeline: Timeline) -> list[tuple[str, str]]:
     known = sum(phase.specialist is not None for phase in changed)
     moved = sum(phase.bytes_moved for phase in timeline.phases[1:])
     shown = []
+    moving = timeline.deadline_ms is not None
     if switched:
         shown.append((f"{max(switched)} inputs", "at most from a change until its specialist answered"))
     shown += [
         (f"{len(switched)} of {known}", "changes to an environment with a specialist ended with it"),
-        (f"{moved / 1e6:.2f} MB", "received after the first environment, metadata included"),
+        *(
+            []
+            if moving
+            else [(f"{moved / 1e6:.2f} MB", "received after the first environment, metadata included")]
+        ),
         (f"{timeline.longest_ms:.0f} ms", f"the longest of {len(timeline.answers):,} answers; none failed"),
     ]
-    if timeline.deadline_ms is not None:
+    if moving:
         asked = sum(answer.asked for answer in timeline.answers) / len(timeline.answers)
         sent = timeline.answers[-1].sent_bytes
         shown.insert(
