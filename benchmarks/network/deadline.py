@@ -6,8 +6,8 @@ machine with other work a thread that could run waits for a processor, which no 
 for how long (``schedstat``), so that the figures are given with this wait and without it.
 
 A control beside it does nothing but wait for the same deadlines: a process of its own that sleeps until each
-of them. Where the control is late as well, the machine is late; calls that are late more often, or by more, than
-the control are the fault of the code.
+of them. Where it is late as well, the machine is late; calls that are late more often, or by more, than the
+control are the fault of the code.
 """
 
 from __future__ import annotations

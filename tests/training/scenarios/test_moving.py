@@ -18,7 +18,7 @@ from zoo.errors import DataError
 from zoo.models.zoo import Zoo
 
 NETWORKS = ("wifi", "none", "wifi")
-INPUTS, PER_S = 60, 40.0
+INPUTS, PER_S = 40, 50.0
 
 
 @pytest.fixture(scope="module")
