@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AbstractContextManager
+from typing import TypedDict
 
 from training.links.proxy import Proxy, running
 
 CHUNK_BYTES = 65536
 ABSENCE_CHECK_S = 0.02
+
+
+class Rates(TypedDict):
+    """What a network is like."""
+
+    rtt_ms: float
+    uplink_mbps: float
+    downlink_mbps: float
 
 
 class SlowLink(Proxy):
@@ -83,5 +92,5 @@ def slow_link(
     upstream: tuple[str, int], *, rtt_ms: float, uplink_mbps: float, downlink_mbps: float, port: int = 0
 ) -> AbstractContextManager[SlowLink]:
     """A link to a server, in a thread of its own."""
-    rates = {"uplink_mbps": uplink_mbps, "downlink_mbps": downlink_mbps}
-    return running(SlowLink(upstream, rtt_ms=rtt_ms, port=port, **rates))
+    rates = Rates(rtt_ms=rtt_ms, uplink_mbps=uplink_mbps, downlink_mbps=downlink_mbps)
+    return running(SlowLink(upstream, port=port, **rates))

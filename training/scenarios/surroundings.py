@@ -11,7 +11,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from training.links.slow_link import SlowLink, slow_link
+from training.links.proxy import running
+from training.links.slow_link import Rates, SlowLink
 from zoo.errors import UnreachableError
 from zoo.models.zoo import Zoo
 from zoo.remote.network import PRESETS, Network
@@ -109,7 +110,7 @@ class Surroundings:
     def publisher(self, url: str) -> Iterator[str]:
         """Another link, to the files and the service at `url`; yields the address that a device is given."""
         host, _, port = url.removeprefix("http://").rstrip("/").rpartition(":")
-        with slow_link((host, int(port)), **_rates(HERE)) as link:
+        with running(SlowLink((host, int(port)), **_rates(HERE))) as link:
             self._links.append(link)
             try:
                 yield link.url
@@ -134,7 +135,7 @@ def surroundings(zoo: Zoo, address: str | None = None) -> Iterator[Surroundings]
     port = 0 if address is None else int(address.rpartition(":")[2])
     with ModelServer(zoo.folder) as server:
         server.started()
-        with slow_link(("127.0.0.1", server.port), port=port, **_rates(HERE)) as link:
+        with running(SlowLink(("127.0.0.1", server.port), port=port, **_rates(HERE))) as link:
             yield Surroundings(server, link)
 
 
@@ -152,9 +153,5 @@ def network_of(name: str) -> Network:
     return PRESETS[name]
 
 
-def _rates(network: Network) -> dict[str, float]:
-    return {
-        "rtt_ms": network.rtt_ms,
-        "uplink_mbps": network.uplink_mbps,
-        "downlink_mbps": network.downlink_mbps,
-    }
+def _rates(network: Network) -> Rates:
+    return Rates(rtt_ms=network.rtt_ms, uplink_mbps=network.uplink_mbps, downlink_mbps=network.downlink_mbps)

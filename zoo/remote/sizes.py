@@ -42,8 +42,8 @@ def expected_bytes(remote: Remote, shape: Sequence[int], classes: int) -> tuple[
     (True, True)
     """
     values = np.zeros((1, *shape), DTYPES[remote.input_datatype])
-    wanted = {"outputs": (remote.output_name,), "binary_of": {remote.output_name: remote.binary}}
-    request = InferRequest((Tensor(remote.input_name, values),), **wanted)
+    sent_values, name = (Tensor(remote.input_name, values),), remote.output_name
+    request = InferRequest(sent_values, outputs=(name,), binary_of={name: remote.binary})
     sent = encode_infer_request(request, binary=remote.binary)
     url = f"{remote.address}{model_path(remote.model, remote.version)}/infer"
     up = request_bytes("POST", url, sent.body, {**HEADERS, **sent.headers})

@@ -22,6 +22,6 @@ def test_without_ray_the_command_says_what_to_install(small_zoo: Zoo, zooselect:
         import ray  # noqa: F401
     except ModuleNotFoundError:
         found = zooselect("zoo", "serve", small_zoo.folder, "--ray", "local", code=1)
-        assert "zooselect[ray,serve]" in found.err
+        assert "[ray,serve]" in found.err
     else:
         pytest.skip("Ray is installed")
