@@ -23,7 +23,7 @@ from benchmarks.selection.adapted import copy_models
 from benchmarks.selection.guarantee import study
 from benchmarks.selection.repeated import Choices, deal
 from benchmarks.selection.suite import search
-from benchmarks.selection.zoos import Given, Prepared, prepare_cifar10, prepare_photos
+from benchmarks.selection.zoos import Given, Prepared, prepare_cifar10, prepare_photo_pair
 from selector.answering.selector import Selector
 from selector.commands.tables import table
 from training.data.splits import FIT, TEST, TUNE, Splits
@@ -68,7 +68,7 @@ class Pair:
 
 
 CIFAR = Pair("network-answers", prepare_cifar10, "resnet20-int8", "resnet56", "tensor")
-PHOTOS = Pair("network-photos", prepare_photos, "efficientnet-lite0", "efficientnet-lite2", "jpeg")
+PHOTOS = Pair("network-photos", prepare_photo_pair, "efficientnet-lite0", "efficientnet-lite2", "jpeg")
 
 
 @dataclass(frozen=True)
