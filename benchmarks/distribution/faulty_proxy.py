@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from benchmarks.distribution.proxy import Proxy, running
+from training.links.proxy import Proxy, running
 
 CHUNK_BYTES = 16384
 CUT_SHARE = 0.2  # of the chunks that come while connections are cut

@@ -9,36 +9,40 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 
 from benchmarks.network.serving import serving
-from benchmarks.network.slow_link import SlowLink, slow_link
 from benchmarks.result import finish
 from benchmarks.selection.adapted import copy_models
 from benchmarks.selection.guarantee import study
 from benchmarks.selection.repeated import Choices, deal
 from benchmarks.selection.suite import search
-from benchmarks.selection.zoos import Given, Prepared, prepare_cifar10
+from benchmarks.selection.zoos import Given, Prepared, prepare_cifar10, prepare_photo_pair
 from selector.answering.selector import Selector
 from selector.commands.tables import table
 from training.data.splits import FIT, TEST, TUNE, Splits
 from training.fitting.export import export_bundle
 from training.fitting.fit import fit
+from training.links.slow_link import Rates, SlowLink, slow_link
 from training.outcomes.outcomes import ALL_SPLITS, Outcomes, load_outcomes
 from training.outcomes.profile import profile
+from zoo.convert.cut.measure import encode
 from zoo.convert.foreign.add_remote import add_remote
 from zoo.models.latency import LatencyTable, measure
+from zoo.models.model import Model
 from zoo.models.zoo import Zoo
+from zoo.remote.discover import Wanted
 from zoo.remote.network import PRESETS, Network
 
-LOCAL, REMOTE = "resnet20-int8", "resnet56"
-UPLINK_BYTES, DOWNLINK_BYTES = 3_600, 400  # of one image of 32×32 and its logits, with headers
+HEADER_BYTES = 500  # of a request, and about as many of an answer
+LOGIT_BYTES = 4
+COUNTED = 32  # images that the bytes of a request are means of
 NETWORKS = (
     Network(name="campus", rtt_ms=2.0, uplink_mbps=100.0, downlink_mbps=100.0),
     PRESETS["wifi"],
@@ -48,41 +52,86 @@ NETWORKS = (
 )
 SPLITS = 10
 CLOCKED = PRESETS["4g"]
-BELOW = 0.005  # the accuracy of the model on the server: the precision that the clock is asked at
+BELOW = 0.005  # below the accuracy of the model on the server: the precision that the clock is asked at
 ANSWERS = 300  # of the bundle that are timed
 
 
+@dataclass(frozen=True)
+class Pair:
+    """A model for the device and one for the server, and what they are asked."""
+
+    name: str
+    prepare: Callable[[Given], Prepared]
+    local: str
+    remote: str
+    sends: Literal["tensor", "jpeg"]
+
+
+CIFAR = Pair("network-answers", prepare_cifar10, "resnet20-int8", "resnet56", "tensor")
+PHOTOS = Pair("network-photos", prepare_photo_pair, "efficientnet-lite0", "efficientnet-lite2", "jpeg")
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A pair with its images, and what a request takes."""
+
+    pair: Pair
+    prepared: Prepared
+    uplink_bytes: float
+    downlink_bytes: float
+
+    @classmethod
+    def of(cls, pair: Pair, given: Given) -> _Given:
+        whole = pair.prepare(given)
+        prepared = replace(whole, zoo=whole.zoo.only([pair.local, pair.remote]), reference=pair.remote)
+        images = [prepared.data.image(index) for index in range(COUNTED)]
+        sent = {"tensor": "raw", "jpeg": "jpeg"}[pair.sends]
+        up = float(np.mean([len(encode(image, sent)) for image in images]))
+        down = LOGIT_BYTES * len(prepared.zoo.card(pair.remote).classes)
+        return cls(pair, prepared, up + HEADER_BYTES, down + HEADER_BYTES)
+
+
 def run_answers(given: Given, results: Path = Path("results")) -> dict[str, Any]:
-    """Run the part, print its tables and its JSON line, write a result file."""
-    prepared = prepare_cifar10(given)
-    prepared = replace(prepared, zoo=prepared.zoo.only([LOCAL, REMOTE]), reference=REMOTE)
+    """Run the part on CIFAR-10, print its tables and its JSON line, write a result file."""
+    return _run(_Given.of(CIFAR, given), given, results)
+
+
+def run_photos(given: Given, results: Path = Path("results")) -> dict[str, Any]:
+    """The same on photographs, which are sent as JPEG."""
+    return _run(_Given.of(PHOTOS, given), given, results)
+
+
+def _run(pair: _Given, given: Given, results: Path) -> dict[str, Any]:
+    prepared = pair.prepared
     some = [prepared.data.image(index) for index in range(16)]
     here = measure(prepared.zoo, some, device="this-machine", seed=given.seed)
     outcomes = load_outcomes(prepared.profile, zoo=prepared.zoo, splits=ALL_SPLITS)
-    rows = [_network(prepared, outcomes, here, network, given.seed) for network in NETWORKS]
+    rows = [_network(pair, outcomes, here, network, given.seed) for network in NETWORKS]
     heads = ["network", "asked there", "bytes, all asked", "ms, all asked", "accuracy − all asked"]
     heads += ["ms, at the accuracy of here", "false certificates"]
     print(table(heads, [_shown(row) for row in rows]))
-    clock = _clock(given, prepared, here)
+    clock = _clock(given, pair, here)
     print(
         f"Behind a link of {CLOCKED.rtt_ms:g} ms and {CLOCKED.uplink_mbps:g} Mbit/s up: {clock['asked']:.3f} "
-        f"of {ANSWERS} images asked, {clock['certified']:.0%} of answers certified, "
+        f"of {clock['answers']} images asked, {clock['certified']:.0%} of answers certified, "
         f"mean {clock['mean_ms']:.1f} ms (all asked {clock['all_asked_ms']:.1f}, "
         f"planned {clock['planned_ms']:.1f}), {clock['bytes_ratio']:.1f} times fewer bytes."
     )
-    return finish("network-answers", {"networks": rows, "clock": clock}, seed=given.seed, folder=results)
+    return finish(pair.pair.name, {"networks": rows, "clock": clock}, seed=given.seed, folder=results)
 
 
 def _network(
-    prepared: Prepared, outcomes: Outcomes, here: LatencyTable, network: Network, seed: int
+    pair: _Given, outcomes: Outcomes, here: LatencyTable, network: Network, seed: int
 ) -> dict[str, Any]:
     """Our policies on repeated splits under one network."""
-    costs_ms = here.costs_ms(prepared.zoo)
+    costs_ms = here.costs_ms(pair.prepared.zoo)
     asked_ms = network.answer_ms(
-        uplink_bytes=UPLINK_BYTES, downlink_bytes=DOWNLINK_BYTES, server_ms=costs_ms[REMOTE]
+        uplink_bytes=pair.uplink_bytes,
+        downlink_bytes=pair.downlink_bytes,
+        server_ms=costs_ms[pair.pair.remote],
     )
-    latency = _with_mean(here, REMOTE, asked_ms)
-    splits = [_split(prepared, outcomes, latency, asked_ms, seed + k) for k in range(SPLITS)]
+    latency = _with_mean(here, pair.pair.remote, asked_ms)
+    splits = [_split(pair, outcomes, latency, asked_ms, seed + k) for k in range(SPLITS)]
     held: dict[str, Any] = {name: float(np.mean([row[name] for row in splits])) for name in splits[0]}
     errors = {
         f"{name}_se": float(np.std([row[name] for row in splits], ddof=1) / np.sqrt(SPLITS))
@@ -92,7 +141,8 @@ def _network(
     return {
         "network": network.name,
         "asked_ms": asked_ms,
-        "here_ms": costs_ms[LOCAL],
+        "here_ms": costs_ms[pair.pair.local],
+        "uplink_bytes": pair.uplink_bytes,
         **held,
         **errors,
         **counted,
@@ -100,23 +150,24 @@ def _network(
 
 
 def _split(
-    prepared: Prepared, outcomes: Outcomes, latency: LatencyTable, asked_ms: float, seed: int
+    pair: _Given, outcomes: Outcomes, latency: LatencyTable, asked_ms: float, seed: int
 ) -> dict[str, float]:
+    local, remote = pair.pair.local, pair.pair.remote
     dealt = deal(outcomes, seed)
-    considered = search(dealt, prepared, latency, seed, kinds=("cascade",))
+    considered = search(dealt, pair.prepared, latency, seed, kinds=("cascade",))
     ours = Choices(considered.candidates, considered.situation.outcomes, considered.situation.costs)
     known, test = dealt.split(FIT, TUNE).accuracy(), considered.outcomes.split(TEST)
     there = test.accuracy()
-    as_there, as_here = (ours.reaching(known[name], test) for name in (REMOTE, LOCAL))
+    as_there, as_here = (ours.reaching(known[name], test) for name in (remote, local))
     asked = float((as_there.cost_ms >= asked_ms).mean())
     proofs = study(ours, considered.outcomes, seed=seed, only_usual=True)
     return {
         "asked": asked,
-        "gain": as_there.accuracy - there[REMOTE],
+        "gain": as_there.accuracy - there[remote],
         "mean_ms": as_there.mean_ms,
         "time_ratio": asked_ms / as_there.mean_ms,
-        "here_ratio": as_here.mean_ms / considered.situation.costs[LOCAL],
-        "here_gain": as_here.accuracy - there[LOCAL],
+        "here_ratio": as_here.mean_ms / considered.situation.costs[local],
+        "here_gain": as_here.accuracy - there[local],
         "draws": float(sum(row.draws for row in proofs)),
         "issued": float(sum(row.certified for row in proofs)),
         "violated": float(sum(row.violated for row in proofs)),
@@ -145,37 +196,42 @@ def _shown(row: dict[str, Any]) -> list[str]:
     ]
 
 
-def _clock(given: Given, prepared: Prepared, here: LatencyTable) -> dict[str, Any]:
+def _clock(given: Given, pair: _Given, here: LatencyTable) -> dict[str, Any]:
     """Whole answers of a bundle with a server behind a slow link, in turns with those of the server alone."""
-    work = given.work / "network-answers"
-    rates = {"uplink_mbps": CLOCKED.uplink_mbps, "downlink_mbps": CLOCKED.downlink_mbps}
+    prepared, local, there = pair.prepared, pair.pair.local, pair.pair.remote
+    work = given.work / pair.pair.name
+    rates = Rates(rtt_ms=CLOCKED.rtt_ms, uplink_mbps=CLOCKED.uplink_mbps, downlink_mbps=CLOCKED.downlink_mbps)
     with (
         serving(prepared.zoo, 1, "--port", "0") as (address, _),
-        slow_link(_host_and_port(address), rtt_ms=CLOCKED.rtt_ms, **rates) as link,
+        slow_link(_host_and_port(address), **rates) as link,
         tempfile.TemporaryDirectory(dir=_made(work)) as folder,
     ):
         zoo = Zoo.create(Path(folder) / "zoo")
-        copy_models(prepared.zoo, zoo, [LOCAL])
-        card = add_remote(zoo, f"http://127.0.0.1:{link.port}", REMOTE, name=REMOTE)
+        copy_models(prepared.zoo, zoo, [local])
+        some = [prepared.data.image(index) for index in range(COUNTED)]
+        asked = Wanted(encoding=pair.pair.sends)
+        card = add_remote(zoo, link.url, there, name=there, wanted=asked, images=some)
         assert card.remote is not None
         profile(zoo, prepared.data, Path(folder) / "profile", splits=Splits(seed=given.seed))
         times = measure(zoo, [prepared.data.image(i) for i in range(8)], device="loopback", runs=30)
-        network = msgspec.structs.replace(CLOCKED, server_ms={REMOTE: here.costs_ms(prepared.zoo)[REMOTE]})
+        network = msgspec.structs.replace(CLOCKED, server_ms={there: here.costs_ms(prepared.zoo)[there]})
         known = load_outcomes(Path(folder) / "profile", zoo=zoo, splits=(FIT, TUNE)).accuracy()
-        precision = round(known[REMOTE] - BELOW, 3)
+        precision = round(known[there] - BELOW, 3)
         fitted = fit(
             Path(folder) / "profile", zoo, times, network=network, precision=precision, seed=given.seed
         )
         export_bundle(fitted, zoo, Path(folder) / "bundle")
         test = load_outcomes(Path(folder) / "profile", zoo=zoo, splits=(TEST,))
-        found = _timed(Path(folder) / "bundle", zoo, prepared, test.ids.tolist(), link)
-        server_ms = network.server_ms[REMOTE]
+        found = _timed(Path(folder) / "bundle", zoo.model(there), prepared, test.ids.tolist(), link)
+        server_ms = network.server_ms[there]
         sizes = {"uplink_bytes": card.remote.uplink_bytes, "downlink_bytes": card.remote.downlink_bytes}
     return found | sizes | {"planned_ms": network.answer_ms(**sizes, server_ms=server_ms)}
 
 
-def _timed(bundle: Path, zoo: Zoo, prepared: Prepared, ids: Sequence[str], link: SlowLink) -> dict[str, Any]:
-    selector, alone = Selector.load(bundle), zoo.model(REMOTE)
+def _timed(
+    bundle: Path, alone: Model, prepared: Prepared, ids: Sequence[str], link: SlowLink
+) -> dict[str, Any]:
+    selector = Selector.load(bundle)
     places = {name: index for index, name in enumerate(prepared.data.ids)}
     images = [prepared.data.image(places[name]) for name in ids[:ANSWERS]]
     selector.predict(images[0])
@@ -186,7 +242,7 @@ def _timed(bundle: Path, zoo: Zoo, prepared: Prepared, ids: Sequence[str], link:
         answer = selector.predict(image)
         ours_ms.append((time.perf_counter() - start) * 1e3)
         sent += link.sent_bytes - before
-        asked += REMOTE in answer.path
+        asked += alone.card.name in answer.path
         certified += answer.certified
         if place % 3 == 0:
             before, start = link.sent_bytes, time.perf_counter()
@@ -195,6 +251,7 @@ def _timed(bundle: Path, zoo: Zoo, prepared: Prepared, ids: Sequence[str], link:
             sent_alone += link.sent_bytes - before
     each, each_alone = sent / len(ours_ms), sent_alone / len(alone_ms)
     return {
+        "answers": len(images),
         "asked": asked / len(images),
         "certified": certified / len(images),
         "mean_ms": float(np.mean(ours_ms)),

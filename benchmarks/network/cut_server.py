@@ -7,7 +7,6 @@ import http.client
 import json
 import threading
 import time
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -39,8 +38,7 @@ class _Server(HTTPServer):
         if sends in ("png", "jpeg"):
             pixels = decode(body)[np.newaxis]
         else:
-            plain = zlib.decompress(body) if sends == "packed" else body
-            pixels = np.frombuffer(plain, np.uint8).reshape(shape)
+            pixels = np.frombuffer(body, np.uint8).reshape(shape)
         source = IMAGE if part == "whole" else CODES
         logits: bytes = self.sessions[part].run([LOGITS], {source: pixels})[0].tobytes()
         return logits

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from training.data.images import LabelledImages
 from zoo.convert.add import add_cifar_resnet, add_efficientnet_lite
 from zoo.convert.cut.codes import find_ranges
 from zoo.convert.cut.cuttable import IMAGE, LOGITS, prepare
-from zoo.convert.cut.measure import PACKING, encode, measure_cuts
+from zoo.convert.cut.measure import encode, measure_cuts
 from zoo.convert.cut.places import Place, find_places
 from zoo.convert.cut.split import CODES, TENSOR, split, with_codes
 from zoo.errors import DataError
@@ -40,10 +39,14 @@ CONDITIONS = ((1.0, 8.0), (20.0, 30.0))  # round trip in ms, and by how much the
 CALIBRATION = 64
 FLOAT_IMAGES = 8
 TIMED = 8  # images that a plan is made from
-ROUNDS = 4  # runs on each of them of ways that are planned to take at most NEAR times the best; of others one
+ROUNDS = 6  # runs on each of them of ways that are planned to take at most NEAR times the best; of others one
 NEAR = 1.5
+PLAN_RUNS = 40  # of each part, for the plan
+# Two ways are equal where they differ by no more than this share, or than so many standard errors of the mean
+# difference over images.
+EQUAL_SHARE, EQUAL_ERRORS = 0.01, 2.0
 HEADS = ("", "place", "work before", "8-bit", "packed", "× JPEG", "same class", "right", "parts − one")
-CLOCK_HEADS = ("Mbit/s", "raw stays", "plan", "planned ms", "measured ms", "measured best", "ms", "ratio")
+CLOCK_HEADS = ("Mbit/s", "raw stays", "plan", "planned ms", "measured ms", "measured best", "ms", "ratio", "")
 
 
 Batches = list[NDArray[np.uint8]]
@@ -93,7 +96,7 @@ def run_cuts(
         coded = _coded(cuttable, measure_cuts(zoo, name, pixels))
         timed = []
         for rtt_ms, slower in CONDITIONS:
-            cuts = measure_cuts(zoo, name, pixels[:TIMED])
+            cuts = measure_cuts(zoo, name, pixels[:TIMED], runs=PLAN_RUNS)
             timed += _against_the_clock(cuttable, cuts, rtt_ms, slower, seed=given.seed)
         figures["models"][name] = {
             "places": len(every),
@@ -202,7 +205,11 @@ def _against_the_clock(
                 times = _measured(model, cuts, at, heads, link, seed)
                 found += [_compared(times, at, raw_stays, cuts) for raw_stays in (False, True)]
     print(f"\n{model.name}, round trip {rtt_ms:g} ms, device {slower:g} times slower")
-    print(table(CLOCK_HEADS, map(_clock_row, found), "rllrrlrr"))
+    print(table(CLOCK_HEADS, map(_clock_row, found), "rllrrlrrl"))
+    best, equal = (sum(row["verdict"] == verdict for row in found) for verdict in ("best", "equal"))
+    print(
+        f"the plan's way is the fastest in {best} of {len(found)} cases, and as fast within noise in {equal}"
+    )
     return found
 
 
@@ -216,7 +223,27 @@ def _clock_row(row: dict[str, Any]) -> list[str]:
         row["best"],
         f"{row['best_ms']:.1f}",
         f"{row['ratio']:.3f}",
+        row["verdict"],
     ]
+
+
+def verdict_of(plan: NDArray[np.float64], best: NDArray[np.float64]) -> str:
+    """Whether two ways, in milliseconds ``[images]`` each, are "equal" within noise; else "slower".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from benchmarks.network.cuts import verdict_of
+    >>> verdict_of(np.array([10.0, 11.0, 12.0]), np.array([9.0, 11.5, 11.8]))
+    'equal'
+    >>> verdict_of(np.array([12.0, 13.0, 14.1]), np.array([10.0, 11.0, 12.0]))
+    'slower'
+    """
+    both = np.isfinite(plan) & np.isfinite(best)
+    apart = plan[both] - best[both]
+    error = float(apart.std(ddof=1) / np.sqrt(len(apart))) if len(apart) > 1 else 0.0
+    noise = max(EQUAL_ERRORS * error, EQUAL_SHARE * float(best[both].mean()))
+    return "equal" if float(apart.mean()) <= noise else "slower"
 
 
 def _write_parts(model: _Cuttable, folder: Path) -> dict[str, Any]:
@@ -233,8 +260,8 @@ def _write_parts(model: _Cuttable, folder: Path) -> dict[str, Any]:
 
 def _measured(
     model: _Cuttable, cuts: CutTable, at: Conditions, heads: dict[str, Any], link: Link, seed: int
-) -> dict[Way, float]:
-    """Milliseconds of every way: the mean over images of the least of some runs."""
+) -> dict[Way, NDArray[np.float64]]:
+    """Milliseconds ``[images]`` of every way, the least of some runs; ways that are far off ran on one."""
     ways = all_ways(cuts, at)
     rng = np.random.default_rng(seed)
     near: dict[Way, None] = {}
@@ -248,7 +275,7 @@ def _measured(
             for k in rng.permutation(len(some)):
                 taken = _answer(some[int(k)], model.calibration[image], at, heads, link)
                 times[some[int(k)]][image] = min(times[some[int(k)]][image], taken)
-    return {way: float(taken[np.isfinite(taken)].mean()) for way, taken in times.items()}
+    return times
 
 
 def _answer(way: Way, batch: NDArray[np.uint8], at: Conditions, heads: dict[str, Any], link: Link) -> float:
@@ -275,13 +302,15 @@ def _on_device(way: Way, batch: NDArray[np.uint8], heads: dict[str, Any]) -> tup
     if not way.is_cut:
         return encode(batch[0], way.sends), list(batch.shape)
     codes = heads[way.where].run([CODES], {IMAGE: batch})[0]
-    body = codes.tobytes()
-    return (zlib.compress(body, PACKING) if way.sends == "packed" else body), list(codes.shape)
+    return codes.tobytes(), list(codes.shape)
 
 
-def _compared(times: dict[Way, float], at: Conditions, raw_stays: bool, cuts: CutTable) -> dict[str, Any]:
+def _compared(
+    taken: dict[Way, NDArray[np.float64]], at: Conditions, raw_stays: bool, cuts: CutTable
+) -> dict[str, Any]:
     """The plan's best way beside the one that was fastest."""
     ways = all_ways(cuts, at, raw_stays=raw_stays)
+    times = {way: float(one[np.isfinite(one)].mean()) for way, one in taken.items()}
     plan, best = ways[0], min(ways, key=lambda way: times[way])
     return {
         "rate_mbps": at.rate_mbps,
@@ -294,6 +323,7 @@ def _compared(times: dict[Way, float], at: Conditions, raw_stays: bool, cuts: Cu
         "best": _name(best),
         "best_ms": times[best],
         "ratio": times[plan] / times[best],
+        "verdict": "best" if plan == best else verdict_of(taken[plan], taken[best]),
         "ways": {_name(way): [way.total_ms, times[way]] for way in ways},
     }
 

@@ -4,6 +4,10 @@ A server in a process of its own hangs, drips, resets, lies or dies at each requ
 answers. Each call has a deadline; what is measured is by how much a call ends later, on the wall. On a
 machine with other work a thread that could run waits for a processor, which no client can help. Linux counts
 for how long (``schedstat``), so that the figures are given with this wait and without it.
+
+A control beside it does nothing but wait for the same deadlines: a process of its own that sleeps until each
+of them. Where it is late as well, the machine is late; calls that are late more often, or by more, than the
+control are the fault of the code.
 """
 
 from __future__ import annotations
@@ -47,6 +51,11 @@ class DeadlineFigures(msgspec.Struct, frozen=True, kw_only=True):
     latest_less_all_waits_ms: float
     p99_ms: float  # of all calls, as `latest_ms`
     wrong: int  # answers that were none of the server's
+    control_late: int  # deadlines at which the control was late
+    control_latest_ms: float
+    control_p99_ms: float
+    late_with_control: int  # calls that were late when the control was late at the same deadline
+    late_alone: int  # calls that were late when it was not
 
 
 class Queued:
@@ -86,6 +95,13 @@ def serve(line: Any, seed: int) -> None:
         line.recv()
 
 
+def keep_time(line: Any) -> None:
+    """The process of the control: sleeps until each deadline that it is told, and says how late it was."""
+    while (deadline := line.recv()) is not None:
+        time.sleep(max(0.0, deadline - time.monotonic()))
+        line.send((time.monotonic() - deadline) * 1000)
+
+
 def attack(answers: int, *, seed: int = 0, deadlines_ms: tuple[float, ...] = (5, 20, 60)) -> DeadlineFigures:
     """Ask a hostile server `answers` times, each with one of the deadlines."""
     rng = np.random.default_rng(seed)
@@ -98,16 +114,23 @@ def attack(answers: int, *, seed: int = 0, deadlines_ms: tuple[float, ...] = (5,
     good = wrong = 0
     context = multiprocessing.get_context("spawn")
     line, other = context.Pipe()
+    clock, far = context.Pipe()
     process = context.Process(target=serve, args=(other, seed), daemon=True)
+    control = context.Process(target=keep_time, args=(far,), daemon=True)
     process.start()
+    control.start()
     runs = _runs(line.recv())
     runs.ask(images, time.monotonic() + 10)
     line.send("begin")
     line.recv()
+    clock.send(time.monotonic())
+    clock.recv()  # it is there
     queued = Queued()
+    kept: list[float] = []
     for _ in range(answers):
         queued.restart()
         deadline = time.monotonic() + float(rng.choice(deadlines_ms)) / 1000
+        clock.send(deadline)
         try:
             found = runs.ask(images, deadline)
             good += 1
@@ -119,9 +142,13 @@ def attack(answers: int, *, seed: int = 0, deadlines_ms: tuple[float, ...] = (5,
         late.append(by_ms)
         own.append(by_ms - queued.own_ms)
         alone.append(by_ms - queued.all_ms)
+        kept.append(clock.recv())
     runs.client.close()
     line.send("end")
+    clock.send(None)
     process.join()
+    control.join()
+    both = sum(mine > MARGIN_MS and its > MARGIN_MS for mine, its in zip(late, kept, strict=True))
     return DeadlineFigures(
         answers=answers,
         right=good,
@@ -134,6 +161,11 @@ def attack(answers: int, *, seed: int = 0, deadlines_ms: tuple[float, ...] = (5,
         latest_less_all_waits_ms=max(alone),
         p99_ms=float(np.quantile(late, 0.99)),
         wrong=wrong,
+        control_late=sum(one > MARGIN_MS for one in kept),
+        control_latest_ms=max(kept),
+        control_p99_ms=float(np.quantile(kept, 0.99)),
+        late_with_control=both,
+        late_alone=sum(one > MARGIN_MS for one in late) - both,
     )
 
 

@@ -172,6 +172,21 @@ def prepare_photos(given: Given) -> Prepared:
     return _profiled(title, zoo, everything.subset(~aside), work, given, reference="efficientnet-lite2")
 
 
+def prepare_photo_pair(given: Given) -> Prepared:
+    """Photographs of ImageNet classes: EfficientNet-Lite 0 and 2 as delivered."""
+    work = given.work / "photo-pair"
+    if given.data is None:
+        raise DataError("expected --data, a folder with imagenet-600.zip and imagenet-wnids.txt, got none.")
+    classes = (given.data / "imagenet-wnids.txt").read_text().split()
+    zoo = Zoo.open_or_create(work / "zoo")
+    for version in (0, 2):
+        if f"efficientnet-lite{version}" not in zoo.names:
+            add_efficientnet_lite(zoo, version, classes=classes)
+    data = image_folder(unpacked(given, "imagenet-600.zip", "imagenet"))
+    title = "Photographs: EfficientNet-Lite 0 and 2"
+    return _profiled(title, zoo, data, work, given, reference="efficientnet-lite2")
+
+
 def prepare_magika(given: Given) -> Prepared:
     """Files of installed packages as bytes: three third-party classifiers of file types."""
     work = given.work / "magika"

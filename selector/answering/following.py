@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from selector.answering.batches import Batch
 from selector.answering.follower import Follower, breathe
@@ -40,6 +40,8 @@ class StoreSelector(Selector):
     limits
         What a model or a graph may take for one input; None: anything. One that takes more is left out as
         soon as another has answered that input: where none can, the input is to blame.
+    servers
+        Addresses of the servers that may be asked.
 
     Raises
     ------
@@ -58,6 +60,7 @@ class StoreSelector(Selector):
         costs_of: str | None = None,
         watch: bool = True,
         limits: RunLimits | None = None,
+        servers: Collection[str] = (),
     ) -> None:
         check_threads(threads)
         self.store = store
@@ -65,6 +68,7 @@ class StoreSelector(Selector):
         self._costs_of = costs_of
         self._watch = watch
         self._limits = limits
+        self._servers = servers
         self._failed: dict[str, LimitError] = {}  # digest of a model, or of a bundle whose graph it was → why
         self._seen = state_of(store)  # the store's state that the view was made from
         super().__init__(self._view_of_store(threads), store.folder, threads=threads)
@@ -76,7 +80,7 @@ class StoreSelector(Selector):
 
     def _view_of_store(self, threads: int, before: View | None = None) -> View:
         """The view of what the store holds now; raises :class:`ZooError` where that cannot answer."""
-        source = StoreSource.of(self.store, self.task_name, self._limits)
+        source = StoreSource.of(self.store, self.task_name, self._limits, servers=self._servers)
         breathe()
         bundle = source.bundle()
         breathe()

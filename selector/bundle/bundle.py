@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -186,6 +186,17 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         """
         return frozenset(card.name for card in self.models if card.remote is None)
 
+    def on_servers(self, addresses: Collection[str]) -> frozenset[str]:
+        """Names of the models that servers of these addresses hold.
+
+        Examples
+        --------
+        >>> bundle.on_servers(["https://models.example.org"])
+        frozenset()
+        """
+        remote = {card.name: card.remote for card in self.models if card.remote is not None}
+        return frozenset(name for name, one in remote.items() if one.address in addresses)
+
     def alone(
         self, asked: Constraint, installed: Iterable[str] | None = None, costs_of: str | None = None
     ) -> str:
@@ -341,7 +352,9 @@ def read_bundle(folder: str | Path) -> Bundle:
 
 
 def read_bundle_files(folder: str | Path) -> BundleFiles:
-    """The bundle in `folder` as a publisher takes it, with all graphs; raises like :func:`read_bundle`.
+    """The bundle in `folder` as a publisher takes it, with all graphs and what it takes to ask servers.
+
+    Raises like :func:`read_bundle`.
 
     Raises
     ------
@@ -352,17 +365,19 @@ def read_bundle_files(folder: str | Path) -> BundleFiles:
     """
     root, content = Path(folder), _content(folder)
     bundle = decode_bundle(content, name=str(root / BUNDLE_FILE))
-    for graph in bundle.graphs:
-        if not (root / graph.file).resolve().is_relative_to(root.resolve()):
+    named = (*bundle.graphs, *(card for card in bundle.models if card.remote is not None))
+    for one in named:
+        if not (root / one.file).resolve().is_relative_to(root.resolve()):
             raise BundleError(
-                f"{root / BUNDLE_FILE}: expected graphs inside the bundle, got {graph.file!r}, a link. "
+                f"{root / BUNDLE_FILE}: expected graphs inside the bundle, got {one.file!r}, a link. "
                 "Export it again."
             )
     drift = bundle.drift
     return BundleFiles(
         record=content,
-        files={one.file: read_verified(root / one.file, one.sha256, one.size_bytes) for one in bundle.graphs},
-        models={card.name: card.sha256 for card in bundle.models},
+        files={one.file: read_verified(root / one.file, one.sha256, one.size_bytes) for one in named},
+        models={card.name: card.sha256 for card in bundle.models if card.remote is None},
+        token_files=tuple(c.name for c in bundle.models if c.remote is not None and c.remote.token_file),
         environment=bundle.calibration.environment,
         drift=None if drift is None else InputReference(alpha=drift.alpha, features=drift.features),
     )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from selector.bundle.agreement import agreed, read_agreement
 from selector.bundle.bundle import Bundle, decode_bundle
 from selector.bundle.certificate import Certificate
-from zoo.errors import BundleError, DigestError
+from zoo.errors import BundleError, DigestError, ModelNotFoundError
 from zoo.files import read_verified
 from zoo.models.card import ModelCard
 from zoo.models.limits import RunLimits
@@ -74,21 +74,38 @@ class FolderSource:
 
 
 class StoreSource:
-    """One installed bundle of a device's store, and the models that are installed beside it."""
+    """One installed bundle of a device's store, and the models that are installed beside it.
+
+    Parameters
+    ----------
+    servers
+        Addresses of the servers that may be asked: a publisher alone does not decide where inputs go. Models
+        on others do not count as held.
+    """
 
     provider: Provider = CPU
 
-    def __init__(self, store: Store, release: BundleRelease, limits: RunLimits | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        release: BundleRelease,
+        limits: RunLimits | None = None,
+        *,
+        servers: Collection[str] = (),
+    ) -> None:
         self.store = store
         self.release = release
         self.limits = limits
+        self.servers = frozenset(servers)
 
     def counting(self, proofs: Sequence[Certificate]) -> list[Certificate]:
         """All: models of a store run on the CPU."""
         return [*proofs]
 
     @classmethod
-    def of(cls, store: Store, task: str, limits: RunLimits | None = None) -> StoreSource:
+    def of(
+        cls, store: Store, task: str, limits: RunLimits | None = None, *, servers: Collection[str] = ()
+    ) -> StoreSource:
         """The source of the installed bundle `task`; raises :class:`BundleError` when there is none."""
         releases = {item.release.name: item.release for item in store.installed.bundles}
         if task not in releases:
@@ -96,7 +113,7 @@ class StoreSource:
                 f"expected the bundle {task!r} in the store {store.folder}, got: "
                 f"{', '.join(sorted(releases)) or 'no bundle'}. Install it, or name one of these."
             )
-        return cls(store, releases[task], limits)
+        return cls(store, releases[task], limits, servers=servers)
 
     def bundle(self) -> Bundle:
         """The bundle's record.
@@ -111,15 +128,23 @@ class StoreSource:
         return decode_bundle(self.store.read(self.release.record), name=f"bundle {self.release.name!r}")
 
     def held(self, bundle: Bundle) -> tuple[str, ...]:
-        """Names of the models that are installed as the bundle knows them.
+        """Names of the models that are installed as the bundle knows them, or on servers that may be asked.
 
         One of the same name but another digest does not count: nothing is proven for it.
         """
         installed = {item.release.name: item.release.card.sha256 for item in self.store.installed.models}
-        return tuple(card.name for card in bundle.models if installed.get(card.name) == card.sha256)
+        return tuple(
+            card.name
+            for card in bundle.models
+            if (
+                installed.get(card.name) == card.sha256
+                if card.remote is None
+                else card.remote.address in self.servers and card.file in self.release.files
+            )
+        )
 
     def model(self, card: ModelCard, *, threads: int) -> Model:
-        """Open an installed model.
+        """Open an installed model, or one on a server that may be asked.
 
         Raises
         ------
@@ -128,6 +153,14 @@ class StoreSource:
         DigestError
             When another version of it is installed by now.
         """
+        if card.remote is not None:
+            if card.remote.address not in self.servers:
+                raise ModelNotFoundError(
+                    f"model {card.name!r}: expected a server that this device may ask, got "
+                    f"{card.remote.address}. Allow it: zooselect device init --model-server ADDRESS."
+                )
+            content = self.read(card.file, card.sha256, card.size_bytes)
+            return Model(card, content, threads=threads, limits=self.limits)
         model = self.store.model(card.name, threads=threads, limits=self.limits)
         if model.card.sha256 != card.sha256:
             raise DigestError(

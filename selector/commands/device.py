@@ -74,6 +74,14 @@ def init(
             envvar=TOKEN, help="The group's token for the service. Others on this machine see an option."
         ),
     ] = None,
+    model_server: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model-server",
+            help="Address of a server that models may be asked at, which sends it inputs; repeat for more. "
+            "Default: none; models on servers are left out.",
+        ),
+    ] = None,
 ) -> None:
     """Set a device up and install its tasks with a model to start with.
 
@@ -98,6 +106,7 @@ def init(
         mode=mode,
         service=service,
         token=token,
+        servers=model_server or (),
     )
     if device.last is not None:
         say(f"Warning: {device.last.problem}", err=True)
@@ -361,6 +370,8 @@ def _status(device: Device, *, as_json: bool = False) -> None:
     say(table(["model", "version", "MB", ""], models, "lrrl"))
     allowed = "" if budget is None else f" of {budget / 1e6:.3f} MB"
     say(f"{used / 1e6:.3f} MB{allowed} used; {device.config.url}, mode {device.config.mode}")
+    if device.config.asked:
+        say(f"servers that models may be asked at: {', '.join(device.config.asked)}")
     if device.store.unwritable is not None:
         say(f"It answers, but nothing can be kept or updated: {device.store.unwritable}", err=True)
 

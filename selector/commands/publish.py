@@ -112,7 +112,8 @@ def add(
     accuracy, latency_ms = _measured(chosen, profile, latency or [])
     result = publish(
         repo,
-        chosen,
+        whole,
+        models=names_in(models) if models else None,
         keys=open_keys(keys, repo, no_passphrase=no_passphrase),
         bundles=folders,
         accuracy=accuracy,
@@ -127,6 +128,8 @@ def add(
         return
     say(_table(result))
     warn(result.warnings)
+    if there := [card.name for card in chosen.cards if card.remote is not None]:
+        say(f"On servers, so published only in the bundles that name them: {', '.join(there)}.", err=True)
     say(
         f"Version {result.targets_version} in {repo}, {result.new_bytes / 1e6:.2f} MB new. Devices start "
         f"with {repo / 'metadata' / '1.root.json'}."

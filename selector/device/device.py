@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,7 +73,7 @@ class Device(Answers, Closing):
         self._working = threading.Lock()
         self._stop = threading.Event()
         self._wake = threading.Event()  # the next round need not wait any longer
-        variants = Variants(self.store, threads=threads, limits=limits)
+        variants = Variants(self.store, threads=threads, limits=limits, servers=config.asked)
         super().__init__(variants, Turns(variants, self._wake))
         self._thread: threading.Thread | None = None
         self._updater: Updater | None = None
@@ -91,6 +92,7 @@ class Device(Answers, Closing):
         service: str | None = None,
         token: str | None = None,
         price_per_mb: float = PRICE_PER_MB,
+        servers: Collection[str] = (),
         threads: int = 1,
     ) -> Device:
         """Make a device of a folder, or change the settings of one.
@@ -108,6 +110,9 @@ class Device(Answers, Closing):
         service, token
             Whom to tell what was asked, counts only, and the token of the group for it. Where they are new,
             the device reports at once; if the service cannot be reached, :attr:`last` has the problem.
+        servers
+            Addresses of servers that models of published bundles may be asked at, which sends them inputs.
+            Models on others are left out.
 
         Raises
         ------
@@ -133,6 +138,7 @@ class Device(Answers, Closing):
             mode=mode,
             service=service,
             price_per_mb=price_per_mb,
+            servers=servers,
         )
         check_reporting(service, group, token)
         store = Store.open(path, budget_bytes=budget_bytes)

@@ -205,7 +205,8 @@ class Reconciler:
                 answers = questions(answers)
             elif len(answers) < MIN_ANSWERS_TO_FETCH or (item.drift is not None and item.drift.alarm):
                 continue
-            tasks.append(task_worth(bundle, answers, name=name, costs=bundle.costs_ms(), known=known))
+            costs, asked = bundle.costs_ms(), bundle.on_servers(self.config.asked)
+            tasks.append(task_worth(bundle, answers, name=name, costs=costs, known=known, elsewhere=asked))
         if not tasks:
             return []
         installed = self.store.installed
@@ -298,7 +299,8 @@ class Reconciler:
         """The answers that came from bundles as they are installed now; those of others say nothing here."""
         records = {item.release.name: item.release.record.sha256 for item in self.store.installed.bundles}
         current = [item for item in lately if records.get(item.task) == item.record]
-        sources = [(item, StoreSource.of(self.store, item.task)) for item in current]
+        servers = self.config.asked
+        sources = [(item, StoreSource.of(self.store, item.task, servers=servers)) for item in current]
         return [(item, source, source.bundle()) for item, source in sources]
 
     def _spent(self, tasks: Sequence[TaskWorth]) -> int:

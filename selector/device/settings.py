@@ -6,17 +6,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from zoo.errors import CardError
 from zoo.files import atomic_path, open_file, read_record
 from zoo.private_files import require_private
+from zoo.remote.descriptor import check_address
 from zoo.store.blobs import writing
 from zoo.types import Name, Positive
 
 CONFIG_FILE = "device.json"
 TOKEN_FILE = "service-token"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # since 2, servers that may be asked
+LOCAL_VERSION = 1  # written where there is none, so that older devices go on reading
 _MAX_TOKEN_BYTES = 4096
 PRICE_PER_MB = 0.001  # gain that each million bytes to fetch must bring; an answer gains up to 2
 
@@ -39,6 +41,17 @@ class DeviceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     mode: Mode = "local_then_update"
     service: str | None = None  # that is told what was asked; None: nobody is
     price_per_mb: Annotated[float, Meta(ge=0)] = PRICE_PER_MB
+    # addresses of servers that models may be asked at; left out where there is none: nothing is sent then
+    servers: Annotated[tuple[str, ...], Meta(min_length=1, max_length=64)] | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        for address in self.asked:
+            check_address(address)
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Addresses of the servers that models may be asked at."""
+        return () if self.servers is UNSET else self.servers
 
 
 def checked_config(**settings: Any) -> DeviceConfig:
@@ -49,8 +62,11 @@ def checked_config(**settings: Any) -> DeviceConfig:
     CardError
         When one is out of range.
     """
+    servers = tuple(address.rstrip("/") for address in settings.pop("servers", ()))
+    version = SCHEMA_VERSION if servers else LOCAL_VERSION
+    known = {"servers": servers} if servers else {}
     try:
-        return msgspec.convert({"schema_version": SCHEMA_VERSION, **settings}, DeviceConfig)
+        return msgspec.convert({"schema_version": version, **settings, **known}, DeviceConfig)
     except msgspec.ValidationError as error:
         raise CardError(f"the device cannot be set up: {error}. Correct the setting.") from error
 

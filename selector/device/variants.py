@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -57,10 +57,18 @@ class Variants:
         Why it could not be kept the last time; None where it was.
     """
 
-    def __init__(self, store: Store, *, threads: int, limits: RunLimits | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        threads: int,
+        limits: RunLimits | None = None,
+        servers: Collection[str] = (),
+    ) -> None:
         self.store = store
         self.threads = threads
         self._limits = limits
+        self._servers = servers
         self.problem: ZooError | None = None
         active = read_note(store.folder / ACTIVE_FILE, _Active)  # where there is none, inputs tell what fits
         self._active = {} if active is None else active.tasks
@@ -211,7 +219,9 @@ class Variants:
         return dict(self._selectors)
 
     def _over(self, release: BundleRelease) -> StoreSelector:
-        return StoreSelector(self.store, release.name, threads=self.threads, limits=self._limits)
+        return StoreSelector(
+            self.store, release.name, threads=self.threads, limits=self._limits, servers=self._servers
+        )
 
     def _switch(self, task: str, release: BundleRelease) -> None:
         """Open everything of the new variant first: answers go on with the old one meanwhile."""

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 import msgspec
+from msgspec import UNSET
 
 from selector.fleet.tokens import Token
-from selector.telemetry.demand import AskedDemand, Demand
+from selector.telemetry.demand import AskedDemand, Demand, RemoteUse
 from selector.telemetry.report import Report
 from zoo.releases.release import Index
 from zoo.types import Name, Sha256
@@ -46,6 +47,7 @@ class BundleDemand(msgspec.Struct, frozen=True, kw_only=True):
     models: dict[str, int]  # model → answers that would have taken it where it was not installed
     asked: tuple[AskedDemand, ...]  # most frequent first
     alarms: int  # devices whose inputs have drifted
+    remote: RemoteUse | None = None  # what the devices sent to servers of models; None: none reports that
 
 
 class GroupDemand(msgspec.Struct, frozen=True, kw_only=True):
@@ -242,11 +244,14 @@ class _BundleSum:
     models: _Frequent[str] = field(default_factory=_Frequent)
     answers: _Frequent[AskedDemand] = field(default_factory=_Frequent)  # question → how often it was asked
     lacking: _Frequent[AskedDemand] = field(default_factory=_Frequent)
+    remote: RemoteUse | None = None
 
     def add(self, demand: Demand) -> None:
         self.window += demand.window
         self.unmet += demand.unmet
         self.uncertified += demand.uncertified
+        if demand.remote is not UNSET:
+            self.remote = _sum(self.remote, demand.remote)
         for asked in demand.asked:
             question = AskedDemand(
                 kind=asked.kind, level=asked.level, environment=asked.environment, answers=1, unmet=0
@@ -268,7 +273,18 @@ class _BundleSum:
                 for question, count in frequent[:MAX_QUESTION_KINDS]
             ),
             alarms=alarms,
+            remote=self.remote,
         )
+
+
+def _sum(one: RemoteUse | None, other: RemoteUse) -> RemoteUse:
+    if one is None:
+        return other
+    return RemoteUse(
+        inputs=one.inputs + other.inputs,
+        sent_bytes=one.sent_bytes + other.sent_bytes,
+        failures=one.failures + other.failures,
+    )
 
 
 class _Sums:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -84,7 +85,7 @@ def serving_on_ray(
         cores = max(os.cpu_count() or 1, replicas * told.threads)
         more = {"num_cpus": cores, "include_dashboard": False}
     try:
-        ray.init(address=address, logging_level="warning", log_to_driver=False, **more)
+        ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False, **more)
     except Exception as error:  # Ray and gRPC raise many kinds
         raise ServiceError(
             f"--ray: expected a cluster at {address!r}, got: {error}. Start one with 'ray start --head', or "
@@ -105,7 +106,8 @@ def serving_on_ray(
         with contextlib.suppress(Exception):
             serve.delete(APPLICATION)
             if address == LOCAL:
-                serve.shutdown()
+                stop: Any = serve.shutdown  # which has no types
+                stop()
         ray.shutdown()
 
 

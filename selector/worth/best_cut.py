@@ -17,6 +17,7 @@ HERE, THERE = "all here", "all there"
 REQUEST_BYTES = 400  # lines of HTTP and JSON around what one request carries
 ANSWER_BYTES = 300  # and around the logits that come back
 LOGIT_BYTES = 4
+NEVER_SENT = "packed"  # in tables for comparison: no server of the protocol is known to take it
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Way:
     """One way of computing a model, and what an answer takes."""
 
     where: str  # "all here", "all there", or the tensor at which the model is cut
-    sends: str  # "raw", "png", "jpeg", "8-bit" or "packed"; "" where nothing is sent
+    sends: str  # "raw", "png", "jpeg" or "8-bit"; "" where nothing is sent
     uplink_bytes: float  # of one request
     downlink_bytes: float  # of its answer
     device_ms: float
@@ -89,7 +90,9 @@ def all_ways(table: CutTable, at: Conditions, *, raw_stays: bool = False) -> tup
     for number, cut in enumerate(table.cuts, 1):
         if not (raw_stays and cut.shows_image):
             ways += [
-                _sent(table, at, cut.tensor, one, cut.head_ms, cut.tail_ms, number) for one in cut.encoded
+                _sent(table, at, cut.tensor, one, cut.head_ms, cut.tail_ms, number)
+                for one in cut.encoded
+                if one.encoding != NEVER_SENT
             ]
     return tuple(sorted(ways, key=lambda way: way.total_ms))
 

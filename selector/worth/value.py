@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ def task_worth(
     costs: DeviceCosts | None = None,
     known: Mapping[str, float] | None = None,
     weight: float = 1.0,
+    elsewhere: Collection[str] = (),
 ) -> TaskWorth:
     """The ways in which the bundle answers, and what an answer of each gains.
 
@@ -49,6 +50,8 @@ def task_worth(
         Accuracies of single models, where the bundle's certificates do not tell.
     weight
         How often the bundle is asked, among several.
+    elsewhere
+        Models on servers that the device may ask: they are there, and take no storage.
     """
     asked = Counter(answer.asked for answer in answers) or Counter([Question(bundle.default)])
     recent = _Inputs(bundle, answers, costs or bundle.costs_ms())
@@ -72,8 +75,14 @@ def task_worth(
                 1.0 - found.mean_ms / base,
             )
             gain += share * (1.0 + (accuracy if question.constraint.is_budget else max(saved, 0.0)))
-        ways.append(Way(models=policy.models, gain=gain, unserved=min(unserved, 1.0)))
-    singles = {model: recent.accuracy(model) or accuracies.get(model, 0.0) for model in bundle.by_accuracy}
+        here = tuple(name for name in policy.models if name not in elsewhere)
+        if here:
+            ways.append(Way(models=here, gain=gain, unserved=min(unserved, 1.0)))
+    singles = {
+        model: recent.accuracy(model) or accuracies.get(model, 0.0)
+        for model in bundle.by_accuracy
+        if model not in elsewhere
+    }
     return TaskWorth(name=name, ways=tuple(ways), singles=singles, answers=weight)
 
 

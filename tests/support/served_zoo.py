@@ -3,89 +3,71 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 import numpy as np
 
+from benchmarks.network.server import Handler, InferenceServer, end, nan, served, serving
 from tests.support.colours import colour_zoo
 from zoo.models.zoo import Zoo
 from zoo.remote.descriptor import Pixels, Remote
-from zoo.remote.protocol import (
-    HEADER_LENGTH,
-    InferResponse,
-    Tensor,
-    decode_infer_request,
-    encode_infer_response,
-)
+from zoo.remote.protocol import encode_error
 
 Mode = Literal["answer", "hang", "refuse", "nan", "reset"]
 UPLINK_BYTES = 700
 
 
 class ModelServer:
-    """Answers for the model ``full`` of the zoo of colours; `asked` counts requests."""
+    """Answers for the model ``full`` of the zoo of colours, or fails as its `mode` says."""
 
-    def __init__(self, folder: Path) -> None:
-        model = colour_zoo(folder).model("full")
-        self.mode: Mode = "answer"
-        self.asked = 0
+    def __init__(self, server: InferenceServer) -> None:
+        self._server = server
+        self.address = server.url
         self.released = threading.Event()
-        served = self
+        self.mode = "answer"
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            wbufsize = -1  # one packet an answer
+    @property
+    def asked(self) -> int:
+        """Requests so far."""
+        return len(self._server.asked)
 
-            def do_POST(self) -> None:
-                served.asked += 1
-                length = self.headers.get(HEADER_LENGTH)
-                request = decode_infer_request(self.rfile.read(int(self.headers["Content-Length"])), length)
-                if served.mode == "hang":
-                    served.released.wait(20)
-                if served.mode in ("hang", "reset"):
-                    self.close_connection = True
-                    return
-                logits = model.run(request.inputs[0].values.astype(np.uint8))
-                if served.mode == "nan":
-                    logits[:] = np.nan
-                message = encode_infer_response(
-                    InferResponse("full", (Tensor("logits", logits),)), request=request
-                )
-                self.send_response(503 if served.mode == "refuse" else 200)
-                for name, value in message.headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(message.body)))
-                self.end_headers()
-                self.wfile.write(message.body)
+    @property
+    def mode(self) -> Mode:
+        """What it does with requests."""
+        return self._mode
 
-            def log_message(self, *_: Any) -> None:
-                pass
+    @mode.setter
+    def mode(self, mode: Mode) -> None:
+        faults: dict[str, Callable[[Handler], None]] = {
+            "hang": self._hang,
+            "refuse": lambda handler: handler.give(503, encode_error("busy")),
+            "nan": nan,
+            "reset": end,
+        }
+        self._mode = mode
+        self._server.fault = faults.get(mode)
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.address = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
-
-    def close(self) -> None:
-        """Answer nothing any more."""
-        self.released.set()
-        self._server.shutdown()
-        self._server.server_close()
+    def _hang(self, handler: Handler) -> None:
+        self.released.wait(20)
+        end(handler)
 
 
 @contextmanager
 def model_server(folder: Path) -> Iterator[ModelServer]:
     """A server in a thread."""
-    server = ModelServer(folder)
-    try:
-        yield server
-    finally:
-        server.close()
+    model = colour_zoo(folder).model("full")
+    with serving(
+        {"full": served(lambda images: model.run(images.astype(np.uint8)), model.card.classes)}
+    ) as found:
+        server = ModelServer(found)
+        try:
+            yield server
+        finally:
+            server.released.set()
 
 
 def served_zoo(

@@ -22,7 +22,7 @@ from training.evaluation.records import (
     FrontierCurve,
     MethodRow,
 )
-from training.evaluation.rows import oracle_row, row_of, shares_of, timed_row
+from training.evaluation.rows import oracle_row, row_of, shares_of, timed_row, with_sent
 from training.evaluation.single_model import single_as_good
 from training.evaluation.wallclock import Timed
 from training.fitting.fitted import Fitted
@@ -138,6 +138,7 @@ def evaluate_outcomes(
     rows = [_single_row(test, name, costs, measured.get(name)) for name in by_cost(costs, test.models)]
     rows.append(_our_row(fitted, test, ours, asked, our, measured.get(our)))
     rows.append(oracle_row(test, {row.name: row.mean_ms for row in rows if row.kind == "single"}))
+    rows = with_sent(rows, fitted, asked, ours)
     busy = busy_run(timed) if wall_clock else busy_table(latency, test.models) if latency else ""
     as_good = single_as_good(
         (_right(ours.right, measured.get(our)), ours.mean_ms if busy else rows[-2].mean_ms),

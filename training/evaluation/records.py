@@ -32,6 +32,8 @@ class MethodRow:
     shares: Mapping[str, float]  # model → share of the inputs that it answered
     certified: bool | None  # None where no certificate could apply
     wall_clock: bool  # timed end to end; else added up from measured costs
+    sent_share: float | None = None  # share of the inputs sent to a server; None: no model is on one
+    sent_kb: float | None = None  # thousands of bytes per input, by what one request was measured to take
 
 
 @dataclass(frozen=True)

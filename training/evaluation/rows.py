@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from selector.policies.constraint import Constraint
+from training.certificates.sent import Sent
 from training.evaluation.records import Kind, MethodRow, wilson_interval
 from training.evaluation.wallclock import Timed
+from training.fitting.fitted import Fitted
 from training.outcomes.outcomes import Outcomes
-from training.policies.frontier import by_cost
+from training.policies.frontier import Simulated, by_cost
 
 
 def oracle_row(outcomes: Outcomes, costs: Mapping[str, float]) -> MethodRow:
@@ -64,6 +68,33 @@ def row_of(
         certified=certified,
         wall_clock=False,
     )
+
+
+def with_sent(
+    rows: Sequence[MethodRow], fitted: Fitted, asked: Constraint, ours: Simulated
+) -> list[MethodRow]:
+    """The rows with what they send to servers, where a model is on one.
+
+    Parameters
+    ----------
+    ours
+        The selector on all inputs: its charges tell the paths.
+    """
+    bundle = fitted.record.bundle
+    remote = {card.name: card.remote.uplink_bytes / 1e3 for card in bundle.models if card.remote is not None}
+    if not remote:
+        return list(rows)
+    certified = fitted.certificate(asked) is not None
+    sent = Sent.of(fitted.policy.policy, bundle.models, fitted.policy.possible_costs_ms())
+    found = []
+    for row in rows:
+        share = sum(part for name, part in row.shares.items() if name in remote)
+        kb = sum(part * remote.get(name, 0.0) for name, part in row.shares.items())
+        if row.kind == "ours" and certified and sent is not None:
+            share = float(sent.remote_of(ours.cost_ms).mean())
+            kb = float(sent.kb_of(ours.cost_ms).mean())
+        found.append(replace(row, sent_share=share, sent_kb=kb))
+    return found
 
 
 def shares_of(models: Sequence[str], picks: np.ndarray) -> dict[str, float]:

@@ -12,7 +12,10 @@ from selector.commands.tables import table
 from training.evaluation.records import SingleAsGood
 from zoo.types import NonNegative, Positive
 
-Kind = Literal["change", "alarm", "switch", "fetch", "evict", "push", "unknown", "problem"]
+Kind = Literal[
+    "change", "network", "server", "alarm", "switch", "fetch", "evict", "push", "unknown", "problem"
+]
+NOT_REACHED = "server not reached"
 
 
 class Mark(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -34,6 +37,9 @@ class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     bytes_moved: NonNegative  # so far, everything that was received
     stored_bytes: NonNegative
     installed: tuple[str, ...]  # models
+    asked: bool = False  # whether a server gave the answer
+    reason: str | None = None  # why it is not certified, or that a server was not reached
+    sent_bytes: NonNegative = 0  # so far, to servers of models
 
 
 class Phase(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -53,6 +59,11 @@ class Phase(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     late: float | None  # accuracy from input LATE_INPUT of the phase on
     own_late: float | None
     certified: float  # share of the answers
+    network: str | None = None  # between the device and servers; None: no server was asked for answers
+    asked: float = 0.0  # share of the answers that a server gave
+    not_reached: float = 0.0  # share of the answers for which none was reached
+    sent_bytes: NonNegative = 0
+    slowest_ms: float = 0.0  # of the answers
 
 
 class Timeline(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -70,6 +81,7 @@ class Timeline(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     longest_ms: float  # that the application waited for an answer
     reported: dict[str, int]  # bundle → devices that the service was told to have drifted, after any phase
     seconds: float
+    deadline_ms: float | None = None  # of an answer that asks a server
     as_good: SingleAsGood | None = None  # the single model that would have done as well on all inputs
 
 
@@ -85,6 +97,8 @@ def phase_of(
     marks: Sequence[Mark],
     *,
     moved_before: int,
+    sent_before: int = 0,
+    network: str | None = None,
 ) -> Phase:
     """What the answers of one phase add up to.
 
@@ -96,6 +110,10 @@ def phase_of(
         Of the whole run.
     moved_before
         Bytes that had been moved when the phase began.
+    sent_before
+        Bytes that had been sent to servers of models by then.
+    network
+        Between the device and these servers.
     """
     inside = [mark for mark in marks if first <= mark.at < first + len(answers)]
     alarm = next((mark.at - first for mark in inside if mark.kind == "alarm"), None)
@@ -121,11 +139,18 @@ def phase_of(
         late=_mean(right[LATE_INPUT:]),
         own_late=_mean(judged[LATE_INPUT:]) if known else None,
         certified=float(np.mean([answer.certified for answer in answers])),
+        network=network,
+        asked=float(np.mean([answer.asked for answer in answers])),
+        not_reached=float(np.mean([answer.reason == NOT_REACHED for answer in answers])),
+        sent_bytes=answers[-1].sent_bytes - sent_before,
+        slowest_ms=max(answer.latency_ms for answer in answers),
     )
 
 
 def timeline_table(timeline: Timeline) -> str:
     """The phases as a plain-text table; a single model that is as good is named before it."""
+    if timeline.deadline_ms is not None:
+        return _network_table(timeline)
     heads = [
         "phase",
         "alarm",
@@ -150,6 +175,36 @@ def timeline_table(timeline: Timeline) -> str:
     ]
     shown = table([*heads, "certified", "evicted"], rows, "lrrrrrrrrrl")
     return shown if timeline.as_good is None else f"{timeline.as_good.sentence}\n\n{shown}"
+
+
+def late_answers(timeline: Timeline, margin_ms: float = 5.0) -> int:
+    """How many answers took longer than their deadline and a margin, which a thread may wait for its turn."""
+    limit = np.inf if timeline.deadline_ms is None else timeline.deadline_ms + margin_ms
+    return sum(answer.latency_ms > limit for answer in timeline.answers)
+
+
+def _network_table(timeline: Timeline) -> str:
+    heads = ["environment", "network", "alarm", "switch", "right", "certified", "asked", "not reached"]
+    rows = [
+        [
+            phase.environment,
+            phase.network or "–",
+            _count(phase.alarm),
+            _count(phase.switched),
+            _share(_of_all(timeline, phase)),
+            *map(_share, (phase.certified, phase.asked, phase.not_reached)),
+            f"{phase.sent_bytes / 1e3:.1f}",
+            f"{phase.bytes_moved / 1e6:.3f}",
+            f"{phase.slowest_ms:.0f}",
+        ]
+        for phase in timeline.phases
+    ]
+    return table([*heads, "kB sent", "MB received", "slowest ms"], rows, "llrrrrrrrrr")
+
+
+def _of_all(timeline: Timeline, phase: Phase) -> float | None:
+    part = timeline.answers[phase.first : phase.first + phase.inputs]
+    return _mean(np.array([answer.right for answer in part]))
 
 
 def moving_mean(values: Sequence[float], window: int) -> list[float]:

@@ -21,19 +21,19 @@ def table(evaluation: Evaluation) -> str:
     """
     rows, digits = evaluation.rows, decimals(evaluation)
     heads = ["method", "kind", "asked", "accuracy", f"mean {evaluation.unit}", f"p95 {evaluation.unit}"]
+    sends = any(row.sent_share is not None for row in rows)
+    heads += ["sent", "kB sent"] if sends else []
     cells = [
         [
-            row.name,
-            row.kind,
-            _asked(row),
-            _accuracy(row),
+            *(row.name, row.kind, _asked(row), _accuracy(row)),
             *(_time(row, ms, digits, marked=not evaluation.on_cost) for ms in _times(row)),
+            *(_sent(row) if sends else ()),
         ]
         for row in rows
     ]
-    align = "llrrrrl"
+    align = f"llrrrr{'rr' if sends else ''}l"
     if not any(map(_asked, rows)):
-        align = "llrrrl"
+        align = align.replace("r", "", 1)
         for line in (heads, *cells):
             del line[2]
     fixed = sum(
@@ -91,6 +91,13 @@ def _accuracy(row: MethodRow) -> str:
 
 def _time(row: MethodRow, value: float, digits: int, *, marked: bool) -> str:
     return ("~" if marked and not row.wall_clock else "") + milliseconds(value, digits)
+
+
+def _sent(row: MethodRow) -> tuple[str, str]:
+    """The share of the inputs that are sent to a server, and thousands of bytes per input."""
+    if row.sent_share is None or row.sent_kb is None:
+        return "", ""
+    return percent(row.sent_share), f"{row.sent_kb:.2f}"
 
 
 def _shares(row: MethodRow) -> list[str]:

@@ -65,6 +65,7 @@ def render(evaluation: Evaluation, path: str | Path) -> None:
         noise_limit=noise_limit,
         other_clock=_on_other_clock(evaluation),
         plots=_plots(evaluation, colours),
+        sends=any(row.sent_share is not None for row in evaluation.rows),
         verdict=verdict(evaluation),
     )
     write_atomic(Path(path), page.encode())

@@ -33,15 +33,28 @@ def render_timeline(timeline: Timeline, path: str | Path) -> None:
 
 def _key(timeline: Timeline) -> list[tuple[str, str]]:
     """The figures on top, with their words."""
-    switched = [phase.switched for phase in timeline.phases[1:] if phase.switched is not None]
-    known = sum(phase.specialist is not None for phase in timeline.phases[1:])
+    moves = zip(timeline.phases, timeline.phases[1:], strict=False)
+    changed = [phase for last, phase in moves if phase.environment != last.environment]
+    switched = [phase.switched for phase in changed if phase.switched is not None]
+    known = sum(phase.specialist is not None for phase in changed)
     moved = sum(phase.bytes_moved for phase in timeline.phases[1:])
     shown = []
+    moving = timeline.deadline_ms is not None
     if switched:
         shown.append((f"{max(switched)} inputs", "at most from a change until its specialist answered"))
     shown += [
         (f"{len(switched)} of {known}", "changes to an environment with a specialist ended with it"),
-        (f"{moved / 1e6:.2f} MB", "received after the first environment, metadata included"),
+        *(
+            []
+            if moving
+            else [(f"{moved / 1e6:.2f} MB", "received after the first environment, metadata included")]
+        ),
         (f"{timeline.longest_ms:.0f} ms", f"the longest of {len(timeline.answers):,} answers; none failed"),
     ]
+    if moving:
+        asked = sum(answer.asked for answer in timeline.answers) / len(timeline.answers)
+        sent = timeline.answers[-1].sent_bytes
+        shown.insert(
+            1, (f"{asked * 100:.0f} %", f"of the answers came from the server; {sent / 1e6:.2f} MB sent")
+        )
     return shown

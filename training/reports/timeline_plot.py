@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from training.evaluation.timeline import Timeline, moving_mean, spans
+from training.evaluation.timeline import NOT_REACHED, Timeline, moving_mean, spans
 from training.reports.plots import (
     FAINT,
     GRID,
@@ -29,26 +29,30 @@ _MAX_NAME_CHARACTERS = 22
 
 
 def timeline_plot(timeline: Timeline, *, narrow: bool = False) -> str:
-    """Four panels over the same inputs, as SVG text."""
+    """Panels over the same inputs, as SVG text; over networks, with who answered and what was sent."""
     bars = spans([answer.installed for answer in timeline.answers])
-    heights = [2.0, 1.2, 1.2, 0.25 + _BAR_INCHES * len(bars)]
+    moving = timeline.deadline_ms is not None
+    heights = [2.0, 1.2, *((0.75, 1.0) if moving else ()), 1.2, 0.25 + _BAR_INCHES * len(bars)]
     with styled():
         figure = Figure(
             figsize=(NARROW if narrow else WIDE, sum(heights) + 1.3), dpi=72, layout="constrained"
         )
-        panels = figure.subplots(4, 1, sharex=True, height_ratios=heights)
+        panels = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
         _accuracy(panels[0], timeline)
         _latency(panels[1], timeline)
-        _bytes(panels[2], timeline)
-        _models(panels[3], bars, narrow=narrow)
+        if moving:
+            _answered_by(panels[2], timeline)
+            _sent(panels[3], timeline)
+        _bytes(panels[-2], timeline)
+        _models(panels[-1], bars, narrow=narrow)
         for axes in panels:
             _events(axes, timeline)
             axes.set_xlim(0, len(timeline.answers))
             axes.tick_params(length=0, pad=5)
             axes.set_axisbelow(True)
         _phases(panels[0], timeline, narrow=narrow)
-        panels[3].set_xlabel("inputs")
-        panels[3].xaxis.set_major_locator(MaxNLocator(3 if narrow else 10, integer=True))
+        panels[-1].set_xlabel("inputs")
+        panels[-1].xaxis.set_major_locator(MaxNLocator(3 if narrow else 10, integer=True))
         return svg_text(figure)
 
 
@@ -75,6 +79,8 @@ def _latency(axes: Axes, timeline: Timeline) -> None:
     sure = np.array([answer.certified for answer in timeline.answers])
     for chosen, colour in ((sure, OURS), (~sure, MUTED)):
         axes.scatter(x[chosen], times[chosen], s=3, color=colour, linewidths=0, alpha=0.6)
+    if timeline.deadline_ms is not None:
+        axes.axhline(timeline.deadline_ms, color=FAINT, linewidth=1.0, linestyle=(0, (4, 2)), zorder=0)
     axes.set_yscale("log")
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -92,6 +98,24 @@ def _bytes(axes: Axes, timeline: Timeline) -> None:
     axes.set_ylabel("MB")
 
 
+def _answered_by(axes: Axes, timeline: Timeline) -> None:
+    """A stroke for each answer: of the server, of the device, or of the device as no server was reached."""
+    rows = [0 if one.asked else 2 if one.reason == NOT_REACHED else 1 for one in timeline.answers]
+    x, places = np.arange(len(rows)) + 1, np.array(rows)
+    sure = np.array([answer.certified for answer in timeline.answers])
+    for chosen, colour in ((sure, OURS), (~sure, MUTED)):
+        axes.scatter(x[chosen], places[chosen], marker="|", s=40, color=colour, linewidths=0.5)
+    axes.set_yticks(range(3), labels=["server", "device", "not reached"], color=INK)
+    axes.set_ylim(2.6, -0.6)
+
+
+def _sent(axes: Axes, timeline: Timeline) -> None:
+    sent = [answer.sent_bytes / 1e3 for answer in timeline.answers]
+    axes.step(np.arange(len(sent)) + 1, sent, where="post", color=OURS, linewidth=1.6)
+    axes.set_ylim(0, 1.1 * max(*sent, 1e-3))
+    axes.set_ylabel("kB sent")
+
+
 def _models(axes: Axes, bars: dict[str, list[tuple[int, int]]], *, narrow: bool) -> None:
     colours = model_colours(list(bars))
     for row, (name, parts) in enumerate(bars.items()):
@@ -105,8 +129,10 @@ def _models(axes: Axes, bars: dict[str, list[tuple[int, int]]], *, narrow: bool)
 
 def _events(axes: Axes, timeline: Timeline) -> None:
     for mark in timeline.marks:
-        if mark.kind == "change":
+        if mark.kind in ("change", "network"):
             axes.axvline(mark.at, color=FAINT, linewidth=1.0, zorder=0)
+        elif mark.kind == "server":
+            axes.axvline(mark.at, color=INK, linewidth=0.8, zorder=0)
         elif mark.kind == "alarm":
             axes.axvline(mark.at, color=OURS, linewidth=1.0, linestyle=(0, (1.2, 1.6)), zorder=0)
         elif mark.kind == "switch":
@@ -116,6 +142,8 @@ def _events(axes: Axes, timeline: Timeline) -> None:
 def _phases(axes: Axes, timeline: Timeline, *, narrow: bool) -> None:
     for phase in timeline.phases:
         name = phase.environment + ("" if phase.specialist is not None else "\nno specialist")
+        if phase.network is not None:
+            name += f", {phase.network}" if narrow else f"\n{phase.network}"
         axes.text(
             phase.first + phase.inputs / 2,
             1.06,

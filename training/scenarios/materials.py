@@ -41,6 +41,27 @@ def digit_networks(root: Path, first: str, *, seed: int, progress: bool) -> tupl
     )
 
 
+def digits_over_network(root: Path, first: str, *, seed: int, progress: bool) -> tuple[Zoo, Material]:
+    """A tiny network for the device and a larger one for a server, for the embedded digits."""
+    zoo = Zoo.open_or_create(root / "zoo")
+    shown = under_environments(digits(), [first], seed=seed, severity=1.0)
+    train_family(
+        zoo, shown, sizes=("tiny", "medium"), share=TRAIN_SHARE, seed=seed, progress=progress, owned=True
+    )
+    return zoo, Material(
+        title="Digits on the move",
+        parents=("tiny",),
+        there=("medium",),
+        learn=digits(),
+        judge=digits(),
+        severity=1.0,
+        splits=Splits(seed=seed, train=TRAIN_SHARE, fit=0.15, tune=0.05, certify=0.35, test=0.45),
+        budget_bytes=450_000,
+        precision=0.95,  # more than the network on the device reaches alone
+        adapt={"epochs": EPOCHS},
+    )
+
+
 def cifar10(root: Path, data: Path, weights: Path, *, seed: int) -> tuple[Zoo, Material]:
     """A third-party ResNet of CIFAR-10."""
     zoo = Zoo.open_or_create(root / "zoo")

@@ -11,9 +11,11 @@ from typing import Any
 from training.data.images import LabelledImages
 from training.fitting.fit import fit, fit_inputs_sha256
 from training.fitting.fitted import Fitted, load_fit, save_fit
+from training.fitting.network import over_network
 from zoo.errors import ZooError
 from zoo.models.latency import LatencyTable, load_table, measure, save_table
 from zoo.models.zoo import Zoo
+from zoo.remote.network import Network
 
 DEVICE = "this-machine"
 
@@ -43,8 +45,12 @@ def latency_of(zoo: Zoo, data: LabelledImages, path: Path, *, runs: int, progres
     return table
 
 
-def fit_of(work: Path, zoo: Zoo, table: LatencyTable, *, progress: bool, **asked: Any) -> tuple[Fitted, bool]:
+def fit_of(
+    work: Path, zoo: Zoo, table: LatencyTable, *, network: Network | None = None, progress: bool, **asked: Any
+) -> tuple[Fitted, bool]:
     """The fit in ``<work>/fit`` of the profile beside it, and whether it had to be made anew."""
+    if network is not None:
+        table, zoo = over_network(table, zoo, network)
     wanted = fit_inputs_sha256(work / "profile", zoo, table, **asked)
     with contextlib.suppress(ZooError):
         before = load_fit(work / "fit")

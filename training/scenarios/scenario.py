@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from selector.answering.answers import Prediction
 from selector.answering.selector import Selector
+from selector.answering.view import Asked
 from selector.bundle.bundle import read_bundle
 from selector.device.device import Device
 from selector.device.reconciler import Round
@@ -32,16 +34,19 @@ from training.evaluation.timeline import Answer, Mark, Phase, Timeline, phase_of
 from training.scenarios.replay import replay
 from training.scenarios.reused import Say
 from training.scenarios.specialists import TASK, Published
+from training.scenarios.surroundings import HERE, Surroundings, network_of
 from zoo.errors import DataError
 from zoo.files import encode_record, write_atomic
 from zoo.publisher.assignments import sign_assignments
 from zoo.publisher.keys import Keys
 from zoo.publisher.publish import published as published_index
+from zoo.remote.network import Network
 
 GROUP = "cameras"
 UPDATE_INTERVAL_S = 5.0  # between two looks of the device at the publisher, unless an alarm wakes it
 SERVED_UPDATE_INTERVAL_S = 1.0  # the same where a server decides, so that assignments come soon
 SETTLE_TIMEOUT_S = 60.0  # longest wait for the device to have what it wants before the first change
+KILLED_AT, STARTED_AT = 0.25, 0.5  # shares of the phase in which the server of models is killed
 LEAD_SHARE = 0.5  # share of a phase that is left when the server assigns the next specialist
 
 
@@ -56,15 +61,26 @@ class Settings:
     precision: float = 0.9
     server: bool = False  # a server controls what the device holds
     seed: int = 0
+    networks: tuple[str, ...] = ()  # one for each environment; none where no server is asked for answers
+    deadline_s: float = 0.5  # of an answer that asks a server
 
 
-def run_scenario(root: Path, published: Published, settings: Settings, *, say: Say = print) -> Timeline:
+def run_scenario(
+    root: Path,
+    published: Published,
+    settings: Settings,
+    *,
+    around: Surroundings | None = None,
+    say: Say = print,
+) -> Timeline:
     """Let a device answer in changing environments, and write down what happens.
 
     Parameters
     ----------
     root
         Folder for the device and the service, made anew.
+    around
+        What the networks of the settings change. In the middle its server is killed, and started again.
 
     Raises
     ------
@@ -73,12 +89,18 @@ def run_scenario(root: Path, published: Published, settings: Settings, *, say: S
     """
     if not settings.environments or settings.inputs < 1 or not settings.inputs_per_s > 0:
         raise DataError("expected environments, inputs and a rate above 0, got none of one of them.")
+    if settings.networks and (around is None or len(settings.networks) != len(settings.environments)):
+        raise DataError("expected a network for each environment, and what they are networks of.")
+    networks = [network_of(name) for name in settings.networks]
     streams = [_stream(published, settings, i) for i in range(len(settings.environments))]
     for folder in (root / "device", root / "service"):
         shutil.rmtree(folder, ignore_errors=True)
     start = time.perf_counter()
     reported: dict[str, int] = {}
-    with _served(root / "service", published, settings) as (url, operator, token):
+    with (
+        _served(root / "service", published, settings) as (direct, operator, token),
+        contextlib.nullcontext(direct) if around is None else around.publisher(direct) as url,
+    ):
         device = Device.set_up(
             root / "device",
             url,
@@ -87,15 +109,19 @@ def run_scenario(root: Path, published: Published, settings: Settings, *, say: S
             group=GROUP,
             service=url,
             token=token,
+            servers=() if around is None else (around.address,),
         )
-        run = _Run(device, settings, operator, published)
+        run = _Run(device, settings, operator, published, around, networks)
         try:
             run.begin(streams[0])
             for i, stream in enumerate(streams):
-                say(f"{settings.inputs} inputs under {settings.environments[i]} …")
+                over = f", {networks[i].name}" if networks else ""
+                say(f"{settings.inputs} inputs under {settings.environments[i]}{over} …")
                 run.phase(i, stream)
                 reported |= operator.alarms()
         finally:
+            if around is not None:
+                around.become(HERE)
             device.close()
     own, phases = _judged(run, streams, published, settings)
     return Timeline(
@@ -111,7 +137,10 @@ def run_scenario(root: Path, published: Published, settings: Settings, *, say: S
         longest_ms=max(answer.latency_ms for answer in run.answers),
         reported=reported,
         seconds=time.perf_counter() - start,
-        as_good=replay(
+        deadline_ms=settings.deadline_s * 1e3 if networks else None,
+        as_good=None  # times of a network are those of then
+        if networks
+        else replay(
             {published.name(one): folder for one, folder in published.bundles.items()},
             [image for stream in streams for image in stream.images],
             [label for stream in streams for label in stream.labels],
@@ -203,18 +232,25 @@ class _Run:
     settings: Settings
     operator: _Operator
     published: Published
+    around: Surroundings | None = None
+    networks: Sequence[Network] = ()
     answers: list[Answer] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
     _moved: int = 0
     _seen: Round | None = None
     _unknown: tuple[str, ...] = ()
+    _sent: int = 0  # before the first phase
+    _stage: int = 0  # of what happens to the server of models
+    _problem: str = ""
 
     def begin(self, stream: _Stream) -> None:
         """Install the task, and wait until the device has what pays in its first environment."""
         self._moved += self.device.install(TASK).bytes_on_wire
+        if self.around is not None and self.networks:
+            self.around.become(self.networks[0])
         self.device.start(every_s=SERVED_UPDATE_INTERVAL_S if self.settings.server else UPDATE_INTERVAL_S)
         for image in stream.images[: max(60, len(stream.images) // 4)]:
-            self.device.predict(image, precision=self.settings.precision)
+            self._predict(image)
         self.device.selector().reset_drift()
         patience = time.monotonic() + SETTLE_TIMEOUT_S
         rounds = 0
@@ -225,12 +261,18 @@ class _Run:
             time.sleep(0.05)
         self.device.selector().warm_up(*stream.images[0].shape[:2])
         self.marks.clear()
+        self._sent = 0 if self.around is None else self.around.sent_bytes
 
     def phase(self, number: int, stream: _Stream) -> None:
         """One environment: an input, its answer, and whatever has happened meanwhile."""
         environments = self.settings.environments
-        if number:
+        if number and environments[number] != environments[number - 1]:
             self._mark("change", environments[number])
+        if self.around is not None and self.networks:
+            self.around.become(self.networks[number])
+            if number and self.networks[number] != self.networks[number - 1]:
+                self._mark("network", self.networks[number].name)
+        attacked = len(environments) // 2 + 1  # the phase in which the server of models is killed
         pushed = not self.settings.server or number + 1 >= len(environments)
         due = time.perf_counter()
         for i, (image, label) in enumerate(zip(stream.images, stream.labels, strict=True)):
@@ -238,15 +280,38 @@ class _Run:
                 pushed = True
                 ahead = [name for name in environments[: number + 2] if name in self.published.bundles]
                 self._mark("push", self.operator.assign(tuple(dict.fromkeys(ahead[-2:]))))
+            if number >= attacked:
+                self._attack(i / len(stream.images) if number == attacked else 1.0)
             self._answer(image, label)
             due += 1 / self.settings.inputs_per_s
             time.sleep(max(0.0, due - time.perf_counter()))
+
+    def _predict(self, image: NDArray[np.uint8]) -> Prediction:
+        asked: Asked = {} if self.around is None else {"remote_deadline_s": self.settings.deadline_s}
+        return self.device.predict(image, precision=self.settings.precision, **asked)
+
+    def _attack(self, share: float) -> None:
+        """Kill the server of models at a fourth of a phase, start it again at a half."""
+        if self.around is None:
+            return
+        server = self.around.server
+        if self._stage == 0 and share >= KILLED_AT:
+            server.kill()
+            self._mark("server", "killed")
+        elif self._stage == 1 and share >= STARTED_AT:
+            server.start()
+            self._mark("server", "started again")
+        elif self._stage == 2 and server.up.is_set():
+            self._mark("server", "answers again")
+        else:
+            return
+        self._stage += 1
 
     def _answer(self, image: NDArray[np.uint8], label: str) -> None:
         selector, bundle = self.device.selector(), self.device.variant().bundle
         was = selector.drifted
         start = time.perf_counter()
-        answer = self.device.predict(image, precision=self.settings.precision)
+        answer = self._predict(image)
         waited = time.perf_counter() - start
         if selector.drifted and not was:
             status = selector.drift
@@ -265,6 +330,9 @@ class _Run:
                 bytes_moved=self._moved,
                 stored_bytes=self.device.store.used_bytes(),
                 installed=tuple(item.release.name for item in self.device.store.installed.models),
+                asked=bool(selector.bundle.on_servers(self.device.config.asked) & set(answer.path)),
+                reason=answer.reason,
+                sent_bytes=0 if self.around is None else self.around.sent_bytes - self._sent,
             )
         )
 
@@ -284,8 +352,10 @@ class _Run:
         if found.unknown and found.unknown != self._unknown:
             self._mark("unknown", ", ".join(found.unknown))
         self._unknown = found.unknown
-        if found.problem is not None:
-            self._mark("problem", str(found.problem))
+        problem = "" if found.problem is None else str(found.problem)
+        if problem and problem != self._problem:
+            self._mark("problem", problem)
+        self._problem = problem
 
     def _mark(self, kind: str, text: str) -> None:
         self.marks.append(Mark(at=len(self.answers), kind=kind, text=text))  # type: ignore[arg-type]
@@ -297,7 +367,7 @@ def _judged(
     """Every phase beside its specialist alone, which answers the same inputs with the same models."""
     own: list[bool | None] = []
     phases: list[Phase] = []
-    moved = 0
+    moved = sent = 0
     for i, stream in enumerate(streams):
         environment = settings.environments[i]
         first, end = i * settings.inputs, (i + 1) * settings.inputs
@@ -306,8 +376,12 @@ def _judged(
         alone = [None] * len(answers) if folder is None else _alone(folder, answers, stream, settings)
         own += alone
         name = None if folder is None else published.name(environment)
-        phases.append(phase_of(environment, name, first, answers, alone, run.marks, moved_before=moved))
-        moved = answers[-1].bytes_moved
+        network = settings.networks[i] if settings.networks else None
+        before = {"moved_before": moved, "sent_before": sent}
+        phases.append(
+            phase_of(environment, name, first, answers, alone, run.marks, network=network, **before)
+        )
+        moved, sent = answers[-1].bytes_moved, answers[-1].sent_bytes
     return own, phases
 
 

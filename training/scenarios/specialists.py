@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from selector.bundle.bundle import read_bundle_files
+from selector.serving.served import VERSION_DIGITS
 from training.data.environments import under_environments
 from training.data.images import LabelledImages
 from training.data.splits import TEST, Splits
@@ -16,11 +17,14 @@ from training.networks.adapt import adapt
 from training.outcomes.outcomes import load_outcomes
 from training.outcomes.profile import held_out_images, profile
 from training.scenarios.reused import DEVICE, Say, fit_of, has_int8, latency_of, timed
+from training.scenarios.surroundings import Surroundings
 from zoo.convert.add_int8 import add_int8
+from zoo.convert.foreign.add_remote import add_remote
 from zoo.errors import DataError
 from zoo.models.zoo import Zoo
 from zoo.publisher.keys import Keys, create_keys
 from zoo.publisher.publish import publish
+from zoo.remote.network import Network
 
 TASK = "objects"
 CALIBRATION_IMAGES = 200
@@ -40,6 +44,7 @@ class Material:
     budget_bytes: int  # of a device for which room is scarce
     precision: float  # that most of the models reach
     int8: tuple[str, ...] = ()  # parents whose 8-bit version joins them
+    there: tuple[str, ...] = ()  # further models, which a server holds for the device
     adapt: Mapping[str, Any] = field(default_factory=dict)  # options of training.networks.adapt.adapt
 
 
@@ -88,12 +93,21 @@ def make_specialists(
     *,
     precision: float,
     seed: int = 0,
+    around: Surroundings | None = None,
+    network: Network | None = None,
     progress: bool = True,
     say: Say = print,
 ) -> Published:
     """Adapt the parents to every environment but the first, fit a selector in each, and publish all of it.
 
     What an earlier call left in `root` and is still valid is used again.
+
+    Parameters
+    ----------
+    around
+        With the server that holds those models of the material which are not for the device.
+    network
+        That policies are fitted for; None: as the server is reached from here.
 
     Raises
     ------
@@ -109,7 +123,9 @@ def make_specialists(
         shown = under_environments(material.learn, [environment], seed=seed, severity=material.severity)
         first = environment == environments[0]
         with timed(f"models for {environment}", say):
-            names = _models(zoo, material, shown, None if first else environment, seed, progress)
+            made_for = None if first else environment
+            names = _models(zoo, material, shown, made_for, seed, progress)
+            names += _asked_there(zoo, material, shown, made_for, around, progress)
         work = root / environment
         some = zoo.only(names)
         data = under_environments(material.judge, [environment], seed=seed, severity=material.severity)
@@ -117,7 +133,7 @@ def make_specialists(
             profile(some, data, work / "profile", splits=material.splits, restart=True, progress=progress)
             table = latency_of(some, data, work / "latency.json", runs=LATENCY_RUNS, progress=progress)
             asked = {"precision": precision, "policy": "cascade", "environment": environment, "seed": seed}
-            fitted, is_new = fit_of(work, some, table, progress=progress, **asked)
+            fitted, is_new = fit_of(work, some, table, network=network, progress=progress, **asked)
             if is_new or not (work / "bundle").is_dir():
                 export_bundle(fitted, some, work / "bundle")
         bundles[environment] = work / "bundle"
@@ -150,15 +166,51 @@ def _models(
     """Names of the models for an environment; those that the zoo lacks are made."""
     names = []
     for parent in material.parents:
-        name = parent if environment is None else f"{parent}-{environment}"
-        if environment is not None and not _is_child(zoo, name, parent):
-            adapt(zoo, parent, shown, environment, keep=True, force=True, progress=progress, **material.adapt)
+        name = _child(zoo, material, parent, shown, environment, progress)
         names.append(name)
         if parent in material.int8:
             if not has_int8(zoo, name):
                 add_int8(zoo, name, _calibration(zoo, name, shown), force=True)
             names.append(f"{name}-int8")
     return names
+
+
+def _asked_there(
+    zoo: Zoo,
+    material: Material,
+    shown: LabelledImages,
+    environment: str | None,
+    around: Surroundings | None,
+    progress: bool,
+) -> list[str]:
+    """Names of the models that a server holds for an environment, where the zoo knows them as remote ones."""
+    if around is None or not material.there:
+        return []
+    held = [_child(zoo, material, parent, shown, environment, progress) for parent in material.there]
+    found = []
+    for name in held:
+        there, version = f"{name}-there", zoo.card(name).sha256[:VERSION_DIGITS]
+        known = zoo.card(there).remote if there in zoo.names else None
+        if known is None or (known.address, known.version) != (around.address, version):
+            around.server.started()  # with what the zoo holds by now
+            add_remote(zoo, around.address, name, version=version, name=there, force=True)
+        found.append(there)
+    return found
+
+
+def _child(
+    zoo: Zoo,
+    material: Material,
+    parent: str,
+    shown: LabelledImages,
+    environment: str | None,
+    progress: bool,
+) -> str:
+    """Name of a parent's version for an environment, which is made where the zoo lacks it."""
+    name = parent if environment is None else f"{parent}-{environment}"
+    if environment is not None and not _is_child(zoo, name, parent):
+        adapt(zoo, parent, shown, environment, keep=True, force=True, progress=progress, **material.adapt)
+    return name
 
 
 def _is_child(zoo: Zoo, name: str, parent: str) -> bool:

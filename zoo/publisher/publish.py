@@ -97,7 +97,7 @@ def publish(
         Name of the task on devices → what :func:`selector.bundle.bundle.read_bundle_files` read of the folder
         that ``zooselect export`` made.
     models
-        By default all models of the zoo.
+        By default all models of the zoo but those on servers: these come with the bundles that name them.
     accuracy, latency_ms
         Model → share of right answers; device → model → typical milliseconds of one image. What is not given
         stays as it was published for the same file.
@@ -118,7 +118,9 @@ def publish(
     KeysError, TrustError
         When a key is missing, or what is published was not signed by these keys.
     """
-    cards = (zoo.only(models) if models is not None else zoo).cards
+    cards = _on_devices(zoo, models)
+    for name, files in (bundles or {}).items():
+        _check_servers(name, files)
     facts = _Facts(accuracy or {}, latency_ms or {})
     before = published(root)
     with staging(root) as staged:
@@ -237,6 +239,32 @@ def _commit(root: Path, signing: Signing, releases: Iterable[Release], staged: S
     if signing.is_first or any(changed for _, changed in final):
         signing.commit("targets")
     return Publication(items, signing.targets.signed.version, signing.warnings())
+
+
+def _on_devices(zoo: Zoo, models: Sequence[str] | None) -> tuple[ModelCard, ...]:
+    """Cards of the models to publish; raises :class:`PublishError` where one that is named is on a server."""
+    cards = (zoo.only(models) if models is not None else zoo).cards
+    remote = [card.name for card in cards if card.remote is not None]
+    if models is not None and remote:
+        raise PublishError(
+            f"expected models that run on devices, got {', '.join(remote)}, which a server holds. Leave it "
+            "out: it is published in the bundle that was made with it."
+        )
+    return tuple(card for card in cards if card.remote is None)
+
+
+def _check_servers(name: str, content: BundleFiles) -> None:
+    """Check that a bundle answers without a server as well, and that devices can read its tokens."""
+    if not content.models:
+        raise PublishError(
+            f"bundle {name!r}: expected a model that runs on the device, got only models on servers. Fit it "
+            "with one: a device without network has to answer, too."
+        )
+    if content.token_files:
+        raise PublishError(
+            f"bundle {name!r}: expected tokens in environment variables, got files of this machine for "
+            f"{', '.join(content.token_files)}. Add them again with --token-env NAME, and fit again."
+        )
 
 
 def _is_there(old: ModelRelease | None, card: ModelCard, staged: Staging) -> bool:

@@ -110,8 +110,8 @@ class BundleRelease(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     version: Positive
     name: Name  # of the task on devices, such as "birds"; "birds.dark" is its variant for an environment
     record: Blob  # bundle.json
-    files: dict[str, Blob]  # path in the bundle → selector graph or graph of a stage
-    models: Annotated[dict[Name, Sha256], Meta(min_length=1)]  # digests of the cards that it names
+    files: dict[str, Blob]  # path in the bundle → graph, or file of a model on a server: descriptor or head
+    models: Annotated[dict[Name, Sha256], Meta(min_length=1)]  # digests of the cards of models on the device
     environment: Annotated[str, Meta(max_length=64)] | None = None  # that it was certified for; None: a mix
     drift: InputReference | None = None  # what inputs look like there
 

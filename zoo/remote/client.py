@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 METADATA_BYTES = 4 * 1024 * 1024
 ERROR_BYTES = 65536
 KEPT = 4  # connections
+HEADERS: Mapping[str, str] = {"Accept-Encoding": "identity", "User-Agent": "zooselect"}
 AGAIN = frozenset({502, 503, 504})  # a server that restarts, or a proxy that waits for it
 _CHUNK = 65536
 T = TypeVar("T")
@@ -87,7 +88,7 @@ class Client:
             raise MissingExtraError(f"asking a server needs urllib3: {install_command('fetch')}") from error
         from zoo.connections import proxy_for
 
-        self._headers = {"Accept-Encoding": "identity", "User-Agent": "zooselect"}
+        self._headers = dict(HEADERS)
         if token is not None:
             plain = self.address.startswith("http:")
             if plain and (not is_loopback(self.address) or proxy_for(self.address)):
@@ -285,7 +286,7 @@ class Client:
             raise
         finally:
             response.release_conn()
-        up = len(body or b"") + len(method) + len(url) + 40 + _size(sent)
+        up = request_bytes(method, url, body or b"", sent)
         down = len(content) + 20 + _size(response.headers)
         self.traffic.add(up=up, down=down)
         return Reply(response.status, response.headers, content, up, down)
@@ -331,6 +332,11 @@ def model_path(name: str, version: str = "") -> str:
     '/v2/models/resnet56/versions/3'
     """
     return f"/v2/models/{quote(name, safe='')}" + (f"/versions/{quote(version, safe='')}" if version else "")
+
+
+def request_bytes(method: str, url: str, body: bytes, headers: Mapping[str, str]) -> int:
+    """Bytes of a request with its headers; those that the connection adds are taken to be of 40 bytes."""
+    return len(body) + len(method) + len(url) + 40 + _size(headers)
 
 
 def bounded(limits: MessageLimits, values: int, itemsize: int) -> MessageLimits:

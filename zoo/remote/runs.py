@@ -100,5 +100,6 @@ class RemoteRuns:
     def _strange(self, expected: str, got: str) -> ProtocolError:
         return ProtocolError(
             f"model {self.remote.model!r} on {self.remote.address}: expected {expected}, got {got}. "
-            "The server holds another model than when it was added: add it again."
+            "The server holds another model than it says, or than when it was added. Correct it there, or "
+            "add it again."
         )

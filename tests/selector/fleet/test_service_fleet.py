@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
@@ -30,7 +31,7 @@ from selector.fleet.server import serving
 from selector.fleet.signatures import Signatures
 from selector.fleet.tally import Received, Tally
 from selector.fleet.tokens import Tokens
-from selector.telemetry.demand import AskedDemand
+from selector.telemetry.demand import AskedDemand, RemoteUse
 from tests.support.small_service import HANG_S, demand, report, until
 from tests.support.small_service import Client as Web
 from training.fitting.export import export_bundle
@@ -330,3 +331,19 @@ def test_a_rule_that_makes_no_sense_stops_no_other_group(copied: Path, tmp_path:
             lately_s=1000,
         )
     assert [one.group for one in signed] == ["cameras"]
+
+
+def test_what_devices_sent_to_servers_of_models_is_summed() -> None:
+    tally = Tally()
+    asked = msgspec.structs.replace(
+        demand(), schema_version=2, remote=RemoteUse(inputs=3, sent_bytes=900, failures=1)
+    )
+    for device in (1, 2):
+        told = report(device, schema_version=2, demand=(asked,))
+        assert tally.add(Received(at=time.time(), report=told))
+    assert tally.add(Received(at=time.time(), report=report(3)))
+    found = tally.demand("cameras", since=0.0).bundles["birds"]
+    assert (found.devices, found.remote) == (3, RemoteUse(inputs=6, sent_bytes=1800, failures=2))
+    tally = Tally()
+    tally.add(Received(at=time.time(), report=report(1)))
+    assert tally.demand("cameras", since=0.0).bundles["birds"].remote is None

@@ -10,7 +10,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from training.commands.scenario import register
-from zoo.errors import DataError, ZooError
+from zoo.errors import DataError, UnreachableError, ZooError
 
 
 def run(*arguments: object) -> Result:
@@ -34,6 +34,8 @@ def run(*arguments: object) -> Result:
         ),
         (["--data", "here"], DataError, r"expected --data and --weights together, got one of them\."),
         (["--weights", "here"], DataError, r"expected --data and --weights together, got one of them\."),
+        (["--network", "--server"], DataError, r"expected neither --data nor --server with it"),
+        (["--network", "--networks", "wifi,5h"], UnreachableError, r"a network among .*, got '5h'"),
         (["--data", "nowhere", "--weights", "nowhere"], ZooError, "one float array"),
     ],
 )

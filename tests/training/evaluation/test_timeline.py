@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from training.evaluation.timeline import (
+    NOT_REACHED,
     Answer,
     Mark,
     Phase,
     Timeline,
+    late_answers,
     moving_mean,
     phase_of,
     spans,
@@ -69,3 +72,26 @@ def test_a_moving_mean_begins_with_what_there_is() -> None:
 
 def test_models_that_come_again_have_two_stretches() -> None:
     assert spans([("a",), ("a", "b"), ("b",), ("a",)]) == {"a": [(0, 2), (3, 4)], "b": [(1, 3)]}
+
+
+def test_over_a_network_it_is_told_who_answered_what_was_sent_and_what_came_late() -> None:
+    answers = [
+        msgspec.structs.replace(
+            answer(True, "birds"), asked=i < 3, sent_bytes=900 * min(i + 1, 3), latency_ms=100.0 * (i + 1),
+            certified=i < 4, reason=None if i < 4 else NOT_REACHED,
+        )
+        for i in range(6)
+    ]  # fmt: skip
+    phase = phase_of("clear", "birds", 0, answers, [True] * 6, (), moved_before=0, network="4g")
+    assert (phase.network, phase.asked, phase.sent_bytes) == ("4g", 0.5, 2700)
+    assert (phase.not_reached, phase.slowest_ms) == (pytest.approx(1 / 3), 600.0)
+    timeline = Timeline(
+        title="t", control="device", budget_bytes=1000, inputs_per_s=1.0, precision=0.9, phases=(phase,),
+        marks=(), answers=tuple(answers), own=(True,) * 6, longest_ms=600.0, reported={}, seconds=1.0,
+        deadline_ms=500.0,
+    )  # fmt: skip
+    assert late_answers(timeline) == 1
+    head, _, row = timeline_table(timeline).splitlines()
+    assert "not reached" in head
+    assert row.split()[:3] == ["clear", "4g", "–"]
+    assert "2.7" in row.split()

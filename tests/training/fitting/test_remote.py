@@ -19,6 +19,7 @@ from training.evaluation.evaluate import evaluate_outcomes
 from training.fitting.export import export_bundle
 from training.fitting.fitted import Fitted, load_fit, save_fit
 from training.fitting.network import over_network
+from training.reports.method_table import table
 from training.reports.page import render
 from training.search.candidates import Candidate
 from zoo import Pixels, Zoo
@@ -184,6 +185,15 @@ def test_the_page_says_what_is_sent_and_what_counts_without_a_server(
     assert "at most 0.01 of the inputs sent to a server" in facts["Without a server"]
     render(evaluation, tmp_path / "page.html")
     assert re.search(r"sent\W+≤\W+30", (tmp_path / "page.html").read_text())
+    sent = {row.name: (row.sent_share, row.sent_kb) for row in evaluation.rows if row.kind == "single"}
+    assert sent == {"tiny": (0, 0), "small": (0, 0), "full": (1, UPLINK_BYTES / 1e3)}
+    ours = evaluation.ours
+    assert ours.sent_share is not None
+    assert 0.1 < ours.sent_share < 0.3 * 1.15
+    assert ours.sent_kb == pytest.approx(ours.sent_share * UPLINK_BYTES / 1e3)
+    head, row = (line for line in table(evaluation).splitlines() if line.startswith(("method", "full")))
+    assert "kB sent" in head
+    assert "100.0 %     0.70" in row
 
 
 def test_where_the_image_must_stay_a_model_that_is_sent_it_is_left_out(

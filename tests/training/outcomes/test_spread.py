@@ -1,12 +1,8 @@
-"""Claims about profiling on a cluster: bit-equal to a local run, whatever dies, and nothing runs twice."""
+"""Claims about what profiling sends to a cluster; what runs there is in tests/test_ray.py."""
 
 from __future__ import annotations
 
 import io
-import os
-import signal
-from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +12,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.support.world import COLOUR_SPLITS, World, colour_images
-from training.cluster import connection, pool
-from training.cluster.pool import Usage, spread
 from training.data.folder import folder as image_folder
 from training.data.images import LabelledImages
 from training.outcomes import profile as profiling
 from training.outcomes import shards
-from training.outcomes import spread as spreading
 from training.outcomes.batches import Batches
 from training.outcomes.profile import profile
 from training.outcomes.shards import Profiling, packed_shards, shard_worker
-from zoo.errors import DataError, DigestError, StaleError, ZooError
+from zoo.errors import DataError, DigestError
 
-needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra ray")
 ANYWHERE = "192.0.2.1:1"  # set aside for documentation: nobody answers there
-
-
-@pytest.fixture
-def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(profiling, "PART_ROWS", 32)
-    monkeypatch.setattr(shards, "SHARD_BYTES", 4000)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -123,98 +109,3 @@ def test_with_nothing_missing_no_cluster_is_looked_for(world: World, tmp_path: P
     before = files(tmp_path)
     run(world, data, tmp_path, ray=ANYWHERE)
     assert files(tmp_path) == before
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    connection.load_ray()
-    from ray.cluster_utils import Cluster
-
-    started = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    leaving = started.add_node(num_cpus=1)
-    with connection.connected(started.address):
-        yield started, leaving
-    started.shutdown()
-
-
-def double(offset: int) -> Any:
-    return lambda value: 2 * value + offset
-
-
-def deadly(path: str) -> Any:
-    """Ends its process once, at the third task; in earnest, without a word."""
-
-    def work(value: int) -> int:
-        if value == 3 and not Path(path).exists():
-            Path(path).touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return value
-
-    return work
-
-
-def always_deadly() -> Any:
-    return lambda value: os.kill(os.getpid(), signal.SIGKILL)
-
-
-def stale() -> Any:
-    raise StaleError("expected numpy 1, got 2.")
-
-
-@needs_ray
-def test_a_cluster_gives_the_same_bits_and_continues_a_local_run(
-    world: World, tmp_path: Path, small_parts: None, cluster: Any
-) -> None:
-    data, address = colour_images(60), cluster[0].address
-    run(world, data, tmp_path / "here")
-    expected = files(tmp_path / "here")
-    run(world, data, tmp_path / "there", ray=address)
-    assert files(tmp_path / "there") == expected
-    lost = sorted((tmp_path / "there" / "outputs").rglob("part-*.parquet"))[::3]
-    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "there").rglob("part-*.parquet")}
-    for path in lost:
-        path.unlink()
-    run(world, data, tmp_path / "there", ray=address)
-    assert files(tmp_path / "there") == expected
-    assert all(path in lost or path.stat().st_mtime_ns == time for path, time in kept.items())
-
-
-@needs_ray
-def test_workers_that_die_lose_nothing(tmp_path: Path, cluster: Any) -> None:
-    usage = Usage()
-    tasks = ((i, (i,)) for i in range(20))
-    done = dict(spread(deadly, [str(tmp_path / "dead")], tasks, most=2, usage=usage))
-    assert done == {i: i for i in range(20)}
-    assert usage.deaths == 1
-
-
-@needs_ray
-def test_what_cannot_be_done_ends_with_an_error_of_ours(
-    cluster: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pool, "MAX_DEATHS", 1)
-    with pytest.raises(ZooError, match="got 1 that ended over some task"):
-        list(spread(always_deadly, [], [("some task", (1,))], most=1))
-    with pytest.raises(ZooError, match="2 free cores for a worker, got no node has as many"):
-        list(spread(double, [0], [(0, (1,))], most=1, cores=2))
-    with pytest.raises(StaleError, match=r"expected numpy 1, got 2"):
-        list(spread(stale, [], [(0, (1,))], most=1))
-
-
-@needs_ray
-def test_a_node_that_leaves_in_the_middle_loses_nothing(
-    world: World, tmp_path: Path, small_parts: None, cluster: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data, whole, (nodes, leaves), removed = colour_images(90), spreading.spread, cluster, []
-    run(world, data, tmp_path / "here")
-
-    def leaving(*arguments: Any, **options: Any) -> Iterator[Any]:
-        for count, item in enumerate(whole(*arguments, **options)):
-            if count == 2:
-                removed.append(nodes.remove_node(leaves, allow_graceful=False))
-            yield item
-
-    monkeypatch.setattr(spreading, "spread", leaving)
-    run(world, data, tmp_path / "there", ray=nodes.address)
-    assert removed
-    assert files(tmp_path / "there") == files(tmp_path / "here")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import msgspec
 import pytest
 
 from training.evaluation.timeline import Answer, Mark, Timeline, phase_of
+from training.reports.timeline_page import render_timeline
 from training.reports.timeline_plot import timeline_plot
 
 
@@ -39,6 +43,41 @@ def test_it_names_phases_and_models(narrow: bool) -> None:
     for word in ("clear", "fog", "net-dark", "accuracy", "inputs"):
         assert word in svg
     assert svg.startswith("<svg")
+
+
+def over_networks() -> Timeline:
+    """The same with a server that is there in the first half."""
+    whole = made()
+    answers = [
+        msgspec.structs.replace(
+            one, asked=i < 30, sent_bytes=min(i, 30) * 700, reason=None if i < 60 else "server not reached"
+        )
+        for i, one in enumerate(whole.answers)
+    ]
+    phases = tuple(
+        msgspec.structs.replace(one, network=name)
+        for one, name in zip(whole.phases, ("wifi", "none"), strict=True)
+    )
+    marks = (
+        *whole.marks,
+        Mark(at=60, kind="network", text="none"),
+        Mark(at=90, kind="server", text="killed"),
+    )
+    return msgspec.structs.replace(
+        whole, answers=tuple(answers), phases=phases, marks=marks, deadline_ms=500.0
+    )
+
+
+def test_over_networks_it_shows_who_answered_and_what_was_sent(tmp_path: Path) -> None:
+    timeline = over_networks()
+    svg = timeline_plot(timeline, narrow=True)
+    for word in ("wifi", "none", "server", "not reached", "kB sent"):
+        assert word in svg
+    render_timeline(timeline, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    for words in ("clear, wifi", "deadline of 500 ms", "25 %", "killed"):
+        assert words in page
+    assert msgspec.json.decode(msgspec.json.encode(timeline), type=Timeline) == timeline
 
 
 def test_it_is_the_same_for_the_same_timeline() -> None:

@@ -38,6 +38,11 @@ def test_head_and_served_tail_answer_as_the_model_that_is_certified(zoo: Zoo) ->
         assert model.remote is not None
         up, _ = model.remote.last_bytes
         assert 5 * 256 < up < 5 * 256 + 1000
+        model.run(images[:1])
+        known, (up, down) = card.remote, model.remote.last_bytes
+        assert known is not None
+        assert abs(known.uplink_bytes - up) <= 4  # digits of ports and lengths
+        assert abs(known.downlink_bytes - down) < 120
         model.remote.client.close()
     assert (card.parent, card.classes) == ("net-cut2", CLASSES)
     assert 0 < card.macs < zoo.card("net").macs

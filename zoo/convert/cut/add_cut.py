@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx
+from msgspec import structs
 from numpy.typing import NDArray
 
 from zoo.convert.count import add_counted
@@ -24,6 +25,7 @@ from zoo.models.head_runs import FEATURES, RECORD
 from zoo.models.model import open_session, read_graph
 from zoo.models.zoo import Zoo
 from zoo.remote.descriptor import Remote, checked
+from zoo.remote.sizes import expected_bytes
 
 PARITY_IMAGES = 8
 
@@ -164,7 +166,8 @@ def add_remote_cut(
 ) -> ModelCard:
     """Add a model that :func:`add_cut` made once more: with its head here, and its tail on a server.
 
-    Its file is the head, which also says where the tail is asked. Nothing is asked of the server.
+    Its file is the head, which also says where the tail is asked, and how many bytes that takes. Nothing is
+    asked of the server.
 
     Parameters
     ----------
@@ -197,6 +200,8 @@ def add_remote_cut(
         output_name=LOGITS,
         token_env=token_env,
     )
+    up, down = expected_bytes(remote, parts.shape, len(card.classes))
+    remote = structs.replace(remote, uplink_bytes=up, downlink_bytes=down)
     head.metadata_props.append(onnx.StringStringEntryProto(key=RECORD, value=encode_record(remote).decode()))
     return add_counted(
         zoo,

@@ -18,7 +18,7 @@ from zoo.convert.cut.places import Place, find_places
 from zoo.convert.cut.split import CODES, split
 from zoo.errors import LatencyError
 from zoo.models.cuts import SCHEMA_VERSION, Cut, CutTable, Encoded
-from zoo.models.latency import machine, summarise
+from zoo.models.latency import machine
 from zoo.models.model import open_session, read_graph
 from zoo.models.timing import RUNS_IN_A_ROW, time_interleaved
 from zoo.models.zoo import Zoo
@@ -27,6 +27,9 @@ JPEG_QUALITY = 90
 PACKING = 1  # level of zlib: on codes, higher ones take several times as long for some per cent
 TIMED_IMAGES = 8
 MIN_RUNS = 20
+# Times of parts differ by a few per cent, and other programs slow stretches of runs down by more, through
+# caches and shared cores. So the lower quartile counts: what a run takes where nothing disturbs it.
+QUIET_SHARE = 0.25
 
 Pixels = NDArray[np.uint8]
 Calls = dict[str, Callable[[int], object]]
@@ -44,6 +47,8 @@ def measure_cuts(
     progress: bool = False,
 ) -> CutTable:
     """Measure all places of a model of `zoo`: bytes on all images, times on this machine.
+
+    Times are lower quartiles of interleaved runs.
 
     Parameters
     ----------
@@ -88,7 +93,7 @@ def measure_cuts(
         threads=threads,
         progress=progress,
     )
-    ms = {key: summarise(one).typical_ms for key, one in times.items()}
+    ms = {key: float(np.quantile(one.kept_ms, QUIET_SHARE)) for key, one in times.items()}
     return CutTable(
         schema_version=SCHEMA_VERSION,
         model=name,

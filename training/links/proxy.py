@@ -18,15 +18,17 @@ class Proxy(ABC):
     ----------
     upstream
         Host and port of the server behind it.
+    port
+        On 127.0.0.1; where it is taken, and for 0, any that is free.
 
     Attributes
     ----------
     port
-        On 127.0.0.1.
+        The one that it has.
     """
 
-    def __init__(self, upstream: tuple[str, int]) -> None:
-        self.upstream, self.port = upstream, 0
+    def __init__(self, upstream: tuple[str, int], *, port: int = 0) -> None:
+        self.upstream, self.port = upstream, port
         self._open: set[asyncio.StreamWriter] = set()
         self._connections: set[asyncio.Task[None]] = set()
 
@@ -37,7 +39,10 @@ class Proxy(ABC):
 
     async def run(self, ready: threading.Event, stop: asyncio.Event) -> None:
         """Serve until `stop` is set."""
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0, backlog=512)
+        try:
+            server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, backlog=512)
+        except OSError:
+            server = await asyncio.start_server(self._accept, "127.0.0.1", 0, backlog=512)
         self.port = server.sockets[0].getsockname()[1]
         ready.set()
         await stop.wait()

@@ -1,0 +1,1 @@
+"""Links on loopback that are as slow, or as absent, as a network is."""
