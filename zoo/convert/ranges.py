@@ -14,6 +14,9 @@ from zoo.models.model import open_session
 
 BINS = 2048  # of a histogram of absolute values, however far away the largest one is
 STEPS = 128  # that an 8-bit number has for them
+LEAST_BINS = (
+    2 * STEPS
+)  # within a range: with one bin a step, rounding would cost nothing, however short the range
 ENTROPY_CUT = 1e-4  # share of the values beyond a histogram, so that a few do not leave one bin for the rest
 
 Floats = NDArray[np.float32]
@@ -62,8 +65,13 @@ def _within(ends: tuple[Floats, Floats], share: float) -> tuple[Floats, Floats]:
 
 
 def _share(counts: NDArray[np.int64]) -> float:
-    """The share of a histogram's width at which what is cut off and what is rounded cost the least."""
-    edges = np.arange(STEPS, BINS + 1, STEPS // 16)
+    """The share of a histogram's width at which what is cut off and what is rounded cost the least.
+
+    Values at zero count as many as those beside them: every range holds zero exactly, and the many zeros
+    after an activation function would hide all that is cut off.
+    """
+    counts = np.concatenate([counts[1:2], counts[1:]])
+    edges = np.arange(LEAST_BINS, BINS + 1, STEPS // 16)
     return float(edges[np.argmin([_divergence(counts, int(edge)) for edge in edges])] / BINS)
 
 

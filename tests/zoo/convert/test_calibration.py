@@ -129,6 +129,12 @@ def test_entropy_cuts_a_long_tail_off_and_leaves_even_values_alone() -> None:
     assert 0.2 < _share(tail) < 0.3
 
 
+def test_entropy_keeps_what_lies_beyond_the_many_zeros_after_an_activation_function() -> None:
+    counts = np.linspace(60, 20, BINS).astype(int)
+    counts[0] = 5_000_000
+    assert _share(counts) > 0.9
+
+
 def test_a_good_first_calibration_ends_the_search(zoo: Zoo) -> None:
     card = zoo.card("rare")
     content = (zoo.folder / card.file).read_bytes()
