@@ -100,7 +100,7 @@ def test_training_with_an_embedding_replaces_a_model_without_only_when_told(fold
     train = ("train", "--data", folder / "images", "--sizes", "tiny", "--epochs", 1, "--share", 1, *zoo)
     run(*train)
     plain = run("list", "--json", *zoo).stdout
-    with pytest.raises(ZooError, match="'tiny' to give its embedding as well.*--force"):
+    with pytest.raises(ZooError, match=r"'tiny' to give its embedding as well.*--force"):
         run(*train, "--embedding")
     assert run("list", "--json", *zoo).stdout == plain
     run(*train, "--embedding", "--force")
