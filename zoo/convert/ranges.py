@@ -45,8 +45,8 @@ def least_error_ranges(
 
     After Sung et al. 2015, "Resiliency of deep neural networks under quantization", arXiv:1511.06488.
 
-    Histograms have :data:`BINS` bins within ranges that leave :data:`HISTOGRAM_CUT` out, so time and memory do
-    not depend on how far away the largest value is. `batches` are gone through twice.
+    Histograms have :data:`BINS` bins within ranges that leave :data:`HISTOGRAM_CUT` out, so time and memory
+    do not depend on how far away the largest value is. `batches` are gone through twice.
     """
     batches = list(batches)
     ranges = cut_ranges(model, batches, count, HISTOGRAM_CUT, name)
