@@ -103,12 +103,9 @@ def compress(
             share=share,
             epochs=epochs,
             force=force,
+            embedding=embedding,
             progress=not as_json,
         )
-        if embedding:
-            from zoo.convert.head import add_embedding
-
-            card = add_embedding(target, card.name)
         tell(card, zoo, as_json)
         return
     from training.data.seen import remember

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -204,7 +205,9 @@ def add(
     from zoo.convert import add as building
     from zoo.models.zoo import Zoo
 
-    target = Zoo.open_or_create(zoo)
+    whole = Zoo.open_or_create(zoo)
+    aside = context.with_resource(TemporaryDirectory(prefix="zooselect-")) if embedding else zoo
+    target = Zoo.open_or_create(aside)  # with its embedding, a model enters the zoo in one step
     card: ModelCard
     seen: dict[str, Any] = {"channels": channels} if channels is not None else {}
     seen |= {"mean": parse_triple(mean, "--mean")} if mean else {}
@@ -295,13 +298,13 @@ def add(
             **told,
         )
     if embedding:
-        from zoo.convert.head import add_embedding
+        from zoo.convert.head import bring_with_embedding
 
-        card = add_embedding(target, card.name)
+        card = bring_with_embedding(target, card.name, whole, force=force)
     found = None
     if shown is not None:
         source: Source = "onnx" if onnx else "torchvision" if torchvision else "fixed"
-        found = check_added(target, card, shown, source=source, as_json=as_json)
+        found = check_added(whole, card, shown, source=source, as_json=as_json)
     tell(card, zoo, as_json, check=found)
 
 

@@ -18,11 +18,13 @@ from training.data.splits import Splits
 from training.networks.loop import Recipe, train
 from zoo.architectures.convnet import ConvNet, convnet
 from zoo.architectures.preprocessing import Preprocessing
-from zoo.convert.add import add_module
+from zoo.convert.count import add_counted
+from zoo.convert.export import export_module
+from zoo.convert.head import has_embedding, with_embedding
 from zoo.cores import allowed_cores
 from zoo.errors import CardError, DataError, DigestError
 from zoo.models.card import ModelCard, TrainedOn, match_classes
-from zoo.models.model import Model
+from zoo.models.model import Model, read_graph
 from zoo.models.zoo import Zoo, held_message
 
 TRAIN_SHARE = 0.4
@@ -60,6 +62,7 @@ def distill(
     epochs: int | None = None,
     torch_device: str = "auto",
     force: bool = False,
+    embedding: bool = False,
     progress: bool = True,
 ) -> ModelCard:
     """Train a student on the labels and on the teacher's logits, and add it to the zoo.
@@ -83,6 +86,8 @@ def distill(
     force
         Train again even where the zoo holds the model, trained in the same way on the same images, and
         replace a different one of that name.
+    embedding
+        Also give what goes into the last layer, as a second output.
 
     Returns
     -------
@@ -92,7 +97,7 @@ def distill(
     Raises
     ------
     CardError
-        When the zoo holds a different model of that name.
+        When the zoo holds a different model of that name, or the same one without the embedding asked for.
     ClassMismatchError
         When the teacher does not know a class of `data`.
     DataError
@@ -117,6 +122,7 @@ def distill(
         epochs=epochs,
         torch_device=torch_device,
         force=force,
+        embedding=embedding,
         progress=progress,
     )
 
@@ -145,6 +151,7 @@ def fit_and_add(
     torch_device: str,
     force: bool,
     progress: bool,
+    embedding: bool = False,
     owned: bool = False,
 ) -> ModelCard:
     """Train one network on the training part of `data` and add it, unless the zoo holds just that already.
@@ -162,6 +169,12 @@ def fit_and_add(
     held = zoo.card(name) if name in zoo.names else None
     same = held is not None and (held.source, held.trained_on) == (source, trained_on)
     if held is not None and same and not force:
+        if embedding and _without_embedding(zoo, held):
+            raise CardError(
+                f"expected {name!r} to give its embedding as well, got the model of the zoo that does not. "
+                "Replace it with --force, which voids the profiles and selectors made with it, or leave "
+                "--embedding out (in Python: force=True, embedding=False)."
+            )
         with suppress(DigestError):  # a damaged file is made again
             zoo.model(name)
             return held
@@ -185,18 +198,28 @@ def fit_and_add(
         name=name,
     )
     remember(zoo, trained_on, data)
-    return add_module(
+    content = export_module(module, preprocessing, name=name, classes=data.classes)
+    if embedding:
+        content = with_embedding(content, classes=len(data.classes), name=name)
+    return add_counted(
         zoo,
         name,
-        module,
-        preprocessing,
+        content,
         data.classes,
+        preprocessing.resolution,
         source=source,
         parent=teacher,
         compression="none" if teacher is None else "distilled",
         trained_on=trained_on,
         force=True,  # a different model was refused before the training
     )
+
+
+def _without_embedding(zoo: Zoo, card: ModelCard) -> bool:
+    try:
+        return not has_embedding(read_graph(card, zoo.folder))
+    except DigestError:  # it is made again, whatever it gave
+        return False
 
 
 def build(size: str, classes: int, seed: int) -> tuple[ConvNet, Preprocessing]:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from training.data.images import LabelledImages
 from training.networks.distill import SIZES, TRAIN_SHARE, build, fit_and_add
 from training.networks.loop import Recipe, train
-from zoo.convert.head import add_embedding
 from zoo.errors import DataError
 from zoo.models.card import ModelCard
 from zoo.models.zoo import Zoo
@@ -67,7 +66,7 @@ def train_family(
     Raises
     ------
     CardError
-        When the zoo holds a different model of one of these names.
+        When the zoo holds a different model of one of these names, or one without the embedding asked for.
     DataError
         When there are too few images, or a size is unknown or given twice.
     """
@@ -79,7 +78,7 @@ def train_family(
     by_parameters = sorted(sizes, key=lambda size: _parameters(size, len(data.classes)), reverse=True)
     cards: dict[str, ModelCard] = {}
     for size in by_parameters:
-        added = fit_and_add(
+        cards[size] = fit_and_add(
             zoo,
             size,
             size,
@@ -91,11 +90,10 @@ def train_family(
             epochs=epochs,
             torch_device=torch_device,
             force=force,
+            embedding=embedding,
             progress=progress,
             owned=owned,
         )
-        # the teacher at once, as its digest is in the cards of the others
-        cards[size] = add_embedding(zoo, added.name) if embedding else added
     return tuple(cards[size] for size in sizes)
 
 

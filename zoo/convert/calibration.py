@@ -29,11 +29,11 @@ class Calibration(NamedTuple):
 
     cut: float = 0.0  # share of the values above a range, and below it
     float_ends: bool = False
-    entropy: bool = False  # ranges that lose the least information
+    least_error: bool = False  # ranges that change the values least, by the squared error
 
     def __str__(self) -> str:
         percentile = f"percentile {100 * (1 - self.cut):.5g}" if self.cut else "min-max"
-        ranges = "entropy" if self.entropy else percentile
+        ranges = "least-error" if self.least_error else percentile
         return f"{ranges} ranges" + (", first and last layer in float" if self.float_ends else "")
 
 
@@ -42,7 +42,7 @@ CALIBRATIONS = (
     Calibration(),
     Calibration(cut=1e-5),
     Calibration(cut=1e-3),
-    Calibration(entropy=True),
+    Calibration(least_error=True),
     Calibration(float_ends=True),
     Calibration(cut=1e-3, float_ends=True),
 )
@@ -140,7 +140,7 @@ def quantize_best(
                 name=name,
                 like=like,
                 cut=calibration.cut,
-                entropy=calibration.entropy,
+                least_error=calibration.least_error,
                 float_ends=calibration.float_ends,
                 progress=progress,
             )

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from zoo.convert.foreign.import_graph import all_nodes, answers_alone
 from zoo.convert.preprocessing_graph import PREFIX
-from zoo.convert.ranges import cut_ranges, entropy_ranges
+from zoo.convert.ranges import cut_ranges, least_error_ranges
 from zoo.convert.rewriting.shortcuts import rewritten
 from zoo.errors import DataError, ModelError
 from zoo.inputs.image import check_image
@@ -51,7 +51,7 @@ def quantize_int8(
     name: str,
     like: bytes | None = None,
     cut: float = 0.0,
-    entropy: bool = False,
+    least_error: bool = False,
     float_ends: bool = False,
     progress: bool = False,
 ) -> bytes:
@@ -80,8 +80,8 @@ def quantize_int8(
     cut
         Share of the values of an activation, in [0, 0.5), that may lie above its range, and below it. 0 takes
         ranges from the smallest to the largest value; 1e-5 is the percentile 99.999.
-    entropy
-        Instead: ranges that lose the least information; see :func:`zoo.convert.ranges.entropy_ranges`.
+    least_error
+        Instead: ranges that change the values least; see :func:`zoo.convert.ranges.least_error_ranges`.
     float_ends
         Leave the first and the last layer in float, whatever they are.
     progress
@@ -140,7 +140,7 @@ def quantize_int8(
             _name_nodes(prepared.graph)
             kept = _float_nodes(prepared.graph, float_ends, like)
             _unfold_first(prepared.graph, model.graph, kept)
-            ranges = _ranges(prepared, batches, len(checked), cut, entropy, name)
+            ranges = _ranges(prepared, batches, len(checked), cut, least_error, name)
             quantize_static(
                 prepared,
                 quantised,
@@ -172,15 +172,15 @@ def _ranges(
     batches: Iterable[NDArray[np.uint8]],
     count: int,
     cut: float,
-    entropy: bool,
+    least_error: bool,
     name: str,
 ) -> dict[str, list[dict[str, NDArray[np.float32]]]]:
     """Ranges as the quantiser takes them; none where it measures the smallest and the largest values."""
-    if not (cut or entropy):
+    if not (cut or least_error):
         return {}
     found = (
-        entropy_ranges(model, batches, count, name)
-        if entropy
+        least_error_ranges(model, batches, count, name)
+        if least_error
         else cut_ranges(model, batches, count, cut, name)
     )
     return {value: [{"rmin": low, "rmax": high}] for value, (low, high) in found.items()}

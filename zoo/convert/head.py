@@ -147,6 +147,19 @@ def add_embedding(zoo: Zoo, name: str) -> ModelCard:
     return add_again(zoo, msgspec.structs.replace(card, **facts), extended, force=True)
 
 
+def bring_with_embedding(zoo: Zoo, name: str, target: Zoo, *, force: bool) -> ModelCard:
+    """Add a model of `zoo` to `target` with the input of its last layer as a second output.
+
+    Raises
+    ------
+    CardError
+        When `target` holds a different model of that name, such as the one without, and not `force`.
+    ModelError
+        When its last layer is not a product with stored weights.
+    """
+    return add_again(target, add_embedding(zoo, name), read_graph(zoo.card(name), zoo.folder), force=force)
+
+
 def _free_names(taken: set[str]) -> tuple[str, str]:
     """Names for the tensors of a head that no other tensor has."""
     number = next(i for i in itertools.count() if not {f"head{i}.weight", f"head{i}.bias"} & taken)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
 
-from zoo.errors import CardError, StaleError
+from zoo.errors import CardError, StaleError, ZooError
 from zoo.files import encode_record, read_record, read_verified, write_atomic
 from zoo.models.card import ModelCard
 from zoo.models.latency import Machine
@@ -172,6 +173,39 @@ def read_part(folder: str | Path, parts: Parts, which: Literal["head", "tail"]) 
     """The ONNX file of one part, verified; raises :class:`zoo.errors.DigestError`."""
     part = parts.head if which == "head" else parts.tail
     return read_verified(parts_folder(folder, parts.model) / part.file, part.sha256, part.size_bytes)
+
+
+def rename_cuts(folder: str | Path, old: str, new: str) -> None:
+    """Let what is known of the cuts of a model, and of its parts, have the model's new name.
+
+    What is kept under the old name stays until :func:`remove_cuts`. A record that does not validate is of no
+    use and does not come along.
+    """
+    with suppress(ZooError, FileNotFoundError):
+        table = read_record(table_path(folder, old), CutTable, schema_version=SCHEMA_VERSION)
+        save_cuts(msgspec.structs.replace(table, model=new), folder)
+    for path in (Path(folder) / CUTS_FOLDER).glob(f"*/{PARTS_FILE}"):
+        with suppress(ZooError, FileNotFoundError):
+            parts = read_record(path, Parts, schema_version=SCHEMA_VERSION)
+            if parts.model == path.parent.name == old:
+                head, tail = (read_part(folder, parts, which) for which in ("head", "tail"))
+                save_parts(msgspec.structs.replace(parts, model=new), head, tail, folder)
+            elif parts.parent == old:
+                write_atomic(path, encode_record(msgspec.structs.replace(parts, parent=new)))
+
+
+def remove_cuts(folder: str | Path, name: str) -> None:
+    """Delete what is known of the cuts of a model, and its parts; files of others stay."""
+    table_path(folder, name).unlink(missing_ok=True)
+    where = parts_folder(folder, name)
+    with suppress(ZooError, FileNotFoundError):
+        parts = read_record(where / PARTS_FILE, Parts, schema_version=SCHEMA_VERSION)
+        (where / PARTS_FILE).unlink()
+        for part in (parts.head, parts.tail):
+            (where / part.file).unlink(missing_ok=True)
+    for empty in (where, where.parent):
+        with suppress(OSError):  # it is not there, or holds files of others
+            empty.rmdir()
 
 
 def _current(kind: type[Record], what: str, path: Path, card: ModelCard, advice: str) -> Record:

@@ -6,7 +6,7 @@ import platform
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import numpy as np
@@ -19,9 +19,11 @@ from zoo.files import encode_record, read_record, write_atomic
 from zoo.inputs.kind import Item
 from zoo.models.spread import two_peaks
 from zoo.models.timing import RUNS_IN_A_ROW, Clock, Times, clock_of, time_interleaved
-from zoo.models.zoo import Zoo
 from zoo.providers import CPU, Provider
 from zoo.types import Name, NonNegative, Positive, Sha256
+
+if TYPE_CHECKING:
+    from zoo.models.zoo import Zoo
 
 SCHEMA_VERSION = 2  # tables of version 1 do not know of interruptions, nor single runs
 MIN_RUNS = 20

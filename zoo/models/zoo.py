@@ -13,6 +13,7 @@ from zoo.files import encode_record, read_record, read_verified, sha256_bytes, w
 from zoo.inputs.kind import InputKind
 from zoo.inputs.kinds import IMAGE
 from zoo.models.card import SCHEMA_VERSION, Adapted, Compression, Manifest, ModelCard, TrainedOn
+from zoo.models.cuts import remove_cuts, rename_cuts
 from zoo.models.model import Model
 from zoo.providers import CPU, Provider
 from zoo.remote.descriptor import FEATURES, Remote
@@ -243,7 +244,7 @@ class Zoo:
         return card
 
     def remove(self, name: str) -> None:
-        """Take a model out of the zoo; raises :class:`ModelNotFoundError`.
+        """Take a model out of the zoo, with what ``cuts/`` holds of it; raises :class:`ModelNotFoundError`.
 
         Examples
         --------
@@ -254,9 +255,10 @@ class Zoo:
         """
         gone = self.card(name)
         self._commit(Manifest.of(tuple(card for card in self.cards if card is not gone)))
+        remove_cuts(self.folder, name)
 
     def rename(self, old: str, new: str) -> ModelCard:
-        """Give a model another name, also where other cards name it as a parent.
+        """Give a model another name, also where other cards name it as a parent, and in ``cuts/``.
 
         Raises
         ------
@@ -282,7 +284,9 @@ class Zoo:
         renamed = msgspec.structs.replace(card, name=new, file=_file(new, card.sha256, card.remote))
         write_atomic(self.folder / renamed.file, content)
         models = tuple(_with_relative(renamed if one is card else one, old, new) for one in self.cards)
+        rename_cuts(self.folder, old, new)
         self._commit(Manifest.of(models))
+        remove_cuts(self.folder, old)
         return self.card(new)
 
     def children(self, name: str) -> tuple[str, ...]:

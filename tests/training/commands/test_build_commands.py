@@ -79,6 +79,36 @@ def test_renames_and_removes(folder: Path) -> None:
     assert [card["name"] for card in json.loads(run("list", "--json", *zoo).stdout)] == ["net-int8"]
 
 
+def test_an_embedding_replaces_a_model_without_only_when_told(folder: Path) -> None:
+    zoo = ("--zoo", folder / "zoo")
+    add = ("add", "--cifar-resnet", 8, "--weights", folder / "resnet8.npz", *zoo)
+    run(*add)
+    plain = run("list", "--json", *zoo).stdout
+    with pytest.raises(ZooError, match="different model 'resnet8' already"):
+        run(*add, "--embedding")
+    assert run("list", "--json", *zoo).stdout == plain
+    assert run(*add, "--embedding", "--force").exit_code == 0
+    extended = run("list", "--json", *zoo).stdout
+    assert run(*add, "--embedding").exit_code == 0  # the same one
+    assert plain != run("list", "--json", *zoo).stdout == extended
+    pixels = np.zeros((2, 8, 8, 3), np.uint8)
+    assert len(Zoo.open(folder / "zoo").model("resnet8").embedded(pixels)[1]) == 2
+
+
+def test_training_with_an_embedding_replaces_a_model_without_only_when_told(folder: Path) -> None:
+    zoo = ("--zoo", folder / "zoo")
+    train = ("train", "--data", folder / "images", "--sizes", "tiny", "--epochs", 1, "--share", 1, *zoo)
+    run(*train)
+    plain = run("list", "--json", *zoo).stdout
+    with pytest.raises(ZooError, match=r"'tiny' to give its embedding as well.*--force"):
+        run(*train, "--embedding")
+    assert run("list", "--json", *zoo).stdout == plain
+    run(*train, "--embedding", "--force")
+    extended = run("list", "--json", *zoo).stdout
+    run(*train, "--embedding")
+    assert plain != run("list", "--json", *zoo).stdout == extended
+
+
 def test_a_check_warns_of_channels_in_reverse_and_adds_the_model(tmp_path: Path, pictures: Path) -> None:
     (tmp_path / "net.onnx").write_bytes(foreign_means((8, 8)))
     (tmp_path / "names.txt").write_text("blue\ngreen\nred\n", encoding="utf-8")

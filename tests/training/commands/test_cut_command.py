@@ -12,7 +12,7 @@ from tests.support.small_models import COLOURS
 from training.data.sources import load
 from training.data.splits import TRAIN, Splits
 from zoo.convert.count import add_counted
-from zoo.models.cuts import load_cuts, load_parts
+from zoo.models.cuts import load_cuts, load_parts, read_part
 from zoo.models.zoo import Zoo
 
 
@@ -61,6 +61,29 @@ def test_a_model_with_its_tail_on_a_server_is_added_on_request(
     assert (found["name"], found["remote"]["model"]) == ("net-cut2-remote", "rest")
     assert Zoo.open("my-zoo").names == ("net", "net-cut2", "net-cut2-remote")
     assert "expected --at PLACE" in zooselect("zoo", "cut", "net", "--remote", "https://x.org", code=1).err
+
+
+def test_cuts_and_parts_go_with_a_model_that_is_renamed_or_removed(
+    zooselect: CommandLine, zoo: Zoo, pictures: Path
+) -> None:
+    zooselect("zoo", "cut", "net", "--data", pictures)
+    zooselect("zoo", "cut", "net", "--data", pictures, "--at", "r2", "--name", "split")
+    (zoo.folder / "cuts" / "mine.txt").write_text("of the user", encoding="utf-8")
+    zooselect("zoo", "rename", "net", "large")
+    zooselect("zoo", "rename", "split", "halves")
+    renamed = Zoo.open(zoo.folder)
+    assert load_cuts(zoo.folder, renamed.card("large")).model == "large"
+    parts = load_parts(zoo.folder, renamed.card("halves"))
+    assert (parts.model, parts.parent) == ("halves", "large")
+    assert read_part(zoo.folder, parts, "head")
+    assert sorted(path.name for path in (zoo.folder / "cuts").iterdir()) == [
+        "halves",
+        "large.json",
+        "mine.txt",
+    ]
+    for name in ("halves", "large"):
+        zooselect("zoo", "remove", name)
+    assert [path.name for path in (zoo.folder / "cuts").iterdir()] == ["mine.txt"]
 
 
 def test_bad_input_is_told_before_images_are_read(zooselect: CommandLine, zoo: Zoo) -> None:
