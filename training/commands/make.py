@@ -31,9 +31,8 @@ from selector.commands.say import say, say_prose
 from training.commands.class_names import read_class_names
 from training.commands.evaluate import MY_REPORT
 from training.commands.labelled_images import load_data
-from training.commands.source_options import parse_size, parse_triple
+from training.commands.source_options import ClassesOption, CropOption, SizeOption, parse_size, parse_triple
 from training.commands.steps import DEFAULTS, AccuracyOption, RequiredOption
-from training.commands.zoo import ClassesOption, CropOption, SizeOption
 from training.fitting.options import FitOptions
 from zoo.errors import ClassMismatchError, ModelError, PrecisionError, ZooError
 from zoo.inputs.kinds import check_images

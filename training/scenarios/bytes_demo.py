@@ -35,7 +35,7 @@ def run_bytes_demo(
     precision: float = 0.8,
     seed: int = 0,
     fresh: bool = False,
-    count: int = 6000,
+    count: int = 4000,
     epochs: int = EPOCHS,
     rounds: int = 3,
     progress: bool = True,
