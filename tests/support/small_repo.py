@@ -20,10 +20,10 @@ def measured_once() -> Iterator[None]:
     measure = zoo.publisher.prepare.measure_peak
     known: dict[tuple[bytes, tuple[int, int], str], Measured] = {}
 
-    def once(graph: bytes, weights: Path, image: tuple[int, int], *, name: str) -> Measured:
+    def once(graph: bytes, weights: Path, image: tuple[int, int], kind: InputKind, *, name: str) -> Measured:
         key = (graph, image, name)  # the graph names its weights by their digests
         if key not in known:
-            known[key] = measure(graph, weights, image, name=name)
+            known[key] = measure(graph, weights, image, kind, name=name)
         return known[key]
 
     with pytest.MonkeyPatch.context() as patch:

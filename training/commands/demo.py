@@ -20,7 +20,7 @@ def demo(
     ] = "images",
     precision: Annotated[
         float | None,
-        typer.Option(help="Precision to certify and to answer with, in (0, 1). Default: 0.92, bytes 0.8."),
+        typer.Option(help="Precision to certify and to answer with, in (0, 1). Default: 0.92, bytes 0.85."),
     ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start anew instead of using what is there.")

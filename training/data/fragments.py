@@ -8,11 +8,11 @@ import csv
 import difflib
 import io
 import json
-import marshal
 import re
 import sysconfig
+import types
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
@@ -27,10 +27,10 @@ _MOST_BYTES = 60_000  # of a source file
 _WORD = re.compile(r"[A-Za-z_]\w*|\d+")
 
 
-def fragments(count: int = 6000, *, seed: int = 0) -> ListedInputs:
+def fragments(count: int = 4000, *, seed: int = 0) -> ListedInputs:
     """Pieces of random length, cut at random places out of twelve types of file.
 
-    Short ones often do not say what they are. Pieces of one source file are one group.
+    Short ones often do not say what they are.
 
     Parameters
     ----------
@@ -59,7 +59,6 @@ def fragments(count: int = 6000, *, seed: int = 0) -> ListedInputs:
     made: dict[tuple[int, int], bytes] = {}
     items: list[bytes] = []
     labels: list[int] = []
-    groups: list[str] = []
     while len(items) < count:
         which, label = int(rng.integers(len(sources))), len(items) % len(classes)
         if (which, label) not in made:
@@ -72,9 +71,8 @@ def fragments(count: int = 6000, *, seed: int = 0) -> ListedInputs:
         if piece:
             items.append(piece)
             labels.append(label)
-            groups.append(sources[which].name)
     ids = [f"{classes[label]}-{i:05d}" for i, label in enumerate(labels)]
-    return ListedInputs(Signal(), items, classes, ids, labels, groups=groups)
+    return ListedInputs(Signal(), items, classes, ids, labels)
 
 
 def _prose(text: str) -> bytes:
@@ -118,10 +116,15 @@ def _diff(text: str) -> bytes:
 
 
 def _bytecode(text: str) -> bytes:
-    try:
-        return marshal.dumps(compile(text, "module", "exec", dont_inherit=True))
-    except SyntaxError:  # of another version of Python
-        return marshal.dumps(_WORD.findall(text))
+    return b"".join(_codes(compile(text, "module", "exec", dont_inherit=True)))
+
+
+def _codes(code: types.CodeType) -> Iterator[bytes]:
+    """What the interpreter is told, in a module and all functions of it."""
+    yield code.co_code
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            yield from _codes(inner)
 
 
 _TYPES: dict[str, Callable[[str], bytes]] = {

@@ -58,10 +58,7 @@ class InputFeatures(nn.Module):
 
     def of(self, batch: Batch) -> NDArray[np.float32]:
         """Features float32 ``[N, F]`` of a batch of any kind."""
-        feeds = {
-            name: torch.from_numpy(np.ascontiguousarray(value))
-            for name, value in self.kind.feeds(batch).items()
-        }
+        feeds = {name: torch.from_numpy(np.array(value)) for name, value in self.kind.feeds(batch).items()}
         with torch.inference_mode():
             values: NDArray[np.float32] = self._operators.run(dict(self.named_buffers()), **feeds)[
                 self._output

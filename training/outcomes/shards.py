@@ -261,7 +261,7 @@ def shard_worker(
 
 
 class _Unpacked(LabelledImages):
-    def __init__(self, shard: PackedShard, kind: InputKind) -> None:
+    def __init__(self, shard: PackedShard, kind: InputKind = IMAGE) -> None:
         super().__init__(["unknown"], shard.ids, [0] * len(shard.ids), kind=kind)
         self._images = shard.images
 

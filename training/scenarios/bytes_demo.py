@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -32,16 +33,17 @@ LATENCY_RUNS = 300
 def run_bytes_demo(
     folder: str | Path,
     *,
-    precision: float = 0.8,
+    precision: float = 0.85,
     seed: int = 0,
     fresh: bool = False,
-    count: int = 6000,
+    sizes: Sequence[str] = tuple(SIZES),
+    count: int = 4000,
     epochs: int = EPOCHS,
     rounds: int = 3,
     progress: bool = True,
     say: Say = print,
 ) -> DemoResult:
-    """Train three networks of bytes, profile, fit, certify, export, and answer the test files.
+    """Train networks of bytes, profile, fit, certify, export, and answer the test files.
 
     What a run before left in `folder` and is still valid is used again.
 
@@ -51,6 +53,8 @@ def run_bytes_demo(
         The precision to certify and to answer with.
     fresh
         Throw away what is in `folder` first.
+    sizes
+        Which networks to train; see :data:`training.networks.signal_family.SIZES`.
     count
         Fragments; see :func:`training.data.fragments.fragments`.
     epochs
@@ -70,8 +74,10 @@ def run_bytes_demo(
             fragments(count, seed=seed), list(ENVIRONMENTS), seed=seed, severity=SEVERITY
         )
     zoo = Zoo.open_or_create(root / "zoo")
-    with clock(f"train {', '.join(SIZES)}"):
-        train_signal_family(zoo, data, share=TRAIN_SHARE, seed=seed, epochs=epochs, progress=progress)
+    with clock(f"train {', '.join(sizes)}"):
+        train_signal_family(
+            zoo, data, sizes=sizes, share=TRAIN_SHARE, seed=seed, epochs=epochs, progress=progress
+        )
     splits = Splits(seed=seed, train=TRAIN_SHARE, fit=0.25, tune=0.05, certify=0.4, test=0.3)
     with clock("profile: every model on every fragment, once"):
         profile(zoo, data, root / "profile", splits=splits, progress=progress)

@@ -317,7 +317,7 @@ class _Facts:
         times = {device: table[card.name] for device, table in self.latency_ms.items() if card.name in table}
         changed = {
             **msgspec.structs.asdict(release),
-            "schema_version": IMAGES_VERSION,
+            "schema_version": max(release.schema_version, IMAGES_VERSION),
             "card": card,
             "accuracy": self.accuracy.get(card.name, release.accuracy),
             "latency_ms": {**release.latency_ms, **times},

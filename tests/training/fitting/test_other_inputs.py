@@ -9,9 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.distribution.network import serving
 from selector import Selector
 from selector.answering.bench import measure_folder
+from selector.commands.answer import answer_images
+from selector.device.device import Device
+from selector.serving.served import open_served
 from tests.support.colours import latency_table
+from tests.support.small_publisher import colour_publisher
 from tests.support.small_signals import CLASSES, signal_zoo, signals
 from tests.support.toy_kind import Pair, pair_zoo, pairs
 from tests.support.world import COLOUR_SPLITS, fit_colours
@@ -160,3 +165,39 @@ def test_signals_are_shown_in_their_own_environments() -> None:
         np.testing.assert_array_equal(data.image(i), again.image(i))
         assert data.image(i).dtype == np.int16
     assert len(data.image(4)) < len(data.image(0))
+
+
+def test_a_device_fetches_tests_and_answers_with_models_of_signals(
+    bundles: dict[str, tuple[Path, LabelledImages]], tmp_path: Path
+) -> None:
+    bundle, data = bundles["bytes"]
+    made = colour_publisher(tmp_path / "p", Zoo.open(bundle.parent / "zoo"), bundles={"files": bundle})
+    with serving(made.folder) as server, Device.set_up(tmp_path / "d", server.url, made.root) as device:
+        device.install("files")
+        installed = {item.release.name: item.release for item in device.store.installed.models}
+        assert set(installed) <= {"small", "large"}
+        assert {release.schema_version for release in installed.values()} == {3}
+        wanted = Selector.load(bundle, models=sorted(installed)).predict(data.image(0), 0.8)
+        assert device.predict(data.image(0).tobytes(), 0.8).label == wanted.label
+
+
+def test_a_server_takes_signals_as_requests(bundles: dict[str, tuple[Path, LabelledImages]]) -> None:
+    bundle, data = bundles["sound"]
+    (served,) = open_served(bundle, name="sounds").values()
+    assert (served.takes.name, served.takes.datatype, served.takes.shape) == ("signal", "INT16", (-1,))
+    rows = served.answer([data.image(i) for i in range(3)], served.question({"precision": 0.8}))
+    wanted = Selector.load(bundle).predict_batch([data.image(i) for i in range(3)], 0.8)
+    assert [label.decode() for label in rows["label"].tolist()] == [one.label for one in wanted]
+
+
+def test_a_command_answers_files_and_names_what_it_cannot_read(
+    bundles: dict[str, tuple[Path, LabelledImages]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle, data = bundles["bytes"]
+    (tmp_path / "a.bin").write_bytes(data.image(0).tobytes())
+    (tmp_path / "b.bin").write_bytes(b"")
+    answered = answer_images(Selector.load(bundle), [tmp_path], {"precision": 0.8}, as_json=True)
+    row = json.loads(capsys.readouterr().out)
+    assert row["signal"] == str(tmp_path / "a.bin")
+    assert row["label"] == Selector.load(bundle).predict(data.image(0), 0.8).label
+    assert "b.bin: expected at least one sample" in answered.unread[0]

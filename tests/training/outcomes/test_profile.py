@@ -317,8 +317,8 @@ def test_held_out_images_are_those_of_the_profile(world: World) -> None:
 def test_a_profile_of_a_newer_version_is_refused(world: World, tmp_path: Path) -> None:
     shutil.copytree(world.profile, tmp_path / "profile")
     path = tmp_path / "profile" / "profile.json"
-    path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 2'))
-    with pytest.raises(SchemaVersionError, match="expected schema version 1 or older, got 2"):
+    path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 3'))
+    with pytest.raises(SchemaVersionError, match="expected schema version 2 or older, got 3"):
         load_outcomes(tmp_path / "profile")
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from tests.support.world import COLOUR_SPLITS, World, colour_images
 from training.data.folder import folder as image_folder
 from training.data.images import LabelledImages
+from training.features.features import NAMES, feature_graph
 from training.outcomes import profile as profiling
 from training.outcomes import shards
 from training.outcomes.batches import Batches
@@ -47,7 +48,7 @@ class MixedSizes(LabelledImages):
 
 def how(world: World, *, batch_size: int, pixels: int) -> Profiling:
     orders = {name: np.arange(3) for name in world.zoo.names}
-    features = profiling.feature_graph(profiling.NAMES, grid=32).SerializeToString()
+    features = feature_graph(NAMES, grid=32).SerializeToString()
     return Profiling(orders, features, 32, batch_size, pixels)
 
 

@@ -9,8 +9,11 @@ import pytest
 
 from selector import Selector
 from tests.support.command_line import CommandLine
+from tests.support.world import steady
+from training.data.fragments import fragments
 from training.data.sources import digits
 from training.scenarios import reused
+from training.scenarios.bytes_demo import run_bytes_demo
 from training.scenarios.demo import DemoResult, run_demo
 from zoo import load_image
 
@@ -104,3 +107,22 @@ def test_a_second_run_uses_what_is_valid(made: Made, monkeypatch: pytest.MonkeyP
     assert touched <= {"samples.parquet", "profile.json"}
     accuracies = [{row.name: row.accuracy for row in result.evaluation.rows} for result in (first, again)]
     assert accuracies[0] == accuracies[1]
+
+
+def test_the_demo_of_bytes_goes_from_fragments_to_answers(tmp_path: Path) -> None:
+    said: list[str] = []
+    with steady():
+        result = run_bytes_demo(
+            tmp_path,
+            precision=0.2,
+            sizes=("tiny", "small"),
+            count=300,
+            epochs=1,
+            rounds=1,
+            progress=False,
+            say=said.append,
+        )
+    assert any("train tiny, small" in line for line in said)
+    assert [row.name for row in result.evaluation.rows][:2] == ["tiny", "small"]
+    assert Selector.load(result.bundle).predict(b"import os\nimport sys\n").label in fragments(12).classes
+    assert result.report.stat().st_size > 10_000

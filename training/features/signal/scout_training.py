@@ -83,7 +83,7 @@ class _Network(nn.Module):
 
 
 def _as_input(readings: Readings) -> Tensor:
-    samples = torch.from_numpy(np.ascontiguousarray(readings))
+    samples = torch.from_numpy(np.array(readings))
     if readings.dtype == np.uint8:
         return samples.long()
     return samples.float() / 32768 if readings.dtype == np.int16 else samples

@@ -124,13 +124,13 @@ def wrap_foreign(
         )
     original = extract(foreign, source.name, result.name, name=name)
     check_operators(original, name)
-    whole = modern(original, name)
+    converted = modern(original, name)
     front = front_model(
         preprocessing,
         layout=layout,
         pixel_scale=255.0 if whole or scale == "0..255" else 1.0,
         kind=kind,
-        opset=opset_of(whole),
+        opset=opset_of(converted),
     )
     images = random_images(preprocessing.resolution)
     answers = original_answers(original, front, images, name=name)
@@ -144,7 +144,7 @@ def wrap_foreign(
     expected = as_logits(answers, back)
 
     def wrapped(*, scan: bool) -> bytes:
-        part = extract(whole, source.name, result.name, name=name)
+        part = extract(converted, source.name, result.name, name=name)
         add_prefix(part.graph, CORE_PREFIX)
         append_back(part, back)
         if scan:
