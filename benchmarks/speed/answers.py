@@ -73,7 +73,13 @@ def over_bare(
 
 
 def monitor_share(
-    zoo: Zoo, folder: Path, *, chain: Sequence[str] = CHAINS[-1], inputs: int = 1024, rounds: int = 3, seed: int = 0
+    zoo: Zoo,
+    folder: Path,
+    *,
+    chain: Sequence[str] = CHAINS[-1],
+    inputs: int = 1024,
+    rounds: int = 3,
+    seed: int = 0,
 ) -> list[dict[str, Any]]:
     """What a drift monitor adds to answers on a stream in which nothing changes, by path of a cascade.
 

@@ -17,6 +17,7 @@ from zoo.models.image_advice import no_image
 # These bound memory.
 _IMAGES_PER_INFERENCE = 64
 _BYTES_PER_INFERENCE = 2**26
+_IMAGES_TOGETHER = 1024  # that a policy decides about together
 _IMAGES_IN_MEMORY = 256  # of an iterable, which may read files
 _BYTES_IN_MEMORY = 2**28
 
@@ -29,7 +30,7 @@ class Portion:
     """Some of the images of a batch, and which of them run together."""
 
     images: NDArray[np.uint8] | Sequence[NDArray[np.uint8]]  # [N, H, W, 3], or [1, H, W, 3] each
-    pieces: list[list[int]]  # indices of images of one size, ascending
+    pieces: list[list[int]]  # indices of images of one size, ascending, that are decided together
     first: int  # place of its first image in the batch
 
 
@@ -119,6 +120,18 @@ def _portion(images: list[NDArray[np.uint8]], first: int) -> Portion:
 
 
 def _pieces(rows: list[int], image_bytes: int) -> list[list[int]]:
-    """Indices of images of one size, cut so that no inference takes too many."""
-    step = max(1, min(_IMAGES_PER_INFERENCE, _BYTES_PER_INFERENCE // image_bytes))
+    """Indices of images of one size, cut so that no copy of them takes too much memory."""
+    step = max(1, min(_IMAGES_TOGETHER, _BYTES_IN_MEMORY // image_bytes))
     return [rows[i : i + step] for i in range(0, len(rows), step)]
+
+
+def per_inference(batch: NDArray[np.uint8]) -> int:
+    """How many images of a batch ``[N, H, W, 3]`` may run at once.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> per_inference(np.zeros((100, 32, 32, 3), np.uint8))
+    64
+    """
+    return max(1, min(_IMAGES_PER_INFERENCE, _BYTES_PER_INFERENCE // int(batch[0].nbytes)))

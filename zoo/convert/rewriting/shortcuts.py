@@ -183,9 +183,7 @@ def _has(node: onnx.NodeProto, place: int) -> bool:
     return len(node.input) > place and bool(node.input[place])
 
 
-def _stored(
-    node: onnx.NodeProto, place: int, tensors: Mapping[str, TensorProto]
-) -> NDArray[Any] | None:
+def _stored(node: onnx.NodeProto, place: int, tensors: Mapping[str, TensorProto]) -> NDArray[Any] | None:
     """A stored input of a node."""
     if not _has(node, place) or node.input[place] not in tensors:
         return None
@@ -205,7 +203,9 @@ def _same_answers(before: onnx.ModelProto, after: onnx.ModelProto, images: NDArr
     """Whether two models give the same logits, but for :data:`SAME` of the largest."""
     try:
         expected, got = (
-            open_session(model.SerializeToString(), name=model.graph.name).run(["logits"], {"image": images})[0]
+            open_session(model.SerializeToString(), name=model.graph.name).run(["logits"], {"image": images})[
+                0
+            ]
             for model in (before, after)
         )
     except (ModelError, RuntimeError, ValueError):
