@@ -1,4 +1,4 @@
-"""Answers beside bare runs: what ``predict`` adds to the models on its path, and what a drift monitor adds."""
+"""Answers beside bare runs: what ``predict`` adds to the models on its path, and what a monitor adds."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def monitor_share(
                 for image in images[first : first + _STRETCH]:
                     call(image)
                 taken[name].append(time.thread_time_ns() - start)
-        # means, as rare long answers count; the middle half of the stretches, which other programs disturb less
+        # means, as rare long answers count; of the middle half, which other programs disturb less
         times = {name: _middle_mean(values) / _STRETCH / 1e3 for name, values in taken.items()}
         rows.append(
             {

@@ -57,9 +57,10 @@ def shown_answers(figures: dict[str, Any]) -> str:
             "",
             table(["model", "time after / before", "off before", "off after"], graphs, "lrrr"),
             "",
-            f"predict_batch of {batch['images']} images, {batch['handed_on']:.0%} of them handed on, over bare "
-            f"runs one by one: {batch['batch_over_bare']:.3f}",
-            f"two models with {threads['threads']} threads over one thread: {threads['spinning_over_one']:.2f} "
-            f"with threads that spin on, {threads['ours_over_one']:.2f} as they are opened here",
+            f"predict_batch of {batch['images']} images, {batch['handed_on']:.0%} of them handed on, over "
+            f"bare runs one by one: {batch['batch_over_bare']:.3f}",
+            f"two models with {threads['threads']} threads over one thread: "
+            f"{threads['spinning_over_one']:.2f} with threads that spin on, "
+            f"{threads['ours_over_one']:.2f} as they are opened here",
         ]
     )

@@ -209,7 +209,8 @@ class Selector:
     def drift(self) -> DriftStatus | None:
         """Whether the images are still like those of the calibration, and what has changed.
 
-        Every image that is answered counts; asking looks at those that wait. After an alarm the reference model answers and nothing is
+        Every image that is answered counts; asking looks at those that wait.
+        After an alarm the reference model answers and nothing is
         certified, until :meth:`reset_drift`. None where the bundle has no drift reference, or none is
         watched.
         """
