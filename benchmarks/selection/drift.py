@@ -223,7 +223,7 @@ def time_us(size: int, seed: int, *, inputs: int = TIMED_INPUTS) -> dict[str, fl
 
     def watched_block(i: int) -> None:
         if i % BLOCK_INPUTS == 0:
-            pool.look(monitor, values[i : i + BLOCK_INPUTS])
+            pool.look(monitor, list(values[i : i + BLOCK_INPUTS]))
 
     def stream(i: int) -> None:
         if monitor.passes():
@@ -231,7 +231,7 @@ def time_us(size: int, seed: int, *, inputs: int = TIMED_INPUTS) -> dict[str, fl
         waiting.append(i)
         if len(waiting) >= monitor.block:
             features(i, len(waiting))
-            pool.look(monitor, values[waiting])
+            pool.look(monitor, list(values[waiting]))
             waiting.clear()
 
     calls = {

@@ -1,4 +1,4 @@
-"""Suite speed: the selector's own time, its parity with torch and scikit-learn, and profiling throughput."""
+"""Suite speed: the selector's own time, its parity with torch and scikit-learn, profiling, whole answers."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from benchmarks.result import finish
 from benchmarks.selection.repeated import deal
 from benchmarks.selection.suite import input_overhead, search
 from benchmarks.selection.zoos import SUITES, Given
+from benchmarks.speed.report import measure_answers, shown_answers
 from selector.commands.tables import table
 from selector.policies.rules import choose
 from training.data.environments import ENVIRONMENTS, under_environments
@@ -54,6 +55,7 @@ def run_speed(given: Given, *, results: Path = Path("results")) -> dict[str, Any
             overhead = [_overhead("cifar10-float", given, (32, 32)), _overhead("photos", given, (224, 224))]
         else:
             overhead = [_bare_overhead(outcomes, size, seed) for size in BUDGETS_US]
+        answers = measure_answers(work / "made", weights=given.weights, seed=seed)
     rows = [
         [
             row["image"],
@@ -72,7 +74,13 @@ def run_speed(given: Given, *, results: Path = Path("results")) -> dict[str, Any
     ]
     print("\n" + table(["estimator", "largest score difference", "different choices"], rows))
     print(f"\nprofiling throughput over a bare ONNX Runtime loop: {throughput:.2f}")
-    figures = {"overhead": overhead, "parity": parity, "profiling_over_bare_loop": round(throughput, 4)}
+    print("\n" + shown_answers(answers))
+    figures = {
+        "overhead": overhead,
+        "parity": parity,
+        "profiling_over_bare_loop": round(throughput, 4),
+        "answers": answers,
+    }
     return finish("speed", figures, seed=seed, folder=results)
 
 

@@ -101,7 +101,7 @@ def monitor_share(
                 for image in images[first : first + _STRETCH]:
                     call(image)
                 taken[name].append(time.thread_time_ns() - start)
-        # means, as rare long answers count; the middle half of the stretches, which others disturb less
+        # means, as rare long answers count; of the middle half, which other programs disturb less
         times = {name: _middle_mean(values) / _STRETCH / 1e3 for name, values in taken.items()}
         rows.append(
             {

@@ -53,7 +53,7 @@ _REFERENCE_SAMPLES = 600  # of a drift reference
 
 
 def made_zoo(folder: Path, *, seed: int = 0) -> Zoo:
-    """``tiny``, ``small``, ``resnet20-int8``, ``resnet20``, ``resnet56``, cheapest first, of ten classes."""
+    """``tiny``, ``small``, ``resnet20-int8``, ``resnet20`` and ``resnet56``, of ten classes."""
     zoo = Zoo.open_or_create(folder)
     torch.manual_seed(seed)
     for name in ("tiny", "small"):

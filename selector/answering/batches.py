@@ -18,6 +18,7 @@ from zoo.inputs.kinds import InputLike
 # These bound memory.
 _IMAGES_PER_INFERENCE = 64
 _BYTES_PER_INFERENCE = 2**26
+_IMAGES_TOGETHER = 1024  # that a policy decides about together
 _IMAGES_IN_MEMORY = 256  # of an iterable, which may read files
 _BYTES_IN_MEMORY = 2**28
 
@@ -32,7 +33,7 @@ class Portion:
 
     images: Rows | Sequence[Rows]  # together, or each as a batch of one
     together: bool
-    pieces: list[list[int]]  # indices of inputs of one size, ascending
+    pieces: list[list[int]]  # indices of inputs of one size, ascending, that are decided together
     first: int  # place of its first input in the batch
     noun: str  # what an input is called
 
@@ -127,6 +128,18 @@ def _portion(images: list[Rows], first: int, noun: str) -> Portion:
 
 
 def _pieces(rows: list[int], image_bytes: int) -> list[list[int]]:
-    """Indices of images of one size, cut so that no inference takes too many."""
-    step = max(1, min(_IMAGES_PER_INFERENCE, _BYTES_PER_INFERENCE // image_bytes))
+    """Indices of images of one size, cut so that no copy of them takes too much memory."""
+    step = max(1, min(_IMAGES_TOGETHER, _BYTES_IN_MEMORY // image_bytes))
     return [rows[i : i + step] for i in range(0, len(rows), step)]
+
+
+def per_inference(batch: Rows) -> int:
+    """How many inputs of a batch may run at once.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> per_inference(np.zeros((100, 32, 32, 3), np.uint8))
+    64
+    """
+    return max(1, min(_IMAGES_PER_INFERENCE, _BYTES_PER_INFERENCE // (batch.nbytes // len(batch))))

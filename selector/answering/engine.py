@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selector.answering.follower import breathe
+from selector.answering.parts import InParts
 from selector.answering.reach import Asking, Reach
 from selector.answering.runners import Outcome, Sessions, one_alone, run_alone, runner_of
 from selector.bundle.bundle import Bundle
@@ -182,6 +183,8 @@ class Engine:
             How models on servers are asked; needed where there are any.
         """
         sessions: Sessions = self if asking is None else asking
+        if len(batch) > 1:
+            sessions = InParts(sessions)
         if threshold is None:
             return run_alone(alone or self.fallback, sessions, batch, answer=answer, confident=self.watch)
         assert self._runner is not None

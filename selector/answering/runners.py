@@ -205,8 +205,8 @@ class _CascadeRunner:
                 first = odds
             probability, enough = stage.judge(odds, threshold)
             if enough or is_last:
-                break
-        return Outcome(name, path, probability, np.array(found), None, first, top)
+                return Outcome(name, path, probability, np.array(found), None, first, top)
+        raise AssertionError("a cascade has stages")
 
     def run(self, sessions: Sessions, batch: Batch, threshold: float, *, answer: bool) -> list[Outcome]:
         outcomes: dict[int, Outcome] = {}

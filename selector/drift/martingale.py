@@ -164,9 +164,8 @@ class Martingales:
         counted += least
         bins = np.add.reduce(masks, axis=2, dtype=np.intp)
         bins += np.arange(-1, count * rows * width - 1, width).reshape(count, rows)
-        flat = seen.ravel()
-        place: NDArray[np.float64] = flat.take(bins)
-        above: NDArray[np.float64] = flat[1:].take(bins)
+        flat: NDArray[Any] = seen.ravel()
+        place, above = flat.take(bins), flat[1:].take(bins)
         place -= above
         place *= np.stack([self._order()[:rows] for _ in range(count)])
         place += above

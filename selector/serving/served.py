@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selector.answering.batches import portions, run_pieces
+from selector.answering.parts import in_parts
 from selector.answering.selector import Selector
 from selector.answering.view import Asked
 from selector.bundle.bundle import BUNDLE_FILE
@@ -109,7 +110,7 @@ class ServedModel:
         return {"logits": np.stack(rows)}
 
     def _rows(self, images: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
-        return list(self._model.logits(images))
+        return list(in_parts(self._model.logits, images))
 
 
 class ServedTail:

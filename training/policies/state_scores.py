@@ -62,26 +62,30 @@ class StageEstimator:
         if self.classes == 1:
             return self._of_numbers()
         g = OperatorList()
-        tiny, floor, zero = (g.constant(value) for value in (_TINY, _MIN_PROBABILITY, 0.0))
-        over_classes = over_models = g.constant([1])
+        over_classes = g.constant([1])
         each = g.add("Softmax", "logits", axis=2)
         if self.committee:
-            answer = g.add("ReduceMean", each, over_models, keepdims=0)
+            answer = g.add("ReduceMean", each, over_classes, keepdims=0)
         else:
             answer = g.add("Gather", each, g.constant(self.models - 1), axis=1)
         best = g.add("ReduceMax", answer, over_classes, keepdims=1)
         # the top class itself, not all that equal it: of equals the first, as argmax has it
         top = g.add("ArgMax", answer, axis=1, keepdims=1)
         is_top = g.add("Equal", g.constant(np.arange(self.classes)[np.newaxis]), top)
-        rest = g.add("ReduceSum", g.add("Where", is_top, zero, answer), over_classes, keepdims=1)
-        log_best, log_rest = (g.add("Log", g.add("Add", value, tiny)) for value in (best, rest))
-        parts = [g.add("Sub", log_best, log_rest)]
+        rest = g.add("ReduceSum", g.add("Where", is_top, g.constant(0.0), answer), over_classes, keepdims=1)
+        # All logarithms at once; the difference of the first two, the log-odds, is left to the weights.
+        logged, floors, odds = [best, rest], [_TINY, _TINY], self.weights[:1]
+        weights = [odds, -odds, self.weights[1:-1]]
         if self.models > 1:
-            top_each = g.add("Where", g.add("Unsqueeze", is_top, over_models), each, zero)
-            believed = g.add("ReduceSum", top_each, g.constant([2]), keepdims=0)
-            parts.append(g.add("Log", g.add("Add", believed, floor)))
+            top_each = g.add("Where", g.add("Unsqueeze", is_top, over_classes), each, g.constant(0.0))
+            logged.append(g.add("ReduceSum", top_each, g.constant([2]), keepdims=0))
+            floors += [_MIN_PROBABILITY] * self.models
         if self.classes <= MAX_CLASSES:
-            parts.append(g.add("Log", g.add("Add", answer, floor)))
+            logged.append(answer)
+            floors += [_MIN_PROBABILITY] * self.classes
+        values = g.add("Add", g.add("Concat", *logged, axis=1), g.constant(np.array([floors])))
+        parts = [g.add("Log", values)]
+        if self.classes <= MAX_CLASSES:
             parts.append(g.add("Cast", is_top, to=TensorProto.FLOAT))
         return self._finished(g, parts, answer)
 
@@ -100,10 +104,10 @@ class StageEstimator:
             sources.append(helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", self.features]))
             parts = [*parts, "features"]
         known = g.add("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
-        odds = g.add("Gemm", known, g.constant(self.weights[:-1]), g.constant(self.weights[-1]))
+        odds_of = g.add("Gemm", known, g.constant(np.concatenate(weights)), g.constant(self.weights[-1]))
         outputs = {
             "answer": (answer, self.classes),
-            "scores": (g.add("Sigmoid", odds), self.weights.shape[1]),
+            "scores": (g.add("Sigmoid", odds_of), self.weights.shape[1]),
         }
         content: bytes = g.to_onnx(sources, outputs).SerializeToString(deterministic=True)
         return content

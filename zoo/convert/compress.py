@@ -187,7 +187,7 @@ def _ranges(
 
 
 def _float_nodes(graph: onnx.GraphProto, ends: bool, like: bytes | None) -> list[str]:
-    """Names of nodes that stay in float: the preprocessing, and the first and last layer where it pays."""
+    """Names of the nodes that stay in float: the preprocessing, and the ends of the network where it pays."""
     front = [node.name for node in graph.node if node.name.startswith(PREFIX)]
     layers = _layers(graph)
     if not layers:

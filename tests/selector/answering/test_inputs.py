@@ -82,12 +82,15 @@ def test_an_iterable_is_read_a_portion_at_a_time(chooser: Selector, monkeypatch:
     monkeypatch.setattr(selector.answering.batches, "_IMAGES_IN_MEMORY", 4)
     monkeypatch.setattr(selector.answering.batches, "_BYTES_PER_INFERENCE", 2 * plain_image("red").nbytes)
     read, answered = 0, 0
-    run = chooser._engine.run
+    run, logits = chooser._engine.run, chooser._engine.logits
+
+    def inferred(name: str, batch: Any) -> Any:
+        assert len(batch) <= 2
+        return logits(name, batch)
 
     def counted(batch: Any, *arguments: Any, **named: Any) -> Any:
         nonlocal answered
         answered += len(batch)
-        assert len(batch) <= 2
         return run(batch, *arguments, **named)
 
     def images() -> Iterator[Any]:
@@ -98,6 +101,7 @@ def test_an_iterable_is_read_a_portion_at_a_time(chooser: Selector, monkeypatch:
             yield plain_image(COLOURS[i % 3])
 
     monkeypatch.setattr(chooser._engine, "run", counted)
+    monkeypatch.setattr(chooser._engine, "logits", inferred)
     assert [one.label for one in chooser.predict_batch(images())] == [COLOURS[i % 3] for i in range(10)]
     with pytest.raises(ImageError, match="image 6: expected"):
         chooser.predict_batch([*[plain_image("red")] * 6, None])  # type: ignore[list-item]

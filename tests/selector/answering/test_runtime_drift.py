@@ -92,6 +92,20 @@ def test_confidence_counts_where_one_model_sees_every_image(world: World) -> Non
         assert f"confidence {first}" in status(selector).evidence
 
 
+def test_images_wait_to_be_looked_at_together_and_may_be_changed_meanwhile(world: World) -> None:
+    changed, kept = (Selector.load(world.watched["cascade"], watch=True) for _ in range(2))
+    for image in environment_images(world, "clear", 5):
+        mine = image.copy()
+        changed.predict(mine)
+        mine[:] = 0
+        kept.predict(image)
+    assert changed.inputs_seen == kept.inputs_seen == 5
+    assert status(changed).recent == status(kept).recent
+    assert status(changed).seen == 5
+    changed.reset_drift()
+    assert (changed.inputs_seen, status(changed).recent) == (0, ())
+
+
 def test_images_of_other_sizes_are_watched_too(world: World) -> None:
     selector = Selector.load(world.watched["cascade"], watch=True)
     selector.predict_batch([np.zeros((5, 300, 3), np.uint8), np.zeros((1, 1, 3), np.uint8)])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from selector.device.reconciler import ALL_INPUTS, numbers
-from selector.drift.monitor import RECENT_INPUTS, DriftFeature, DriftStatus, Monitor, evidence
+from selector.drift.monitor import BLOCK_INPUTS, RECENT_INPUTS, DriftFeature, DriftStatus, Monitor, evidence
 from selector.drift.reference import DriftReference
 from selector.telemetry.report import Drift
 from training.fitting.drift_bins import drift_feature
@@ -172,6 +172,44 @@ def test_inputs_pass_while_nothing_changes_and_hardly_afterwards() -> None:
     late = stream_delay(monitor, changed)
     assert late <= delay(alone, changed) + 10
     assert not any(monitor.passes() or not monitor.update(values) for values in samples(100, 4))
+
+
+@pytest.mark.parametrize("light", [0.0, -1.0])
+@pytest.mark.parametrize("sure", [True, False])
+def test_a_block_is_what_its_inputs_are_one_by_one(light: float, sure: bool) -> None:
+    one, many = (Monitor(reference(samples(500, 1), models=("tiny",))) for _ in range(2))
+    stream = samples(120, 2, light=light)
+    known = [("tiny", float(i % 3)) if sure else None for i in range(120)]
+    for values, confidence in zip(stream, known, strict=True):
+        one.update(values, confidence)
+    for i in range(0, 120, 8):
+        many.update_block(stream[i : i + 8], known[i : i + 8])
+    first, second = one.status(), many.status()
+    assert (first.seen, first.alarm, first.since, first.recent) == (
+        second.seen,
+        second.alarm,
+        second.since,
+        second.recent,
+    )
+    assert first.log_evidence == pytest.approx(second.log_evidence)
+    assert first.evidence == pytest.approx(second.evidence)
+
+
+def test_a_block_of_several_models_is_looked_at_one_by_one() -> None:
+    one, many = (Monitor(reference(samples(500, 1), models=("tiny", "small"))) for _ in range(2))
+    stream = samples(24, 2)
+    known = [(("tiny", "small")[i % 2], 1.0) for i in range(24)]
+    for values, confidence in zip(stream, known, strict=True):
+        one.update(values, confidence)
+    many.update_block(stream, known)
+    assert one.status() == many.status()
+
+
+def test_inputs_wait_only_while_nothing_speaks_for_a_change() -> None:
+    monitor = Monitor(reference(samples(500, 1)))
+    assert monitor.block == BLOCK_INPUTS
+    delay(monitor, samples(40, 3, light=-3))
+    assert monitor.block == 1
 
 
 def test_what_passed_is_not_among_the_latest() -> None:

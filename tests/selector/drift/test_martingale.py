@@ -83,3 +83,18 @@ def test_any_finite_or_infinite_number_leaves_a_positive_capital(
     bets = Martingales([(EDGES, counts)])
     totals = [bets.update(np.array([value], np.float32), 1.0) for value in stream]
     assert all(0 < total <= MAX_CAPITAL for total in totals)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 20), st.booleans())
+def test_a_block_is_bet_on_as_one_number_after_the_other(seed: int, size: int, last: bool) -> None:
+    rng = np.random.default_rng(seed)
+    bins = [(EDGES, rng.integers(1, 50, 7).tolist()), (EDGES[:3], rng.integers(1, 50, 4).tolist())]
+    one, many = Martingales(bins), Martingales(bins)
+    values = rng.normal(0.5, 1.5, (60, 2 if last else 1)).astype(np.float32)
+    stakes = rng.uniform(0.01, 0.1, 60)
+    alone = [one.update(row, stake) for row, stake in zip(values, stakes, strict=True)]
+    blocks = [many.update_block(values[i : i + size], stakes[i : i + size]) for i in range(0, 60, size)]
+    np.testing.assert_allclose(np.concatenate([totals for totals, _ in blocks]), alone, rtol=1e-9)
+    np.testing.assert_allclose(blocks[-1][1][-1], one.capital, rtol=1e-9)
+    np.testing.assert_allclose(many.capital, one.capital, rtol=1e-9)

@@ -22,8 +22,10 @@ from selector.policies.cascade import (
 from selector.policies.constraint import check_precision
 from selector.policies.input import InputPolicy
 from selector.policies.rules import (
+    MAX_LISTED,
     choose,
     confidence,
+    confidence_of,
     escalate,
     next_action,
     next_action_of,
@@ -93,6 +95,11 @@ def assert_alike(values: Any) -> None:
     assert [one[0][0] for one in alone] == odds
     assert [shares(one[1])[0].tolist() for one in alone] == shares(weights).tolist()
     assert shares(weights).tolist() == softmax(values).tolist()
+    if values.shape[1] <= MAX_LISTED:
+        listed = [confidence_of(row) for row in values.tolist()]
+        assert [one[0] for one in listed] == odds
+        assert [one[1] for one in listed] == softmax(values).tolist()
+        assert [one[2] for one in listed] == values.argmax(axis=1).tolist()
 
 
 @given(logits)
@@ -102,7 +109,7 @@ def test_one_row_is_as_sure_as_it_is_in_a_batch_bit_for_bit(values: Any) -> None
 
 def test_many_classes_and_rows_are_summed_like_one_row_bit_for_bit() -> None:
     rng = np.random.default_rng(0)
-    for rows, classes in ((64, 10), (7, 1000), (200, 3), (1, 257)):
+    for rows, classes in ((64, 10), (7, 1000), (200, 3), (1, 257), (9, 64), (9, 65)):
         values = rng.normal(0, 5, (rows, classes)).astype(np.float32)
         assert_alike(values)
 

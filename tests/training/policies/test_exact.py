@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from selector.answering.runners import Outcome, runner_of
 from selector.policies.input import InputPolicy
+from selector.policies.pool import PoolPolicy, PoolStage
 from selector.policies.rules import Rule, softmax
 from selector.policies.staged import State
 from training.outcomes.outcomes import Outcomes
@@ -22,6 +23,7 @@ from training.policies.estimators import CorrectnessEstimator
 from training.policies.frontier import DOUBLE, halfway, price_grid, threshold_grid
 from training.policies.input import FittedInputPolicy
 from training.policies.lookahead import FittedLookahead, Lookahead
+from training.policies.pool import FittedPool
 from training.policies.staged import FittedStaged
 from training.search.plans import RULES, StagedPlan, fit_plan
 from zoo.models.model import open_session
@@ -68,6 +70,16 @@ class Stored:
         reverse = np.arange(len(self._outcomes.classes))[::-1]
         return self._outcomes.logits[batch, self._outcomes.models.index(name)][:, reverse][:, reverse]
 
+    def row(self, name: str, batch: NDArray[Any]) -> list[float]:
+        return self.logits(name, batch).tolist()[0]  # type: ignore[no-any-return]
+
+    def embedded(self, name: str, batch: NDArray[Any], width: int) -> Any:
+        raise AssertionError("no policy here needs an embedding")
+
+    def judge_one(self, state: State, logits: NDArray[np.float32], features: Any) -> Any:
+        answer, scores = self.judge(state, logits, features)
+        return answer.tolist()[0], scores.tolist()[0]
+
     def features(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         return self._outcomes.features[batch]
 
@@ -98,7 +110,19 @@ def every_kind(outcomes: Outcomes) -> list[FittedPolicy]:
         policy = InputPolicy(order=MODELS, rule=rule, costs_ms=costs)
         found.append(FittedInputPolicy(policy, scores, outcomes.feature_names, COSTS))
         found += [_staged(outcomes, rule, probe=probe, committee=not probe) for probe in (False, True)]
-    return found
+    return [*found, FittedPool(_pool(len(outcomes.classes)), COSTS)]
+
+
+def _pool(classes: int) -> PoolPolicy:
+    """Scaled by a factor, by a factor and biases, and by a matrix."""
+    biases = tuple(0.3 * i - 0.5 for i in range(classes))
+    matrix = tuple(map(tuple, np.random.default_rng(0).normal(0, 0.2, (classes, classes)).tolist()))
+    ways: tuple[dict[str, Any], ...] = ({}, {"bias": biases}, {"bias": biases, "weights": matrix})
+    stages = tuple(
+        PoolStage(model=name, scale=1.1, slope=1.0, offset=0.1, **way)
+        for name, way in zip(MODELS, ways, strict=True)
+    )
+    return PoolPolicy(stages=stages, prices=(0.0, 0.1), settings=((2.0, 3.0), (0.5, 1.0)))
 
 
 def _staged(outcomes: Outcomes, rule: Rule, *, probe: bool, committee: bool) -> FittedPolicy:
@@ -114,7 +138,9 @@ def assert_as_simulated(policy: FittedPolicy, outcomes: Outcomes, thresholds: An
         answers = policy.answers(outcomes, threshold).tolist()
         batch = runner.run(sessions, every, threshold, answer=True)
         alone = [runner.run(sessions, every[i : i + 1], threshold, answer=True)[0] for i in every]
-        for found in (batch, alone):
+        single = [runner.one(sessions, every[i : i + 1], threshold) for i in every]
+        assert list(map(rounded, single)) == list(map(rounded, alone))
+        for found in (batch, alone, single):
             assert [policy.models.index(one.model) for one in found] == simulated.answered_by.tolist()
             assert list(map(label, found)) == answers
             costs = dict(zip(map(path, found), simulated.cost_ms.tolist(), strict=True))
@@ -124,8 +150,15 @@ def assert_as_simulated(policy: FittedPolicy, outcomes: Outcomes, thresholds: An
             assert [one.probability for one in alone] == [one.probability for one in batch]
 
 
+def rounded(outcome: Outcome) -> tuple[Any, ...]:
+    """All of an outcome, to the last bit."""
+    assert outcome.answer is not None
+    return (*outcome[:3], outcome.answer.tolist(), *outcome[4:6])
+
+
 def label(outcome: Outcome) -> int:
     assert outcome.answer is not None
+    assert outcome.top in (None, int(outcome.answer.argmax()))
     return int(outcome.answer.argmax())
 
 
