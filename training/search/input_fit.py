@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,17 +112,22 @@ def out_of_fold(
         raise DataError(f"expected at least {SCOUT_FOLDS} originals to fit on. Give more labelled images.")
     folds = grouped_folds(groups, SCOUT_FOLDS)
     lessons = pixels, right, tuple(models), seed
-    scout, *held_out = (processes or Processes(1)).run(_taught, lessons, [None, *folds])
+    scout: Scout | None = None
     odds = np.empty(right.shape, np.float32)
-    for (_, held), values in zip(folds, held_out, strict=True):
-        odds[held] = values
+    every = [None, *folds]
+    for fold, found in zip(every, (processes or Processes(1)).run(_taught, lessons, every), strict=True):
+        if fold is not None:
+            odds[fold[1]] = found
+        elif isinstance(found, Scout):
+            scout = found
+    assert scout is not None
     return odds, scout
 
 
 def _taught(
     lessons: tuple[NDArray[np.uint8], NDArray[np.bool_], tuple[str, ...], int],
     fold: tuple[NDArray[np.intp], NDArray[np.intp]] | None,
-) -> Scout | NDArray[np.float32]:
+) -> Any:
     """A scout that learned from all rows; of a fold the log-odds of the rows that are held out."""
     from training.features.scout_training import fit_scout
 
