@@ -8,6 +8,7 @@ so a run that was killed goes on where it stopped, and a model that was replaced
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ from training.outcomes.parts import (
     parts_folder,
     read_profile_record,
 )
-from training.outcomes.shards import FEATURES, PIXELS, Profiling, ShardRunner
+from training.outcomes.shards import FEATURES, MAX_EMBEDDING, PIXELS, Profiling, ShardRunner
 from training.outcomes.spread import spread_parts
 from zoo.cores import allowed_cores
 from zoo.errors import CardError, DataError, StaleError, ZooError
@@ -297,14 +298,20 @@ def _run_here(
         }
 
     runner = ShardRunner(how, opened, lanes=lanes)
+    for name, width in runner.without_embedding.items():
+        tqdm.write(
+            f"{name}: its embedding of {width:,} numbers is not kept, as they are {MAX_EMBEDDING} at most; "
+            "fit tries no new last layer for it.",
+            file=sys.stderr,
+        )
     for part, (members, names) in parts.items():
         yield part, runner.run(data, members, names, step)
 
 
 def lanes_for(threads: int, size_bytes: int) -> int:
-    """How many batches to answer at the same time: one a thread, as far as the models fit into memory so often.
+    """How many batches to answer at once: one a thread, as far as the models fit into memory so often.
 
-    One thread each gets more done than all threads on one batch, where a short layer leaves most of them idle.
+    One thread each gets more done than all threads on one batch, whose short layers leave most of them idle.
 
     Parameters
     ----------

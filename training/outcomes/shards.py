@@ -83,6 +83,12 @@ class ShardRunner:
             name: np.concatenate([how.orders[name], len(how.orders[name]) + np.arange(_kept_width(model))])
             for name, model in self._lanes[0].models.items()
         }
+        # models whose embedding is too wide to be kept, with its width
+        self.without_embedding = {
+            name: model.embedding_width
+            for name, model in self._lanes[0].models.items()
+            if model.embedding_width and not _kept_width(model)
+        }
         features = open_session(how.features, name=FEATURES)
 
         def measure(images: Inputs) -> NDArray[np.float32]:

@@ -126,10 +126,15 @@ def out_of_fold(
         raise DataError(f"expected at least {SCOUT_FOLDS} originals to fit on. Give more labelled images.")
     folds = grouped_folds(groups, SCOUT_FOLDS)
     lessons = pixels, right, tuple(models), seed, kind
-    scout, *held_out = (processes or Processes(1)).run(_taught, lessons, [None, *folds])
+    scout: ScoutLike | None = None
     odds = np.empty(right.shape, np.float32)
-    for (_, held), values in zip(folds, held_out, strict=True):
-        odds[held] = values
+    every = [None, *folds]
+    for fold, found in zip(every, (processes or Processes(1)).run(_taught, lessons, every), strict=True):
+        if fold is not None:
+            odds[fold[1]] = found
+        else:
+            scout = found
+    assert scout is not None
     return odds, scout
 
 

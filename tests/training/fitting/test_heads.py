@@ -72,6 +72,17 @@ def test_a_profile_keeps_what_models_give(embedded: Embedded) -> None:
     assert add_embedding(embedded.zoo, "tiny") == embedded.zoo.card("tiny")
 
 
+def test_an_embedding_that_is_too_wide_to_be_kept_is_named(
+    embedded: Embedded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("training.outcomes.shards.MAX_EMBEDDING", 1)
+    profile(embedded.zoo, embedded.data, tmp_path, splits=COLOUR_SPLITS, progress=False)
+    said = capfd.readouterr().err
+    assert "full: its embedding of" in said
+    assert "fit tries no new last layer for it." in said
+    assert not load_outcomes(tmp_path, zoo=embedded.zoo).embeddings
+
+
 def test_a_device_does_as_simulated_with_refitted_heads(embedded: Embedded) -> None:
     fitted = embedded.fitted
     policy = fitted.policy.policy

@@ -111,3 +111,31 @@ def test_large_images_get_the_answers_of_small_batches(
     one, other = (load_outcomes(tmp_path / name, zoo=zoo, splits=ALL_SPLITS) for name in "ab")
     assert one.ids.tolist() == other.ids.tolist()
     np.testing.assert_allclose(one.logits, other.logits, rtol=1e-5, atol=1e-5)
+
+
+def test_several_threads_find_the_same_bits_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, zoo = colour_images(60), colour_zoo(tmp_path / "zoo")
+    monkeypatch.setattr("training.outcomes.shards.PIXELS_AT_A_TIME", 2000)  # some wait for others
+    found = []
+    for threads in (1, 3):
+        folder = tmp_path / f"{threads}"
+        profile(zoo, data, folder, splits=COLOUR_SPLITS, batch_size=7, threads=threads, progress=False)
+        found.append(load_outcomes(folder, zoo=zoo, splits=ALL_SPLITS))
+    np.testing.assert_array_equal(found[0].logits, found[1].logits)
+    np.testing.assert_array_equal(found[0].features, found[1].features)
+
+
+def test_where_memory_is_missing_in_several_threads_nothing_is_lost(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data, zoo = colour_images(60), greedy_zoo(tmp_path / "zoo", most=5)
+    for threads, size in ((3, 16), (1, 4)):
+        folder = tmp_path / f"{threads}"
+        profile(zoo, data, folder, splits=COLOUR_SPLITS, batch_size=size, threads=threads, progress=False)
+    assert "Not enough memory for 8 images at a time; going on with 4." in capfd.readouterr().err
+    one, other = (load_outcomes(tmp_path / name, zoo=zoo, splits=ALL_SPLITS) for name in ("3", "1"))
+    np.testing.assert_array_equal(one.logits, other.logits)
+
+
+def test_as_many_batches_run_at_once_as_models_fit_into_memory() -> None:
+    assert [profiling.lanes_for(4, size) for size in (0, 2**20, 2**29, 2**40)] == [4, 4, 2, 1]

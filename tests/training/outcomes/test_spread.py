@@ -15,7 +15,6 @@ from tests.support.world import COLOUR_SPLITS, World, colour_images
 from training.data.folder import folder as image_folder
 from training.data.images import LabelledImages
 from training.features.features import NAMES, feature_graph
-from training.outcomes import profile as profiling
 from training.outcomes import shards
 from training.outcomes.batches import Batches
 from training.outcomes.profile import profile
