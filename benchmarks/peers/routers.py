@@ -7,15 +7,17 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from benchmarks.peers.peer import SETTINGS, Peer, error_prices, some_rows
+from selector.policies.rules import sigmoid
 from training.outcomes.outcomes import Outcomes
 from training.policies.frontier import Floats, Simulated
 
 NEIGHBOURS = 40
 MAX_ROWS = 8000
 DIMENSION = 32  # of the vectors of models and inputs
-STEPS = 100
+STEPS = 200
 LEARNING_RATE = 0.05
 WEIGHT_DECAY = 1e-3
+MOMENTA = (0.9, 0.999)  # of Adam
 
 
 class RouterBenchKnn(Peer):
@@ -99,30 +101,25 @@ def _factorised(inputs: Floats, wins: Floats, *, seed: int) -> tuple[Floats, Flo
 
     Trained with Adam (Kingma and Ba 2015) on the log loss of who wins, all samples at once.
     """
-    import torch
-
-    generator = torch.Generator().manual_seed(seed)
-    known, truth = torch.tensor(inputs), torch.tensor(wins)
-
-    def made(*shape: int) -> torch.Tensor:
-        values = torch.randn(*shape, generator=generator, dtype=torch.float64) / np.sqrt(shape[-1])
-        values.requires_grad_(True)
-        return torch.as_tensor(values)
-
-    project, models, weights = (
-        made(inputs.shape[1], DIMENSION),
-        made(wins.shape[1] + 1, DIMENSION),
-        made(DIMENSION),
-    )
-    bias = torch.zeros(DIMENSION, dtype=torch.float64, requires_grad=True)
-    adam = torch.optim.Adam([project, bias, models, weights], lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    for _ in range(STEPS):
-        adam.zero_grad()
-        seen = known @ project + bias
-        odds = seen @ ((models[-1] - models[:-1]) * weights).T
-        torch.nn.functional.binary_cross_entropy_with_logits(odds, truth).backward()  # type: ignore[no-untyped-call]
-        adam.step()
-    return tuple(one.detach().numpy() for one in (project, bias, models, weights))  # type: ignore[return-value]
+    rng = np.random.default_rng(seed)
+    shapes = ((inputs.shape[1], DIMENSION), (wins.shape[1] + 1, DIMENSION), (DIMENSION,))
+    project, models, weights = (rng.normal(size=shape) / np.sqrt(DIMENSION) for shape in shapes)
+    bias = np.zeros(DIMENSION)
+    values = [project, bias, models, weights]
+    first, second = ([np.zeros_like(one) for one in values] for _ in range(2))
+    for step in range(1, STEPS + 1):
+        seen, apart = inputs @ project + bias, models[-1] - models[:-1]
+        error = (sigmoid(seen @ (apart * weights).T) - wins) / wins.size
+        to_seen, to_ways = error @ (apart * weights), error.T @ seen
+        to_models = np.concatenate([-to_ways * weights, (to_ways * weights).sum(axis=0, keepdims=True)])
+        slopes = [inputs.T @ to_seen, to_seen.sum(axis=0), to_models, (to_ways * apart).sum(axis=0)]
+        for value, slope, mean, square in zip(values, slopes, first, second, strict=True):
+            slope = slope + WEIGHT_DECAY * value
+            mean += (1 - MOMENTA[0]) * (slope - mean)
+            square += (1 - MOMENTA[1]) * (slope**2 - square)
+            length = np.sqrt(square / (1 - MOMENTA[1] ** step)) + 1e-8
+            value -= LEARNING_RATE * mean / (1 - MOMENTA[0] ** step) / length
+    return project, bias, models, weights
 
 
 class _Standard:

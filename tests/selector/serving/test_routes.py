@@ -6,6 +6,7 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ pytest.importorskip("uvicorn")
 from selector import Router
 from selector.fleet.server import serving
 from selector.serving.routes import RouteServer, make_route_app
+from tests.support.command_line import CommandLine
 from tests.support.small_router import STORED_ROUTER
 
 TOKEN = "a-token-of-this-test"
@@ -103,3 +105,11 @@ def test_a_token_is_asked_for_but_by_health() -> None:
         assert Asked(url)("/v1/start", {"features": [30.0]})[0] == 401
         assert Asked(url, TOKEN)("/v1/start", {"features": [30.0]})[0] == 200
         assert Asked(url)("/v1/health")[0] == 200
+
+
+def test_the_command_says_what_is_missing(zooselect: CommandLine, tmp_path: Path) -> None:
+    assert "expected a router in none" in zooselect("route", "none", code=1).err
+    assert "models among small, large" in zooselect("route", STORED_ROUTER, "--models", "huge", code=1).err
+    (tmp_path / "token").write_text("short")
+    (tmp_path / "token").chmod(0o600)
+    assert "8 or more printable" in zooselect("route", STORED_ROUTER, "--token-file", "token", code=1).err
