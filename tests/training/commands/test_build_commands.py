@@ -81,18 +81,17 @@ def test_renames_and_removes(folder: Path) -> None:
 
 def test_an_embedding_replaces_a_model_without_only_when_told(folder: Path) -> None:
     zoo = ("--zoo", folder / "zoo")
-    add = ("add", "--cifar-resnet", 8, "--weights", folder / "resnet8.npz", *zoo)
-    run(*add)
+    add_onnx(folder)
     plain = run("list", "--json", *zoo).stdout
-    with pytest.raises(ZooError, match="different model 'resnet8' already"):
-        run(*add, "--embedding")
+    with pytest.raises(ZooError, match="different model 'net' already"):
+        add_onnx(folder, "--embedding")
     assert run("list", "--json", *zoo).stdout == plain
-    assert run(*add, "--embedding", "--force").exit_code == 0
+    assert add_onnx(folder, "--embedding", "--force").exit_code == 0
     extended = run("list", "--json", *zoo).stdout
-    assert run(*add, "--embedding").exit_code == 0  # the same one
+    assert add_onnx(folder, "--embedding").exit_code == 0  # the same one
     assert plain != run("list", "--json", *zoo).stdout == extended
     pixels = np.zeros((2, 8, 8, 3), np.uint8)
-    assert len(Zoo.open(folder / "zoo").model("resnet8").embedded(pixels)[1]) == 2
+    assert len(Zoo.open(folder / "zoo").model("net").embedded(pixels)[1]) == 2
 
 
 def test_training_with_an_embedding_replaces_a_model_without_only_when_told(folder: Path) -> None:
