@@ -17,7 +17,7 @@ import numpy as np
 
 from training.evaluation.records import MethodRow
 from zoo.files import write_atomic
-from zoo.models.latency import machine
+from zoo.models.machine import machine
 
 PACKAGES = (
     "zooselect",

@@ -142,4 +142,4 @@ def per_inference(batch: Rows) -> int:
     >>> per_inference(np.zeros((100, 32, 32, 3), np.uint8))
     64
     """
-    return max(1, min(_IMAGES_PER_INFERENCE, _BYTES_PER_INFERENCE // (batch.nbytes // len(batch))))
+    return max(1, min(_IMAGES_PER_INFERENCE, _BYTES_PER_INFERENCE // int(batch.nbytes // len(batch))))

@@ -19,7 +19,8 @@ from training.fitting.export import export_bundle
 from training.fitting.record import FitInputs, Found, Proven, assemble
 from training.policies.base import FittedPolicy
 from zoo.errors import LatencyError
-from zoo.models.latency import LatencyTable, PathLatency, machine
+from zoo.models.latency import LatencyTable, PathLatency
+from zoo.models.machine import machine
 
 RUNS = 200  # of every path
 BUDGET_RUNS = 1000  # where the constraint is a budget of time: its bounds ask for more

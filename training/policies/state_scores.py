@@ -87,16 +87,17 @@ class StageEstimator:
         parts = [g.add("Log", values)]
         if self.classes <= MAX_CLASSES:
             parts.append(g.add("Cast", is_top, to=TensorProto.FLOAT))
-        return self._finished(g, parts, answer)
+        return self._finished(g, parts, answer, weights)
 
     def _of_numbers(self) -> bytes:
         """The graph for models that told one number each; what is answered is no affair of it."""
         g = OperatorList()
         numbers = g.add("Squeeze", "logits", g.constant([2]))
-        return self._finished(g, [numbers], g.add("Gather", "logits", g.constant(self.models - 1), axis=1))
+        answer = g.add("Gather", "logits", g.constant(self.models - 1), axis=1)
+        return self._finished(g, [numbers], answer, [self.weights[:-1]])
 
-    def _finished(self, g: OperatorList, parts: list[str], answer: str) -> bytes:
-        """The graph that scores what is known, `parts` and the features."""
+    def _finished(self, g: OperatorList, parts: list[str], answer: str, weights: list[Floats]) -> bytes:
+        """The graph that scores what is known, `parts` and the features, with the `weights` of these."""
         sources = [
             helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", self.models, self.classes])
         ]

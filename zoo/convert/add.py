@@ -21,8 +21,8 @@ from zoo.architectures import (
 from zoo.architectures.preprocessing import Preprocessing
 from zoo.convert.count import add_counted
 from zoo.convert.export import export_module
-from zoo.convert.foreign.import_graph import answers_alone
 from zoo.convert.foreign.import_onnx import wrap_foreign
+from zoo.convert.rewriting.import_graph import answers_alone
 from zoo.convert.signals.import_signal import wrap_signal
 from zoo.convert.signals.signal_front import SignalFront
 from zoo.errors import ClassMismatchError

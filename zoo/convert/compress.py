@@ -17,9 +17,9 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from tqdm import tqdm
 
-from zoo.convert.foreign.import_graph import all_nodes, answers_alone
 from zoo.convert.preprocessing_graph import PREFIX
 from zoo.convert.ranges import cut_ranges, least_error_ranges
+from zoo.convert.rewriting.import_graph import all_nodes, answers_alone
 from zoo.convert.rewriting.shortcuts import rewritten
 from zoo.errors import DataError, ModelError
 from zoo.inputs.image import check_image

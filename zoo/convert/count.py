@@ -11,8 +11,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, shape_inference
 
-from zoo.convert.foreign.import_graph import all_graphs, all_nodes, for_one_image
 from zoo.convert.preprocessing_graph import PREFIX
+from zoo.convert.rewriting.import_graph import all_graphs, all_nodes, for_one_image
 from zoo.convert.rewriting.shortcuts import SHORTCUT
 from zoo.errors import ModelError
 from zoo.inputs.kind import InputKind, Size

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,10 +11,10 @@ import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 from numpy.typing import NDArray
 
-from zoo.cores import allowed_cores
 from zoo.errors import CardError, LatencyError
 from zoo.files import encode_record, read_record, write_atomic
 from zoo.inputs.kind import Item
+from zoo.models.machine import Machine, machine
 from zoo.models.spread import two_peaks
 from zoo.models.timing import RUNS_IN_A_ROW, Clock, Times, clock_of, time_interleaved
 from zoo.providers import CPU, Provider
@@ -70,16 +68,6 @@ class Latency(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     def two_peaks_ms(self) -> tuple[float, float] | None:
         """See :func:`zoo.models.spread.two_peaks`."""
         return two_peaks(self.times_ms)
-
-
-class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the measurement ran on."""
-
-    processor: str
-    cores: Positive
-    system: str
-    python: str
-    onnxruntime: str
 
 
 class ModelLatency(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -192,25 +180,6 @@ class LatencyTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
                 )
             costs[card.name] = cost
         return costs
-
-
-def machine() -> Machine:
-    """Describe this machine."""
-    import onnxruntime
-
-    name = platform.processor() or platform.machine()
-    try:
-        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-        name = found.group(1).strip() if found else name
-    except OSError:
-        pass
-    return Machine(
-        processor=name,
-        cores=allowed_cores(),
-        system=f"{platform.system()} {platform.machine()}",
-        python=platform.python_version(),
-        onnxruntime=onnxruntime.__version__,
-    )
 
 
 def summarise(measured: Times | NDArray[np.float64] | Sequence[float]) -> Latency:

@@ -17,7 +17,8 @@ from training.evaluation.evaluate import simulate_at
 from training.evaluation.findings import explain_uncertified
 from training.fitting.export import export_bundle
 from training.fitting.fitted import load_fit, save_fit
-from zoo.models.latency import Latency, LatencyTable, PathLatency, machine, summarise
+from zoo.models.latency import Latency, LatencyTable, PathLatency, summarise
+from zoo.models.machine import machine
 
 BUDGET = Constraint(kind="mean_ms", level=1.0)
 

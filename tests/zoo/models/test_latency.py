@@ -15,7 +15,8 @@ from tests.support.clock import Clock, install
 from tests.support.small_models import add_colours, build_onnx, plain_image
 from zoo import LatencyTable, Zoo
 from zoo.errors import CardError, ImageError, LatencyError, SchemaVersionError
-from zoo.models.latency import load_table, machine, measure, save_table, summarise
+from zoo.models.latency import load_table, measure, save_table, summarise
+from zoo.models.machine import machine
 from zoo.models.model import Model
 from zoo.models.timing import Times
 

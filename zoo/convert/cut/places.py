@@ -11,7 +11,7 @@ import onnx
 
 from zoo.convert.count import count_macs
 from zoo.convert.cut.cuttable import IMAGE, LOGITS, is_batch, is_fixed, prepare, shown_twice
-from zoo.convert.foreign.import_graph import all_nodes, reads, subgraphs
+from zoo.convert.rewriting.import_graph import all_nodes, reads, subgraphs
 from zoo.errors import ModelError
 
 NEAR = 5  # places that are named where one was not found

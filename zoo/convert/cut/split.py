@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from zoo.convert.cut.cuttable import IMAGE, LOGITS, is_batch
 from zoo.convert.cut.places import Place
-from zoo.convert.foreign.import_graph import extract, reads, subgraphs
+from zoo.convert.rewriting.import_graph import extract, reads, subgraphs
 from zoo.errors import ModelError
 
 CODES = "codes"  # the tensor between two parts: what leaves the first and goes into the second

@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, helper
 
-from zoo.convert.foreign.import_graph import all_nodes, reads, subgraphs
+from zoo.convert.rewriting.import_graph import all_nodes, reads, subgraphs
 from zoo.errors import ModelError
 from zoo.files import open_file
 from zoo.types import check_relative

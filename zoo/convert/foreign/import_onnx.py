@@ -21,7 +21,8 @@ from zoo.convert.foreign.import_check import (
     random_images,
 )
 from zoo.convert.foreign.import_file import read_foreign
-from zoo.convert.foreign.import_graph import (
+from zoo.convert.preprocessing_graph import OPSET, GraphBuilder, Layout, attach_front, front_model
+from zoo.convert.rewriting.import_graph import (
     add_prefix,
     all_nodes,
     depends_on_batch,
@@ -31,7 +32,6 @@ from zoo.convert.foreign.import_graph import (
     scan_batch,
     simplify,
 )
-from zoo.convert.preprocessing_graph import OPSET, GraphBuilder, Layout, attach_front, front_model
 from zoo.convert.rewriting.shortcuts import rewritten
 from zoo.errors import ModelError, ZooError
 from zoo.quiet import quiet

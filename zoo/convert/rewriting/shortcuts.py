@@ -17,8 +17,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
-from zoo.convert.foreign.import_graph import subgraphs
 from zoo.convert.preprocessing_graph import PREFIX
+from zoo.convert.rewriting.import_graph import subgraphs
 from zoo.errors import ModelError
 from zoo.models.model import open_session
 

@@ -10,14 +10,6 @@ import onnx
 
 from zoo.convert.foreign.import_check import as_logits, check_answers, choose_back, original_answers
 from zoo.convert.foreign.import_file import read_foreign
-from zoo.convert.foreign.import_graph import (
-    add_prefix,
-    depends_on_batch,
-    ending,
-    extract,
-    free_batch,
-    simplify,
-)
 from zoo.convert.foreign.import_onnx import (
     CORE_PREFIX,
     FLOATS,
@@ -32,6 +24,14 @@ from zoo.convert.foreign.import_onnx import (
     sizes_of,
 )
 from zoo.convert.preprocessing_graph import attach_front
+from zoo.convert.rewriting.import_graph import (
+    add_prefix,
+    depends_on_batch,
+    ending,
+    extract,
+    free_batch,
+    simplify,
+)
 from zoo.convert.signals.signal_front import Form, SignalFront
 from zoo.errors import ModelError
 
