@@ -20,7 +20,7 @@ from selector.worth.best_cut import ANSWER_BYTES, REQUEST_BYTES
 from zoo.convert.cut.cuttable import IMAGE, LOGITS
 from zoo.convert.cut.measure import decode
 from zoo.convert.cut.split import CODES
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 
 
 class _Server(HTTPServer):

@@ -30,7 +30,7 @@ from zoo.files import read_verified
 from zoo.inputs.image import check_image
 from zoo.models.card import match_classes
 from zoo.models.cuts import CutTable
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 from zoo.models.zoo import Zoo
 
 MODELS = ("resnet56", "efficientnet-lite0")

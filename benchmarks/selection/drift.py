@@ -22,7 +22,7 @@ from training.features.image_features import WATCHED
 from training.fitting.drift_bins import drift_feature
 from training.fitting.drift_reference import ALPHA, drift_graph
 from training.outcomes.outcomes import ALL_SPLITS, Outcomes, load_outcomes
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 
 ALPHAS = (ALPHA, 0.1)
 MIX = "mix"  # every original in an environment of its own, as certify samples are

@@ -31,7 +31,7 @@ from training.policies.estimators import KINDS, CorrectnessEstimator
 from training.search.selector_graph import selector_graph, time_selector_us
 from zoo.cores import allowed_cores
 from zoo.models.latency import measure
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 from zoo.models.zoo import Zoo
 
 BUDGETS_US = {(32, 32): 50.0, (224, 224): 250.0}

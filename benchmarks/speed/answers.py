@@ -16,7 +16,7 @@ from benchmarks.speed.ratios import quiet_times_us
 from selector.answering.bench import views_on_paths
 from selector.answering.selector import Selector
 from zoo.files import read_verified
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 from zoo.models.zoo import Zoo
 
 # Models of a chain, from tens of microseconds to a millisecond.

@@ -42,7 +42,7 @@ from zoo.convert.add import add_module
 from zoo.convert.add_int8 import add_int8
 from zoo.files import encode_record, read_verified, sha256_bytes, write_atomic
 from zoo.models.card import ModelCard
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 from zoo.models.zoo import Zoo
 
 SIDE = 32  # of the images, in pixels

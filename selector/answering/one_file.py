@@ -22,8 +22,8 @@ from selector.bundle.source import FolderSource, Source
 from selector.policies.policy import Policy
 from zoo.errors import BundleError, LimitError, ModelError, NotFiniteError, PrecisionError
 from zoo.inputs.kind import Batch
-from zoo.models.model import open_session
 from zoo.models.runs import Runs
+from zoo.models.session import open_session
 from zoo.providers import CPU, Provider
 
 _TYPES = {

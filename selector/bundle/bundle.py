@@ -354,14 +354,8 @@ def read_bundle(folder: str | Path) -> Bundle:
 def read_bundle_files(folder: str | Path) -> BundleFiles:
     """The bundle in `folder` as a publisher takes it, with all graphs and what it takes to ask servers.
 
-    Raises like :func:`read_bundle`.
-
-    Raises
-    ------
-    BundleError
-        Also when a graph is a link to a file outside the folder.
-    DigestError
-        When a graph is missing or was changed.
+    Raises like :func:`read_bundle`; BundleError also when a graph is a link to a file outside the folder,
+    DigestError when one is missing or was changed.
     """
     root, content = Path(folder), _content(folder)
     bundle = decode_bundle(content, name=str(root / BUNDLE_FILE))

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from selector.bundle.source import Source
 from zoo.errors import LimitError, ModelError
-from zoo.models.model import open_session
 from zoo.models.runs import Runs
+from zoo.models.session import open_session
 
 
 class File(Protocol):

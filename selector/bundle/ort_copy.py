@@ -13,7 +13,7 @@ from msgspec import Meta
 from zoo.errors import CardError, DigestError, ModelError
 from zoo.files import atomic_path, encode_record, read_record, read_verified, sha256_bytes, write_atomic
 from zoo.models.machine import machine
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 from zoo.providers import CPU
 from zoo.types import Positive, Sha256
 

@@ -21,7 +21,8 @@ from zoo.files import sha256_file
 from zoo.inputs.kind import InputKind
 from zoo.inputs.kinds import IMAGE
 from zoo.models.cuts import PARTS_FILE, Parts, load_parts, parts_folder, read_part
-from zoo.models.model import Model, all_finite, open_session
+from zoo.models.model import Model, all_finite
+from zoo.models.session import open_session
 from zoo.models.zoo import Zoo
 from zoo.remote.protocol import bytes_tensor
 

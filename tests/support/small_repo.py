@@ -10,7 +10,7 @@ import pytest
 
 import zoo.publisher.prepare
 from zoo.inputs.kind import InputKind
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 from zoo.publisher.peak_memory import Measured
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from benchmarks.network.server import Served, serving
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 from zoo.remote.protocol import TensorMetadata
 
 

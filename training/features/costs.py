@@ -14,7 +14,7 @@ from training.features.feature_kind import ScoutLike
 from training.features.kinds import features_of
 from zoo.inputs.kind import InputKind
 from zoo.inputs.kinds import IMAGE
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 
 TIMED_RUNS = 150
 _WARM_UP = 20

@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from training.features.operators import OperatorList
 from zoo.errors import DataError
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 
 PREFIX = "scout_"
 CHANNELS = (24, 32)

@@ -13,7 +13,8 @@ from training.networks.adaptation_images import MAX_IMAGES, gather
 from zoo.convert.head import Head, find_head, head_difference, replace_head, with_embedding
 from zoo.cores import allowed_cores
 from zoo.errors import CardError, DataError
-from zoo.models.model import EMBEDDING, open_session, read_graph
+from zoo.models.model import EMBEDDING, read_graph
+from zoo.models.session import open_session
 from zoo.models.zoo import Zoo, held_message
 
 RIDGE = 3.0  # of what is added to a head's weights, where its inputs deviate by EMBEDDING_SPREAD

@@ -20,7 +20,7 @@ from zoo.convert.signals.signal_front import SignalFront
 from zoo.errors import CardError, DataError
 from zoo.inputs.signal import Signal
 from zoo.models.card import ModelCard, TrainedOn
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 from zoo.models.zoo import Zoo
 
 _BYTES = 257  # values of a byte, and the padding

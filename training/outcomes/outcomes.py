@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +26,9 @@ from training.outcomes.parts import (
     is_complete,
     part_path,
     parts_folder,
+    read_parts,
     read_profile_record,
+    read_table,
     stored_features,
 )
 from training.outcomes.shards import MAX_EMBEDDING, PIXELS
@@ -197,7 +199,7 @@ def load_outcomes(
     record = read_profile_record(path)
     if zoo is not None:
         _check_fresh(record, zoo, path)
-    samples = _read_table(path / SAMPLES_FILE, record.samples)
+    samples = read_table(path / SAMPLES_FILE, record.samples)
     columns = {
         name: np.array(samples[name].to_pylist()) for name in ("id", "label", "environment", "group", "split")
     }
@@ -216,7 +218,7 @@ def load_outcomes(
     models = tuple(record.models) if zoo is None else zoo.names
     logits = np.stack(
         [
-            _read_parts(parts_folder(path, name, record), record, columns["id"], len(record.classes), chosen)
+            read_parts(parts_folder(path, name, record), record, columns["id"], len(record.classes), chosen)
             for name in models
         ],
         axis=1,
@@ -231,7 +233,7 @@ def load_outcomes(
         groups=columns["group"][chosen],
         splits=columns["split"][chosen],
         logits=logits,
-        features=_read_parts(features_folder, record, columns["id"], len(feature_names), chosen),
+        features=read_parts(features_folder, record, columns["id"], len(feature_names), chosen),
         feature_names=feature_names,
         embeddings=_embeddings(path, models, record, columns["id"], chosen),
     )
@@ -250,7 +252,7 @@ def _embeddings(
         parts = embedding_folder(folder, name, record)
         if is_complete(parts, record):
             width = _width(part_path(parts, 0))
-            found[name] = _read_parts(parts, record, ids, width, chosen)
+            found[name] = read_parts(parts, record, ids, width, chosen)
     return found
 
 
@@ -302,11 +304,11 @@ def load_pixels(
             f"expected pixels in the profile {folder}, got none: an earlier version made it. "
             "Run 'zooselect profile' again: only what is missing is computed."
         )
-    samples = _read_table(path / SAMPLES_FILE, record.samples)
+    samples = read_table(path / SAMPLES_FILE, record.samples)
     known = np.array(samples["id"].to_pylist())
     wanted = np.isin(np.array(samples["split"].to_pylist()), splits) if ids is None else np.isin(known, ids)
     shape, kind = features_of(record.kind).reading(record.grid)
-    rows = _read_parts(parts, record, known, math.prod(shape), wanted, kind)
+    rows = read_parts(parts, record, known, math.prod(shape), wanted, kind)
     pixels = rows.reshape(-1, *shape)
     if ids is None:
         return pixels
@@ -351,61 +353,6 @@ def _check_fresh(record: ProfileRecord, zoo: Zoo, folder: Path) -> None:
             f"the profile in {folder} is stale; models {'; '.join(parts)}. "
             "Run 'zooselect profile' again: only what is missing is computed."
         )
-
-
-def _read_parts(
-    parts: Path,
-    record: ProfileRecord,
-    ids: NDArray[np.str_],
-    width: int,
-    chosen: NDArray[np.bool_],
-    kind: type[np.generic] = np.float32,
-) -> NDArray[Any]:
-    """The `chosen` rows of one folder of parts ``[n, width]``; the others are read, but not kept."""
-    values = np.empty((int(chosen.sum()), width), dtype=kind)
-    place = 0
-    for part, first in enumerate(range(0, record.samples, record.part_rows)):
-        last = min(first + record.part_rows, record.samples)
-        path = part_path(parts, part)
-        table = _read_table(path, last - first)
-        flat = _numbers(table["values"])
-        if (
-            table["id"].to_pylist() != ids[first:last].tolist()
-            or flat.size != (last - first) * width
-            or flat.dtype != kind
-        ):
-            raise DataError(f"{path}: rows do not belong to {SAMPLES_FILE}. Delete it and profile again.")
-        rows = flat.reshape(last - first, width)[chosen[first:last]]
-        if not np.isfinite(rows).all():
-            raise DataError(
-                f"{path}: expected finite numbers, got NaN or infinity. Delete it and profile again."
-            )
-        values[place : place + len(rows)] = rows
-        place += len(rows)
-    return values
-
-
-def _numbers(column: pa.ChunkedArray) -> NDArray[Any]:
-    """The numbers of a column of lists in a row; none where they are of no plain type or some are missing."""
-    try:
-        found: NDArray[Any] = np.from_dlpack(column.combine_chunks().flatten())  # to_numpy would load pandas
-    except (AttributeError, BufferError, TypeError, pa.ArrowException):
-        return np.empty(0, np.float32)
-    return found
-
-
-def _read_table(path: Path, rows: int) -> pa.Table:
-    try:
-        with pq.ParquetFile(path) as file:  # read_table would load the datasets of pyarrow, and pandas
-            table = file.read()
-    except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(
-            f"{path}: expected a Parquet file of a profile, got: {str(error)[:200]}. "
-            "Delete it if it is there, and run 'zooselect profile' again."
-        ) from error
-    if table.num_rows != rows:
-        raise DataError(f"{path}: expected {rows} rows, got {table.num_rows}. Delete it and profile again.")
-    return table
 
 
 def accuracy_on_test(folder: Path, zoo: Zoo) -> dict[str, float]:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from msgspec import UNSET, Meta, UnsetType
+from numpy.typing import NDArray
 
 from training.features.kinds import features_of
 from training.outcomes.shards import FEATURES, PIXELS
@@ -114,3 +118,59 @@ def _other_kind(record: ProfileRecord) -> str:
 def part_path(folder: Path, part: int) -> Path:
     """File of one part."""
     return folder / f"part-{part:05d}.parquet"
+
+
+def read_parts(
+    parts: Path,
+    record: ProfileRecord,
+    ids: NDArray[np.str_],
+    width: int,
+    chosen: NDArray[np.bool_],
+    kind: type[np.generic] = np.float32,
+) -> NDArray[Any]:
+    """The `chosen` rows of one folder of parts ``[n, width]``; the others are read, but not kept."""
+    values = np.empty((int(chosen.sum()), width), dtype=kind)
+    place = 0
+    for part, first in enumerate(range(0, record.samples, record.part_rows)):
+        last = min(first + record.part_rows, record.samples)
+        path = part_path(parts, part)
+        table = read_table(path, last - first)
+        flat = _numbers(table["values"])
+        if (
+            table["id"].to_pylist() != ids[first:last].tolist()
+            or flat.size != (last - first) * width
+            or flat.dtype != kind
+        ):
+            raise DataError(f"{path}: rows do not belong to {SAMPLES_FILE}. Delete it and profile again.")
+        rows = flat.reshape(last - first, width)[chosen[first:last]]
+        if not np.isfinite(rows).all():
+            raise DataError(
+                f"{path}: expected finite numbers, got NaN or infinity. Delete it and profile again."
+            )
+        values[place : place + len(rows)] = rows
+        place += len(rows)
+    return values
+
+
+def _numbers(column: pa.ChunkedArray) -> NDArray[Any]:
+    """The numbers of a column of lists in a row; none where they are of no plain type or some are missing."""
+    try:
+        found: NDArray[Any] = np.from_dlpack(column.combine_chunks().flatten())  # to_numpy would load pandas
+    except (AttributeError, BufferError, TypeError, pa.ArrowException):
+        return np.empty(0, np.float32)
+    return found
+
+
+def read_table(path: Path, rows: int) -> pa.Table:
+    """A table of a profile with so many rows; raises :class:`DataError` for anything else."""
+    try:
+        with pq.ParquetFile(path) as file:  # read_table would load the datasets of pyarrow, and pandas
+            table = file.read()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(
+            f"{path}: expected a Parquet file of a profile, got: {str(error)[:200]}. "
+            "Delete it if it is there, and run 'zooselect profile' again."
+        ) from error
+    if table.num_rows != rows:
+        raise DataError(f"{path}: expected {rows} rows, got {table.num_rows}. Delete it and profile again.")
+    return table

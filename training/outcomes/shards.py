@@ -24,7 +24,8 @@ from zoo.inputs.kind import Batch as Inputs
 from zoo.inputs.kind import InputKind, Item
 from zoo.inputs.kinds import IMAGE
 from zoo.models.card import ModelCard
-from zoo.models.model import Model, open_session
+from zoo.models.model import Model
+from zoo.models.session import open_session
 
 FEATURES = "input-features"
 PIXELS = "input-pixels"  # what the features read: a scout learns from them, and fitting needs no images

@@ -27,7 +27,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from selector.policies.rules import Floats
 from training.policies.platt import platt
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 from zoo.quiet import quiet
 
 OPSET = 20

@@ -22,7 +22,7 @@ from training.policies.frontier import (
     price_grid,
     threshold_grid,
 )
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 
 
 class FittedInputPolicy(_Scored):

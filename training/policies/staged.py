@@ -23,7 +23,7 @@ from training.policies.frontier import (
     price_grid,
     threshold_grid,
 )
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 
 
 class FittedStaged(FittedPolicy):

@@ -21,7 +21,7 @@ from training.calibration.scaling import has_matrix
 from training.features.operators import OperatorList
 from training.policies.logistic import fit_logistic, log_odds
 from zoo.models.latency import LatencyTable
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 from zoo.models.timing import time_interleaved
 from zoo.models.zoo import Zoo
 

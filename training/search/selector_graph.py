@@ -18,7 +18,7 @@ from zoo.errors import ParityError
 from zoo.inputs.kind import InputKind
 from zoo.inputs.kinds import IMAGE
 from zoo.models.latency import LatencyTable
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 from zoo.models.timing import time_interleaved
 from zoo.models.zoo import Zoo
 

@@ -151,7 +151,7 @@ def self_test(
 
 def answer(orders: IO[bytes], answers: IO[bytes]) -> None:
     """The tested process: reads task and graph, and writes logits or an error as JSON."""
-    from zoo.models.model import open_session
+    from zoo.models.session import open_session
 
     task: dict[str, Any] = json.loads(orders.readline())
     graph = orders.read()

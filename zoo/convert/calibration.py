@@ -16,7 +16,7 @@ from zoo.convert.compress import MIN_IMAGES, quantize_int8
 from zoo.cores import allowed_cores
 from zoo.errors import ModelError
 from zoo.inputs.image import check_image
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 
 GOOD_AGREEMENT = 0.95  # share of images with the parent's class at which no other calibration is tried
 MIN_AGREEMENT = 0.90  # share below which, by more than chance explains, a model is not added

@@ -18,7 +18,7 @@ from zoo.errors import ModelError
 from zoo.inputs.kind import InputKind, Size
 from zoo.inputs.kinds import IMAGE
 from zoo.models.card import ModelCard
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 from zoo.models.zoo import Zoo
 
 # Operator → positions of the weights, or of the two factors, among its inputs.

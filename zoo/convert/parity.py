@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 
 TOLERANCE = 1e-4  # of the largest logit
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from zoo.convert.preprocessing_graph import PREFIX
 from zoo.cores import allowed_cores
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 
 BINS = 2048  # of a histogram of absolute values, however far away the largest one is
 STEPS = 128  # that an 8-bit number has for them

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
-from zoo.errors import LimitError, ModelError, NotFiniteError, ProviderError, ZooError
+from zoo.errors import LimitError, ModelError, NotFiniteError, ZooError
 from zoo.files import read_verified
 from zoo.inputs.kind import TYPES, Batch, GraphInput
 from zoo.models.card import ModelCard
-from zoo.models.limits import RunLimits, limited_memory
+from zoo.models.limits import RunLimits
 from zoo.models.runs import Runs
 from zoo.models.runs import all_finite as all_finite
-from zoo.providers import CPU, Provider, on_provider
+from zoo.models.session import first_line, open_session
+from zoo.providers import CPU, Provider
 from zoo.remote.descriptor import FEATURES, decode_remote
 
 if TYPE_CHECKING:
@@ -28,65 +27,6 @@ if TYPE_CHECKING:
 EMBEDDING = "embedding"  # the second output of a model that gives the input of its last layer
 _LOGITS = ["logits"]
 _TYPES = {stored: name for name, stored in TYPES.items()}
-
-
-def open_session(
-    content: bytes,
-    *,
-    name: str,
-    threads: int = 1,
-    weights: Path | None = None,
-    arena: bool = True,
-    memory_bytes: int | None = None,
-    provider: Provider = CPU,
-) -> ort.InferenceSession:
-    """Open an ONNX graph with `threads` threads.
-
-    Parameters
-    ----------
-    weights
-        Folder of verified files in which the graph keeps its weights; None: all weights are in the graph.
-    arena
-        Keep the memory of a run for the next one, which is faster; without, it is given back.
-    memory_bytes
-        Most memory of the arena; None: no limit.
-    provider
-        What runs it; operators that it does not have run on the CPU.
-
-    Raises
-    ------
-    ProviderError
-        When the provider does not take it.
-    ModelError
-        When the bytes are not a model that ONNX Runtime can run, or keep weights in other files.
-    """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.enable_cpu_mem_arena = arena
-    if threads > 1:  # or the threads of one model go on spinning where those of the next one have to work
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-    options.log_severity_level = 4  # what goes wrong is raised, not printed
-    # Weights in other files are covered by no card's digest, and would be looked up from the current folder.
-    folder = f"{os.devnull}/weights belong into the graph" if weights is None else str(weights.absolute())
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
-    try:
-        with limited_memory(options, memory_bytes):
-            if provider.is_cpu:
-                return ort.InferenceSession(content, options, providers=[CPU.name])
-            return on_provider(ort.InferenceSession, content, options, provider, name)
-    except ProviderError:
-        raise
-    except Exception as error:  # ONNX Runtime raises a family of unrelated classes
-        advice = (
-            "Embed the weights in the ONNX file, then add it."
-            if weights is None and "xternal data" in str(error)
-            else "The file is corrupt or needs a newer ONNX Runtime; add it again."
-        )
-        raise ModelError(
-            f"model {name!r}: expected an ONNX graph that ONNX Runtime {ort.__version__} can run, got: "
-            f"{_first_line(error)}. {advice}"
-        ) from error
 
 
 class Model:
@@ -362,7 +302,7 @@ class Model:
             ) from error
         raise ModelError(
             f"model {self.card.name!r} failed on {self.kind.noun}s {list(images.shape)}: "
-            f"{_first_line(error)}. Add the model again; if that does not help, it does not handle this "
+            f"{first_line(error)}. Add the model again; if that does not help, it does not handle this "
             f"{self.kind.noun} size."
         ) from error
 
@@ -427,8 +367,3 @@ def _fits(got: Any, wanted: GraphInput) -> bool:
             for have, want in zip(got.shape, wanted.axes, strict=True)
         )
     )
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:300] if text else type(error).__name__

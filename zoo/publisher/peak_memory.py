@@ -81,7 +81,7 @@ def peak_bytes() -> int:
 
 def answer(orders: IO[bytes], answers: IO[bytes]) -> None:
     """The measured process: reads task and graph, and writes what it took."""
-    from zoo.models.model import open_session
+    from zoo.models.session import open_session
 
     task = msgspec.json.decode(orders.readline(), type=_Task)
     kind = kind_of(task.input)

@@ -14,7 +14,7 @@ from zoo.convert.count import add_counted
 from zoo.convert.cut.add_cut import add_cut
 from zoo.errors import CardError
 from zoo.models.cuts import load_parts, read_part
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 from zoo.models.zoo import Zoo
 
 

@@ -25,7 +25,7 @@ from training.features.input_features import InputFeatures
 from training.policies.estimators import CorrectnessEstimator
 from training.search.selector_graph import selector_graph
 from zoo.errors import DataError
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 
 RNG = np.random.default_rng(0)
 IMAGES = {

@@ -15,7 +15,7 @@ from training.data.splits import CERTIFY, FIT, TUNE
 from training.features.image_features import WATCHED
 from training.fitting.drift_bins import bin_edges, drift_feature
 from training.fitting.drift_reference import ALPHA, drift_fit
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 
 
 @settings(max_examples=60, deadline=None)

@@ -19,7 +19,8 @@ from zoo.convert.add_int8 import add_int8
 from zoo.convert.head import find_head, head_difference, replace_head, with_embedding
 from zoo.errors import CardError, DataError, ModelError
 from zoo.files import read_verified
-from zoo.models.model import EMBEDDING, Model, open_session
+from zoo.models.model import EMBEDDING, Model
+from zoo.models.session import open_session
 from zoo.models.zoo import Zoo
 from zoo.publisher.external_data import externalise
 

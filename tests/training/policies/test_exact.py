@@ -26,7 +26,7 @@ from training.policies.lookahead import FittedLookahead, Lookahead
 from training.policies.pool import FittedPool
 from training.policies.staged import FittedStaged
 from training.search.plans import RULES, StagedPlan, fit_plan
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 
 MODELS = ("tiny", "small", "full")
 COSTS = {"tiny": 1.0, "small": 3.0, "full": 9.0}

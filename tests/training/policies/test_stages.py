@@ -19,7 +19,7 @@ from training.policies.state_scores import (
     fit_stage,
     statistics,
 )
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 
 
 def made_up(

@@ -30,7 +30,7 @@ from training.search.selector_graph import (
     time_selector_us,
 )
 from zoo.errors import ParityError
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 
 
 @cache

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from zoo.architectures.preprocessing import Preprocess, Preprocessing
 from zoo.convert.preprocessing_graph import front_model
 from zoo.errors import ModelError
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 SETTINGS = [

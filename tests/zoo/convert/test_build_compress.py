@@ -15,7 +15,7 @@ from zoo.architectures.preprocessing import Preprocessing
 from zoo.convert.compress import quantize_int8
 from zoo.convert.export import export_module
 from zoo.errors import DataError, ImageError, ModelError
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 
 CLASSES = ("cat", "dog", "emu")
 

@@ -24,7 +24,7 @@ from zoo.convert.cut.split import CODES, TENSOR, split, with_codes
 from zoo.convert.foreign.import_onnx import wrap_foreign
 from zoo.errors import CardError, DataError, DigestError, LatencyError, ModelError, StaleError
 from zoo.models.cuts import load_cuts, load_parts, parts_folder, read_part, save_cuts
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 from zoo.models.zoo import Zoo
 
 SEES = (SIDE, SIDE)

@@ -14,7 +14,7 @@ from zoo.architectures.convnet import ConvNet
 from zoo.architectures.preprocessing import Preprocess, Preprocessing
 from zoo.convert.export import check_parity, export_module
 from zoo.errors import ClassMismatchError, ModelError, ParityError
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 
 CLASSES = ("cat", "dog", "emu", "fox")
 PREPROCESSING = Preprocessing((16, 20), crop=0.9, mean=(0.4, 0.5, 0.6))

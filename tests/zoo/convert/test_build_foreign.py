@@ -15,7 +15,7 @@ from tests.support.foreign_models import CLASSES, PLAIN, foreign
 from zoo.architectures.preprocessing import Preprocessing
 from zoo.convert.foreign.import_onnx import wrap_foreign
 from zoo.errors import ClassMismatchError, ModelError
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 
 
 def wrap(model: onnx.ModelProto, preprocessing: Preprocessing = PLAIN, **how: Any) -> bytes:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from zoo.convert.torch_operators import OPERATORS, UnsupportedError, batch_normalization
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 
 RNG = np.random.default_rng(0)
 

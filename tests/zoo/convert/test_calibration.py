@@ -22,7 +22,7 @@ from zoo.convert.compress import quantize_int8
 from zoo.convert.ranges import BINS, _share
 from zoo.errors import ModelError
 from zoo.models.card import TrainedOn
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 from zoo.models.zoo import Zoo
 
 SIDE = 16

@@ -16,7 +16,7 @@ from tests.support.small_models import COLOURS, build_onnx, plain_image
 from zoo import Model, ModelCard, Zoo
 from zoo.errors import ImageError, ModelError
 from zoo.files import sha256_bytes
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 
 GOOD = build_onnx()
 

@@ -21,7 +21,7 @@ from zoo.convert.export import export_module
 from zoo.errors import ModelError
 from zoo.files import sha256_bytes
 from zoo.inputs.reference_image import reference_image
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 from zoo.publisher.external_data import ALIGNMENT, SINGLE_BYTES, External, externalise
 from zoo.releases.release import slot
 

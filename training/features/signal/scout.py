@@ -14,7 +14,7 @@ from training.features.feature_kind import Readings
 from training.features.operators import OperatorList
 from training.features.scout import PREFIX, Floats
 from zoo.errors import DataError
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 
 PATCH = 8  # samples
 EMBEDDED = 6  # numbers that a byte becomes

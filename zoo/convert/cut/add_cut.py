@@ -22,7 +22,8 @@ from zoo.inputs.image import check_image
 from zoo.models.card import ModelCard, TrainedOn
 from zoo.models.cuts import SCHEMA_VERSION, PartFile, Parts, load_parts, read_part, save_parts
 from zoo.models.head_runs import FEATURES, RECORD
-from zoo.models.model import open_session, read_graph
+from zoo.models.model import read_graph
+from zoo.models.session import open_session
 from zoo.models.zoo import Zoo
 from zoo.remote.descriptor import Remote, checked
 from zoo.remote.sizes import expected_bytes

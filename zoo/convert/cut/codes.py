@@ -16,7 +16,7 @@ from zoo.convert.cut.split import Steps, can_have_channels, with_codes
 from zoo.cores import allowed_cores
 from zoo.errors import DataError, ModelError
 from zoo.inputs.image import check_image
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 
 MIN_IMAGES = 8
 GOOD_AGREEMENT = 0.99  # share of images with the whole model's class at which channels are not tried

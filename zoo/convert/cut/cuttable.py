@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 
 from zoo.convert.head import without_embedding
 from zoo.errors import ModelError
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 
 IMAGE, LOGITS = "image", "logits"
 BATCH = "cut/batch"  # int64 [1]: how many images there are

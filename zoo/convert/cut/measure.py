@@ -19,7 +19,8 @@ from zoo.convert.cut.split import CODES, split
 from zoo.errors import LatencyError
 from zoo.models.cuts import SCHEMA_VERSION, Cut, CutTable, Encoded
 from zoo.models.machine import machine
-from zoo.models.model import open_session, read_graph
+from zoo.models.model import read_graph
+from zoo.models.session import open_session
 from zoo.models.timing import RUNS_IN_A_ROW, time_interleaved
 from zoo.models.zoo import Zoo
 

@@ -9,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 
 from zoo.errors import ClassMismatchError, ModelError, ParityError
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 
 FLOOR = 1e-7  # smallest probability that a logarithm is taken of
 _TOLERANCE = 1e-3  # of the largest logit; float16 networks and batches summed in another order need it

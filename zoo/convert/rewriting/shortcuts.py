@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper, shape_inference
 from zoo.convert.preprocessing_graph import PREFIX
 from zoo.convert.rewriting.import_graph import subgraphs
 from zoo.errors import ModelError
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 
 SAME = 1e-5  # of the largest logit; a rewritten graph that differs by more is not used
 SHORTCUT = "strided shortcut"  # in the names of what takes its place: nothing in it is learned

@@ -17,7 +17,7 @@ from zoo.convert.signals.import_signal import wrap_signal
 from zoo.convert.signals.signal_front import SignalFront
 from zoo.errors import ModelError, ParityError
 from zoo.models.card import ModelCard
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 from zoo.models.zoo import Zoo
 from zoo.quiet import quiet
 

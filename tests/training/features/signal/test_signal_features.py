@@ -12,7 +12,7 @@ from training.search.selector_graph import check_feature_graph
 from zoo.errors import DataError
 from zoo.inputs.kinds import IMAGE
 from zoo.inputs.signal import Signal
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 
 KINDS = [Signal(), Signal("int16", 16000), Signal("float32")]
 

@@ -13,7 +13,7 @@ from tests.support.residual_net import CLASSES
 from zoo.architectures.preprocessing import Preprocessing
 from zoo.convert.foreign.import_onnx import wrap_foreign
 from zoo.convert.rewriting.shortcuts import SHORTCUT, rewritten, strided_shortcuts
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 
 SIDE = 9  # odd: the last pixel is taken, too
 LAST = np.iinfo(np.int64).max

@@ -21,7 +21,7 @@ from zoo.convert.signals.import_signal import wrap_signal
 from zoo.convert.signals.signal_front import SignalFront
 from zoo.errors import ModelError
 from zoo.inputs.signal import Signal
-from zoo.models.model import open_session
+from zoo.models.session import open_session
 
 BYTES, SOUND = Signal(), Signal("int16", 16000)
 STRIPPED = open_session(
