@@ -37,7 +37,7 @@ COMMANDS = (
     "device",
     "inspection",
     "plan",
-    "publish",
+    "publishing.publish",
     "serve",
 )  # modules of selector.commands
 

@@ -15,7 +15,7 @@ from training.networks.loop import Recipe, pick_torch_device
 from training.networks.refit import refit_head
 from zoo.architectures.convnet import ConvNet
 from zoo.architectures.preprocessing import Preprocessing
-from zoo.convert.add_int8 import add_int8
+from zoo.convert.int8.add_int8 import add_int8
 from zoo.models.zoo import Zoo, add_again
 
 ADAPTATION_IMAGES = 10_000  # that each model is adapted with

@@ -22,8 +22,8 @@ from training.networks.family import train_family
 from training.outcomes.profile import profile
 from training.scenarios.demo import SEVERITY
 from zoo.convert.add import add_cifar_resnet, add_efficientnet_lite
-from zoo.convert.add_int8 import add_int8
 from zoo.convert.head import add_embedding
+from zoo.convert.int8.add_int8 import add_int8
 from zoo.errors import DataError
 from zoo.inputs.image import load_image
 from zoo.models.zoo import Zoo

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.speed.made_bundles import made_images, made_policies, write_bundle
 from benchmarks.speed.ratios import quiet_times_us
-from selector.answering.bench import views_on_paths
+from selector.answering.measuring.bench import views_on_paths
 from selector.answering.selector import Selector
 from zoo.files import read_verified
 from zoo.models.session import open_session

@@ -39,7 +39,7 @@ from training.search.selector_graph import selector_graph
 from zoo.architectures.cifar_resnet import CIFAR10_CLASSES, CIFAR_RESNET_PREPROCESSING, CifarResNet
 from zoo.architectures.convnet import convnet
 from zoo.convert.add import add_module
-from zoo.convert.add_int8 import add_int8
+from zoo.convert.int8.add_int8 import add_int8
 from zoo.files import encode_record, read_verified, sha256_bytes, write_atomic
 from zoo.models.card import ModelCard
 from zoo.models.session import open_session

@@ -66,7 +66,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "training.data.images.LabelledImages",
         "training.data.splits.Splits",
         "training.outcomes.profile.profile",
-        "selector.answering.bench.measure_folder",
+        "selector.answering.measuring.bench.measure_folder",
         "training.fitting.fit.fit",
         "training.fitting.options.FitOptions",
         "training.fitting.fitted.Fitted",

@@ -46,7 +46,7 @@ def agree(
     """
     import msgspec
 
-    from selector.answering.agree import agree as compare
+    from selector.answering.measuring.agree import agree as compare
     from selector.bundle.agreement import agreed, save_agreement
     from selector.bundle.bundle import read_bundle, valid_certificates
     from zoo.providers import Provider

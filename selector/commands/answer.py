@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -26,8 +26,10 @@ from selector.commands.options import (
 from selector.commands.rows import Rows
 from selector.commands.say import say
 from selector.policies.constraint import KINDS
-from zoo.inputs.kind import InputKind
 from zoo.providers import CPU
+
+if TYPE_CHECKING:
+    from zoo.inputs.kind import InputKind
 
 
 @asking_answer

@@ -16,7 +16,6 @@ from selector.commands.last_words import command
 from selector.commands.options import DEVICE_PANEL, JsonOption, ProviderOption, SeedOption, ThreadsOption
 from selector.commands.say import say
 from selector.commands.tables import table
-from zoo.models.spread import bars
 
 if TYPE_CHECKING:
     from zoo.models.latency import Latency, LatencyTable
@@ -68,7 +67,7 @@ def bench(
     """
     import msgspec
 
-    from selector.answering.bench import kind_of_folder, measure_folder
+    from selector.answering.measuring.bench import kind_of_folder, measure_folder
     from zoo.models.latency import save_table
     from zoo.providers import CPU, Provider
 
@@ -179,6 +178,7 @@ def _measured(measure: Callable[[], LatencyTable], wait_quiet: float) -> Latency
 
 
 def _shown(rows: Mapping[str, Latency], head: str = "model") -> str:
+    from zoo.models.spread import bars
 
     heads = [head, "p50 ms", "95 % interval", "p95 ms", "p99 ms", "mean ms", "interrupted", "min .. p99"]
     cells = [

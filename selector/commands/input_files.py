@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from selector.commands.last_words import say_last
 from zoo.errors import DataError, InputError
-from zoo.inputs.kind import InputKind
+
+if TYPE_CHECKING:
+    from zoo.inputs.kind import InputKind
 
 _NAMED = 3  # unreadable files whose errors are repeated
 

@@ -237,7 +237,7 @@ def _check_repo(repo: Path) -> None:
 def _signatures(repo: Path, keys: Path | None) -> Signatures | None:
     if keys is None:
         return None
-    from selector.commands.signing import passphrase
+    from selector.commands.publishing.signing import passphrase
     from selector.fleet.signatures import Signatures
 
     signatures = Signatures(repo, keys, passphrase=passphrase())

@@ -22,10 +22,9 @@ from selector.commands.options import (
     names_in,
 )
 from selector.commands.say import say
-from training.commands.added_model import ForceOption
+from training.commands.adding.added_model import ForceOption
 from training.commands.labelled_images import load_data, tell_left_out
 from zoo.errors import DataError
-from zoo.inputs.kinds import check_images
 
 if TYPE_CHECKING:
     from training.data.images import LabelledImages
@@ -124,6 +123,7 @@ def adapt(
 
     from training.networks.adapt import adapt as adapt_model
     from training.networks.refit import refit_head
+    from zoo.inputs.kinds import check_images
     from zoo.models.zoo import Zoo
 
     if only is not None:

@@ -18,17 +18,16 @@ from selector.commands.options import (
 )
 from selector.commands.say import say
 from selector.commands.tables import table
-from training.commands.added_model import EmbeddingOption, ForceOption, tell
+from training.commands.adding.added_model import EmbeddingOption, ForceOption, tell
 from training.commands.labelled_images import load_data
 from zoo.errors import DataError
-from zoo.inputs.kinds import check_images
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from training.data.images import LabelledImages
-    from zoo.convert.calibration import Quantised
+    from zoo.convert.int8.calibration import Quantised
     from zoo.models.card import TrainedOn
     from zoo.models.zoo import Zoo
 
@@ -86,6 +85,7 @@ def compress(
     Examples: zooselect zoo compress resnet56 --data photos/train --method int8; zooselect zoo compress
     resnet56 --data photos/train --method distill --student small --share 1
     """
+    from zoo.inputs.kinds import check_images
     from zoo.models.zoo import Zoo
 
     target = Zoo.open(zoo)
@@ -109,7 +109,7 @@ def compress(
         tell(card, zoo, as_json)
         return
     from training.data.seen import remember
-    from zoo.convert.add_int8 import add_int8
+    from zoo.convert.int8.add_int8 import add_int8
 
     whole = load_data(data, environments=environments, seed=seed)
     part, images_of_it = calibration_part(target, whole, share=share, seed=seed)

@@ -8,11 +8,10 @@ from selector.commands.last_words import say_last
 from selector.commands.options import names_in
 from selector.commands.say import say
 from zoo.inputs.image_files import left_out_words
-from zoo.inputs.kind import InputKind
-from zoo.inputs.kinds import IMAGE
 
 if TYPE_CHECKING:
     from training.data.images import LabelledImages
+    from zoo.inputs.kind import InputKind
 
 
 def load_data(
@@ -21,15 +20,16 @@ def load_data(
     environments: str = "",
     skip_bad: bool = False,
     seed: int = 0,
-    kind: InputKind = IMAGE,
+    kind: InputKind | None = None,
 ) -> LabelledImages:
-    """The labelled images, or inputs of another kind, under the environments that a command line names."""
+    """The labelled images, or inputs of another `kind`, under the environments that a command line names."""
     from training.data.environments import environments_of, under_environments
     from training.data.sources import load
+    from zoo.inputs.kinds import IMAGE
 
-    data = tell_left_out(
-        load(spec, skip_bad=True, kind=kind) if skip_bad and spec != "digits" else load(spec, kind=kind)
-    )
+    kind = kind or IMAGE
+    skip = {"skip_bad": True} if skip_bad and spec != "digits" else {}
+    data = tell_left_out(load(spec, kind=kind, **skip))
     if not environments:
         return data
     names = list(environments_of(kind)) if environments == "all" else names_in(environments)

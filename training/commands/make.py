@@ -29,14 +29,13 @@ from selector.commands.options import (
     asking_constraint,
 )
 from selector.commands.say import say, say_prose
-from training.commands.class_names import read_class_names
+from training.commands.adding.class_names import read_class_names
 from training.commands.evaluate import MY_REPORT
 from training.commands.labelled_images import load_data
 from training.commands.source_options import ClassesOption, CropOption, SizeOption, parse_size, parse_triple
 from training.commands.steps import DEFAULTS, AccuracyOption, RequiredOption
 from training.fitting.options import FitOptions
 from zoo.errors import ClassMismatchError, ModelError, PrecisionError, ZooError
-from zoo.inputs.kinds import check_images
 
 if TYPE_CHECKING:
     import onnx
@@ -108,6 +107,7 @@ def make(
     from training.outcomes.profile import profile as run
     from training.reports.method_table import table
     from training.reports.page import render
+    from zoo.inputs.kinds import check_images
     from zoo.models.zoo import Zoo
 
     options = FitOptions(**asked, seed=seed)

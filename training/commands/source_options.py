@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from selector.commands.say import say
-from training.commands.added_model import tell
+from training.commands.adding.added_model import tell
 from training.commands.adding.signal_options import OPTIONS as SIGNAL_OPTIONS
 from zoo.errors import CardError, ModelError
 

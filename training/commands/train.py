@@ -21,7 +21,7 @@ from selector.commands.options import (
     names_in,
 )
 from selector.commands.say import say
-from training.commands.added_model import EmbeddingOption
+from training.commands.adding.added_model import EmbeddingOption
 from training.commands.labelled_images import load_data
 
 

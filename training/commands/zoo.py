@@ -15,7 +15,9 @@ from selector.commands.say import say
 from selector.commands.tables import table
 from selector.serving.command import serve_models
 from training.commands.adapt import adapt
-from training.commands.added_model import EmbeddingOption, ForceOption, tell
+from training.commands.adding.added_model import EmbeddingOption, ForceOption, tell
+from training.commands.adding.check_option import CheckOption, check_added, check_images
+from training.commands.adding.class_names import read_class_names
 from training.commands.adding.signal_options import (
     FirstOption,
     LastOption,
@@ -27,8 +29,6 @@ from training.commands.adding.signal_options import (
     signal_front,
     signal_kind,
 )
-from training.commands.check_option import CheckOption, check_added, check_images
-from training.commands.class_names import read_class_names
 from training.commands.compress import compress
 from training.commands.network.cut import cut
 from training.commands.source_options import (
@@ -56,7 +56,6 @@ from training.commands.source_options import (
 )
 from training.commands.train import train
 from zoo.errors import ModelError
-from zoo.inputs.kinds import IMAGE, Signal
 
 if TYPE_CHECKING:
     from training.outcomes.check import Source
@@ -169,7 +168,7 @@ def add(
     """
     check_source(context)
     names = read_class_names(classes) if classes else ()
-    kind = IMAGE if signal is None else signal_kind(signal, rate)
+    kind = None if signal is None else signal_kind(signal, rate)
     shown = check_images(check, kind)
     if remote is not None:
         from zoo.remote.discover import Wanted
@@ -279,7 +278,7 @@ def add(
             "output_kind": "probabilities" if probabilities else "logits",
             "force": force,
         }
-    if onnx is not None and isinstance(kind, Signal):
+    if onnx is not None and kind is not None:
         if not names:
             raise ModelError("--onnx: expected --classes FILE as well.")
         front = signal_front(kind, first=first, last=last, pad=pad, strip=strip, seconds=seconds)

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from msgspec import UNSET
 
-from selector.answering.bench import measure_paths
+from selector.answering.measuring.bench import measure_paths
 from selector.answering.selector import Selector
 from selector.policies.paths import ALONE, paths_of, steps_of
 from training.certificates.path_times import tails_known
@@ -30,9 +30,9 @@ def with_paths(found: Found, given: FitInputs, drift: DriftFit | None) -> FitInp
     """`given`, its table with times of whole answers, which the policies are charged from then on.
 
     A table that was measured on another machine is taken as it is: it may have paths of an earlier bundle,
-    see :func:`selector.answering.bench.measure_folder`. On this machine, what it lacks of the first policy
-    is timed, with the drift monitor of the bundle at work, as on devices. A path that was not measured is
-    charged for its parts, and for what measured answers of the same kind took beside theirs.
+    see :func:`selector.answering.measuring.bench.measure_folder`. On this machine, what it lacks of the
+    first policy is timed, with the drift monitor of the bundle at work, as on devices. A path that was not
+    measured is charged for its parts, and for what measured answers of the same kind took beside theirs.
     """
     table = given.table
     first = found.policies[0].policy

@@ -17,8 +17,8 @@ from training.data.seen import remember
 from training.networks.adaptation_images import MAX_IMAGES, Examples, gather, learned_part, right_answers
 from training.networks.distill import training_size
 from training.networks.loop import Recipe, train
-from zoo.convert.add_int8 import add_int8
 from zoo.convert.exchange import Difference, changeable, choose_what, difference, exchange
+from zoo.convert.int8.add_int8 import add_int8
 from zoo.convert.preprocessing_graph import uncropped_of
 from zoo.convert.torch_graph import TorchGraph, check_operators, check_torch_graph
 from zoo.errors import CardError, DataError

@@ -23,7 +23,7 @@ from training.networks.family import train_family
 from training.outcomes.profile import held_out_images, profile
 from training.reports.page import render
 from training.scenarios.reused import DEVICE, Say, fit_of, has_int8, latency_of, timed
-from zoo.convert.add_int8 import add_int8
+from zoo.convert.int8.add_int8 import add_int8
 from zoo.files import atomic_path
 from zoo.models.zoo import Zoo
 

@@ -18,8 +18,8 @@ from training.outcomes.outcomes import load_outcomes
 from training.outcomes.profile import held_out_images, profile
 from training.scenarios.reused import DEVICE, Say, fit_of, has_int8, latency_of, timed
 from training.scenarios.surroundings import Surroundings
-from zoo.convert.add_int8 import add_int8
 from zoo.convert.foreign.add_remote import add_remote
+from zoo.convert.int8.add_int8 import add_int8
 from zoo.errors import DataError
 from zoo.models.zoo import Zoo
 from zoo.publisher.keys import Keys, create_keys

@@ -11,15 +11,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
-import msgspec
 import numpy as np
-from msgspec import Meta
 from numpy.typing import NDArray
 
 from zoo.errors import InputError
-from zoo.types import Name
+from zoo.inputs.record import InputRecord as InputRecord
 
 Item: TypeAlias = Any  # one input, as the kind's `item` returns it
 Batch: TypeAlias = Any
@@ -32,21 +30,6 @@ TYPES: Mapping[str, str] = {  # type of numpy → type of ONNX Runtime
     "int64": "tensor(int64)",
     "float32": "tensor(float)",
 }
-
-
-class InputRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How a model card names the kind of its input; cards of models that look at images have none.
-
-    Examples
-    --------
-    >>> from zoo.inputs.kind import InputRecord
-    >>> from zoo.inputs.kinds import kind_of
-    >>> kind_of(InputRecord(kind="signal", settings={"type": "int16", "rate": 16000})).rate
-    16000
-    """
-
-    kind: Name
-    settings: Annotated[dict[str, Any], Meta(max_length=16)] = {}
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from zoo.errors import CardError, ClassMismatchError, ModelNotFoundError
 from zoo.files import record_schema
-from zoo.inputs.kind import InputKind, InputRecord
-from zoo.inputs.kinds import kind_of
+from zoo.inputs.record import InputRecord
 from zoo.remote.descriptor import Remote
 from zoo.types import Name, NonNegative, Positive, Sha256, Share, check_relative
+
+if TYPE_CHECKING:
+    from zoo.inputs.kind import InputKind
 
 SCHEMA_VERSION = 4  # since 2, a card may say that its model was adapted; since 3, that a server holds it
 REMOTE_VERSION = 3  # since 4, that it takes another kind of input than images
@@ -98,6 +100,8 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         >>> zoo.card("tiny").kind.noun
         'image'
         """
+        from zoo.inputs.kinds import kind_of
+
         return kind_of(None if self.input_record is UNSET else self.input_record)
 
     @property
@@ -128,7 +132,7 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
     def __post_init__(self) -> None:
         check_relative(self.file)
-        if self.kind.record is not None and self.remote is not None:
+        if self.input_record is not UNSET and self.kind.record is not None and self.remote is not None:
             raise ValueError("remote: expected a model that looks at images")
         if len(set(self.classes)) != len(self.classes):
             twice = [name for name, count in Counter(self.classes).items() if count > 1]

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from selector import Selector
-from selector.answering.agree import agree
+from selector.answering.measuring.agree import agree
 from selector.bundle.agreement import Agreement, agreed, read_agreement, save_agreement, upper_bound
 from selector.bundle.bundle import read_bundle, valid_certificates
 from selector.bundle.source import FolderSource

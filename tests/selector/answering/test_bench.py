@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from selector.answering.bench import _certain, measure_folder
+from selector.answering.measuring.bench import _certain, measure_folder
 from selector.answering.selector import Selector
 from selector.answering.view import View
 from selector.bundle.bundle import read_bundle

@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from selector.commands.publish import register
+from selector.commands.publishing.publish import register
 from tests.support.moments import moments_of
 from tests.support.small_models import add_colours, build_onnx
 from tests.support.standard_client import StandardClient, served

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from training.commands.class_names import read_class_names
+from training.commands.adding.class_names import read_class_names
 from zoo.errors import DataError
 
 

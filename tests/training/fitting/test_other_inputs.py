@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.distribution.network import serving
 from selector import Selector
-from selector.answering.bench import measure_folder
+from selector.answering.measuring.bench import measure_folder
 from selector.commands.answer import answer_images
 from selector.device.device import Device
 from selector.serving.served import open_served

@@ -67,7 +67,7 @@ def test_images_that_it_learned_from_never_judge_it(
 def test_an_8_bit_child_is_close_to_it_and_says_what_it_shares(
     zoo: Zoo, made: Adaptation, dark: LabelledImages
 ) -> None:
-    from zoo.convert.add_int8 import add_int8
+    from zoo.convert.int8.add_int8 import add_int8
 
     add_int8(zoo, "small", [dark.image(i) for i in range(64)])
     small = add_adapted_int8(zoo, "small-dark", dark, progress=False)
@@ -159,7 +159,7 @@ def test_bad_wishes_are_refused_before_anything_is_trained(
     said: str,
 ) -> None:
     if parent == "small-int8" and parent not in zoo.names:
-        from zoo.convert.add_int8 import add_int8
+        from zoo.convert.int8.add_int8 import add_int8
 
         add_int8(zoo, "small", [dark.image(i) for i in range(64)])
     with pytest.raises(kind, match=said):

@@ -15,8 +15,8 @@ from training.data.seen import FOLDER, seen_in_training
 from training.data.sources import digits
 from training.networks.family import train_family
 from training.networks.refit import refit_head
-from zoo.convert.add_int8 import add_int8
 from zoo.convert.head import find_head, head_difference, replace_head, with_embedding
+from zoo.convert.int8.add_int8 import add_int8
 from zoo.errors import CardError, DataError, ModelError
 from zoo.files import read_verified
 from zoo.models.model import EMBEDDING, Model

@@ -13,9 +13,9 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from tests.support.small_models import build_onnx
 from zoo.architectures.cifar_resnet import CifarResNet
 from zoo.architectures.preprocessing import Preprocessing
-from zoo.convert.compress import quantize_int8
 from zoo.convert.exchange import changeable, choose_what, difference, exchange
 from zoo.convert.export import export_module
+from zoo.convert.int8.compress import quantize_int8
 from zoo.convert.torch_graph import TorchGraph, stored_tensors
 from zoo.errors import ModelError
 from zoo.files import sha256_bytes

@@ -23,7 +23,7 @@ from zoo.convert.add import (
     add_module,
     add_torchvision,
 )
-from zoo.convert.add_int8 import add_int8
+from zoo.convert.int8.add_int8 import add_int8
 from zoo.errors import ClassMismatchError, DigestError, ModelError, ModelNotFoundError
 from zoo.models.card import TrainedOn
 

@@ -12,8 +12,8 @@ import torch
 
 from zoo.architectures.convnet import ConvNet
 from zoo.architectures.preprocessing import Preprocessing
-from zoo.convert.compress import quantize_int8
 from zoo.convert.export import export_module
+from zoo.convert.int8.compress import quantize_int8
 from zoo.errors import DataError, ImageError, ModelError
 from zoo.models.session import open_session
 

@@ -13,7 +13,6 @@ import pytest
 from tests.support.kinds_of_networks import NETWORKS
 from tests.support.residual_net import CLASSES, SIDE, pixels, residual_net
 from zoo.architectures.preprocessing import Preprocessing
-from zoo.convert.compress import quantize_int8
 from zoo.convert.count import add_counted, count_facts
 from zoo.convert.cut.add_cut import add_cut
 from zoo.convert.cut.codes import choose_steps, find_ranges
@@ -22,6 +21,7 @@ from zoo.convert.cut.measure import measure_cuts
 from zoo.convert.cut.places import Place, find_places, named_place
 from zoo.convert.cut.split import CODES, TENSOR, split, with_codes
 from zoo.convert.foreign.import_onnx import wrap_foreign
+from zoo.convert.int8.compress import quantize_int8
 from zoo.errors import CardError, DataError, DigestError, LatencyError, ModelError, StaleError
 from zoo.models.cuts import load_cuts, load_parts, parts_folder, read_part, save_cuts
 from zoo.models.session import open_session

@@ -10,9 +10,9 @@ from onnx import TensorProto, helper, numpy_helper
 from torch.utils.flop_counter import FlopCounterMode
 
 from zoo.architectures.cifar_resnet import CIFAR10_CLASSES, CIFAR_RESNET_PREPROCESSING, CifarResNet
-from zoo.convert.compress import quantize_int8
 from zoo.convert.count import count_facts
 from zoo.convert.export import export_module
+from zoo.convert.int8.compress import quantize_int8
 from zoo.errors import ModelError
 
 

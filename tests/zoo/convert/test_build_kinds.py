@@ -26,9 +26,9 @@ from tests.support.kinds_of_networks import (
 )
 from zoo.architectures.preprocessing import Preprocessing
 from zoo.convert.add import add_foreign
-from zoo.convert.add_int8 import add_int8
 from zoo.convert.count import count_facts
 from zoo.convert.foreign.import_onnx import wrap_foreign
+from zoo.convert.int8.add_int8 import add_int8
 from zoo.errors import ClassMismatchError, ModelError
 from zoo.models.zoo import Zoo
 

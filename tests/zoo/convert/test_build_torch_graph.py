@@ -11,8 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.support.small_models import build_onnx
 from zoo.architectures.cifar_resnet import CifarResNet
 from zoo.architectures.preprocessing import Preprocessing
-from zoo.convert.compress import quantize_int8
 from zoo.convert.export import export_module
+from zoo.convert.int8.compress import quantize_int8
 from zoo.convert.torch_graph import TorchGraph, check_torch_graph
 from zoo.errors import ModelError, ParityError
 

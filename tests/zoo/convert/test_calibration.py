@@ -16,10 +16,10 @@ from tests.support.command_line import CommandLine
 from tests.support.small_models import COLOURS
 from zoo.architectures.preprocessing import Preprocessing
 from zoo.convert.add import add_module
-from zoo.convert.add_int8 import add_int8
-from zoo.convert.calibration import CALIBRATIONS, GOOD_AGREEMENT, Quantised, quantize_best
-from zoo.convert.compress import quantize_int8
-from zoo.convert.ranges import BINS, _share
+from zoo.convert.int8.add_int8 import add_int8
+from zoo.convert.int8.calibration import CALIBRATIONS, GOOD_AGREEMENT, Quantised, quantize_best
+from zoo.convert.int8.compress import quantize_int8
+from zoo.convert.int8.ranges import BINS, _share
 from zoo.errors import ModelError
 from zoo.models.card import TrainedOn
 from zoo.models.session import open_session

@@ -16,8 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.support.small_models import COLOURS, build_onnx
 from zoo.architectures.cifar_resnet import CifarResNet
 from zoo.architectures.preprocessing import Preprocessing
-from zoo.convert.compress import quantize_int8
 from zoo.convert.export import export_module
+from zoo.convert.int8.compress import quantize_int8
 from zoo.errors import ModelError
 from zoo.files import sha256_bytes
 from zoo.inputs.reference_image import reference_image

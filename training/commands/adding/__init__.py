@@ -1,1 +1,1 @@
-"""Options of ``zoo add`` for models of other inputs than images."""
+"""What the commands share that add models to a zoo."""

@@ -11,11 +11,10 @@ from selector.commands.last_words import command
 from selector.commands.options import MY_ZOO, JsonOption, NameOption, SeedOption, ThreadsOption, ZooOption
 from selector.commands.say import say
 from selector.commands.tables import table
-from training.commands.added_model import ForceOption, tell
+from training.commands.adding.added_model import ForceOption, tell
 from training.commands.compress import calibration_part, read_some
 from training.commands.labelled_images import load_data
 from zoo.errors import DataError
-from zoo.inputs.kinds import check_images
 
 if TYPE_CHECKING:
     from zoo.convert.cut.codes import Judged
@@ -85,6 +84,7 @@ def cut(
     it as any other. The parts lie beside the zoo, in cuts/. With --remote, a second model asks that server.
     Examples: zooselect zoo cut resnet56 --data photos; zooselect zoo cut resnet56 --data photos --at 21
     """
+    from zoo.inputs.kinds import check_images
     from zoo.models.zoo import Zoo
 
     target = Zoo.open(zoo)

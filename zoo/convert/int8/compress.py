@@ -17,8 +17,8 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from tqdm import tqdm
 
+from zoo.convert.int8.ranges import cut_ranges, least_error_ranges
 from zoo.convert.preprocessing_graph import PREFIX
-from zoo.convert.ranges import cut_ranges, least_error_ranges
 from zoo.convert.rewriting.import_graph import all_nodes, answers_alone
 from zoo.convert.rewriting.shortcuts import rewritten
 from zoo.errors import DataError, ModelError
@@ -81,7 +81,7 @@ def quantize_int8(
         Share of the values of an activation, in [0, 0.5), that may lie above its range, and below it. 0 takes
         ranges from the smallest to the largest value; 1e-5 is the percentile 99.999.
     least_error
-        Instead: ranges that change the values least; see :func:`zoo.convert.ranges.least_error_ranges`.
+        Instead: ranges that change the values least; see :func:`zoo.convert.int8.ranges.least_error_ranges`.
     float_ends
         Leave the first and the last layer in float, whatever they are.
     progress

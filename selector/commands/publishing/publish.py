@@ -11,8 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from selector.commands.options import MY_ZOO, PUBLISHING_PANEL, JsonOption, ModelsOption, ZooOption, names_in
-from selector.commands.say import say
-from selector.commands.signing import (
+from selector.commands.publishing.signing import (
     ExpiresOption,
     KeysOption,
     NoPassphraseOption,
@@ -24,6 +23,7 @@ from selector.commands.signing import (
     rotate,
     warn,
 )
+from selector.commands.say import say
 from selector.commands.tables import table
 from zoo.errors import PublishError
 

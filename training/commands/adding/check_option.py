@@ -9,12 +9,11 @@ import typer
 from selector.commands.say import say
 from selector.commands.tables import table
 from training.commands.labelled_images import load_data
-from zoo.inputs.kind import InputKind
-from zoo.inputs.kinds import IMAGE
 
 if TYPE_CHECKING:
     from training.data.images import LabelledImages
     from training.outcomes.check import ModelCheck, Source
+    from zoo.inputs.kind import InputKind
     from zoo.models.card import ModelCard
     from zoo.models.zoo import Zoo
 
@@ -32,7 +31,7 @@ CheckOption = Annotated[
 ]
 
 
-def check_images(check: str, kind: InputKind = IMAGE) -> LabelledImages | None:
+def check_images(check: str, kind: InputKind | None = None) -> LabelledImages | None:
     """The images to check with, before the model is made: a wrong path costs no time then."""
     return load_data(check, kind=kind) if check else None
 

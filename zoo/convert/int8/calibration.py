@@ -12,7 +12,7 @@ from onnxruntime import InferenceSession
 from scipy.stats import binomtest
 from tqdm import tqdm
 
-from zoo.convert.compress import MIN_IMAGES, quantize_int8
+from zoo.convert.int8.compress import MIN_IMAGES, quantize_int8
 from zoo.cores import allowed_cores
 from zoo.errors import ModelError
 from zoo.inputs.image import check_image
@@ -100,7 +100,7 @@ def quantize_best(
     Parameters
     ----------
     content, images, name, like
-        As for :func:`zoo.convert.compress.quantize_int8`. With `like`, the same layers stay in float.
+        As for :func:`zoo.convert.int8.compress.quantize_int8`. With `like`, the same layers stay in float.
     held_out
         Images for the comparison, uint8 ``[H, W, 3]`` each; by default every fourth of `images`.
     progress
@@ -116,11 +116,11 @@ def quantize_best(
     Raises
     ------
     DataError, ImageError, ModelError
-        What :func:`zoo.convert.compress.quantize_int8` raises.
+        What :func:`zoo.convert.int8.compress.quantize_int8` raises.
 
     Examples
     --------
-    >>> from zoo.convert.calibration import CALIBRATIONS
+    >>> from zoo.convert.int8.calibration import CALIBRATIONS
     >>> str(CALIBRATIONS[1])
     'percentile 99.999 ranges'
     """

@@ -62,7 +62,7 @@ def agree(
 
     Examples
     --------
-    >>> from selector.answering.agree import agree
+    >>> from selector.answering.measuring.agree import agree
     >>> from zoo.providers import Provider
     >>> other = Provider("CPUExecutionProvider", (("arena_extend_strategy", "kSameAsRequested"),))
     >>> agree("my-bundle", [image] * 20, other).reference_other

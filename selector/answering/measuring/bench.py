@@ -35,7 +35,7 @@ def kind_of_folder(path: str | Path) -> InputKind:
 
     Examples
     --------
-    >>> from selector.answering.bench import kind_of_folder
+    >>> from selector.answering.measuring.bench import kind_of_folder
     >>> kind_of_folder("my-bundle").noun
     'image'
     """
@@ -77,7 +77,7 @@ def measure_folder(
 
     Examples
     --------
-    >>> from selector.answering.bench import measure_folder
+    >>> from selector.answering.measuring.bench import measure_folder
     >>> table = measure_folder("my-zoo", [image], device="this-machine", runs=20)
     >>> sorted(table.models)
     ['full', 'small', 'tiny']
@@ -192,7 +192,7 @@ def views_on_paths(
 
     Examples
     --------
-    >>> from selector.answering.bench import views_on_paths
+    >>> from selector.answering.measuring.bench import views_on_paths
     >>> [" → ".join(path) for _, path in views_on_paths(selector)][:2]
     ['tiny', 'tiny → full']
     """

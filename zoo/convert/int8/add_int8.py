@@ -8,10 +8,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.convert.calibration import MIN_AGREEMENT, Quantised, quantize_best
 from zoo.convert.count import add_counted
 from zoo.convert.exchange import difference
 from zoo.convert.head import has_embedding, with_embedding, without_embedding
+from zoo.convert.int8.calibration import MIN_AGREEMENT, Quantised, quantize_best
 from zoo.errors import ModelError
 from zoo.models.card import ModelCard, TrainedOn
 from zoo.models.model import read_graph
@@ -40,7 +40,7 @@ def add_int8(
     Parameters
     ----------
     images
-        Calibration images, uint8 ``[H, W, 3]`` each; see :func:`zoo.convert.calibration.quantize_best`.
+        Calibration images, uint8 ``[H, W, 3]`` each; see :func:`zoo.convert.int8.calibration.quantize_best`.
     held_out
         Images on which the result is compared with its parent; by default every fourth of `images`.
     calibrated_on
@@ -62,9 +62,9 @@ def add_int8(
     ------
     ModelError
         When no calibration keeps the answers: the best one gives the parent's class to less than
-        :data:`zoo.convert.calibration.MIN_AGREEMENT` of the held-out images.
+        :data:`zoo.convert.int8.calibration.MIN_AGREEMENT` of the held-out images.
     ZooError
-        What :func:`zoo.convert.compress.quantize_int8` and :meth:`zoo.Zoo.add` raise.
+        What :func:`zoo.convert.int8.compress.quantize_int8` and :meth:`zoo.Zoo.add` raise.
     """
     card = zoo.card(parent)
     name = name or f"{parent}-int8"

@@ -1,0 +1,1 @@
+"""What is measured of answers: time, and agreement between execution providers."""

@@ -1,0 +1,1 @@
+"""Models in 8 bits."""
