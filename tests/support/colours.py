@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from selector.bundle.bundle import read_bundle
 from selector.policies.staged import StagedPolicy
 from tests.support.small_models import add_colours, build_onnx
-from zoo.models.latency import LatencyTable, Machine, ModelLatency, summarise
+from zoo.models.latency import LatencyTable, ModelLatency, summarise
+from zoo.models.timing import Machine
 from zoo.models.zoo import Zoo
 
 COSTS_MS = {"tiny": 0.1, "small": 0.3, "full": 1.0}

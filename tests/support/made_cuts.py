@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zoo.models.cuts import SCHEMA_VERSION, Cut, CutTable, Encoded
-from zoo.models.latency import Machine
+from zoo.models.timing import Machine
 
 CLASSES = 10
 

@@ -13,7 +13,7 @@ from msgspec import Meta
 from zoo.errors import CardError, StaleError, ZooError
 from zoo.files import encode_record, read_record, read_verified, write_atomic
 from zoo.models.card import ModelCard
-from zoo.models.latency import Machine
+from zoo.models.timing import Machine
 from zoo.types import Name, NonNegative, Positive, Sha256, check_relative
 
 SCHEMA_VERSION = 1

@@ -6,7 +6,7 @@ import platform
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import msgspec
 import numpy as np
@@ -18,11 +18,9 @@ from zoo.errors import CardError, LatencyError
 from zoo.files import encode_record, read_record, write_atomic
 from zoo.models.image import check_image
 from zoo.models.spread import two_peaks
-from zoo.models.timing import RUNS_IN_A_ROW, Clock, Times, clock_of, time_interleaved
+from zoo.models.timing import RUNS_IN_A_ROW, Clock, Machine, Times, clock_of, time_interleaved
+from zoo.models.zoo import Zoo
 from zoo.types import Name, NonNegative, Positive, Sha256
-
-if TYPE_CHECKING:
-    from zoo.models.zoo import Zoo
 
 SCHEMA_VERSION = 2  # tables of version 1 do not know of interruptions, nor single runs
 MIN_RUNS = 20
@@ -70,16 +68,6 @@ class Latency(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     def two_peaks_ms(self) -> tuple[float, float] | None:
         """See :func:`zoo.models.spread.two_peaks`."""
         return two_peaks(self.times_ms)
-
-
-class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the measurement ran on."""
-
-    processor: str
-    cores: Positive
-    system: str
-    python: str
-    onnxruntime: str
 
 
 class ModelLatency(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

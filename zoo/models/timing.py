@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from zoo.errors import LatencyError
+from zoo.types import Positive
 
 RUNS_IN_A_ROW = 5  # runs of one model in a row: a device that answers with it has it in its caches
 # By so much the clock on the wall may be ahead of that of the processor: reading both takes a microsecond, a
@@ -21,6 +23,16 @@ MARGIN_MS = 0.02
 _QUIET_MS = 250  # how long a look at the machine takes
 
 Clock = Literal["thread", "process"]
+
+
+class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the measurement ran on."""
+
+    processor: str
+    cores: Positive
+    system: str
+    python: str
+    onnxruntime: str
 
 
 @dataclass(frozen=True)
