@@ -207,15 +207,17 @@ def _find(graph: onnx.GraphProto, classes: int, name: str) -> Head:
 
 
 def _product(made_by: dict[str, onnx.NodeProto], value: str) -> onnx.NodeProto | None:
-    """The product that logits come from, through rounding and an addition at most."""
-    for _ in range(4):
+    """The product that logits come from, through rounding, an addition and flattening at most."""
+    flattened = False
+    for _ in range(5):
         node = made_by.get(value)
         if node is None:
             return None
-        if node.op_type in ("Gemm", "MatMul"):
-            return node
-        if node.op_type not in ("Identity", "QuantizeLinear", "DequantizeLinear", "Add"):
+        if node.op_type in ("Gemm", "MatMul"):  # of a Gemm it is known that flattening changes nothing
+            return None if flattened and node.op_type == "MatMul" else node
+        if node.op_type not in ("Identity", "QuantizeLinear", "DequantizeLinear", "Add", "Flatten"):
             return None
+        flattened |= node.op_type == "Flatten"
         value = next((key for key in node.input if key in made_by and not _is_codes(made_by[key])), "")
     return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import msgspec
 import numpy as np
@@ -17,11 +17,9 @@ from zoo.inputs.kind import Item
 from zoo.models.machine import Machine, machine
 from zoo.models.spread import two_peaks
 from zoo.models.timing import RUNS_IN_A_ROW, Clock, Times, clock_of, time_interleaved
+from zoo.models.zoo import Zoo
 from zoo.providers import CPU, Provider
 from zoo.types import Name, NonNegative, Positive, Sha256
-
-if TYPE_CHECKING:
-    from zoo.models.zoo import Zoo
 
 SCHEMA_VERSION = 2  # tables of version 1 do not know of interruptions, nor single runs
 MIN_RUNS = 20

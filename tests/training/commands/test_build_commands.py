@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 
 from tests.support.foreign_models import foreign_means
 from tests.support.zoo_commands import add_onnx, make_folder, run
@@ -79,8 +80,27 @@ def test_renames_and_removes(folder: Path) -> None:
     assert [card["name"] for card in json.loads(run("list", "--json", *zoo).stdout)] == ["net-int8"]
 
 
+def linear() -> bytes:
+    """A network whose last layer is a product with stored weights."""
+    rng = np.random.default_rng(0)
+    weights = [numpy_helper.from_array(rng.normal(size=(3, 3)).astype(np.float32), "weights")]
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["x"], ["means"]),
+        helper.make_node("Flatten", ["means"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "weights"], ["y"]),
+    ]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("x", ["n", 3, 8, 10]), ("y", ["n", 3]))
+    ]
+    graph = helper.make_graph(nodes, "linear", ends[:1], ends[1:], weights)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(made.SerializeToString())
+
+
 def test_an_embedding_replaces_a_model_without_only_when_told(folder: Path) -> None:
     zoo = ("--zoo", folder / "zoo")
+    (folder / "net.onnx").write_bytes(linear())
     add_onnx(folder)
     plain = run("list", "--json", *zoo).stdout
     with pytest.raises(ZooError, match="different model 'net' already"):
