@@ -17,7 +17,6 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
-from zoo.convert.foreign.import_graph import subgraphs
 from zoo.convert.preprocessing_graph import PREFIX
 from zoo.errors import ModelError
 from zoo.models.model import open_session
@@ -173,7 +172,8 @@ def _uses(graph: onnx.GraphProto) -> dict[str, int]:
     for node in graph.node:
         for value in node.input:
             found[value] = found.get(value, 0) + 1
-        for inner in subgraphs(node):
+        branches = [part for item in node.attribute for part in (item.g, *item.graphs)]
+        for inner in branches:
             for value in _uses(inner):
                 found[value] = found.get(value, 0) + 2
     return found
