@@ -29,7 +29,7 @@ MIN_IMAGES = 8
 IMAGE_PLANES = (
     4  # that a first convolution reads at most which stays in float: 8-bit kernels take more at once
 )
-LIGHT_HEAD = 0.05  # share of all weights up to which a last layer stays in float
+LIGHT_HEAD = 0.01  # share of all weights up to which a last layer stays in float
 MAX_ROUNDED_SHARE = 0.01  # of a tensor's codes may differ, by one, and still count as the same
 
 

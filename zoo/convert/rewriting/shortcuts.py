@@ -173,7 +173,8 @@ def _uses(graph: onnx.GraphProto) -> dict[str, int]:
     for node in graph.node:
         for value in node.input:
             found[value] = found.get(value, 0) + 1
-        for inner in subgraphs(node):
+        branches = [part for item in node.attribute for part in (item.g, *item.graphs)]
+        for inner in branches:
             for value in _uses(inner):
                 found[value] = found.get(value, 0) + 2
     return found
