@@ -56,10 +56,7 @@ CHANGES: list[tuple[Callable[[Record], Any], str]] = [
     (lambda r: r["policies"][0].pop("kind"), r"missing required field `kind` - at `\$.policies\[0\]`"),
     (lambda r: r["policies"][0].update(kind="magic"), r"Invalid value 'magic' - at `\$.policies\[0\].kind`"),
     (lambda r: r["policies"][0].update(order=[]), r"length >= 1 - at `\$.policies\[0\].order`"),
-    (
-        lambda r: r["policies"][0].update(order=["Tiny"]),
-        r"policies\[0\]: expected distinct models of this bundle",
-    ),
+    (lambda r: r["policies"][0].update(order=["Tiny"]), r"policies\[0\]: expected distinct models"),
     (lambda r: r["policies"][0].update(rule="price"), "costs_ms: expected 3, one a model, got 0"),
     (lambda r: r["policies"][0].update(among=["full", "tiny"]), r"among: expected some of \['tiny', 'small'"),
     (lambda r: r["models"][1].update(sha256="12"), r"matching regex .* - at `\$.models\[1\].sha256`"),

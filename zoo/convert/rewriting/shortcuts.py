@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from zoo.convert.preprocessing_graph import PREFIX
-from zoo.convert.rewriting.import_graph import subgraphs
 from zoo.errors import ModelError
 from zoo.models.session import open_session
 
