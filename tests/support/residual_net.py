@@ -65,7 +65,7 @@ def residual_net(*, branch: bool = False, loud: float = 1.0) -> bytes:
     )
     sees = Preprocessing((SIDE, SIDE))
     core = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
-    model = attach_front(core, sees, name="residual", front=front_model(sees))
+    model = attach_front(core, name="residual", front=front_model(sees))
     onnx.checker.check_model(model)
     content: bytes = model.SerializeToString()
     return content
