@@ -68,8 +68,7 @@ class Selector:
         threads
             Threads of one inference.
         models
-            Use only these of the models in the bundle; by default all whose files are there.
-            The best policy that needs no others is followed.
+            Use only these of the models in the bundle; by default all whose files are there. The best policy that needs no others is followed.
         costs_of
             The device whose measured costs to report; by default the first in the bundle.
         watch
@@ -84,14 +83,10 @@ class Selector:
 
         Raises
         ------
-        BundleError
-            When there is no bundle, or no model file in it.
-        CardError
-            When ``bundle.json`` does not validate.
-        SchemaVersionError
-            When a newer zooselect wrote it.
-        ModelNotFoundError
-            When one of `models` is not there.
+        BundleError, ModelNotFoundError
+            When there is no bundle, no model file in it, or one of `models` is not there.
+        CardError, SchemaVersionError
+            When ``bundle.json`` does not validate, or a newer zooselect wrote it.
 
         Examples
         --------
@@ -105,20 +100,7 @@ class Selector:
             found = open_one_file(folder, threads, models, costs_of, watch, Provider.of(providers), cache)
             return cls(found, folder, threads=threads)
         bundle, source = read_bundle(folder), FolderSource(folder, Provider.of(providers))
-        held = source.held(bundle)
-        if models is not None:
-            missing = [bundle.card(name).name for name in models if name not in held]
-            if missing:
-                raise ModelNotFoundError(
-                    f"the files of {', '.join(missing)} are not in {folder}. "
-                    f"It holds: {', '.join(held) or 'none'}."
-                )
-            held = tuple(name for name in held if name in models)
-        if not held:
-            raise BundleError(
-                f"expected the file of at least one model in {folder / 'models'}, got none. "
-                "Export with the models, or copy the files that bundle.json names."
-            )
+        held = source.chosen(bundle, models)
         view = View(
             bundle, source, held, threads=threads, costs_of=costs_of, watch=watch, refuse_unknown=True
         )
@@ -263,8 +245,7 @@ class Selector:
 
     def scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Scores ``[N, M]`` of images ``[N, H, W, 3]``: per model of the policy, how likely it is right.
-
-        It raises :class:`BundleError` where there is no selector graph.
+        Raises :class:`BundleError` where there is no selector graph.
 
         Examples
         --------
@@ -333,8 +314,7 @@ class Selector:
         >>> answer.label, answer.certified
         ('red', True)
         """
-        batch = self._view.kind.one(image)
-        start = time.perf_counter()
+        batch, start = self._view.kind.one(image), time.perf_counter()
         self._look(start)
         view, failed = self._view, None
         if asked:

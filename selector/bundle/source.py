@@ -64,6 +64,31 @@ class FolderSource:
         """Names of the models whose files are there."""
         return tuple(card.name for card in bundle.models if (self.folder / card.file).is_file())
 
+    def chosen(self, bundle: Bundle, models: Sequence[str] | None) -> tuple[str, ...]:
+        """Those of `models`, or all, whose files are there; at least one.
+
+        Raises
+        ------
+        ModelNotFoundError
+            When one of `models` is not there.
+        BundleError
+            When there is none.
+        """
+        held = self.held(bundle)
+        missing = [bundle.card(name).name for name in models or () if name not in held]
+        if missing:
+            raise ModelNotFoundError(
+                f"the files of {', '.join(missing)} are not in {self.folder}. "
+                f"It holds: {', '.join(held) or 'none'}."
+            )
+        held = tuple(name for name in held if models is None or name in models)
+        if not held:
+            raise BundleError(
+                f"expected the file of at least one model in {self.folder / 'models'}, got none. "
+                "Export with the models, or copy the files that bundle.json names."
+            )
+        return held
+
     def model(self, card: ModelCard, *, threads: int) -> Model:
         """Open a model file; raises :class:`DigestError` when it is not the recorded one."""
         return Model.open(card, self.folder, threads=threads, provider=self.provider)
