@@ -68,7 +68,8 @@ class Selector:
         threads
             Threads of one inference.
         models
-            Use only these of the models in the bundle; by default all whose files are there. The best policy that needs no others is followed.
+            Use only these of the models in the bundle; by default all whose files are there. The best policy
+            that needs no others is followed.
         costs_of
             The device whose measured costs to report; by default the first in the bundle.
         watch
@@ -79,7 +80,7 @@ class Selector:
             What runs the models, such as ``"OpenVINO:device_type=GPU"``. On another execution provider than
             the CPU's a certificate counts only where ``zooselect agree`` has shown how far answers agree.
         cache
-            Of a selector in one file: the folder for a copy that opens faster, made where it is missing.
+            Of a selector in one file: folder for a copy that opens faster, made where it is missing.
 
         Raises
         ------

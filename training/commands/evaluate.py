@@ -1,4 +1,4 @@
-"""The commands evaluate and export: what a selector is worth, and its bundle for a device."""
+"""The command evaluate: what a selector is worth, with export beside it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import typer
 
 from selector.commands.last_words import command
 from selector.commands.options import (
-    MY_BUNDLE,
     MY_FIT,
     MY_PROFILE,
     MY_ZOO,
@@ -18,21 +17,17 @@ from selector.commands.options import (
     EnvironmentsOption,
     FitOption,
     JsonOption,
-    ModelsOption,
-    OutOption,
     ProfileOption,
     SeedOption,
-    ZooOption,
     asking_constraint,
-    names_in,
 )
 from selector.commands.say import say, say_prose
+from training.commands.export import export
 from training.commands.labelled_images import load_data
 from training.routing.commands import (
     MeanCostOption,
     QuantileCostOption,
     evaluate_router_fit,
-    export_router_fit,
     refuse_costs,
 )
 from zoo.errors import DataError
@@ -158,48 +153,6 @@ def _images(
     if only is None:
         return images
     return images.subset([i for i, name in enumerate(images.environments) if name == only])
-
-
-def export(
-    fit: FitOption = MY_FIT,
-    zoo: ZooOption = MY_ZOO,
-    out: OutOption = MY_BUNDLE,
-    models: ModelsOption = "",
-    as_json: JsonOption = False,
-) -> None:
-    """Write the bundle: selector, certificates and models, for a device with numpy and ONNX Runtime.
-
-    Example: zooselect export --out my-bundle
-    """
-    import json
-
-    from selector.answering.selector import Selector
-    from training.fitting.export import export_bundle
-    from training.fitting.fitted import load_fit
-    from training.routing.fitted import is_router_fit
-    from zoo.models.zoo import Zoo
-
-    if is_router_fit(fit):
-        export_router_fit(fit, out, as_json=as_json)
-        return
-    export_bundle(load_fit(fit), Zoo.open(zoo), out, models=names_in(models) or None)
-    loaded = Selector.load(out)
-    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    if as_json:
-        facts = {
-            "bundle": str(out),
-            "models": list(loaded.models),
-            "certified_precisions": list(loaded.certified_precisions),
-            "size_bytes": size,
-        }
-        say(json.dumps(facts))
-        return
-    can = loaded.certified_precisions
-    say(
-        f"{out}: {len(loaded.models)} models, {size / 1e6:.1f} MB, certified precisions "
-        f"{f'{can[0]:g} to {can[-1]:g}' if can else 'none with these models'}. "
-        f"Next: {command('predict', out, 'IMAGE')}"
-    )
 
 
 def report() -> None:

@@ -89,9 +89,22 @@ def export(
     opens without zooselect. It is tried in a process of its own, and must answer as the bundle does. Example:
     zooselect export --out my-bundle, or zooselect export --one-file selector.onnx --precision 0.9
     """
+    from training.routing.fitted import is_router_fit
+
+    router = bundle is None and is_router_fit(fit)
+    if router and (one_file is not None or web is not None):
+        raise ZooError(
+            f"expected a fit of models that run in one file, got {fit}, of a table of outcomes: an application "
+            "runs its models. Export the router: leave --one-file and --web out."
+        )
     if one_file is None and web is None:
         _check_unused(asked, runtime=runtime, bundle=bundle, images=images, drift=drift)
-        _export_bundle(fit, zoo, out, models, as_json)
+        if router:
+            from training.routing.commands import export_router_fit
+
+            export_router_fit(fit, out, as_json=as_json)
+        else:
+            _export_bundle(fit, zoo, out, models, as_json)
         return
     if one_file is not None and web is not None:
         raise ZooError("expected --one-file or --web, got both. A page has its file beside it; run it twice.")

@@ -1,4 +1,4 @@
-"""The commands profile and fit, and export beside them: the way from a zoo and inputs to a selector."""
+"""The commands profile and fit: the way from a zoo and inputs to a selector."""
 
 from __future__ import annotations
 
