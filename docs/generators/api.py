@@ -35,13 +35,18 @@ not make themselves (`image`, `selector`, `bundle`, `zoo`, `table`, `data`, `fit
 # Heading → what stands below it: a whole package (its __all__), or single names.
 PARTS: dict[str, tuple[str, ...]] = {
     "Answers from a bundle": (
-        "selector.*",
+        "selector.Bundle",
+        "selector.Certificate",
+        "selector.Prediction",
+        "selector.Selection",
+        "selector.Selector",
+        "selector.read_bundle",
         "selector.answering.view.Asked",
         "selector.drift.monitor.DriftStatus",
         "selector.policies.constraint.Constraint",
     ),
     "Models that the application runs": (
-        "selector.routing.router.Router",
+        "selector.Router",
         "selector.routing.step.Step",
         "selector.routing.step.Said",
         "selector.routing.step.Answer",
