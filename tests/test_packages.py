@@ -125,8 +125,8 @@ UNSAFE = re.compile(
     r"""\b(c?pickle|dill|joblib|cloudpickle)\.(load|loads|Unpickler)\b  # code from data
     | ^\s*(import|from)\s+(cpickle|dill|cloudpickle|shelve|marshal)\b
     | ^\s*import\s+joblib\b  # but for its processes, which are given work by the one that started them
-    | ^\s*from\s+joblib\S*\s+import\s+
-      (?!(Parallel,\ delayed,\ parallel_config|get_reusable_executor|BrokenProcessPool)$)
+    | ^\s*from\s+joblib\s+import\s+(?!Parallel,\ delayed,\ parallel_config$)
+    | ^\s*from\s+joblib\.\S+\s+import\s+(?!(get_reusable_executor|BrokenProcessPool)$)
     | ^\s*from\s+pickle\s+import\b(?!\s+\w*Error$)
     | allow_pickle\s*=\s*True
     | weights_only\s*=\s*False

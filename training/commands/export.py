@@ -94,8 +94,8 @@ def export(
     router = bundle is None and is_router_fit(fit)
     if router and (one_file is not None or web is not None):
         raise ZooError(
-            f"expected a fit of models that run in one file, got {fit}, of a table of outcomes: an application "
-            "runs its models. Export the router: leave --one-file and --web out."
+            f"expected a fit of models that run in one file, got {fit}, of a table of outcomes: applications "
+            "run its models. Export the router: leave --one-file and --web out."
         )
     if one_file is None and web is None:
         _check_unused(asked, runtime=runtime, bundle=bundle, images=images, drift=drift)
