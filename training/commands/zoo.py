@@ -205,8 +205,9 @@ def add(
     from zoo.models.zoo import Zoo
 
     whole = Zoo.open_or_create(zoo)
-    aside = context.with_resource(TemporaryDirectory(prefix="zooselect-")) if embedding else zoo
-    target = Zoo.open_or_create(aside)  # with its embedding, a model enters the zoo in one step
+    target = whole
+    if embedding:  # with it, a model enters the zoo in one step
+        target = Zoo.open_or_create(context.with_resource(TemporaryDirectory(prefix="zooselect-")))
     card: ModelCard
     seen: dict[str, Any] = {"channels": channels} if channels is not None else {}
     seen |= {"mean": parse_triple(mean, "--mean")} if mean else {}

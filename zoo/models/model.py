@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from zoo.errors import LimitError, ModelError, NotFiniteError, ZooError
 from zoo.files import read_verified
 from zoo.inputs.kind import TYPES, Batch, GraphInput
+from zoo.inputs.kinds import kind_of
 from zoo.models.card import ModelCard
 from zoo.models.limits import RunLimits
 from zoo.models.runs import Runs
@@ -74,7 +75,7 @@ class Model:
         provider: Provider = CPU,
     ) -> None:
         self.card = card
-        self.kind = card.kind
+        self.kind = kind_of(card.input_record or None)
         self.threads = threads
         self._one_row = (1, len(card.classes))
         self.embedding_width: int | None = None  # of the second output, where there is one
