@@ -1,6 +1,6 @@
 """Estimators of correctness: features → probability, per model, that its answer is right.
 
-Any multi-output scikit-learn classifier or regressor with outputs in [0, 1] fits in; the three here
+Any multi-output scikit-learn classifier or regressor with outputs in [0, 1] fits in; those here
 convert to a few ONNX operators. Probabilities are calibrated by Platt scaling (Platt 1999) on samples that
 did not fit them.
 """
@@ -48,7 +48,11 @@ KINDS: dict[str, Callable[[int], BaseEstimator]] = {
     "forest": lambda seed: RandomForestRegressor(
         50, min_samples_leaf=20, max_features=0.4, max_depth=8, n_jobs=-1, random_state=seed
     ),
+    "deep forest": lambda seed: RandomForestRegressor(
+        80, min_samples_leaf=5, max_features=0.4, max_depth=14, n_jobs=-1, random_state=seed
+    ),
 }
+SMALL = ("logistic", "mlp", "forest")  # of a few microseconds, simplest first
 
 
 class CorrectnessEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]

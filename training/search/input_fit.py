@@ -223,6 +223,7 @@ def _fit_scores(
         part.groups,
         np.array([costs[name] for name in order]),
         prices=prices,
+        given=prices is None,
         seed=seed,
         processes=processes,
     )

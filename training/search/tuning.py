@@ -157,12 +157,15 @@ def tune_and_score(
     *,
     prices: FeatureCosts | None = None,
     budget_us: float | None = None,
+    given: bool = False,
     seed: int = 0,
     processes: Processes | None = None,
 ) -> tuple[Tuned, Floats | None]:
     """:func:`tune`, and scores ``[n, M]`` of the chosen estimator, each by one that did not see the sample.
 
-    There are no scores where the estimators were compared on a part of the samples.
+    There are no scores where the estimators were compared on a part of the samples. Where features are
+    `given` with every input, neither they nor some microseconds matter: the best set and the best estimator
+    stay, not the cheapest that are as good, and larger estimators are tried as well.
     """
     if not np.isfinite(features).all():
         column = int((~np.isfinite(features)).any(axis=0).argmax())
@@ -182,15 +185,17 @@ def tune_and_score(
         alive = [0]
         verdicts[names[0]] = FeatureVerdict(names[0], True, "no feature varies; kept as a placeholder")
     search = _Search(_standardised(features), right, grouped_folds(groups), costs, prices, tuple(names))
-    chosen, quality = _eliminate(search, alive, budget, verdicts)
+    chosen, quality = _eliminate(search, alive, budget, verdicts, given=given)
     for column in chosen:
         verdicts.setdefault(names[column], FeatureVerdict(names[column], True, "kept"))
     spent = search.cost_us(chosen)
-    trial = _Trial(features[:, chosen], right, costs, spent / 1000, seed)
+    trial = _Trial(features[:, chosen], right, costs, spent / 1000, seed, given)
     tried = list((processes or Processes(1)).run(_try_estimators, trial, search.folds))
     scores = {kind: [quality for quality, _ in fold] for kind, fold in _by_kind(tried).items()}
     best = max(scores.values(), key=np.mean)
-    kind = next(kind for kind in scores if _as_good(scores[kind], best))
+    kind = next(
+        kind for kind in scores if scores[kind] is best or (not given and _as_good(scores[kind], best))
+    )
     folded = np.empty(right.shape)
     for (_, held), (_, values) in zip(search.folds, _by_kind(tried)[kind], strict=True):
         folded[held] = values
@@ -258,7 +263,7 @@ def _drop_correlated(
 
 
 def _eliminate(
-    search: _Search, alive: list[int], budget_us: float, verdicts: dict[str, FeatureVerdict]
+    search: _Search, alive: list[int], budget_us: float, verdicts: dict[str, FeatureVerdict], *, given: bool
 ) -> tuple[list[int], list[float]]:
     """The chosen set and its quality on every fold; verdicts on the rest of `alive`."""
     current = list(alive)
@@ -273,7 +278,7 @@ def _eliminate(
         current = [current[i] for i in keep]
     affordable = [step for step in steps if step[1] <= budget_us] or steps
     best = max((quality for _, _, quality in affordable), key=np.mean)
-    good = [step for step in affordable if _as_good(step[2], best)]
+    good = [step for step in affordable if step[2] is best or (not given and _as_good(step[2], best))]
     chosen, cost, quality = min(good, key=lambda step: (step[1], len(step[0])))
     why = f"the frontier is as good without it ({np.mean(quality):.4f}, best {np.mean(best):.4f})"
     if search.prices:
@@ -293,17 +298,18 @@ class _Trial:
     costs: Floats
     overhead_ms: float
     seed: int
+    given: bool  # whether larger estimators are worth a try
 
 
 _Tried = dict[str, tuple[float, Floats]]  # kind → frontier quality on the held-out rows, and their scores
 
 
 def _try_estimators(trial: _Trial, fold: tuple[NDArray[np.intp], NDArray[np.intp]]) -> _Tried:
-    from training.policies.estimators import KINDS, CorrectnessEstimator  # here: a kept search needs none
+    from training.policies.estimators import KINDS, SMALL, CorrectnessEstimator  # not for a kept search
 
     rest, held = fold
     found = {}
-    for kind in KINDS:
+    for kind in KINDS if trial.given else SMALL:
         estimator = CorrectnessEstimator(kind, seed=trial.seed)
         scores = estimator.fit(trial.features[rest], trial.right[rest]).scores(trial.features[held])
         frontier = price_frontier(scores, trial.right[held], trial.costs)
