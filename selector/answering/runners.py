@@ -16,7 +16,7 @@ from selector.policies.cascade import CascadePolicy, LookaheadPolicy, LookaheadS
 from selector.policies.input import InputPolicy
 from selector.policies.policy import Policy
 from selector.policies.pool import PoolPolicy, Scaling, margin_of, margins
-from selector.policies.rules import confidence, confidence_of, shares, softmax
+from selector.policies.rules import Floats, confidence, confidence_of, shares
 from selector.policies.staged import StagedPolicy, State
 from zoo.inputs.kind import Batch
 
@@ -180,7 +180,7 @@ class _InputRunner:
         outcomes: dict[int, Outcome] = {}
         for pick, images in picked.items():
             name, column = policy.models[pick], columns[pick]
-            answers = softmax(sessions.logits(name, _part(batch, images))) if answer else None
+            answers = _shares(sessions.logits(name, _part(batch, images))) if answer else None
             for i, image in enumerate(images):
                 scores = every[image]
                 found = None if answers is None else answers[i]
@@ -286,7 +286,7 @@ class _PoolRunner:
             sure = margins(total, len(path))
             done = [i for i, margin in enumerate(sure) if least is None or margin >= least]
             if done:
-                for i, row in zip(done, softmax(_part(total, done) / len(path)), strict=True):
+                for i, row in zip(done, _shares(_part(total, done) / len(path)), strict=True):
                     image, right = images[i], stage.probability(sure[i])
                     outcomes[image] = Outcome(stage.model, path, right, row, None, confidences[image])
             if len(done) == len(images):
@@ -358,3 +358,8 @@ def _part(values: Rows, rows: list[int]) -> Rows:
 
 def _in_order(outcomes: dict[int, Outcome]) -> list[Outcome]:
     return [outcomes[image] for image in range(len(outcomes))]
+
+
+def _shares(logits: NDArray[np.floating]) -> Floats:
+    """Class probabilities ``[N, C]``, of each row as :func:`confidence_of` has them."""
+    return shares(confidence(logits)[1])

@@ -40,8 +40,16 @@ class DecisionCosts(Protocol):
 
 def softmax(logits: NDArray[np.floating]) -> Floats:
     """Class probabilities float64 ``[N, C]`` of logits ``[N, C]``; the first of the largest is that of the
-    logits."""
-    return shares(confidence(logits)[1])
+    logits.
+
+    Where last digits matter, as for what a device answers, :func:`shares` of :func:`confidence` are meant.
+    """
+    wide = np.asarray(logits, np.float64)
+    tops = (np.arange(len(wide)), wide.argmax(axis=1))
+    weights: Floats = np.exp(wide - wide[tops][:, np.newaxis])
+    weights[tops] = _TOP
+    weights /= weights.sum(axis=1, keepdims=True)
+    return weights
 
 
 def shares(weights: Floats) -> Floats:
@@ -64,7 +72,7 @@ def confidence(logits: NDArray[np.floating]) -> tuple[list[float], Floats]:
     Returns
     -------
     tuple
-        N log-odds, and weights float64 ``[N, C]``; :func:`shares` of these is the :func:`softmax`. The same
+        N log-odds, and weights float64 ``[N, C]``; :func:`shares` of these is the softmax. The same
         for a row alone as in a batch, bit for bit. The first of the largest weights is that of the logits.
     """
     wide = np.ascontiguousarray(
@@ -94,7 +102,7 @@ def _sums(weights: Floats) -> Floats:
 
 
 def confidence_of(row: Sequence[float]) -> tuple[float, list[float], int]:
-    """:func:`confidence` and :func:`softmax` of one row of up to :data:`MAX_LISTED` logits, bit for bit.
+    """:func:`confidence` and its :func:`shares` of one row of up to :data:`MAX_LISTED` logits, bit for bit.
 
     Returns
     -------

@@ -168,5 +168,5 @@ def _predict(selector: Selector, asked: Constraint, image: Item) -> Prediction:
 
 
 def _answer(model: Model, image: Item) -> str:
-    probabilities = softmax(model.logits(model.kind.one(image)))[0]
+    probabilities = softmax(model.logits(model.kind.stack([image])))[0]
     return model.card.classes[int(probabilities.argmax())]

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from selector.policies.input import InputPolicy
 from training.features.costs import FeatureCosts
 from training.outcomes.folds import FOLDS, Folds
-from training.policies.estimators import KINDS
+from training.policies.estimators import KINDS, SMALL
 from training.policies.input import input_frontier
 from training.search import tuning
 from training.search.feature_value import blind_quality, net_quality, price_frontier
-from training.search.tuning import default_budget_us, tune
+from training.search.tuning import default_budget_us, tune, tune_and_score
 from zoo.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -48,13 +48,21 @@ def test_useless_features_are_dropped_with_reasons() -> None:
 
 def test_every_estimator_is_judged_and_the_simplest_good_one_taken() -> None:
     tuned = tune(FEATURES, NAMES, RIGHT, GROUPS, COSTS)
-    assert set(tuned.quality) == set(KINDS)
+    assert set(tuned.quality) == set(SMALL)
     best, error = max(tuned.quality.values())
     assert tuned.quality[tuned.estimator][0] >= best - error
 
 
 def test_the_same_data_give_the_same_choice() -> None:
     assert tune(FEATURES, NAMES, RIGHT, GROUPS, COSTS) == tune(FEATURES, NAMES, RIGHT, GROUPS, COSTS)
+
+
+def test_larger_estimators_are_tried_where_features_are_given_with_every_input() -> None:
+    tuned, scores = tune_and_score(FEATURES, NAMES, RIGHT, GROUPS, COSTS, given=True)
+    assert set(tuned.quality) == set(KINDS)
+    assert tuned.quality[tuned.estimator][0] == max(mean for mean, _ in tuned.quality.values())
+    assert scores is not None
+    assert scores.shape == RIGHT.shape
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
