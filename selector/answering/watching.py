@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from selector.answering.batches import Batch, Portion
 from selector.answering.engine import Engine
@@ -91,8 +92,11 @@ class Watch:
             del self._waiting[: len(waiting)]
             if not waiting:
                 return
-            if len({one.image.shape for one in waiting}) == 1:
-                values = self._engine.watched(np.concatenate([one.image for one in waiting]))
-            else:
-                values = np.concatenate([self._engine.watched(one.image) for one in waiting])
+            values = self.features([one.image for one in waiting])
             self.monitor.update_block(values, [one.confidence for one in waiting])
+
+    def features(self, waiting: Sequence[Rows]) -> NDArray[np.float32]:
+        """What the monitor looks at ``[n, F]``, of n batches of one input."""
+        if len({image.shape for image in waiting}) == 1:
+            return self._engine.watched(waiting[0] if len(waiting) == 1 else np.concatenate(waiting))
+        return np.concatenate([self._engine.watched(image) for image in waiting])

@@ -6,12 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
+from selector.answering.engine import Engine
+from selector.answering.runners import Outcome
 from selector.answering.selector import Selector
 from selector.answering.view import View
+from selector.answering.watching import Watch
 from selector.bundle.bundle import BUNDLE_FILE, Bundle, read_bundle
 from selector.bundle.certificate import Certificate
 from selector.bundle.source import FolderSource
+from selector.drift.monitor import Monitor
+from selector.drift.reference import DriftReference
 from selector.policies.paths import ALONE, forced, paths_of, steps_of
 from selector.policies.policy import Policy
 from zoo.errors import LatencyError
@@ -21,8 +28,10 @@ from zoo.models.latency import LatencyTable, ModelLatency, PathLatency, measure,
 from zoo.models.timing import RUNS_IN_A_ROW, time_interleaved
 from zoo.models.zoo import Zoo
 from zoo.providers import CPU, Provider
+from zoo.releases.input_reference import DriftFeature
 
 _NEVER = 1e-300  # probability of an alarm
+_DRAWS = 4096  # inputs that a timed monitor is told of, again and again
 
 
 def kind_of_folder(path: str | Path) -> InputKind:
@@ -151,7 +160,8 @@ def measure_paths(
     models
         Also these models, each alone: as where nothing is certified.
     watch
-        Whether a drift monitor looks at every input. Its alarm is switched off.
+        Whether a drift monitor is at work, which then takes the inputs for ordinary ones. Its alarm is
+        switched off.
     """
     views = views_on_paths(selector, models=models, watch=watch)
     calls = {key: Selector(view, selector.folder, threads=selector.threads) for key, view in views.items()}
@@ -214,8 +224,44 @@ def views_on_paths(
         watched = watch and bundle.drift is not None
         view = View(changed, source, held, threads=selector.threads, watch=watched, before=view)
         view.engine.open(view.needed)
+        if view.watch is not None and bundle.drift is not None:
+            view.watch = _Ordinary(view.engine, view.watch.monitor, bundle.drift)
         found[steps, path] = view
     return found
+
+
+class _Ordinary(Watch):
+    """A watch that takes the time of one, and tells its monitor of inputs like those of the calibration.
+
+    Inputs that are made up for timing are unlike any: a monitor would look at them one by one.
+    """
+
+    def __init__(self, engine: Engine, monitor: Monitor, reference: DriftReference) -> None:
+        super().__init__(engine, monitor)
+        rng = np.random.default_rng(0)
+        columns = [_drawn(one, rng) for one in reference.features]
+        self._rows = np.stack(columns, axis=1)
+        self._sure = {name: _drawn(one, rng).tolist() for name, one in reference.confidence.items()}
+        self._told = 0
+
+    def notice_one(self, image: Item, outcome: Outcome) -> None:
+        """As if its first model had been as sure as models are of inputs like those of the calibration."""
+        self._told = (self._told + 1) % _DRAWS
+        sure = None if outcome.confidence is None else self._sure.get(outcome.path[0])
+        super().notice_one(image, outcome if sure is None else outcome._replace(confidence=sure[self._told]))
+
+    def features(self, waiting: Sequence[Item]) -> NDArray[np.float32]:
+        """Features of inputs like those of the calibration, once those of the given ones are there."""
+        count = len(super().features(waiting))
+        return self._rows[(self._told + np.arange(count)) % _DRAWS]
+
+
+def _drawn(spread: DriftFeature, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Numbers that are spread so, one of each bin's: the least of it."""
+    least = np.nextafter(np.array([spread.edges[0] - 1.0, *spread.edges], np.float32), np.float32(np.inf))
+    shares = np.array(spread.counts, np.float64)
+    drawn: NDArray[np.float32] = rng.choice(least, _DRAWS, p=shares / shares.sum())
+    return drawn
 
 
 class _Timed(FolderSource):

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from selector.answering.measuring.bench import _certain, measure_folder
+from selector.answering.measuring.bench import _certain, measure_folder, views_on_paths
 from selector.answering.selector import Selector
 from selector.answering.view import View
 from selector.bundle.bundle import read_bundle
 from selector.bundle.source import FolderSource
+from selector.drift.monitor import BLOCK_INPUTS
 from selector.policies.paths import ALONE, forced, paths_of, steps_of
 from tests.support.small_models import plain_image
 from zoo.errors import CardError, LatencyError
@@ -63,6 +64,18 @@ def test_every_path_of_a_bundle_is_measured_as_whole_answers(world: World, kind:
     first = paths_of(bundle.policies[0])[0]
     assert table.path(steps, first) is not None
     assert table.path(steps, ["nobody"]) is table.path("other", first) is None
+
+
+def test_a_timed_monitor_takes_made_up_inputs_for_ordinary_ones(world: World) -> None:
+    selector = Selector.load(world.watched["cascade"])
+    for view in views_on_paths(selector, watch=True).values():
+        timed = Selector(view, selector.folder, threads=1)
+        for _ in range(30):
+            for image in IMAGES:
+                timed.predict(image)
+        assert timed.inputs_seen == 30 * len(IMAGES)
+        assert view.watch is not None
+        assert view.watch.monitor.block == BLOCK_INPUTS, "nothing speaks for a change"
 
 
 def test_the_monitor_is_part_of_an_answer_where_it_watches(world: World) -> None:

@@ -111,9 +111,7 @@ def test_indicators_are_predicted_model_by_model(kind: str) -> None:
 def test_targets_of_more_classes_and_unknown_kinds_are_refused() -> None:
     with pytest.raises(ValueError, match="expected two classes, got 3"):
         CorrectnessEstimator().fit(X, np.arange(400) % 3)
-    with pytest.raises(
-        ValueError, match="among logistic, mlp, forest, deep forest, got 'oracle'"
-    ):
+    with pytest.raises(ValueError, match="among logistic, mlp, forest, deep forest, got 'oracle'"):
         CorrectnessEstimator("oracle").fit(X, EASY)
 
 
