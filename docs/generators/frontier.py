@@ -16,6 +16,7 @@ ROW = re.compile(
 )
 WIDTH, HEIGHT = 820, 440
 LEFT, RIGHT, UP, DOWN = 74, 30, 60, 78
+ROOM = 90.0  # pixels that the label of a point takes beside it
 OURS, SINGLE, INT8, GREY = "#0969da", "#6e7781", "#bc4c00", "#57606a"
 
 
@@ -81,9 +82,15 @@ def frontier_picture(page: Path) -> str:
     for one in singles:
         beside = one.name.endswith("int8")  # because a float model may lie right below
         colour = INT8 if beside else SINGLE
+        crowded = any(
+            0 < x(other.ms) - x(one.ms) < ROOM and abs(y(other.accuracy) - y(one.accuracy)) < 12
+            for other in singles
+        )
         left, top = (x(one.ms) + 9, y(one.accuracy) + 4) if beside else (x(one.ms), y(one.accuracy) + 19)
-        parts.append(dot(x(one.ms), y(one.accuracy), colour, 5))
         anchor = "start" if beside else "middle"
+        if beside and crowded:
+            left, top, anchor = x(one.ms), y(one.accuracy) - 10, "middle"
+        parts.append(dot(x(one.ms), y(one.accuracy), colour, 5))
         parts.append(label(left, top, one.name, size=11.5, colour=colour, anchor=anchor))
     legend = (
         (OURS, "zooselect, certified"),
@@ -103,10 +110,12 @@ def note(suite: str) -> str:
     assert sentence is not None
     ratios = [float(one) for one in re.findall(r": (\d\.\d\d) ±", sentence[1])]
     low, high = (round(100 * (one - 1)) for one in (min(ratios), max(ratios)))
-    return (
-        "Accuracy ± 2 points. Times are those of the latency table; "
-        f"real answers of the selector took {low:+d} to {high:+d} %."
-    )
+    took = f"between {low:+d} and {high:+d} %"
+    if high < 0:
+        took = f"{-high} to {-low} % less"
+    elif low > 0:
+        took = f"{low} to {high} % more"
+    return f"Accuracy ± 2 points. Times are those of the latency table; real answers of the selector took {took}."
 
 
 def line(x1: float, y1: float, x2: float, y2: float, colour: str) -> str:
