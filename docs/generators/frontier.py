@@ -115,7 +115,7 @@ def note(suite: str) -> str:
         took = f"{-high} to {-low} % less"
     elif low > 0:
         took = f"{low} to {high} % more"
-    return f"Accuracy ± 2 points. Times are those of the latency table; real answers of the selector took {took}."
+    return f"Accuracy ± 2 points. Times are of the latency table; real answers of the selector took {took}."
 
 
 def line(x1: float, y1: float, x2: float, y2: float, colour: str) -> str:
