@@ -181,6 +181,7 @@ def test_without_a_network_it_says_what_to_fetch_by_hand(
 ) -> None:
     for variable in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    monkeypatch.setattr("urllib.request._opener", None)  # it is made once, with the proxies of that moment
     with pytest.raises(DataError, match=rf"fetch .*{file}"):
         torchvision_dataset(name, tmp_path)
 
