@@ -7,16 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import onnxruntime as ort
 
 from benchmarks.speed.answers import CHAINS, bare_run
 from benchmarks.speed.made_bundles import made_images, made_policies, write_bundle
 from benchmarks.speed.ratios import UNDISTURBED_QUANTILE, quiet_times_us
+from selector.answering.measuring.bench import as_if_proven
 from selector.answering.selector import Selector
 from selector.bundle.bundle import BUNDLE_FILE
-from selector.bundle.certificate import Certificate
 from selector.policies.cascade import CascadePolicy
 from selector.policies.rules import confidence
 from zoo.files import encode_record, read_verified, write_atomic
@@ -40,18 +39,7 @@ def batch_over_singles(
     odds = np.array(confidence(zoo.model(chain[0]).logits(images))[0])
     assert isinstance(policy, CascadePolicy)
     threshold = policy.stages[0].judge(float(np.quantile(odds, HANDED_ON)), 0.0)[0]
-    certificate = Certificate(
-        constraint=bundle.default,
-        confidence=0.5,
-        policy=0,
-        threshold=threshold,
-        samples=1,
-        accuracy=1.0,
-        mean_ms=0.0,
-        p_value=0.0,
-        subject_sha256=bundle.subject(0),
-    )
-    proven = msgspec.structs.replace(bundle, certificates=(certificate,))
+    proven = as_if_proven(bundle, policy, threshold)
     write_atomic(folder / "batch" / BUNDLE_FILE, encode_record(proven))
     selector = Selector.load(folder / "batch")
     paths = [len(answer.path) for answer in selector.predict_batch(images)]

@@ -334,9 +334,8 @@ class Selector:
     def predict_batch(
         self, images: Images, precision: float | None = None, **asked: Unpack[Asked]
     ) -> list[Prediction]:
-        """:meth:`predict` for ``[N, H, W, 3]``, or an iterable of images of any sizes.
-
-        An iterable of any length is read a few hundred images at a time; errors name the place of the image.
+        """:meth:`predict` for ``[N, H, W, 3]``, or an iterable of images of any sizes and of any length.
+        A few hundred of an iterable are read at a time; errors name the place of the image.
 
         Raises
         ------

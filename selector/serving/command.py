@@ -59,7 +59,6 @@ def serve_models(
     those of 'predict', such as precision. Example: zooselect zoo serve my-bundle --name birds --replicas 2
     """
     try:
-        from selector.fleet.rate_limits import LogLimit
         from selector.fleet.server import address_of, bind, serve
         from selector.serving.app import Server, make_app
     except ModuleNotFoundError as error:
@@ -80,13 +79,7 @@ def serve_models(
     )
     if (folder / BUNDLE_FILE).is_file():
         name = name or bundle_name(folder)
-    handler = logging.StreamHandler()
-    handler.addFilter(LogLimit())
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO, handlers=[handler])
-    if host not in HERE:
-        say("Put a proxy with TLS in front, see docs/nginx.conf: images travel in the clear.", err=True)
-        if token is None:
-            say(f"Whoever reaches {host} can ask: no token was given.", err=True)
+    begin_serving(host, token, what="images")
     if ray is not None:
         if port == 0:
             raise ServiceError("--port: expected a port with --ray, got 0: every node listens on the same.")
@@ -99,6 +92,19 @@ def serve_models(
     with bind(host, port) as listening:
         say(f"{', '.join(served)} at {address_of(listening)}/v2")
         serve(app, listening)
+
+
+def begin_serving(host: str, token: str | None, *, what: str) -> None:
+    """Start the log of a server, limited by rate, and warn where others can read `what` is sent."""
+    from selector.fleet.rate_limits import LogLimit
+
+    handler = logging.StreamHandler()
+    handler.addFilter(LogLimit())
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO, handlers=[handler])
+    if host not in HERE:
+        say(f"Put a proxy with TLS in front, see docs/nginx.conf: {what} travel in the clear.", err=True)
+        if token is None:
+            say(f"Whoever reaches {host} can ask: no token was given.", err=True)
 
 
 def serving_token(file: Path | None) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,7 @@ import typer
 
 from selector.commands.options import DEVICE_PANEL, names_in
 from selector.commands.say import say
-from selector.serving.command import HERE, TOKEN, serving_token
+from selector.serving.command import TOKEN, begin_serving, serving_token
 from zoo.errors import MissingExtraError
 from zoo.extras import install_command
 
@@ -37,12 +36,10 @@ def route(
 ) -> None:
     """Decide for other programs which of their models to run, as JSON over HTTP, until interrupted.
 
-    POST /v1/start with features names a model to run; POST /v1/tell with what it said names the next one,
-    or says
-    whose answer counts; GET /v1/health says what is served. Example: zooselect route my-router
+    POST /v1/start with features names a model to run; POST /v1/tell with what it said names the next one, or
+    says whose answer counts; GET /v1/health says what is served. Example: zooselect route my-router
     """
     try:
-        from selector.fleet.rate_limits import LogLimit
         from selector.fleet.server import address_of, bind, serve
         from selector.serving.routes import RouteServer, make_route_app
     except ModuleNotFoundError as error:
@@ -53,13 +50,7 @@ def route(
 
     token = serving_token(token_file)
     router = Router.load(folder, models=names_in(models) or None, watch=watch)
-    handler = logging.StreamHandler()
-    handler.addFilter(LogLimit())
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO, handlers=[handler])
-    if host not in HERE:
-        say("Put a proxy with TLS in front, see docs/nginx.conf: features travel in the clear.", err=True)
-        if token is None:
-            say(f"Whoever reaches {host} can ask: no token was given.", err=True)
+    begin_serving(host, token, what="features")
     server = RouteServer(router, token=token, most_open=max_open, forget_after_s=forget_after)
     with bind(host, port) as listening:
         say(f"{', '.join(router.models)} at {address_of(listening)}/v1")

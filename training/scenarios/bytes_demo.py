@@ -12,13 +12,9 @@ from training.data.environments import under_environments
 from training.data.fragments import fragments
 from training.data.images import LabelledImages
 from training.data.splits import Splits
-from training.evaluation.evaluate import evaluate, other_settings, our_name
-from training.evaluation.wallclock import time_bundle
-from training.fitting.export import check_bundle, export_bundle
 from training.networks.signal_family import EPOCHS, SIZES, train_signal_family
 from training.outcomes.profile import held_out_images, profile
-from training.reports.page import render
-from training.scenarios.demo import DemoResult
+from training.scenarios.answered_demo import DemoResult, answered_demo
 from training.scenarios.reused import DEVICE, Say, fit_of, latency_of, timed
 from zoo.files import atomic_path
 from zoo.models.zoo import Zoo
@@ -88,34 +84,20 @@ def run_bytes_demo(
         table = latency_of(zoo, test, path, runs=LATENCY_RUNS, progress=progress)
     with clock(f"fit and certify at precision {precision:g}"):
         fitted, _ = fit_of(root, zoo, table, precision=precision, seed=seed, progress=progress)
-    asked = fitted.record.bundle.default
-    bundle = root / "bundle"
-    with clock("export and check the bundle"):
-        export_bundle(fitted, zoo, bundle)
-        check_bundle(bundle, fitted, [test.image(i) for i in range(min(len(test), 200))], zoo)
-    with clock("answer the test fragments through the bundle, timed"):
-        answered = time_bundle(
-            bundle,
-            asked,
-            test,
-            name=our_name(asked),
-            others=other_settings(fitted, asked),
-            rounds=rounds,
-            seed=seed,
-            progress=progress,
-        )
-    report = root / "report.html"
-    with clock("report"):
-        evaluation = evaluate(
-            fitted,
-            root / "profile",
-            zoo=zoo,
-            timed=answered,
-            title="Zooselect demo: types of file fragments",
-            next_commands=next_commands(root, precision),
-        )
-        render(evaluation, report)
-    return DemoResult(evaluation, report, bundle, seconds)
+    return answered_demo(
+        root,
+        zoo,
+        fitted,
+        test,
+        noun="fragment",
+        title="Zooselect demo: types of file fragments",
+        next_commands=next_commands(root, precision),
+        clock=clock,
+        seconds=seconds,
+        rounds=rounds,
+        seed=seed,
+        progress=progress,
+    )
 
 
 def next_commands(root: Path, precision: float) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -15,13 +14,9 @@ from training.data.environments import ENVIRONMENTS, under_environments
 from training.data.images import LabelledImages
 from training.data.sources import digits
 from training.data.splits import TRAIN, Splits
-from training.evaluation.evaluate import evaluate, other_settings, our_name
-from training.evaluation.records import Evaluation
-from training.evaluation.wallclock import time_bundle
-from training.fitting.export import check_bundle, export_bundle
 from training.networks.family import train_family
 from training.outcomes.profile import held_out_images, profile
-from training.reports.page import render
+from training.scenarios.answered_demo import DemoResult, answered_demo
 from training.scenarios.reused import DEVICE, Say, fit_of, has_int8, latency_of, timed
 from zoo.convert.int8.add_int8 import add_int8
 from zoo.files import atomic_path
@@ -33,16 +28,6 @@ SEVERITY = 1.0  # hard enough that the size of a network matters
 CALIBRATION_IMAGES = 200
 SHOWN_IMAGES = 100
 LATENCY_RUNS = 300
-
-
-@dataclass(frozen=True)
-class DemoResult:
-    """What the demo made, and how long each step took."""
-
-    evaluation: Evaluation
-    report: Path
-    bundle: Path
-    seconds: dict[str, float]  # step → time
 
 
 def run_demo(
@@ -99,34 +84,20 @@ def run_demo(
         table = latency_of(zoo, test, path, runs=LATENCY_RUNS, progress=progress)
     with clock(f"fit and certify at precision {precision:g}"):
         fitted, _ = fit_of(root, zoo, table, precision=precision, seed=seed, progress=progress)
-    asked = fitted.record.bundle.default
-    bundle = root / "bundle"
-    with clock("export and check the bundle"):
-        export_bundle(fitted, zoo, bundle)
-        check_bundle(bundle, fitted, [test.image(i) for i in range(min(len(test), 200))], zoo)
-    with clock("answer the test images through the bundle, timed"):
-        answered = time_bundle(
-            bundle,
-            asked,
-            test,
-            name=our_name(asked),
-            others=other_settings(fitted, asked),
-            rounds=rounds,
-            seed=seed,
-            progress=progress,
-        )
-    report = root / "report.html"
-    with clock("report"):
-        evaluation = evaluate(
-            fitted,
-            root / "profile",
-            zoo=zoo,
-            timed=answered,
-            title="Zooselect demo: digits under changing environments",
-            next_commands=next_commands(root),
-        )
-        render(evaluation, report)
-    return DemoResult(evaluation, report, bundle, seconds)
+    return answered_demo(
+        root,
+        zoo,
+        fitted,
+        test,
+        noun="image",
+        title="Zooselect demo: digits under changing environments",
+        next_commands=next_commands(root),
+        clock=clock,
+        seconds=seconds,
+        rounds=rounds,
+        seed=seed,
+        progress=progress,
+    )
 
 
 def next_commands(root: Path) -> list[str]:

@@ -219,7 +219,7 @@ def views_on_paths(
             continue
         changed = msgspec.structs.replace(bundle, certificates=())
         if certain is not None:
-            changed = _certain(bundle, *certain)
+            changed = as_if_proven(bundle, *certain)
         held = path if steps == ALONE else selector.models
         watched = watch and bundle.drift is not None
         view = View(changed, source, held, threads=selector.threads, watch=watched, before=view)
@@ -272,7 +272,7 @@ class _Timed(FolderSource):
         return [*proofs]
 
 
-def _certain(bundle: Bundle, policy: Policy, threshold: float) -> Bundle:
+def as_if_proven(bundle: Bundle, policy: Policy, threshold: float) -> Bundle:
     """A bundle that follows a policy at a threshold, as if that were proven for its own constraint."""
     changed = msgspec.structs.replace(bundle, policies=(policy,), certificates=())
     certificate = Certificate(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from selector.answering.measuring.bench import _certain, measure_folder, views_on_paths
+from selector.answering.measuring.bench import as_if_proven, measure_folder, views_on_paths
 from selector.answering.selector import Selector
 from selector.answering.view import View
 from selector.bundle.bundle import read_bundle
@@ -97,7 +97,7 @@ def test_a_forced_path_gives_the_answers_of_those_inputs_that_take_it_by_themsel
             answer = selector.predict(image, level)
             certain = forced(policy, answer.path)
             assert certain is not None
-            changed = _certain(selector.bundle, *certain)
+            changed = as_if_proven(selector.bundle, *certain)
             source = FolderSource(selector.folder)
             view = View(changed, source, selector.models, threads=1, before=selector._view)
             again = Selector(view, selector.folder, threads=1).predict(image)

@@ -13,8 +13,9 @@ from tests.support.world import steady
 from training.data.fragments import fragments
 from training.data.sources import digits
 from training.scenarios import reused
+from training.scenarios.answered_demo import DemoResult
 from training.scenarios.bytes_demo import run_bytes_demo
-from training.scenarios.demo import DemoResult, run_demo
+from training.scenarios.demo import run_demo
 from zoo import load_image
 
 STEPS = ("train", "compress", "profile", "bench", "fit", "export", "answer", "report")
