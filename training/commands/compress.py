@@ -20,18 +20,9 @@ from selector.commands.say import say
 from selector.commands.tables import table
 from training.commands.adding.added_model import EmbeddingOption, ForceOption, tell
 from training.commands.labelled_images import load_data
-from zoo.errors import DataError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from training.data.images import LabelledImages
     from zoo.convert.int8.calibration import Quantised
-    from zoo.models.card import TrainedOn
-    from zoo.models.zoo import Zoo
-
-MIN_IMAGES = 8  # that ranges are measured on
 
 
 def compress(
@@ -109,6 +100,7 @@ def compress(
         tell(card, zoo, as_json)
         return
     from training.data.seen import remember
+    from training.networks.calibration_images import calibration_part, read_some
     from zoo.convert.int8.add_int8 import add_int8
 
     whole = load_data(data, environments=environments, seed=seed)
@@ -143,40 +135,3 @@ def _show_trials(found: Quantised) -> None:
     say(table(["calibration", "parent's class"], rows), err=True)
     which = "other images" if found.apart else "of the same images: there are too few to hold some out"
     say(f"on {found.held_out} {which}", err=True)
-
-
-def calibration_part(
-    zoo: Zoo, data: LabelledImages, *, share: float | None, seed: int
-) -> tuple[TrainedOn, LabelledImages]:
-    """The part of the data to calibrate on: what models of the zoo learned from, if any did."""
-    from training.data.splits import TRAIN, Splits, without_training_images
-    from training.networks.distill import TRAIN_SHARE
-    from zoo.models.card import TrainedOn
-
-    known = without_training_images(Splits(seed=seed), zoo.cards, data)
-    share = (known.train or TRAIN_SHARE) if share is None else share
-    splits = Splits(seed=known.seed, train=share)
-    part = TrainedOn(data_sha256=data.originals_sha256, share=share, seed=known.seed)
-    chosen = splits.assign(data.groups) == TRAIN
-    if int(chosen.sum()) < MIN_IMAGES:
-        raise DataError(
-            f"expected at least {MIN_IMAGES} calibration images, got {int(chosen.sum())} ({share:.0%} of "
-            f"{len(data)}). Give more images, or use more of them with --share 1."
-        )
-    return part, data.subset(chosen)
-
-
-def read_some(
-    data: LabelledImages, count: int, *, seed: int, progress: bool
-) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.uint8]]]:
-    """Random images to measure ranges on, at most `count`, and others to compare on."""
-    import numpy as np
-    from tqdm import tqdm
-
-    chosen = np.random.default_rng(seed).permutation(len(data))[: 2 * count]
-    measured = max(min(count, MIN_IMAGES, len(chosen)), min(count, len(chosen) - len(chosen) // 4))
-    bar = tqdm(
-        chosen.tolist(), desc="reading", unit="image", delay=2, disable=not progress or None, leave=False
-    )
-    pixels = [data.image(index) for index in bar]
-    return pixels[:measured], pixels[measured:]

@@ -30,6 +30,7 @@ from training.commands.adding.signal_options import (
     signal_kind,
 )
 from training.commands.compress import compress
+from training.commands.expand import expand
 from training.commands.network.cut import cut
 from training.commands.source_options import (
     ClassesOption,
@@ -71,6 +72,7 @@ def register(app: typer.Typer) -> None:
     zoo_app.command("add")(add)
     zoo_app.command("compress")(compress)
     zoo_app.command("adapt")(adapt)
+    zoo_app.command("expand")(expand)
     zoo_app.command("cut")(cut)
     zoo_app.command("list")(list_models)
     zoo_app.command("rename")(rename)

@@ -12,7 +12,6 @@ from selector.commands.options import MY_ZOO, JsonOption, NameOption, SeedOption
 from selector.commands.say import say
 from selector.commands.tables import table
 from training.commands.adding.added_model import ForceOption, tell
-from training.commands.compress import calibration_part, read_some
 from training.commands.labelled_images import load_data
 from zoo.errors import DataError
 
@@ -108,6 +107,7 @@ def cut(
     if not data:
         _list_unmeasured(target, card, every, as_json)
         return
+    from training.networks.calibration_images import read_some
     from zoo.convert.cut.measure import measure_cuts
     from zoo.models.cuts import save_cuts
 
@@ -179,6 +179,7 @@ def _add(
     as_json: bool,
 ) -> ModelCard:
     from training.data.seen import remember
+    from training.networks.calibration_images import calibration_part, read_some
     from zoo.convert.cut.add_cut import add_cut, find_place
     from zoo.models.cuts import parts_folder
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from zoo.convert.count import add_counted
 from zoo.convert.exchange import difference
 from zoo.convert.head import has_embedding, with_embedding, without_embedding
-from zoo.convert.int8.calibration import MIN_AGREEMENT, Quantised, quantize_best
+from zoo.convert.int8.calibration import GOOD_AGREEMENT, MIN_AGREEMENT, Quantised, quantize_best
 from zoo.errors import ModelError
 from zoo.models.card import ModelCard, TrainedOn
 from zoo.models.model import read_graph
@@ -30,6 +30,7 @@ def add_int8(
     force: bool = False,
     tell: Callable[[Quantised], None] = lambda _: None,
     embedding: bool = False,
+    enough: float = GOOD_AGREEMENT,
     progress: bool = False,
 ) -> ModelCard:
     """Quantise a model of `zoo` to 8-bit integers and add the result as ``<parent>-int8``.
@@ -55,6 +56,8 @@ def add_int8(
         Is called with what was tried, before anything is added or refused.
     embedding
         Also give what goes into the last layer, as a second output; as ever where the parent does.
+    enough
+        See :func:`zoo.convert.int8.calibration.quantize_best`.
     progress
         Show a bar when it takes longer than two seconds.
 
@@ -77,7 +80,9 @@ def add_int8(
     other = None if kin is None else read_graph(kin, zoo.folder)
     if has_embedding(original):  # goes out and in again: it is to be taken before it is rounded
         embedding, original = True, without_embedding(original)
-    quantised = quantize_best(original, images, name=name, held_out=held_out, like=other, progress=progress)
+    quantised = quantize_best(
+        original, images, name=name, held_out=held_out, like=other, enough=enough, progress=progress
+    )
     tell(quantised)
     if quantised.too_different and not force:
         raise ModelError(_too_different(quantised, parent))

@@ -89,6 +89,7 @@ def quantize_best(
     name: str,
     held_out: Sequence[NDArray[np.uint8]] = (),
     like: bytes | None = None,
+    enough: float = GOOD_AGREEMENT,
     progress: bool = False,
 ) -> Quantised:
     """Quantise a model with one calibration after another until one agrees with it.
@@ -103,13 +104,16 @@ def quantize_best(
         As for :func:`zoo.convert.int8.compress.quantize_int8`. With `like`, the same layers stay in float.
     held_out
         Images for the comparison, uint8 ``[H, W, 3]`` each; by default every fourth of `images`.
+    enough
+        Share of the held-out images with the parent's class at which no other calibration is tried; with 1,
+        all of them are, unless one agrees everywhere.
     progress
         Show bars when it takes longer than two seconds.
 
     Returns
     -------
     Quantised
-        The first version that gives the parent's class to at least :data:`GOOD_AGREEMENT` of the held-out
+        The first version that gives the parent's class to at least `enough` of the held-out
         images, else the best one. Whoever adds it looks at ``too_different`` first. A calibration after the
         first that the quantiser cannot do is passed over.
 
@@ -152,7 +156,7 @@ def quantize_best(
             expected = _classes(content, name, judges, progress=progress)
         said = _classes(made, name, judges, progress=progress)
         versions.append((Trial(calibration, float((said == expected).mean())), made))
-        if versions[-1][0].agreement >= GOOD_AGREEMENT:
+        if versions[-1][0].agreement >= enough:
             break
     best, made = max(versions, key=lambda version: version[0].agreement)
     return Quantised(made, best, tuple(trial for trial, _ in versions), len(images), len(judges), apart)
