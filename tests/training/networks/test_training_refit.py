@@ -13,10 +13,8 @@ from training.data.environments import under_environments
 from training.data.images import ArrayImages, LabelledImages
 from training.data.seen import FOLDER, seen_in_training
 from training.data.sources import digits
-from training.networks.family import train_family
 from training.networks.refit import refit_head
 from zoo.convert.head import find_head, head_difference, replace_head, with_embedding
-from zoo.convert.int8.add_int8 import add_int8
 from zoo.errors import CardError, DataError, ModelError
 from zoo.files import read_verified
 from zoo.models.model import EMBEDDING, Model
@@ -26,11 +24,9 @@ from zoo.publisher.external_data import externalise
 
 
 @pytest.fixture(scope="module")
-def zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
-    zoo = Zoo.create(tmp_path_factory.mktemp("refit") / "zoo")
-    train_family(zoo, digits(), sizes=("tiny",), epochs=1, progress=False)
-    add_int8(zoo, "tiny", [digits().image(i) for i in range(32)], force=True)
-    return zoo
+def zoo(digits_zoo: Zoo, tmp_path_factory: pytest.TempPathFactory) -> Zoo:
+    folder = tmp_path_factory.mktemp("refit") / "zoo"
+    return Zoo.open(shutil.copytree(digits_zoo.folder, folder))
 
 
 @pytest.fixture(scope="module")
