@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from benchmarks.elsewhere.commands import register
+from benchmarks.options import (
+    DATA,
+    DataOption,
+    ResultsOption,
+    SeedOption,
+    WeightsOption,
+    WorkOption,
+    named,
+)
 from selector.commands.say import say
 from zoo.errors import ZooError
 
@@ -20,18 +29,6 @@ app = typer.Typer(
     help="Benchmarks on real data. Each prints a table and then one JSON line, and writes a result file.\n\n"
     "Data and weights are found in --data and --weights, by default the folder in ZOOSELECT_DATA.",
 )
-_DATA = os.environ.get("ZOOSELECT_DATA")
-
-ResultsOption = Annotated[Path, typer.Option(help="Folder for result files and reports.")]
-SeedOption = Annotated[int, typer.Option(help="Seed of splits, orders and estimators.")]
-DataOption = Annotated[
-    Path | None,
-    typer.Option(
-        help="cifar10-{test,train}.zip, imagenet-600.zip, imagenet-wnids.txt, magika.zip lie there."
-    ),
-]
-WeightsOption = Annotated[Path | None, typer.Option(help="Folder with cifar10-resnet{20,32,44,56}.npz.")]
-WorkOption = Annotated[Path, typer.Option(help="Folder for zoos, profiles and bundles; reused.")]
 SplitsOption = Annotated[int, typer.Option(min=1, help="Repetitions with the samples dealt out anew.")]
 JobsOption = Annotated[int, typer.Option(min=1, help="Processes that share the repetitions.")]
 RayOption = Annotated[
@@ -57,8 +54,8 @@ PeersOption = Annotated[
 
 def _add_suite(name: str, about: str) -> None:
     def suite(
-        data: DataOption = Path(_DATA) if _DATA else None,
-        weights: WeightsOption = Path(_DATA) if _DATA else None,
+        data: DataOption = DATA,
+        weights: WeightsOption = DATA,
         work: WorkOption = Path("results/work"),
         splits: SplitsOption = 10,
         jobs: JobsOption = 2,
@@ -72,7 +69,7 @@ def _add_suite(name: str, about: str) -> None:
         from benchmarks.selection.suite import run_suite
         from benchmarks.selection.zoos import Given
 
-        chosen = [] if peers == "none" else _named("peers", peers, PEERS)
+        chosen = [] if peers == "none" else named("peers", peers, PEERS)
         run_suite(
             name,
             Given(work, data, weights, seed),
@@ -103,7 +100,7 @@ for _name, _about in {
 
 def _add_table_suite(name: str, about: str) -> None:
     def suite(
-        data: DataOption = Path(_DATA) if _DATA else None,
+        data: DataOption = DATA,
         work: WorkOption = Path("results/work"),
         splits: SplitsOption = 10,
         peers: PeersOption = "",
@@ -113,7 +110,7 @@ def _add_table_suite(name: str, about: str) -> None:
         from benchmarks.peers import PEERS
         from benchmarks.tables.suite import run_table_suite
 
-        chosen = [] if peers == "none" else _named("peers", peers, PEERS)
+        chosen = [] if peers == "none" else named("peers", peers, PEERS)
         run_table_suite(
             name,
             data=data,
@@ -138,8 +135,8 @@ for _name, _about in {
 
 @app.command()
 def scale(
-    data: DataOption = Path(_DATA) if _DATA else None,
-    weights: WeightsOption = Path(_DATA) if _DATA else None,
+    data: DataOption = DATA,
+    weights: WeightsOption = DATA,
     work: WorkOption = Path("results/work"),
     samples: Annotated[list[int] | None, typer.Option(help="Samples to fit; may be repeated.")] = None,
     jobs: Annotated[
@@ -157,8 +154,8 @@ def scale(
 
 @app.command()
 def speed(
-    data: DataOption = Path(_DATA) if _DATA else None,
-    weights: WeightsOption = Path(_DATA) if _DATA else None,
+    data: DataOption = DATA,
+    weights: WeightsOption = DATA,
     work: WorkOption = Path("results/work"),
     seed: SeedOption = 0,
     results: ResultsOption = Path("results"),
@@ -172,8 +169,8 @@ def speed(
 
 @app.command()
 def clock(
-    data: DataOption = Path(_DATA) if _DATA else None,
-    weights: WeightsOption = Path(_DATA) if _DATA else None,
+    data: DataOption = DATA,
+    weights: WeightsOption = DATA,
     work: WorkOption = Path("results/work"),
     suites: Annotated[
         str, typer.Option(help="Which, separated by commas.")
@@ -186,14 +183,14 @@ def clock(
     from benchmarks.selection.clock import run_clock
     from benchmarks.selection.zoos import SUITES, Given
 
-    chosen = _named("suites", suites, SUITES)
+    chosen = named("suites", suites, SUITES)
     run_clock(Given(work, data, weights, seed), suites=chosen, answers=answers, results=results)
 
 
 @app.command()
 def drift(
-    data: DataOption = Path(_DATA) if _DATA else None,
-    weights: WeightsOption = Path(_DATA) if _DATA else None,
+    data: DataOption = DATA,
+    weights: WeightsOption = DATA,
     work: WorkOption = Path("results/work"),
     suites: Annotated[str, typer.Option(help="Which, separated by commas.")] = "cifar10,digits",
     streams: Annotated[int, typer.Option(min=1, help="Streams in which nothing changes.")] = 1000,
@@ -205,14 +202,14 @@ def drift(
     from benchmarks.selection.drift import SUITES, run_drift
     from benchmarks.selection.zoos import Given
 
-    chosen = _named("suites", suites, SUITES)
+    chosen = named("suites", suites, SUITES)
     run_drift(Given(work, data, weights, seed), suites=chosen, streams=streams, runs=runs, results=results)
 
 
 @app.command()
 def certificates(
-    data: DataOption = Path(_DATA) if _DATA else None,
-    weights: WeightsOption = Path(_DATA) if _DATA else None,
+    data: DataOption = DATA,
+    weights: WeightsOption = DATA,
     work: WorkOption = Path("results/work"),
     draws: Annotated[int, typer.Option(min=1, help="Draws of each simulation.")] = 2000,
     splits: Annotated[int, typer.Option(min=0, help="Splits of CIFAR-10 outcomes; 0: none.")] = 3,
@@ -232,7 +229,7 @@ def certificates(
 
 @app.command()
 def distribution(
-    weights: WeightsOption = Path(_DATA) if _DATA else None,
+    weights: WeightsOption = DATA,
     devices: Annotated[int, typer.Option(min=1, help="Devices that poll one service.")] = 1000,
     seed: SeedOption = 0,
     results: ResultsOption = Path("results"),
@@ -245,8 +242,8 @@ def distribution(
 
 @app.command()
 def network(
-    data: DataOption = Path(_DATA) if _DATA else None,
-    weights: WeightsOption = Path(_DATA) if _DATA else None,
+    data: DataOption = DATA,
+    weights: WeightsOption = DATA,
     work: WorkOption = Path("results/work"),
     only: Annotated[str, typer.Option(help="Parts, separated by commas. Default: all.")] = "",
     seed: SeedOption = 0,
@@ -256,13 +253,13 @@ def network(
     from benchmarks.network.suites import PARTS
     from benchmarks.selection.zoos import Given
 
-    for part in _named("parts", only or ",".join(PARTS), PARTS):
+    for part in named("parts", only or ",".join(PARTS), PARTS):
         PARTS[part](Given(work, data, weights, seed), results)
 
 
 @app.command()
 def answering(
-    weights: WeightsOption = Path(_DATA) if _DATA else None,
+    weights: WeightsOption = DATA,
     cores: CoresOption = "",
     phases: Annotated[int, typer.Option(min=1, help="Times of each kind of phase.")] = 5,
     seed: SeedOption = 0,
@@ -292,8 +289,8 @@ def soak(
 
 @app.command()
 def cuts(
-    data: DataOption = Path(_DATA) if _DATA else None,
-    weights: WeightsOption = Path(_DATA) if _DATA else None,
+    data: DataOption = DATA,
+    weights: WeightsOption = DATA,
     work: WorkOption = Path("results/work"),
     models: Annotated[str, typer.Option(help="Which, separated by commas.")] = "resnet56,efficientnet-lite0",
     images: Annotated[int, typer.Option(min=8, help="Images on which 8-bit codes are judged.")] = 200,
@@ -304,18 +301,8 @@ def cuts(
     from benchmarks.network.cuts import MODELS, run_cuts
     from benchmarks.selection.zoos import Given
 
-    chosen = _named("models", models, MODELS)
+    chosen = named("models", models, MODELS)
     run_cuts(Given(work, data, weights, seed), models=chosen, images=images, results=results)
-
-
-def _named(what: str, text: str, known: Collection[str]) -> list[str]:
-    """Names separated by commas, all of them known."""
-    chosen = [part.strip() for part in text.split(",") if part.strip()]
-    unknown = sorted(set(chosen) - set(known))
-    if unknown:
-        say(f"error: expected {what} among {', '.join(known)}, got {', '.join(unknown)}.", err=True)
-        raise typer.Exit(1)
-    return chosen
 
 
 def _cores(text: str) -> list[int]:
@@ -332,6 +319,8 @@ def _cores(text: str) -> list[int]:
         raise typer.Exit(1)
     return cores
 
+
+register(app)
 
 if __name__ == "__main__":
     try:

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import onnxruntime as ort
 
 from training.evaluation.records import MethodRow
 from zoo.files import write_atomic
@@ -23,7 +24,6 @@ PACKAGES = (
     "zooselect",
     "numpy",
     "onnx",
-    "onnxruntime",
     "scikit-learn",
     "skl2onnx",
     "torch",
@@ -35,6 +35,7 @@ OPTIONAL = ("asf", "deslib")
 def versions() -> dict[str, str]:
     """Versions of the packages that figures depend on."""
     known = {name: importlib.metadata.version(name) for name in PACKAGES}
+    known["onnxruntime"] = ort.__version__  # a package with other providers may stand in its place
     for name in OPTIONAL:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             known[name] = importlib.metadata.version(name)

@@ -14,6 +14,7 @@ _KEY = re.compile(r"[A-Za-z0-9_.]{1,64}")
 _ENDING = "ExecutionProvider"
 _MAX_OPTIONS = 32
 _MAX_VALUE = 1000  # characters
+_BATCH = "batch"  # an option of ours, which is not passed on
 
 # "OpenVINO:device_type=CPU", or as ONNX Runtime takes it: ("OpenVINOExecutionProvider", {…})
 ProviderLike: TypeAlias = (
@@ -44,8 +45,27 @@ class Provider:
 
     @property
     def is_cpu(self) -> bool:
-        """Whether it is the provider that certificates are made with."""
+        """Whether it is that of the CPU, without options."""
         return self == CPU
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether inputs go in one at a time, by the option ``batch=1``.
+
+        All shapes behind the front, which resizes inputs of any size, are known then. Providers that want
+        known shapes take that part of a model, and the front stays on the CPU.
+
+        Examples
+        --------
+        >>> Provider.of("cpu:batch=1").one_by_one
+        True
+        """
+        return (_BATCH, "1") in self.options
+
+    @property
+    def passed_on(self) -> dict[str, str]:
+        """The options that ONNX Runtime is given."""
+        return {key: value for key, value in self.options if key != _BATCH}
 
     @classmethod
     def of(cls, value: ProviderLike) -> Provider:
@@ -55,7 +75,8 @@ class Provider:
         ----------
         value
             Its name, in full or without ``ExecutionProvider``, in any case, with options after a colon; a
-            pair of name and options; or a list that ends with that of the CPU, as ONNX Runtime takes it.
+            pair of name and options; or a list that ends with that of the CPU, as ONNX Runtime takes it. The
+            option ``batch=1`` is ours; see :attr:`one_by_one`.
 
         Raises
         ------
@@ -77,6 +98,11 @@ class Provider:
             raise ProviderError(
                 f"expected one of the execution providers of this ONNX Runtime, {', '.join(held)}, got "
                 f"{name!r}. Name one of these, or install the ONNX Runtime that has it in place of the other."
+            )
+        if options.get(_BATCH, "1") != "1":
+            raise ProviderError(
+                f"expected batch=1, which gives a provider one input at a time, got {options[_BATCH]!r}. "
+                "Leave it out for batches of any size."
             )
         return cls(found, tuple(sorted(options.items())))
 
@@ -106,7 +132,7 @@ def on_provider(opened: Any, content: bytes, options: Any, provider: Provider, n
     ProviderError
         When the provider does not start or does not take the model; ONNX Runtime would go on with the CPU.
     """
-    ask: list[Any] = [(provider.name, dict(provider.options))]
+    ask: list[Any] = [(provider.name, provider.passed_on)]
     if provider.name != CPU.name:
         ask.append(CPU.name)
     try:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import msgspec
 
-from selector.bundle.bundle import BUNDLE_FILE, SCHEMA_VERSION, Bundle, Calibration, DeviceCosts
+from selector.bundle.bundle import BUNDLE_FILE, SCHEMA_VERSION, Bundle, DeviceCosts
+from selector.bundle.calibration import Calibration
 from selector.bundle.certificate import Certificate
 from selector.policies.cascade import CascadePolicy, Stage
 from selector.policies.constraint import Constraint

@@ -16,11 +16,11 @@ from onnx import TensorProto, helper
 from selector.bundle.bundle import (
     BUNDLE_FILE,
     Bundle,
-    Calibration,
     DeviceCosts,
     SelectorGraph,
     version_for,
 )
+from selector.bundle.calibration import Calibration
 from selector.drift.reference import DriftReference
 from selector.policies.cascade import CascadePolicy, LookaheadPolicy, LookaheadStage, Stage
 from selector.policies.constraint import Constraint

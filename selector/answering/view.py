@@ -144,8 +144,8 @@ class View:
         self.index = index
         policy = None if index is None else bundle.policies[index]
         self.engine = self._engine_of(source, policy, fallback, watch=watch)
-        self._proven = [] if index is None else valid_certificates(bundle, index)  # on the CPU
-        self.certificates = source.counting(self._proven)
+        self._proven = [] if index is None else valid_certificates(bundle, index)  # with their provider
+        self.certificates = source.counting(bundle, self._proven)
         self.courses: dict[tuple[Constraint, str | None] | float | None, Course] = {}
         self.recent = Recent()
         watching = watch and bundle.drift is not None
@@ -372,8 +372,8 @@ class View:
             if covering(proofs, wanted, policy=i, environment=environment) is None:
                 continue
             if i == self.index:
-                on_cpu = covering(self._proven, wanted, policy=i, environment=environment)
-                return "models changed" if on_cpu is None else "other provider"  # or it would count
+                proven = covering(self._proven, wanted, policy=i, environment=environment)
+                return "models changed" if proven is None else "other provider"  # or it would count
             lacking = set(policy.models) - set(self.installed)
             if self._left_out and lacking <= self._left_out:
                 return "models left out"

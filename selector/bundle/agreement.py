@@ -1,9 +1,9 @@
 """Agreement: how far answers of another execution provider are those of the CPU, and what follows from it.
 
-A certificate is about answers of the CPU. Where another provider gives another label to at most a share d of
-all inputs, a precision falls by d at most, and a drop below the reference model grows by d and by the share
-of inputs to which that model gives another label. Bounds of d are exact (Clopper and Pearson 1934,
-one-sided), and the probability that one is wrong is added to that of a false certificate.
+A certificate is about answers of one provider, that of the CPU as a rule. Where another one gives another
+label to at most a share d of all inputs, a precision falls by d at most, and a drop below the reference model
+grows by d and by the share of inputs to which that model gives another label. Bounds of d are exact (Clopper
+and Pearson 1934, one-sided), and the probability that one is wrong is added to that of a false certificate.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from selector.bundle.certificate import Certificate, Probability
 from selector.policies.constraint import Constraint
 from zoo.files import encode_record, read_record, sha256_bytes, write_atomic
-from zoo.providers import Provider
+from zoo.providers import CPU, Provider
 from zoo.types import NonNegative, Positive, Sha256
 
-AGREEMENT_VERSION = 1
+AGREEMENT_VERSION = 2  # since 2, it may be beside another provider than the CPU's
+CPU_VERSION = 1  # written where it is beside that of the CPU, so that older readers go on reading
 FOLDER = "agreements"
 _STEPS = 60  # of a bisection
 _CLOSE = 1e-12  # of thresholds that are the same
@@ -36,7 +38,7 @@ class Agreed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class Agreement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Answers of a provider beside those of the CPU, on inputs that nothing was certified on."""
+    """Answers of a provider beside those of the certificates' one, on inputs that certified nothing."""
 
     schema_version: Positive
     provider: str  # with its options
@@ -47,6 +49,7 @@ class Agreement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     reference_sha256: Sha256  # of the reference model
     reference_other: NonNegative  # inputs to which that model alone gave another label
     rows: tuple[Agreed, ...]
+    beside: str | UnsetType = UNSET  # the provider that certificates are about; left out: the CPU's
 
     def __post_init__(self) -> None:
         if max(self.reference_other, *(row.other_labels for row in self.rows), 0) > self.samples:
@@ -113,8 +116,8 @@ def agreement_file(folder: Path, provider: Provider) -> Path:
     return folder / FOLDER / f"{provider.name.lower()}-{sha256_bytes(str(provider).encode())[:12]}.json"
 
 
-def read_agreement(folder: Path, provider: Provider) -> Agreement | None:
-    """The agreement that was written for a provider and this ONNX Runtime, or None.
+def read_agreement(folder: Path, provider: Provider, beside: str = CPU.name) -> Agreement | None:
+    """The agreement of a provider with the one `beside` it that was written for this ONNX Runtime, or None.
 
     Raises
     ------
@@ -127,7 +130,8 @@ def read_agreement(folder: Path, provider: Provider) -> Agreement | None:
     if not path.is_file():
         return None
     found = read_record(path, Agreement, schema_version=AGREEMENT_VERSION)
-    mine = (found.provider, found.onnxruntime) == (str(provider), ort.__version__)
+    base = CPU.name if found.beside is UNSET else found.beside
+    mine = (found.provider, base, found.onnxruntime) == (str(provider), beside, ort.__version__)
     return found if mine else None
 
 

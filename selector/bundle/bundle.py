@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
-from selector.bundle.certificate import Certificate, PrecisionTest
+from selector.bundle.calibration import Calibration
+from selector.bundle.certificate import Certificate
 from selector.drift.reference import DriftReference
 from selector.policies.constraint import Constraint
 from selector.policies.policy import Policy
@@ -24,7 +25,8 @@ from zoo.releases.bundle_files import BundleFiles
 from zoo.releases.input_reference import InputReference
 from zoo.types import Name, Positive, Sha256, check_relative
 
-SCHEMA_VERSION = 7  # since 7, models may take other inputs than images
+SCHEMA_VERSION = 8  # since 8, certificates may be about another execution provider than the CPU's
+KINDS_VERSION = 7  # since 7, models may take other inputs than images
 REMOTE_VERSION = 6
 LOCAL_VERSION = 5  # the oldest that can hold the bundle is written, so that older readers go on reading
 # has no drift reference, as 3 no look-ahead cascades, as 4 no paths, pools or names of tests, as 5 no remote
@@ -33,8 +35,8 @@ OLDEST_VERSION = 2
 BUNDLE_FILE = "bundle.json"
 
 
-def version_for(models: Iterable[ModelCard]) -> int:
-    """The oldest version of the format that can hold a bundle of `models`.
+def version_for(models: Iterable[ModelCard], *, provider: str | UnsetType = UNSET) -> int:
+    """The oldest version of the format that can hold a bundle of `models`, certified with a provider.
 
     Examples
     --------
@@ -43,23 +45,11 @@ def version_for(models: Iterable[ModelCard]) -> int:
     5
     """
     cards = tuple(models)
-    if any(card.kind.record is not None for card in cards):
+    if provider is not UNSET:
         return SCHEMA_VERSION
+    if any(card.kind.record is not None for card in cards):
+        return KINDS_VERSION
     return REMOTE_VERSION if any(card.remote is not None for card in cards) else LOCAL_VERSION
-
-
-class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The data that policy and certificates come from."""
-
-    data_sha256: Sha256
-    fit: Positive  # samples per split
-    tune: Positive
-    certify: Positive
-    top_k: Positive = 1  # an answer counts as right when the label is among its k most probable classes
-    agree_with: Name | None = None  # right is what this model says; None: the label
-    environment: str | None = None  # samples of this environment only; None: of all
-    test: PrecisionTest | None = None  # that precisions were proven with; None: the exact binomial
-    test_reason: str | None = None  # why that one, in words
 
 
 class SelectorGraph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

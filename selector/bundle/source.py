@@ -28,8 +28,8 @@ class Source(Protocol):
     limits: RunLimits | None  # of what is opened
     provider: Provider  # that runs the models
 
-    def counting(self, proofs: Sequence[Certificate]) -> list[Certificate]:
-        """What of certificates for the CPU counts with the provider."""
+    def counting(self, bundle: Bundle, proofs: Sequence[Certificate]) -> list[Certificate]:
+        """What of the bundle's certificates counts with the provider."""
         ...
 
     def held(self, bundle: Bundle) -> tuple[str, ...]:
@@ -54,11 +54,18 @@ class FolderSource:
         self.folder = folder
         self.provider = provider
 
-    def counting(self, proofs: Sequence[Certificate]) -> list[Certificate]:
-        """What 'zooselect agree' has earned for the provider; raises :class:`CardError` for a bad record."""
-        if self.provider.is_cpu:
+    def counting(self, bundle: Bundle, proofs: Sequence[Certificate]) -> list[Certificate]:
+        """All with the provider that they are about, else what 'zooselect agree' has earned for another.
+
+        Raises
+        ------
+        CardError
+            When the record of an agreement is broken.
+        """
+        base = bundle.calibration.provider_name
+        if str(self.provider) == base:
             return [*proofs]
-        return agreed(proofs, read_agreement(self.folder, self.provider))
+        return agreed(proofs, read_agreement(self.folder, self.provider, base))
 
     def held(self, bundle: Bundle) -> tuple[str, ...]:
         """Names of the models whose files are there."""
@@ -123,9 +130,9 @@ class StoreSource:
         self.limits = limits
         self.servers = frozenset(servers)
 
-    def counting(self, proofs: Sequence[Certificate]) -> list[Certificate]:
-        """All: models of a store run on the CPU."""
-        return [*proofs]
+    def counting(self, bundle: Bundle, proofs: Sequence[Certificate]) -> list[Certificate]:
+        """All that are about the CPU's provider, which runs the models of a store."""
+        return [*proofs] if bundle.calibration.provider_name == str(self.provider) else []
 
     @classmethod
     def of(

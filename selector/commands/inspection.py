@@ -88,6 +88,7 @@ def _of_bundle(bundle: Any, held: tuple[str, ...]) -> dict[str, Any]:
         "policy": None if followed is None else str(followed.__struct_config__.tag),
         "policy_models": [] if followed is None else list(followed.models),
         "device": costs.device,
+        "provider": bundle.calibration.provider_name,
         "drift_reference": bundle.drift is not None,
         "models": [
             {

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.support.small_models import COLOURS, build_onnx
 from zoo.errors import ProviderError
 from zoo.models.card import ModelCard
 from zoo.models.model import Model
+from zoo.models.session import open_session
 from zoo.providers import CPU, Provider, on_provider
 
 ALMOST_CPU = Provider(CPU.name, (("arena_extend_strategy", "kSameAsRequested"),))
@@ -68,3 +70,25 @@ def test_a_model_runs_with_the_options_of_a_provider() -> None:
         task="classification", resolution=(8, 8), parameters=1, macs=1,
     )  # fmt: skip
     assert Model(card, content, provider=ALMOST_CPU).card.name == "full"
+
+
+def test_one_input_at_a_time_makes_all_shapes_behind_the_front_known() -> None:
+    provider, content = Provider.of("cpu:batch=1"), build_onnx()
+    assert (provider.passed_on, provider.is_cpu) == ({}, False)
+    (known,) = open_session(content, name="m", provider=provider).get_outputs()
+    assert known.shape == [1, len(COLOURS)]
+    card = ModelCard(
+        name="m",
+        classes=COLOURS,
+        resolution=(8, 8),
+        file="m.onnx",
+        sha256="0" * 64,
+        size_bytes=len(content),
+        parameters=1,
+        macs=1,
+    )
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 9, 3), np.uint8)
+    alone, together = (Model(card, content, provider=one).logits(images) for one in (provider, CPU))
+    assert np.allclose(alone, together, atol=1e-6)
+    with pytest.raises(ProviderError, match="expected batch=1"):
+        Provider.of("cpu:batch=4")

@@ -27,6 +27,7 @@ from selector.commands.options import (
     ModelsOption,
     OutOption,
     ProfileOption,
+    ProviderOption,
     SeedOption,
     SkipBadOption,
     ZooOption,
@@ -86,6 +87,7 @@ def profile(
             help="Spread the work over a cluster of Ray: HOST:PORT of its head, or local.",
         ),
     ] = None,
+    provider: ProviderOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -100,6 +102,7 @@ def profile(
     from training.outcomes.accuracy import profiled_accuracy
     from training.outcomes.profile import profile as run
     from zoo.models.zoo import Zoo
+    from zoo.providers import CPU, Provider
 
     shares = numbers_in(
         split,
@@ -120,11 +123,13 @@ def profile(
         restart=restart,
         progress=not as_json,
         ray=ray,
+        provider=Provider.of(provider or CPU),
     )
     if as_json:
         say(msgspec.json.encode(record).decode())
         return
     table_path = out / "latency" / THIS_MACHINE.name
+    at = None if out == MY_PROFILE else table_path
     found = profiled_accuracy(out, record)
     if found is not None:
         rows = [[name, f"{share:.1%}"] for name, share in found.models.items()]
@@ -140,7 +145,7 @@ def profile(
     say(
         f"{record.samples:,} samples × {len(record.models)} models in {out}"
         + (f" ({record.skipped} unreadable images left out)" if record.skipped else "")
-        + f". Next: {command('bench', zoo, out=None if out == MY_PROFILE else table_path)}, then "
+        + f". Next: {command('bench', zoo, out=at, provider=provider)}, then "
         + command("fit", **_unless_usual(zoo=zoo, profile=out, latency=table_path))
     )
 

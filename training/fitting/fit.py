@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec import UNSET, UnsetType
 from tqdm import tqdm
 
 from selector.bundle.bundle import subject
@@ -30,12 +31,13 @@ from training.fitting.paths import with_paths
 from training.fitting.record import FitInputs, Found, Proven, assemble
 from training.outcomes.outcomes import Outcomes, has_pixels, load_outcomes, pixels_of
 from training.outcomes.parts import read_profile_record
-from training.search.candidates import POOL_LABELS, failure_ms, worth_keeping
+from training.search.candidates import POOL_LABELS, Candidate, failure_ms, worth_keeping
 from training.search.charges import charges_of
 from training.search.comparisons import by_storage, comparisons, within_bytes
 from training.search.input_fit import PixelsOf
 from training.search.search import consider
 from training.search.simulations import recalibrate
+from zoo.errors import LatencyError
 from zoo.files import sha256_bytes
 from zoo.models.latency import LatencyTable
 from zoo.models.zoo import Zoo
@@ -89,7 +91,8 @@ def fit(
     PrecisionError
         When the constraint or `delta` is out of range, or more than one constraint is given.
     StaleError, LatencyError
-        When profile or latency table do not belong to the models of `zoo`, or there is no such table.
+        When profile or latency table do not belong to the models of `zoo`, or are of different execution
+        providers, or there is no such table.
     DataError
         When there are too few samples, or no model fits into `max_bytes`.
     ZooError
@@ -108,6 +111,12 @@ def fit(
         known = network if isinstance(network, Network) else load_network(network)
         table, zoo = over_network(table, zoo, known)
     record = read_profile_record(profile_folder)
+    if table.provider is not None and table.provider != record.provider_name:
+        raise LatencyError(
+            f"expected times of the provider that answered the samples, {record.provider_name}, got "
+            f"those of {table.provider}. Measure with it ('zooselect bench --provider'), or profile with the "
+            "other one ('zooselect profile --provider')."
+        )
     return fit_outcomes(
         load_outcomes(profile_folder, zoo=zoo),
         zoo,
@@ -120,6 +129,7 @@ def fit(
         searches=Path(profile_folder) / SEARCHES_FOLDER,
         jobs=jobs,
         progress=progress,
+        provider=record.provider,
     )
 
 
@@ -136,6 +146,8 @@ def fit_outcomes(
     searches: Path | None = None,
     jobs: int | None = None,
     progress: bool = False,
+    only: Callable[[Candidate], bool] = lambda _: True,
+    provider: str | UnsetType = UNSET,
 ) -> Fitted:
     """:func:`fit` on outcomes in memory, in three steps: search, prove, assemble.
 
@@ -152,10 +164,11 @@ def fit_outcomes(
 
     No step sees test samples. What the search trains, measures and simulates does not depend on the
     constraint: it is kept in the folder `searches`, and a fit for another constraint only chooses and proves.
+    Where a study needs a policy of some kind, `only` says which candidates there are to choose among.
     """
     for name in (FIT, TUNE, CERTIFY):
         outcomes.split(name).check_finite()
-    given = FitInputs(zoo, table, chosen, grid, data_sha256, inputs_sha256)
+    given = FitInputs(zoo, table, chosen, grid, data_sha256, inputs_sha256, provider)
     with tqdm(total=4, unit="step", disable=not progress or None, leave=False) as bar:
 
         def step(name: str) -> None:
@@ -163,7 +176,15 @@ def fit_outcomes(
             bar.update()
 
         with Processes(_suited(outcomes) if jobs is None else jobs) as processes:
-            found = search(outcomes, given, pixels=pixels, step=step, searches=searches, processes=processes)
+            found = search(
+                outcomes,
+                given,
+                pixels=pixels,
+                step=step,
+                searches=searches,
+                processes=processes,
+                only=only,
+            )
         step("certifying")
         drift = drift_fit(found.outcomes, grid=grid, kind=zoo.kind)
         given = with_paths(found, given, drift)
@@ -179,6 +200,7 @@ def search(
     step: Callable[[str], None],
     searches: Path | None = None,
     processes: Processes | None = None,
+    only: Callable[[Candidate], bool] = lambda _: True,
 ) -> Found:
     """Policies for the constraint and for devices with fewer models, chosen on the fit and tune samples.
 
@@ -213,13 +235,14 @@ def search(
         processes=processes,
         check=partial(check_drift_graph, outcomes, given.grid, zoo.kind),
     )
+    candidates = [candidate for candidate in considered.candidates if only(candidate)]
     compared = considered.situation.outcomes
     aim = Aim(
         options.constraint,
         len(outcomes.split(CERTIFY)),
         options.delta,
         compared.right[:, compared.models.index(by_accuracy[0])],
-        failure_ms=failure_ms(considered.candidates, considered.situation.costs),
+        failure_ms=failure_ms(candidates, considered.situation.costs),
         unit_ms=None if charges is None else charges.unit_ms,
         per_unit=1.0 if charges is None else charges.per_unit,
         share_of_margin=share_of_margin(
@@ -227,7 +250,7 @@ def search(
         ),
         tail=given.table.tail(zoo.names),
     )
-    candidates = within_bytes(considered.candidates, zoo, options.max_bytes)
+    candidates = within_bytes(candidates, zoo, options.max_bytes)
     local = {card.name for card in zoo.cards if card.remote is None}
     kept = worth_keeping(candidates, aim, local=local)
     pooled = (name for one in kept if one.label in POOL_LABELS for name in one.models)

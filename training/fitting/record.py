@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from msgspec import UNSET, UnsetType
 
 from selector.bundle.bundle import (
     Bundle,
-    Calibration,
     DeviceCosts,
     PathCost,
     SelectorGraph,
     version_for,
 )
+from selector.bundle.calibration import Calibration
 from selector.bundle.certificate import Certificate
 from selector.policies.paths import ALONE, paths_of, steps_of
 from training.certificates.choice import ChosenTest
@@ -43,6 +44,7 @@ class FitInputs:
     grid: int  # cells a side that features read
     data_sha256: str
     inputs_sha256: str  # see fit_inputs_sha256
+    provider: str | UnsetType = UNSET  # that answered the samples; left out: the CPU's
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def assemble(given: FitInputs, found: Found, proven: Proven) -> Fitted:
 def _bundle(given: FitInputs, found: Found, proven: Proven) -> Bundle:
     table, options, cards = given.table, given.options, given.zoo.cards
     return Bundle(
-        schema_version=version_for(cards),
+        schema_version=version_for(cards, provider=given.provider),
         task=cards[0].task,
         classes=found.outcomes.classes,
         models=cards,
@@ -151,6 +153,7 @@ def _bundle(given: FitInputs, found: Found, proven: Proven) -> Bundle:
             environment=options.environment,
             test=found.test.test,
             test_reason=found.test.reason,
+            provider=given.provider,
         ),
         selector=found.selector,
         drift=None if proven.drift is None else proven.drift.reference,

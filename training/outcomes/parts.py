@@ -18,9 +18,11 @@ from zoo.errors import DataError
 from zoo.files import read_record, sha256_bytes
 from zoo.inputs.kind import InputKind, InputRecord
 from zoo.inputs.kinds import kind_of
+from zoo.providers import CPU
 from zoo.types import Positive, Sha256
 
-SCHEMA_VERSION = 2  # since 2, inputs may be others than images
+SCHEMA_VERSION = 3  # since 3, another execution provider than the CPU's may have answered
+KINDS_VERSION = 2  # since 2, inputs may be others than images
 IMAGES_VERSION = 1  # written where they are images, so that older readers go on reading
 PROFILE_FILE = "profile.json"
 UNFINISHED_FILE = "unfinished.json"  # there from the first written part to the last
@@ -53,11 +55,17 @@ class ProfileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     models: dict[str, Sha256]  # name → digest of the ONNX file
     skipped: int = 0  # images that could not be read and were left out
     input_record: InputRecord | UnsetType = msgspec.field(default=UNSET, name="input")
+    provider: str | UnsetType = UNSET  # that ran the models, with its options; left out: the CPU's
 
     @property
     def kind(self) -> InputKind:
         """The kind of input that was answered."""
         return kind_of(None if self.input_record is UNSET else self.input_record)
+
+    @property
+    def provider_name(self) -> str:
+        """The provider that ran the models, with its options."""
+        return str(CPU) if self.provider is UNSET else self.provider
 
     def __post_init__(self) -> None:
         _ = self.kind  # raises where there is none of that name

@@ -28,6 +28,7 @@ from training.features.kinds import features_of
 from training.outcomes.batches import Values, pixels_per_batch
 from training.outcomes.parts import (
     IMAGES_VERSION,
+    KINDS_VERSION,
     PART_ROWS,
     PROFILE_FILE,
     SAMPLES_FILE,
@@ -43,12 +44,13 @@ from training.outcomes.parts import (
 from training.outcomes.shards import FEATURES, MAX_EMBEDDING, PIXELS, Profiling, ShardRunner
 from training.outcomes.spread import spread_parts
 from zoo.cores import allowed_cores
-from zoo.errors import CardError, DataError, StaleError, ZooError
+from zoo.errors import CardError, DataError, ProviderError, StaleError, ZooError
 from zoo.files import atomic_path, encode_record, read_record, write_atomic
 from zoo.inputs.kinds import IMAGE
 from zoo.models.card import check_same_classes, match_classes
 from zoo.models.model import Model
 from zoo.models.zoo import Zoo
+from zoo.providers import CPU, Provider
 
 MODEL_BYTES = 2**30  # of all models that are open at the same time
 
@@ -64,6 +66,7 @@ def profile(
     restart: bool = False,
     progress: bool = True,
     ray: str | None = None,
+    provider: Provider = CPU,
 ) -> ProfileRecord:
     """Run all models and the input features over `data` and keep the results in `folder`.
 
@@ -89,11 +92,14 @@ def profile(
         Spread the work over the cluster of Ray whose head is at ``HOST:PORT``, or over one worker a core of
         this machine (``local``). The parts are the same: here, interrupted or on a cluster, each run
         continues the others. Nodes need ``zooselect[ray]`` in the same versions, and no images: those travel.
+    provider
+        What runs the models, here and not on a cluster: certificates that follow are about its answers.
+        Features are computed on the CPU, as on devices.
 
     Raises
     ------
     StaleError
-        When `folder` holds a profile of other data or other splits.
+        When `folder` holds a profile of other data or splits, or of another provider.
     ClassMismatchError
         When a class of the data is unknown to a model.
     DataError, ModelError
@@ -111,6 +117,11 @@ def profile(
     >>> record.classes
     ('red', 'green', 'blue')
     """
+    if ray is not None and not provider.is_cpu:
+        raise ProviderError(
+            f"expected the CPU's execution provider on a cluster, got {provider}. Leave out --ray or "
+            "--provider (in Python: ray, provider)."
+        )
     target = Path(folder)
     classes = _class_order(target, check_same_classes(zoo.cards))
     match_classes(data.classes, classes, model=zoo.names[0])
@@ -126,7 +137,13 @@ def profile(
     )
     rows = np.flatnonzero(used)
     record = ProfileRecord(
-        schema_version=IMAGES_VERSION if zoo.kind.record is None else SCHEMA_VERSION,
+        schema_version=(
+            SCHEMA_VERSION
+            if not provider.is_cpu
+            else IMAGES_VERSION
+            if zoo.kind.record is None
+            else KINDS_VERSION
+        ),
         data_sha256=data.sha256,
         classes=classes,
         splits=SplitRecord(**vars(chosen_splits)),
@@ -136,10 +153,11 @@ def profile(
         models={card.name: card.sha256 for card in zoo.cards},
         skipped=len(data.skipped),
         input_record=zoo.kind.record or UNSET,
+        provider=UNSET if provider.is_cpu else str(provider),
     )
     _prepare(target, record, restart=restart)
     write_samples(target, data, rows, names)
-    _run_missing(zoo, data, rows, target, record, batch_size, threads, progress, ray)
+    _run_missing(zoo, data, rows, target, record, batch_size, threads, progress, ray, provider)
     write_atomic(target / PROFILE_FILE, encode_record(record))
     _remove_others(target, record)
     return record
@@ -207,9 +225,15 @@ def _prepare(folder: Path, record: ProfileRecord, *, restart: bool) -> None:
             continue  # another process has finished the same profile meanwhile
         if _basis(before) != _basis(record):
             if not restart:
-                what = f"{record.kind.noun}s" if before.data_sha256 != record.data_sha256 else "splits"
+                what = (
+                    f"other {record.kind.noun}s"
+                    if before.data_sha256 != record.data_sha256
+                    else "other splits"
+                )
+                if before.provider != record.provider:
+                    what = f"answers of {before.provider_name}, not of {record.provider_name}"
                 raise StaleError(
-                    f"{folder} holds a profile of other {what}. Choose another folder, or start over there "
+                    f"{folder} holds a profile of {what}. Choose another folder, or start over there "
                     "with --restart (in Python: restart=True)."
                 )
             shutil.rmtree(folder / "outputs", ignore_errors=True)
@@ -231,6 +255,7 @@ def _run_missing(
     threads: int | None,
     progress: bool,
     ray: str | None,
+    provider: Provider,
 ) -> None:
     parts = -(-len(rows) // PART_ROWS)
     missing = {
@@ -266,7 +291,7 @@ def _run_missing(
     unit = "img" if zoo.kind == IMAGE else zoo.kind.noun
     with tqdm(total=total, desc="profiling", unit=unit, disable=not progress or None, delay=1) as bar:
         if ray is None:
-            made = _run_here(zoo, data, wanted_parts, how, threads or allowed_cores(), bar.update)
+            made = _run_here(zoo, data, wanted_parts, how, threads or allowed_cores(), bar.update, provider)
         else:
             made = spread_parts(zoo, data, wanted_parts, how, ray, threads or 1, bar.update)
         for part, outputs in made:
@@ -288,12 +313,15 @@ def _run_here(
     how: Profiling,
     threads: int,
     step: Callable[[int], object],
+    provider: Provider,
 ) -> Iterator[tuple[int, dict[str, Values]]]:
     lanes = lanes_for(threads, sum(zoo.card(name).size_bytes for name in how.orders))
 
     def opened(arena: bool) -> dict[str, Model]:
         return {
-            name: Model.open(zoo.card(name), zoo.folder, threads=threads // lanes, arena=arena)
+            name: Model.open(
+                zoo.card(name), zoo.folder, threads=threads // lanes, arena=arena, provider=provider
+            )
             for name in how.orders
         }
 

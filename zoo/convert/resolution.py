@@ -42,7 +42,10 @@ def at_resolution(content: bytes, resolution: tuple[int, int], *, name: str) -> 
     Examples
     --------
     >>> from zoo.convert.resolution import at_resolution
-    >>> smaller = at_resolution(content, (8, 8), name="small-8px")
+    >>> at_resolution(content, (8, 8), name="small-8px")
+    Traceback (most recent call last):
+      ...
+    zoo.errors.ModelError: model 'small-8px': expected a model with a front that resizes images, got one ...
     """
     if min(resolution) < MIN_SIDE:
         raise ModelError(

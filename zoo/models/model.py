@@ -16,7 +16,7 @@ from zoo.inputs.kind import TYPES, Batch, GraphInput
 from zoo.inputs.kinds import kind_of
 from zoo.models.card import ModelCard
 from zoo.models.limits import RunLimits
-from zoo.models.runs import Runs
+from zoo.models.runs import OneByOne, Runs
 from zoo.models.runs import all_finite as all_finite
 from zoo.models.session import first_line, open_session
 from zoo.providers import CPU, Provider
@@ -79,7 +79,7 @@ class Model:
         self.threads = threads
         self._one_row = (1, len(card.classes))
         self.embedding_width: int | None = None  # of the second output, where there is one
-        self._runs: Runs | RemoteRuns
+        self._runs: Runs | OneByOne | RemoteRuns
         if card.remote is not None and card.remote.input_layout != FEATURES:
             if decode_remote(content, card.name) != card.remote:
                 raise ModelError(
@@ -106,6 +106,8 @@ class Model:
             check_head(session, card.remote, card.name)
             self._runs = HeadRuns(self._runs, card.remote, width=len(card.classes), name=card.name)
             return
+        if provider.one_by_one:
+            self._runs = OneByOne(self._runs)
         inputs, outputs = session.get_inputs(), session.get_outputs()
         _expect(card.name, "inputs", inputs, self.kind.inputs)
         if len(outputs) == 2 and outputs[1].name == EMBEDDING:
@@ -230,7 +232,7 @@ class Model:
         >>> zoo.model("tiny").remote is None
         True
         """
-        return None if isinstance(self._runs, Runs) else self._runs
+        return None if isinstance(self._runs, Runs | OneByOne) else self._runs
 
     def run_by(self, images: Batch, deadline: float) -> NDArray[np.float32]:
         """Like :meth:`run`, but of a remote model no later than `deadline` of ``time.monotonic()``.
@@ -364,7 +366,7 @@ def _fits(got: Any, wanted: GraphInput) -> bool:
         and got.type == TYPES[wanted.type]
         and len(got.shape) == len(wanted.axes)
         and all(
-            not isinstance(have, int) or have == want
+            not isinstance(have, int) or have == want or (have, want) == (1, "N")
             for have, want in zip(got.shape, wanted.axes, strict=True)
         )
     )

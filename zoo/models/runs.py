@@ -19,6 +19,30 @@ _SEED_SIDE = 32
 _GIVES_BACK = ("memory.enable_memory_arena_shrinkage", "cpu:0")
 
 
+class OneByOne:
+    """Runs of single inputs in place of a batch: what its session takes."""
+
+    def __init__(self, runs: Runs) -> None:
+        self._runs = runs
+
+    def run(
+        self, outputs: Sequence[str], feeds: Mapping[str, NDArray[Any]], input_bytes: int
+    ) -> list[NDArray[Any]]:
+        """As of :class:`Runs`."""
+        count = min(map(len, feeds.values()))
+        if count == 1:
+            return self._runs.run(outputs, feeds, input_bytes)
+        rows = [
+            self._runs.run(
+                outputs,
+                {name: value[i : i + 1] for name, value in feeds.items()},
+                input_bytes // max(1, count),
+            )
+            for i in range(count)
+        ]
+        return [np.concatenate(values) for values in zip(*rows, strict=True)]
+
+
 class Runs:
     """Runs a session. Safe to use from several threads.
 

@@ -48,6 +48,8 @@ def open_session(
     options.enable_cpu_mem_arena = arena
     if threads > 1:  # or the threads of one model go on spinning where those of the next one have to work
         options.add_session_config_entry("session.force_spinning_stop", "1")
+    if provider.one_by_one:
+        options.add_free_dimension_override_by_name("N", 1)
     options.log_severity_level = 4  # what goes wrong is raised, not printed
     # Weights in other files are covered by no card's digest, and would be looked up from the current folder.
     folder = f"{os.devnull}/weights belong into the graph" if weights is None else str(weights.absolute())

@@ -1,4 +1,4 @@
-"""Comparing another execution provider with the CPU: the same images, every certified threshold."""
+"""Comparing an execution provider with that of the certificates, image by image, at every threshold."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
+from msgspec import UNSET
 from numpy.typing import NDArray
 
 from selector.answering.engine import Engine
 from selector.answering.runners import Outcome, runner_of
-from selector.bundle.agreement import AGREEMENT_VERSION, Agreed, Agreement
+from selector.bundle.agreement import AGREEMENT_VERSION, CPU_VERSION, Agreed, Agreement
 from selector.bundle.bundle import Bundle, read_bundle, valid_certificates
 from selector.bundle.source import FolderSource
 from selector.policies.policy import Policy
@@ -19,7 +20,7 @@ from selector.policies.staged import State
 from zoo.errors import BundleError, ProviderError
 from zoo.inputs.kind import Batch
 from zoo.inputs.kinds import InputLike
-from zoo.providers import CPU, Provider
+from zoo.providers import Provider
 
 _Floats = NDArray[np.float32]
 MIN_SAMPLES = 20
@@ -34,7 +35,7 @@ def agree(
     environment: str | None = None,
     threads: int = 1,
 ) -> Agreement:
-    """Count the images that a provider answers otherwise than the CPU, at every certified threshold.
+    """Count the images that a provider answers otherwise than that of the certificates, as a rule the CPU's.
 
     Models run once an image with either; the thresholds are then gone through with what they said.
 
@@ -56,7 +57,7 @@ def agree(
     Raises
     ------
     ProviderError
-        When `provider` is that of the CPU, or does not run a model.
+        When `provider` is that of the certificates, or one of both is not there or does not run a model.
     BundleError
         When too few images are given, or nothing is certified for the installed models on this device.
 
@@ -68,10 +69,13 @@ def agree(
     >>> agree("my-bundle", [image] * 20, other).reference_other
     0
     """
-    if provider.is_cpu:
-        raise ProviderError(f"expected another execution provider than the CPU's, got {provider}. Name one.")
     root = Path(folder)
     bundle = read_bundle(root)
+    base = Provider.of(bundle.calibration.provider_name)
+    if provider == base:
+        raise ProviderError(
+            f"expected another execution provider than that of the certificates, got {provider}. Name one."
+        )
     index = bundle.policy_for(name for name in FolderSource(root).held(bundle) if name in bundle.local)
     proofs = [] if index is None else valid_certificates(bundle, index)
     places = {(proof.subject_sha256, proof.threshold) for proof in proofs if proof.environment == environment}
@@ -81,7 +85,7 @@ def agree(
             "There is nothing that could count on another provider."
         )
     counted = _Counted(bundle, bundle.policies[index], sorted(places))
-    sides = [_Side(bundle, root, counted.policy, one, threads) for one in (CPU, provider)]
+    sides = [_Side(bundle, root, counted.policy, one, threads) for one in (base, provider)]
     for image in images:
         counted.add(bundle.kind.one(image), sides)
     if counted.samples < MIN_SAMPLES:
@@ -91,7 +95,7 @@ def agree(
         )
     reference = bundle.card(bundle.reference)
     return Agreement(
-        schema_version=AGREEMENT_VERSION,
+        schema_version=CPU_VERSION if base.is_cpu else AGREEMENT_VERSION,
         provider=str(provider),
         onnxruntime=ort.__version__,
         confidence=confidence,
@@ -100,6 +104,7 @@ def agree(
         reference_sha256=reference.sha256,
         reference_other=counted.reference_other,
         rows=counted.rows(),
+        beside=UNSET if base.is_cpu else str(base),
     )
 
 

@@ -267,7 +267,7 @@ def _drawn(spread: DriftFeature, rng: np.random.Generator) -> NDArray[np.float32
 class _Timed(FolderSource):
     """A folder whose policy is followed with any provider: it is timed, and nothing is promised."""
 
-    def counting(self, proofs: Sequence[Certificate]) -> list[Certificate]:
+    def counting(self, bundle: Bundle, proofs: Sequence[Certificate]) -> list[Certificate]:
         """All."""
         return [*proofs]
 

@@ -122,7 +122,9 @@ def test_an_agreement_counts_for_what_it_was_made_with_alone(
 
 def test_what_cannot_be_compared_is_refused(colours: StoredWorld, tmp_path: Path) -> None:
     bundle = colours.bundles["cascade"]
-    with pytest.raises(ProviderError, match="expected another execution provider than the CPU's"):
+    with pytest.raises(
+        ProviderError, match="expected another execution provider than that of the certificates"
+    ):
         agree(bundle, [RED], CPU)
     with pytest.raises(BundleError, match="expected at least 20 images to compare on, got 3"):
         agree(bundle, [RED] * 3, OTHER)

@@ -12,17 +12,22 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from selector import Selector, read_bundle
+from selector.answering.measuring.agree import agree
+from selector.bundle.agreement import save_agreement
 from selector.policies.rules import confidence
-from tests.support.colours import colour_zoo
+from tests.support.colours import colour_zoo, latency_table
 from tests.support.moments import moments_of
 from tests.support.small_models import COLOURS, add_colours, build_onnx
-from tests.support.world import COLOUR_SPLITS, World, colour_images
+from tests.support.world import CANDIDATES, COLOUR_SPLITS, World, colour_images, fit_colours
 from training.data.images import ArrayImages, LabelledImages
 from training.data.splits import Splits
+from training.fitting.export import export_bundle
 from training.outcomes import profile as profiling
 from training.outcomes.outcomes import ALL_SPLITS, Outcomes, load_outcomes
 from training.outcomes.parts import read_profile_record
@@ -32,12 +37,15 @@ from zoo.errors import (
     CardError,
     ClassMismatchError,
     DataError,
+    LatencyError,
     ModelError,
+    ProviderError,
     SchemaVersionError,
     StaleError,
     ZooError,
 )
 from zoo.models.card import TrainedOn
+from zoo.providers import CPU, Provider
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -173,6 +181,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from tests.support.moments import watch
 from tests.support.world import COLOUR_SPLITS, colour_images
+from training.fitting.export import export_bundle
 from training.outcomes import profile as profiling
 from zoo import Zoo
 profiling.PART_ROWS = 32
@@ -317,8 +326,8 @@ def test_held_out_images_are_those_of_the_profile(world: World) -> None:
 def test_a_profile_of_a_newer_version_is_refused(world: World, tmp_path: Path) -> None:
     shutil.copytree(world.profile, tmp_path / "profile")
     path = tmp_path / "profile" / "profile.json"
-    path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 3'))
-    with pytest.raises(SchemaVersionError, match="expected schema version 2 or older, got 3"):
+    path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 4'))
+    with pytest.raises(SchemaVersionError, match="expected schema version 3 or older, got 4"):
         load_outcomes(tmp_path / "profile")
 
 
@@ -335,3 +344,27 @@ def test_nothing_but_training_images_is_no_profile(tmp_path: Path) -> None:
     zoo.add("m", build_onnx(), classes=COLOURS, resolution=(8, 8), parameters=1, macs=1, trained_on=trained)
     with pytest.raises(DataError, match=r"too few|no model was trained on"):
         run(zoo, data, tmp_path / "profile")
+
+
+def test_a_profile_is_of_one_provider_and_fitted_with_times_of_it(world: World, tmp_path: Path) -> None:
+    other = Provider(CPU.name, (("arena_extend_strategy", "kSameAsRequested"),))
+    record = profile(world.zoo, world.data, tmp_path, splits=COLOUR_SPLITS, provider=other, progress=False)
+    assert (record.schema_version, record.provider) == (3, str(other))
+    with pytest.raises(StaleError, match=f"answers of {other}, not of {CPU}"):
+        run(world.zoo, world.data, tmp_path)
+    with pytest.raises(ProviderError, match="expected the CPU's execution provider on a cluster"):
+        profile(world.zoo, world.data, tmp_path, provider=other, ray="local", progress=False)
+    table = msgspec.structs.replace(latency_table(world.zoo), provider=str(CPU))
+    with pytest.raises(LatencyError, match="expected times of the provider that answered the samples"):
+        fit_colours(tmp_path, world.zoo, table)
+    table = msgspec.structs.replace(table, provider=str(other))
+    fitted = fit_colours(tmp_path, world.zoo, table, only=CANDIDATES["cascade"], precision=0.7)
+    export_bundle(fitted, world.zoo, tmp_path / "bundle")
+    here, there = (Selector.load(tmp_path / "bundle", providers=one) for one in (CPU, other))
+    assert there.predict(world.data.image(0)).certified
+    assert here.predict(world.data.image(0)).reason == "other provider"
+    assert read_bundle(tmp_path / "bundle").schema_version == 8
+    agreement = agree(tmp_path / "bundle", [world.data.image(i) for i in range(60)], CPU)
+    assert agreement.beside == str(other)
+    save_agreement(agreement, tmp_path / "bundle", CPU)
+    assert Selector.load(tmp_path / "bundle").predict(world.data.image(0), 0.6).certified

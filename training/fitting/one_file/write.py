@@ -165,7 +165,7 @@ def _part_of(bundle: Bundle, view: View, course: Course, models: Sequence[str]) 
     cards = tuple(card for card in bundle.models if card.name in kept)
     return msgspec.structs.replace(
         bundle,
-        schema_version=version_for(cards),
+        schema_version=version_for(cards, provider=bundle.calibration.provider),
         models=cards,
         by_accuracy=tuple(name for name in bundle.by_accuracy if name in kept),
         policies=(policy,),

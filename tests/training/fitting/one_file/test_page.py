@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import http.server
 import json
 import os
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.elsewhere.chromium import Tab, browser, chromium
+from benchmarks.elsewhere.web import answers, probability_off, same_answers, served
 from selector import Selector
-from tests.support.chromium import Tab, browser, chromium
 from tests.support.command_line import CommandLine
 from training.fitting.one_file.page import PAGE_FILES, RUNTIME_FILES, write_page
 from zoo.errors import BundleError, MissingExtraError
 
 if TYPE_CHECKING:
     from tests.support.one_files import OneFiles
-
-ANSWERS = """
-const { Selector } = await import("./zooselect.js");
-const selector = await Selector.load();
-const found = [];
-for (let i = 0; i < COUNT; i++) {
-  const answer = await selector.predict(await (await fetch(`shown/${i}.png`)).blob());
-  found.push([answer.label, answer.model, answer.path, answer.probability]);
-}
-return found;
-"""
 
 
 @pytest.fixture
@@ -46,21 +31,6 @@ def runtime(tmp_path: Path) -> Path:
     for name in RUNTIME_FILES:
         (folder / name).write_text("/*! ONNX Runtime Web v1.30.0 */")
     return folder
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None: ...
-
-    with http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Quiet, directory=folder)
-    ) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -118,17 +88,14 @@ def test_a_browser_answers_as_python_does(one_files: OneFiles, tmp_path: Path, t
         Image.fromarray(image).save(page / "shown" / f"{i}.png")
     wanted = [Selector.load(bundle).predict(image) for image in images]
     with served(page) as url:
-        tab.open(url + "index.html")
-        tab.wait_for("document.getElementById('status').textContent.startsWith('Ready')")
-        found = tab.run(ANSWERS.replace("COUNT", str(len(images))))
+        found = answers(tab, url, len(images), ending="png")
         tab.choose("#files", [page / "shown" / "0.png", page / "style.css"])
         tab.wait_for("document.querySelectorAll('#list li').length === 1")
         tab.wait_for("document.getElementById('problem').textContent.startsWith('style.css: ')")
         pictures = [tab.picture(width, 900, dark=dark) for width, dark in ((390, False), (1200, True))]
         widths = tab.run("return [document.documentElement.scrollWidth, innerWidth]")
-    assert [answer[:3] for answer in found] == [[one.label, one.model, [*one.path]] for one in wanted]
-    estimates = [one.probability for one in wanted]
-    assert np.allclose([answer[3] for answer in found], estimates, atol=1e-5)
+    assert same_answers(found, wanted) == len(images)
+    assert probability_off(found, wanted) < 1e-5
     assert all(picture.startswith(b"\x89PNG") for picture in pictures)
     assert widths[0] <= widths[1]  # nothing lies beside the window
 
