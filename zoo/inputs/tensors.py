@@ -25,7 +25,7 @@ Rows: TypeAlias = NDArray[Any]  # structured: one field an array
 
 MAX_ARRAYS = 16
 MAX_NUMBERS = 2**24  # of one input
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,47}")  # of which features have longer ones
 _TAKEN = ("logits", "embedding", "features", "scores")  # what graphs give
 
 
@@ -51,7 +51,8 @@ class Array:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name) or self.name in _TAKEN:
             raise ValueError(
-                f"name: expected letters, digits, . _ - and none of {', '.join(_TAKEN)}, got {self.name!r}"
+                f"name: expected a letter, then up to 47 letters, digits, . _ - and none of "
+                f"{', '.join(_TAKEN)}, got {self.name!r}"
             )
         if min(self.shape, default=1) < 1:
             raise ValueError(f"shape of {self.name}: expected sizes of at least 1, got {list(self.shape)}")

@@ -33,7 +33,7 @@ class TensorFeatures(FeatureKind):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of each array ``NAME`` or ``NAME[i]``, or ``NAME.mean`` and so on."""
+        """Of each array ``NAME`` or ``NAME i``, or ``NAME mean`` and so on."""
         return tuple(self._stage_of)
 
     @property

@@ -23,8 +23,8 @@ def names_of(one: Array) -> tuple[str, ...]:
         return (one.name,)
     numbers = math.prod(one.shape)
     if numbers <= MAX_SMALL:
-        return tuple(f"{one.name}[{i}]" for i in range(numbers))
-    return tuple(f"{one.name}.{what}" for what in STATISTICS if what != "pad_share" or one.pad is not None)
+        return tuple(f"{one.name} {i}" for i in range(numbers))
+    return tuple(f"{one.name} {what}" for what in STATISTICS if what != "pad_share" or one.pad is not None)
 
 
 def places(arrays: Sequence[Array], grid: int) -> NDArray[np.int64]:
