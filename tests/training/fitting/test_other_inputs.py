@@ -14,6 +14,7 @@ from selector import Selector
 from selector.answering.measuring.bench import measure_folder
 from selector.commands.answer import answer_images
 from selector.device.device import Device
+from selector.serving.questions import Limits, question_of
 from selector.serving.served import open_served
 from tests.support.colours import latency_table
 from tests.support.small_publisher import colour_publisher
@@ -30,6 +31,7 @@ from zoo import Zoo
 from zoo.errors import CardError, DataError, InputError
 from zoo.inputs.kind import InputKind
 from zoo.inputs.signal import Signal
+from zoo.remote.protocol import InferRequest, Tensor, encode_infer_request
 
 COSTS_MS = {"small": 0.1, "large": 1.0}
 BYTES, SOUND = Signal(), Signal("int16", 8000)
@@ -186,12 +188,22 @@ def test_a_device_fetches_tests_and_answers_with_models_of_other_inputs(
         assert device.predict(given, 0.8).label == wanted.label
 
 
-def test_a_server_takes_signals_as_requests(bundles: dict[str, tuple[Path, LabelledImages]]) -> None:
-    bundle, data = bundles["sound"]
-    (served,) = open_served(bundle, name="sounds").values()
-    assert (served.takes.name, served.takes.datatype, served.takes.shape) == ("signal", "INT16", (-1,))
-    rows = served.answer([data.image(i) for i in range(3)], served.question({"precision": 0.8}))
-    wanted = Selector.load(bundle).predict_batch([data.image(i) for i in range(3)], 0.8)
+@pytest.mark.parametrize("name", ["sound", "tensors"])
+def test_a_server_takes_other_inputs_as_requests(
+    bundles: dict[str, tuple[Path, LabelledImages]], name: str
+) -> None:
+    bundle, data = bundles[name]
+    (served,) = open_served(bundle, name="answers").values()
+    forms = [(one.name, one.datatype, one.shape) for one in served.takes]
+    asked = [("tokens", "INT64", (12,)), ("row", "FP32", (2,))]
+    assert forms == (asked if name == "tensors" else [("signal", "INT16", (-1,))])
+    items = [item for item in map(data.image, range(30)) if item.shape == data.image(0).shape][:3]
+    feeds = data.kind.feeds(data.kind.stack(items))
+    request = InferRequest(tuple(Tensor(*one) for one in feeds.items()), parameters={"precision": 0.8})
+    message = encode_infer_request(request)
+    asked_for = question_of(message.body, str(message.header_length), served, Limits())
+    rows = served.answer(asked_for.images, asked_for.asked)
+    wanted = Selector.load(bundle).predict_batch(items, 0.8)
     assert [label.decode() for label in rows["label"].tolist()] == [one.label for one in wanted]
 
 
