@@ -65,8 +65,12 @@ class Served(Protocol):
     platform: str
     classes: tuple[str, ...]
     takes: tuple[Form, ...]
-    kind: InputKind | None  # of the inputs; None for what a part of a model takes
     outputs: tuple[Form, ...]
+
+    @property
+    def kind(self) -> InputKind | None:
+        """Of the inputs; None for what a part of a model takes."""
+        ...
 
     def question(self, parameters: Mapping[str, object]) -> Hashable:
         """What a request asks; requests with equal ones are answered together.
@@ -117,7 +121,7 @@ class ServedTail:
     def __init__(self, parts: Parts, content: bytes, *, threads: int) -> None:
         self.name, self.version = f"{parts.model}{TAIL}", parts.tail.sha256[:VERSION_DIGITS]
         self.classes = parts.classes
-        self.takes = (Form("codes", parts.datatype, tuple(parts.shape)),)
+        self.takes: tuple[Form, ...] = (Form("codes", parts.datatype, tuple(parts.shape)),)
         self.outputs: tuple[Form, ...] = (Form("logits", "FP32", (len(self.classes),)),)
         self._session = open_session(content, name=self.name, threads=threads)
 
