@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selector.serving.batcher import BatchLimits
-from selector.serving.served import Rows, Served
-from zoo.errors import ImageError, PrecisionError, ProtocolError
+from selector.serving.served import Form, Rows, Served
+from zoo.errors import ImageError, InputError, PrecisionError, ProtocolError
 from zoo.inputs.image import decode_image
 from zoo.remote import protocol
 from zoo.remote.discover import CLASSES, ENCODINGS
 
-WRONG = (ProtocolError, ImageError, PrecisionError)  # what a client is to blame for
+WRONG = (ProtocolError, InputError, PrecisionError)  # what a client is to blame for
 TIMEOUT = "timeout"  # parameter of a request: microseconds, as Triton has it
 
 
@@ -78,45 +78,64 @@ def answer_of(served: Served, request: protocol.InferRequest, rows: Rows) -> pro
 
 def metadata_of(served: Served) -> protocol.ModelMetadata:
     """What is told about a model: its tensors, and in the parameters its classes in their order."""
-    takes = served.takes
     return protocol.ModelMetadata(
         name=served.name,
         versions=(served.version,),
         platform=served.platform,
-        inputs=(protocol.TensorMetadata(name=takes.name, datatype=takes.datatype, shape=(-1, *takes.shape)),),
-        outputs=tuple(
-            protocol.TensorMetadata(name=one.name, datatype=one.datatype, shape=(-1, *one.shape))
-            for one in served.outputs
-        ),
+        inputs=_described(served.takes),
+        outputs=_described(served.outputs),
         parameters={CLASSES: list(served.classes)}
-        | ({ENCODINGS: ["tensor", "jpeg", "png"]} if takes.files else {}),
+        | ({ENCODINGS: ["tensor", "jpeg", "png"]} if served.takes[0].files else {}),
+    )
+
+
+def _described(forms: Sequence[Form]) -> tuple[protocol.TensorMetadata, ...]:
+    return tuple(
+        protocol.TensorMetadata(name=one.name, datatype=one.datatype, shape=(-1, *one.shape)) for one in forms
     )
 
 
 def _images(inputs: Sequence[protocol.Tensor], served: Served, limits: Limits) -> Sequence[NDArray[Any]]:
-    takes = served.takes
-    form = f"{takes.datatype} [N, {', '.join('any' if n < 0 else str(n) for n in takes.shape)}]"
-    if takes.files:
-        form += ", or BYTES [N] with a JPEG or PNG file each"
-    if len(inputs) != 1 or inputs[0].name != takes.name:
+    given = {one.name: one for one in inputs}
+    wanted = [one.name for one in served.takes]
+    if len(inputs) != len(wanted) or set(given) != set(wanted):
+        forms = ", ".join(f"{one.name!r} {_words(one)}" for one in served.takes)
+        count = "one input" if len(wanted) == 1 else f"{len(wanted)} inputs"
         got = ", ".join(repr(one.name[:50]) for one in inputs) or "none"
-        raise ProtocolError(f"expected one input {takes.name!r} {form}, got {got}.")
-    (one,) = inputs
-    values, shape = one.values, one.values.shape
-    if takes.files and one.datatype == protocol.BYTES and len(shape) in (1, 2) and shape[1:] in ((), (1,)):
-        _check_count(len(values), limits)
-        return _decoded([bytes(item) for item in values.reshape(-1)], limits)
+        raise ProtocolError(f"expected {count} {forms}, got {got}.")
+    first = served.takes[0]
+    if first.files:
+        values, shape = given[first.name].values, given[first.name].values.shape
+        if given[first.name].datatype == protocol.BYTES and shape[1:] in ((), (1,)) and shape:
+            _check_count(len(values), limits)
+            return _decoded([bytes(item) for item in values.reshape(-1)], limits)
+    rows = {one.name: _rows(given[one.name], one, limits) for one in served.takes}
+    if first.files and math.prod(rows[first.name].shape[:3]) > limits.pixels:
+        raise ImageError(
+            f"expected at most {limits.pixels:,} pixels in a request, got "
+            f"{math.prod(rows[first.name].shape[:3]):,}."
+        )
+    if len(rows) > 1:
+        assert served.kind is not None
+        return served.kind.rows(served.kind.batch(rows))
+    return list(np.ascontiguousarray(rows[first.name]))
+
+
+def _words(takes: Form) -> str:
+    form = f"{takes.datatype} [{', '.join(['N', *('any' if n < 0 else str(n) for n in takes.shape)])}]"
+    return form + (", or BYTES [N] with a JPEG or PNG file each" if takes.files else "")
+
+
+def _rows(one: protocol.Tensor, takes: Form, limits: Limits) -> NDArray[Any]:
+    """The values of a tensor, one row an input."""
+    shape = one.values.shape
     fits = len(shape) == 1 + len(takes.shape) and all(
         have == want or (want < 0 and have > 0) for have, want in zip(shape[1:], takes.shape, strict=True)
     )
     if one.datatype != takes.datatype or not fits:
-        raise ProtocolError(f"expected {takes.name!r} {form}, got {one.datatype} {list(shape)}.")
-    _check_count(len(values), limits)
-    if takes.files and math.prod(shape[:3]) > limits.pixels:
-        raise ImageError(
-            f"expected at most {limits.pixels:,} pixels in a request, got {math.prod(shape[:3]):,}."
-        )
-    return list(np.ascontiguousarray(values))
+        raise ProtocolError(f"expected {takes.name!r} {_words(takes)}, got {one.datatype} {list(shape)}.")
+    _check_count(len(one.values), limits)
+    return one.values
 
 
 def _check_count(count: int, limits: Limits) -> None:

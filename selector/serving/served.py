@@ -16,7 +16,7 @@ from selector.answering.parts import in_parts
 from selector.answering.selector import Selector
 from selector.answering.view import Asked
 from selector.bundle.bundle import BUNDLE_FILE
-from zoo.errors import BundleError, CardError, ModelError, NotFiniteError, PrecisionError, ServiceError
+from zoo.errors import BundleError, CardError, ModelError, NotFiniteError, PrecisionError
 from zoo.files import sha256_file
 from zoo.inputs.kind import InputKind
 from zoo.inputs.kinds import IMAGE
@@ -25,6 +25,7 @@ from zoo.models.model import Model, all_finite
 from zoo.models.session import open_session
 from zoo.models.zoo import Zoo
 from zoo.remote.protocol import bytes_tensor
+from zoo.remote.tensors import Tensor
 
 VERSION_DIGITS = 12  # of the digest that is a version
 TAIL = "-tail"  # after the name of the model that was cut
@@ -43,25 +44,17 @@ class Form:
     files: bool = False  # an input that may also come as files of images
 
 
-_DATATYPES = {"uint8": "UINT8", "int16": "INT16", "int32": "INT32", "int64": "INT64", "float32": "FP32"}
-
-
-def form_of(kind: InputKind) -> Form:
-    """What requests have to bring for this kind of input.
-
-    Raises
-    ------
-    ServiceError
-        For a kind of several tensors.
-    """
-    if len(kind.inputs) > 1:
-        raise ServiceError(
-            f"expected models that take one tensor, got some that take {len(kind.inputs)}: {kind}. "
-            "Answer such inputs with the Selector in the application."
+def forms_of(kind: InputKind) -> tuple[Form, ...]:
+    """What requests have to bring for this kind of input: one tensor or several."""
+    return tuple(
+        Form(
+            one.name,
+            Tensor(one.name, np.empty(0, one.type)).datatype,
+            tuple(axis if isinstance(axis, int) else -1 for axis in one.axes[1:]),
+            files=kind == IMAGE,
         )
-    (one,) = kind.inputs
-    shape = tuple(axis if isinstance(axis, int) else -1 for axis in one.axes[1:])
-    return Form(one.name, _DATATYPES[one.type], shape, files=kind == IMAGE)
+        for one in kind.inputs
+    )
 
 
 class Served(Protocol):
@@ -71,8 +64,13 @@ class Served(Protocol):
     version: str  # the first digits of the digest of what answers
     platform: str
     classes: tuple[str, ...]
-    takes: Form
+    takes: tuple[Form, ...]
     outputs: tuple[Form, ...]
+
+    @property
+    def kind(self) -> InputKind | None:
+        """Of the inputs; None for what a part of a model takes."""
+        ...
 
     def question(self, parameters: Mapping[str, object]) -> Hashable:
         """What a request asks; requests with equal ones are answered together.
@@ -81,7 +79,7 @@ class Served(Protocol):
         """
         ...
 
-    def answer(self, images: Sequence[NDArray[Any]], question: Hashable) -> Rows:
+    def answer(self, images: Sequence[Any], question: Hashable) -> Rows:
         """One row of every output for every row of the input; safe to call from several threads."""
         ...
 
@@ -92,7 +90,7 @@ class ServedModel:
     platform = "onnxruntime_onnx"
 
     def __init__(self, model: Model) -> None:
-        self.takes = form_of(model.kind)
+        self.kind, self.takes = model.kind, forms_of(model.kind)
         self.name, self.version = model.card.name, model.card.sha256[:VERSION_DIGITS]
         self.classes = model.card.classes
         self.outputs: tuple[Form, ...] = (Form("logits", "FP32", (len(self.classes),)),)
@@ -103,7 +101,7 @@ class ServedModel:
         check_no_parameters(self.name, parameters)
         return None
 
-    def answer(self, images: Sequence[NDArray[np.uint8]], question: Hashable) -> Rows:
+    def answer(self, images: Sequence[Any], question: Hashable) -> Rows:
         """Logits float32 ``[N, C]``."""
         rows = [
             row for portion in portions(images, self._model.kind) for row in run_pieces(self._rows, portion)
@@ -118,11 +116,12 @@ class ServedTail:
     """The second part of a model that was cut: codes that the first part made in, logits out."""
 
     platform = "onnxruntime_onnx"
+    kind = None
 
     def __init__(self, parts: Parts, content: bytes, *, threads: int) -> None:
         self.name, self.version = f"{parts.model}{TAIL}", parts.tail.sha256[:VERSION_DIGITS]
         self.classes = parts.classes
-        self.takes = Form("codes", parts.datatype, tuple(parts.shape))
+        self.takes: tuple[Form, ...] = (Form("codes", parts.datatype, tuple(parts.shape)),)
         self.outputs: tuple[Form, ...] = (Form("logits", "FP32", (len(self.classes),)),)
         self._session = open_session(content, name=self.name, threads=threads)
 
@@ -131,7 +130,7 @@ class ServedTail:
         check_no_parameters(self.name, parameters)
         return None
 
-    def answer(self, images: Sequence[NDArray[Any]], question: Hashable) -> Rows:
+    def answer(self, images: Sequence[Any], question: Hashable) -> Rows:
         """Logits float32 ``[N, C]``."""
         try:
             logits = self._session.run(["logits"], {"codes": np.stack(images)})[0]
@@ -148,7 +147,7 @@ class ServedBundle:
     platform = "zooselect_bundle"
 
     def __init__(self, name: str, selector: Selector) -> None:
-        self.takes = form_of(selector.kind)
+        self.kind, self.takes = selector.kind, forms_of(selector.kind)
         self.name, self.version = name, sha256_file(selector.folder / BUNDLE_FILE)[:VERSION_DIGITS]
         self.classes = selector.classes
         self.outputs: tuple[Form, ...] = (
@@ -174,7 +173,7 @@ class ServedBundle:
         self._selector.certificate(**asked)  # raises where it is no question
         return tuple(sorted(asked.items()))
 
-    def answer(self, images: Sequence[NDArray[np.uint8]], question: Hashable) -> Rows:
+    def answer(self, images: Sequence[Any], question: Hashable) -> Rows:
         """Probabilities and how each answer came about; the reason is empty where it is certified."""
         assert isinstance(question, tuple)
         asked: dict[str, Any] = dict(question)

@@ -80,9 +80,9 @@ def compress(
     from zoo.models.zoo import Zoo
 
     target = Zoo.open(zoo)
-    check_images(target.kind, "zoo compress")
     target.card(model)  # before the images are read, which may take a while
     if method == "distill":
+        check_images(target.kind, "zoo compress --method distill")
         from training.networks.distill import distill
 
         card = distill(
@@ -103,11 +103,11 @@ def compress(
     from training.networks.calibration_images import calibration_part, read_some
     from zoo.convert.int8.add_int8 import add_int8
 
-    whole = load_data(data, environments=environments, seed=seed)
+    whole = load_data(data, environments=environments, seed=seed, kind=target.kind)
     part, images_of_it = calibration_part(target, whole, share=share, seed=seed)
     remember(target, part, whole)
     ranges, held_out = read_some(images_of_it, images, seed=part.seed, progress=not as_json)
-    say(f"Quantising {model} on {len(ranges)} images.", err=True)
+    say(f"Quantising {model} on {len(ranges)} {target.kind.noun}s.", err=True)
     card = add_int8(
         target,
         model,

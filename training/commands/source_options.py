@@ -11,6 +11,7 @@ import typer
 from selector.commands.say import say
 from training.commands.adding.added_model import tell
 from training.commands.adding.signal_options import OPTIONS as SIGNAL_OPTIONS
+from training.commands.adding.signal_options import TENSOR_OPTIONS
 from zoo.errors import CardError, ModelError
 
 if TYPE_CHECKING:
@@ -79,7 +80,9 @@ APPLY: dict[str, set[str]] = {
     "onnx": {
         "classes",
         "signal",
+        "tensors",
         *SIGNAL_OPTIONS,
+        *TENSOR_OPTIONS,
         *_PREPROCESSING,
         "layout",
         "scale",
@@ -122,7 +125,7 @@ def check_source(context: typer.Context) -> None:
     known = set().union(*APPLY.values())
     applies = APPLY[sources[0]]
     if sources == ["onnx"]:
-        applies = applies - (_OF_IMAGES if "signal" in there else SIGNAL_OPTIONS)
+        applies = applies - _not_for(there)
     options = {parameter.name: parameter.opts[0] for parameter in context.command.params if parameter.name}
     wrong = [options[name] for name in options if name in there and name in known - applies]
     if wrong:
@@ -131,6 +134,15 @@ def check_source(context: typer.Context) -> None:
             f"{_dashed(sources[0])}: expected only options that apply to it ({', '.join(allowed)}), "
             f"got {', '.join(wrong)}. Leave {'it' if len(wrong) == 1 else 'them'} out."
         )
+
+
+def _not_for(there: Collection[str]) -> set[str]:
+    """Options of ``--onnx`` that do not apply to the kind of input that was named."""
+    if "signal" in there:
+        return {*_OF_IMAGES, "tensors", *(TENSOR_OPTIONS - SIGNAL_OPTIONS)}
+    if "tensors" in there:
+        return {*_OF_IMAGES, "signal", "input_name", "check", *(SIGNAL_OPTIONS - TENSOR_OPTIONS)}
+    return SIGNAL_OPTIONS | TENSOR_OPTIONS
 
 
 def check_weights(source: str, pretrained: bool, weights: Path | None) -> Path | str:

@@ -21,11 +21,13 @@ from training.commands.adding.class_names import read_class_names
 from training.commands.adding.signal_options import (
     FirstOption,
     LastOption,
+    LengthOption,
     PadOption,
     RateOption,
     SecondsOption,
     SignalOption,
     StripOption,
+    TensorsOption,
     signal_front,
     signal_kind,
 )
@@ -97,7 +99,9 @@ def add(
     ] = None,
     onnx: Annotated[
         Path | None,
-        typer.Option(help="Any ONNX classifier of images, needs --classes, --size; or of a --signal."),
+        typer.Option(
+            help="Any ONNX classifier: of images, needs --classes, --size; of a --signal; of --tensors."
+        ),
     ] = None,
     huggingface: HuggingfaceOption = None,
     pretrained: Annotated[
@@ -146,6 +150,8 @@ def add(
     strip: StripOption = 0,
     rate: RateOption = None,
     seconds: SecondsOption = None,
+    tensors: TensorsOption = False,
+    length: LengthOption = None,
     embedding: EmbeddingOption = False,
     remote: RemoteOption = None,
     model: ModelOption = "",
@@ -276,19 +282,24 @@ def add(
     else:
         assert onnx is not None
         told: dict[str, Any] = {
-            "input": input_name,
             "output": output_name,
             "output_kind": "probabilities" if probabilities else "logits",
             "force": force,
         }
-    if onnx is not None and kind is not None:
         if not names:
             raise ModelError("--onnx: expected --classes FILE as well.")
+    if onnx is not None and tensors:
+        card = building.add_tensors(
+            target, name or onnx.stem.lower(), onnx, names, length=length, pad=pad, **told
+        )
+    elif onnx is not None and kind is not None:
         front = signal_front(kind, first=first, last=last, pad=pad, strip=strip, seconds=seconds)
-        card = building.add_signal(target, name or onnx.stem.lower(), onnx, front, names, **told)
+        card = building.add_signal(
+            target, name or onnx.stem.lower(), onnx, front, names, input=input_name, **told
+        )
     elif onnx is not None:
-        if not names or not size:
-            raise ModelError("--onnx: expected --classes FILE and --size PIXELS as well.")
+        if not size:
+            raise ModelError("--onnx: expected --size PIXELS as well; or --signal, --tensors.")
         card = building.add_foreign(
             target,
             name or onnx.stem.lower(),
@@ -297,6 +308,7 @@ def add(
             names,
             layout=layout,
             scale=scale,
+            input=input_name,
             **told,
         )
     if embedding:

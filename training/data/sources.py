@@ -49,7 +49,8 @@ def load(spec: str, *, kind: InputKind = IMAGE, **options: Any) -> LabelledImage
         ``digits``; the path of a folder of class folders; or a torchvision name such as ``cifar10`` (its
         training part) or ``cifar10:test``. A folder that is called like a data set is written ``./digits``.
     kind
-        What the files of a folder are read as; data sets that are known by name hold images.
+        What the files of a folder, or the rows of a table, are read as; data sets that are known by name hold
+        images.
     options
         Passed on to :func:`digits`, :func:`training.data.folder.folder` or
         :func:`training.data.downloads.torchvision_dataset`.
@@ -85,10 +86,14 @@ def load(spec: str, *, kind: InputKind = IMAGE, **options: Any) -> LabelledImage
 
 def _of_kind(spec: str, kind: InputKind, options: dict[str, Any]) -> LabelledImages:
     from training.data.folder import folder
+    from training.data.labelled_tables import SUFFIXES, labelled_table
 
-    if Path(spec).exists():
-        return folder(Path(spec), kind=kind, **options)
+    path = Path(spec)
+    if path.is_file() and path.suffix.lower() in SUFFIXES:
+        return labelled_table(path, kind)
+    if path.exists():
+        return folder(path, kind=kind, **options)
     raise DataError(
         f"expected a folder of class folders with {kind.noun}s ({kind.formats}), as the models of the zoo "
-        f"take, got {spec!r}. Check the spelling of the path."
+        f"take, or a table of them ({', '.join(SUFFIXES)}), got {spec!r}. Check the spelling of the path."
     )

@@ -78,16 +78,16 @@ class ImageFeatures(FeatureKind):
     def fit_scout(
         self, readings: Readings, right: NDArray[np.bool_], models: Sequence[str], *, seed: int = 0
     ) -> ScoutLike:
-        """See :func:`training.features.scout_training.fit_scout`."""
-        from training.features.scout_training import fit_scout
+        """See :func:`training.features.image_scout.fit_scout`."""
+        from training.features.image_scout import fit_scout
 
         return fit_scout(readings, right, models, seed=seed)
 
     def scout_from(self, content: bytes) -> ScoutLike:
-        """See :meth:`training.features.scout.Scout.from_onnx`."""
-        from training.features.scout import Scout
+        """See :meth:`training.features.image_scout.ImageScout.from_onnx`."""
+        from training.features.image_scout import ImageScout
 
-        return Scout.from_onnx(content)
+        return ImageScout.from_onnx(content)
 
     def timed_size(self, grid: int) -> Size:
         """32×32 for grids up to 32, 224×224 for finer ones."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 
 import training.features.image_features
-import training.features.signal.features  # noqa: F401 - registers
+import training.features.signal.features
+import training.features.tensors.features  # noqa: F401 - registers
 from training.features.feature_kind import FeatureKind, registered_features
 from zoo.errors import DataError
 from zoo.inputs.kind import InputKind

@@ -38,10 +38,11 @@ class OperatorList:
 
     operators: list[Operator] = field(default_factory=list)
     constants: dict[str, NDArray[Any]] = field(default_factory=dict)
+    prefix: str = ""  # of the names of values
 
     def add(self, kind: str, *inputs: str, **attributes: Any) -> str:
         """Append an operator and return the name of its output."""
-        output = f"{kind.lower()}_{len(self.operators)}"
+        output = f"{self.prefix}{kind.lower()}_{len(self.operators)}"
         self.operators.append(Operator(kind, inputs, output, attributes))
         return output
 
@@ -56,7 +57,7 @@ class OperatorList:
         for other, known in self.constants.items():
             if known.dtype == array.dtype and known.shape == array.shape and (known == array).all():
                 return other
-        name = f"constant_{len(self.constants)}"
+        name = f"{self.prefix}constant_{len(self.constants)}"
         self.constants[name] = array
         return name
 

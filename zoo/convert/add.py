@@ -22,10 +22,12 @@ from zoo.architectures.preprocessing import Preprocessing
 from zoo.convert.count import add_counted
 from zoo.convert.export import export_module
 from zoo.convert.foreign.import_onnx import wrap_foreign
+from zoo.convert.foreign.import_tensors import tensors_of, wrap_tensors
 from zoo.convert.rewriting.import_graph import answers_alone
 from zoo.convert.signals.import_signal import wrap_signal
 from zoo.convert.signals.signal_front import SignalFront
-from zoo.errors import ClassMismatchError
+from zoo.errors import CardError, ClassMismatchError
+from zoo.inputs.tensors import Tensors
 from zoo.models.card import Compression, ModelCard, TrainedOn
 from zoo.models.zoo import Zoo
 
@@ -122,8 +124,7 @@ def add_foreign(
         What :func:`zoo.convert.foreign.import_onnx.wrap_foreign` and :meth:`zoo.Zoo.add` raise.
     """
     content = wrap_foreign(model, preprocessing, name=name, classes=classes, **how)
-    if not source:
-        source = "foreign ONNX" if isinstance(model, bytes) else f"foreign ONNX, {Path(model).name}"
+    source = source or _origin(model)
     if answers_alone(onnx.load_model_from_string(content)):
         source += ", each image alone"
     return add_counted(zoo, name, content, classes, preprocessing.resolution, source=source, force=force)
@@ -159,10 +160,55 @@ def add_signal(
         What :func:`zoo.convert.signals.import_signal.wrap_signal` and :meth:`zoo.Zoo.add` raise.
     """
     content = wrap_signal(model, front, name=name, classes=classes, **how)
-    if not source:
-        source = "foreign ONNX" if isinstance(model, bytes) else f"foreign ONNX, {Path(model).name}"
-    size = (1, front.width)
-    return add_counted(zoo, name, content, classes, size, kind=front.kind, source=source, force=force)
+    facts: dict[str, Any] = {"kind": front.kind, "source": source or _origin(model), "force": force}
+    return add_counted(zoo, name, content, classes, (1, front.width), **facts)
+
+
+def add_tensors(
+    zoo: Zoo,
+    name: str,
+    model: bytes | str | Path,
+    classes: Sequence[str],
+    *,
+    length: int | None = None,
+    pad: float = 0.0,
+    source: str = "",
+    force: bool = False,
+    **how: Any,
+) -> ModelCard:
+    """Make a foreign ONNX model of named arrays take those of `zoo`, and add it; the first one says which.
+
+    Parameters
+    ----------
+    model
+        Path or content of an ONNX file.
+    length, pad
+        Of the first model of a zoo; see :func:`zoo.convert.foreign.import_tensors.tensors_of`.
+    force
+        Replace a different model of the same name.
+    **how
+        `output` and `output_kind` of :func:`zoo.convert.foreign.import_tensors.wrap_tensors`.
+
+    Raises
+    ------
+    ZooError
+        What :func:`zoo.convert.foreign.import_tensors.wrap_tensors` and :meth:`zoo.Zoo.add` raise.
+    """
+    kind = zoo.kind
+    if not [card for card in zoo.cards if card.name != name]:
+        kind = tensors_of(model, name=name, length=length, pad=pad)
+    if not isinstance(kind, Tensors):
+        raise CardError(
+            f"model {name!r}: expected one that takes what the others of the zoo take, {kind}, got one of "
+            "tensors. Add it to another zoo: --zoo FOLDER."
+        )
+    content = wrap_tensors(model, kind, name=name, classes=classes, **how)
+    facts: dict[str, Any] = {"kind": kind, "source": source or _origin(model), "force": force}
+    return add_counted(zoo, name, content, classes, kind.default_size, **facts)
+
+
+def _origin(model: bytes | str | Path) -> str:
+    return "foreign ONNX" if isinstance(model, bytes) else f"foreign ONNX, {Path(model).name}"
 
 
 def add_cifar_resnet(

@@ -161,6 +161,12 @@ def attach_front(core: onnx.ModelProto, *, name: str, front: onnx.ModelProto) ->
             "Check its input and the opset it was exported with."
         ) from error
     joined.graph.value_info.append(pixels)  # so that shapes behind a crop stay known
+    without_notes(joined)
+    return joined
+
+
+def without_notes(joined: onnx.ModelProto) -> None:
+    """Take out what merges list twice, and what exporters note."""
     opsets = {imported.domain: imported.version for imported in joined.opset_import}
     del joined.opset_import[:]  # the merge lists the default domain twice
     joined.opset_import.extend(helper.make_opsetid(domain, version) for domain, version in opsets.items())
@@ -170,7 +176,6 @@ def attach_front(core: onnx.ModelProto, *, name: str, front: onnx.ModelProto) ->
     joined.graph.doc_string = ""
     del joined.graph.metadata_props[:]
     joined.producer_name, joined.producer_version, joined.doc_string = "zooselect", "", ""
-    return joined
 
 
 def _crop(build: GraphBuilder, preprocessing: Preprocessing) -> str:

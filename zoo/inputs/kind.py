@@ -24,11 +24,14 @@ Batch: TypeAlias = Any
 Size: TypeAlias = tuple[int, int]  # height and width in pixels; of other kinds 1 and their length
 
 TYPES: Mapping[str, str] = {  # type of numpy → type of ONNX Runtime
+    "bool": "tensor(bool)",
     "uint8": "tensor(uint8)",
+    "int8": "tensor(int8)",
     "int16": "tensor(int16)",
     "int32": "tensor(int32)",
     "int64": "tensor(int64)",
     "float32": "tensor(float)",
+    "float64": "tensor(double)",
 }
 
 

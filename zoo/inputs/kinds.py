@@ -11,17 +11,21 @@ from zoo.errors import CardError
 from zoo.inputs.image_kind import ImageKind
 from zoo.inputs.kind import InputKind, InputRecord, registered
 from zoo.inputs.signal import Signal
+from zoo.inputs.tensors import Tensors
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from zoo.inputs.image import ImageLike
 
-__all__ = ["IMAGE", "InputLike", "Signal", "check_images", "kind_of"]
+__all__ = ["IMAGE", "InputLike", "Signal", "Tensors", "check_images", "kind_of"]
 
 IMAGE = ImageKind()
-# One input of any kind: for images see ImageLike; of signals arrays, bytes or the path of a file.
-InputLike: TypeAlias = "ImageLike | bytes | bytearray | memoryview | NDArray[Any]"
+# One input of any kind: for images see ImageLike; of signals an array, bytes or the path of a file;
+# of tensors arrays by name, or the path of a file.
+InputLike: TypeAlias = "ImageLike | bytes | bytearray | memoryview | NDArray[Any] | Mapping[str, Any]"
 
 
 def kind_of(record: InputRecord | None) -> InputKind:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import wave
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from zoo.errors import InputError
 from zoo.files import open_file
+from zoo.inputs.numpy_files import read_npy
 
 Samples: TypeAlias = NDArray[Any]  # uint8, int16 or float32 [L]
 
@@ -89,15 +89,12 @@ def _as_type(real: NDArray[np.float64], kind: str) -> Samples:
 
 
 def _read_npy(path: str | Path, kind: str) -> Samples:
+    most = 8 * MAX_SAMPLES
     with open_file(path) as stream:
-        if os.fstat(stream.fileno()).st_size > 8 * MAX_SAMPLES:
-            raise InputError(
-                f"expected at most {MAX_SAMPLES:,} samples, got a larger file. Give a part of it."
-            )
-        try:
-            found = np.lib.format.read_array(stream, allow_pickle=False, max_header_size=10_000)
-        except (ValueError, EOFError, MemoryError) as error:
-            raise InputError(f"expected a .npy file, got: {str(error)[:200]}.") from error
+        content = stream.read(most + 1)
+    if len(content) > most:
+        raise InputError(f"expected at most {MAX_SAMPLES:,} samples, got a larger file. Give a part of it.")
+    found = read_npy(content)
     if found.dtype != kind or found.ndim != 1:
         raise InputError(f"expected an array {kind} [L], got {found.dtype} {list(found.shape)}. Convert it.")
     return found

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from tests.support.world import COLOUR_SPLITS, World
 from training.features.features import EARLIER, NAMES, read_pixels
+from training.features.image_scout import ImageScout, fit_scout
 from training.features.input_features import InputFeatures
-from training.features.scout import Scout
-from training.features.scout_training import fit_scout
 from training.outcomes.outcomes import ALL_SPLITS, has_pixels, load_outcomes, load_pixels, with_features
 from training.outcomes.parts import FEATURES, PIXELS, read_profile_record, stored_features
 from training.outcomes.profile import profile
@@ -52,12 +51,12 @@ def test_equal_data_and_seeds_give_equal_scouts() -> None:
 def test_a_stored_scout_is_the_same_scout() -> None:
     pixels, right = stripes(60)
     scout = fit_scout(pixels, right, MODELS)
-    again = Scout.from_onnx(scout.to_onnx())
+    again = ImageScout.from_onnx(scout.to_onnx())
     assert (again.models, again.grid) == (scout.models, scout.grid)
     np.testing.assert_array_equal(again.log_odds(pixels), scout.log_odds(pixels))
     for damaged in (b"", b"x" * 100, scout.to_onnx()[:300]):
         with pytest.raises(DataError, match="expected the ONNX graph of a scout"):
-            Scout.from_onnx(damaged)
+            ImageScout.from_onnx(damaged)
 
 
 def test_out_of_fold_log_odds_do_not_know_the_sample() -> None:

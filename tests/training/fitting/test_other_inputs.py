@@ -14,10 +14,12 @@ from selector import Selector
 from selector.answering.measuring.bench import measure_folder
 from selector.commands.answer import answer_images
 from selector.device.device import Device
+from selector.serving.questions import Limits, question_of
 from selector.serving.served import open_served
 from tests.support.colours import latency_table
 from tests.support.small_publisher import colour_publisher
 from tests.support.small_signals import CLASSES, signal_zoo, signals
+from tests.support.small_tensors import KIND, table_of, tensor_zoo
 from tests.support.toy_kind import Pair, pair_zoo, pairs
 from tests.support.world import COLOUR_SPLITS, fit_colours
 from training.data.environments import under_environments
@@ -29,6 +31,7 @@ from zoo import Zoo
 from zoo.errors import CardError, DataError, InputError
 from zoo.inputs.kind import InputKind
 from zoo.inputs.signal import Signal
+from zoo.remote.protocol import InferRequest, Tensor, encode_infer_request
 
 COSTS_MS = {"small": 0.1, "large": 1.0}
 BYTES, SOUND = Signal(), Signal("int16", 8000)
@@ -55,12 +58,14 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, L
         data: LabelledImages = signals(kind)
         zoo = signal_zoo(root / name / "zoo", kind)
         found[name] = made_bundle(root / name, kind, zoo, data), data
+    rows = table_of()
+    found["tensors"] = made_bundle(root / "tensors", KIND, tensor_zoo(root / "tensors" / "zoo"), rows), rows
     toy = pairs()
     found["toy"] = made_bundle(root / "toy", Pair(), pair_zoo(root / "toy" / "zoo"), toy), toy
     return found
 
 
-@pytest.mark.parametrize("name", ["bytes", "sound", "toy"])
+@pytest.mark.parametrize("name", ["bytes", "sound", "tensors", "toy"])
 def test_a_bundle_answers_one_input_and_many_alike(
     bundles: dict[str, tuple[Path, LabelledImages]], name: str
 ) -> None:
@@ -78,7 +83,7 @@ def test_a_bundle_answers_one_input_and_many_alike(
     assert {one.model for one in together} == {"small", "large"}
 
 
-@pytest.mark.parametrize("name", ["bytes", "sound", "toy"])
+@pytest.mark.parametrize("name", ["bytes", "sound", "tensors", "toy"])
 def test_a_bundle_of_other_inputs_says_which_and_images_stay_unnamed(
     bundles: dict[str, tuple[Path, LabelledImages]], name: str
 ) -> None:
@@ -167,10 +172,11 @@ def test_signals_are_shown_in_their_own_environments() -> None:
     assert len(data.image(4)) < len(data.image(0))
 
 
-def test_a_device_fetches_tests_and_answers_with_models_of_signals(
-    bundles: dict[str, tuple[Path, LabelledImages]], tmp_path: Path
+@pytest.mark.parametrize("name", ["bytes", "tensors"])
+def test_a_device_fetches_tests_and_answers_with_models_of_other_inputs(
+    bundles: dict[str, tuple[Path, LabelledImages]], tmp_path: Path, name: str
 ) -> None:
-    bundle, data = bundles["bytes"]
+    bundle, data = bundles[name]
     made = colour_publisher(tmp_path / "p", Zoo.open(bundle.parent / "zoo"), bundles={"files": bundle})
     with serving(made.folder) as server, Device.set_up(tmp_path / "d", server.url, made.root) as device:
         device.install("files")
@@ -178,15 +184,26 @@ def test_a_device_fetches_tests_and_answers_with_models_of_signals(
         assert set(installed) <= {"small", "large"}
         assert {release.schema_version for release in installed.values()} == {3}
         wanted = Selector.load(bundle, models=sorted(installed)).predict(data.image(0), 0.8)
-        assert device.predict(data.image(0).tobytes(), 0.8).label == wanted.label
+        given = data.image(0).tobytes() if name == "bytes" else data.image(0)
+        assert device.predict(given, 0.8).label == wanted.label
 
 
-def test_a_server_takes_signals_as_requests(bundles: dict[str, tuple[Path, LabelledImages]]) -> None:
-    bundle, data = bundles["sound"]
-    (served,) = open_served(bundle, name="sounds").values()
-    assert (served.takes.name, served.takes.datatype, served.takes.shape) == ("signal", "INT16", (-1,))
-    rows = served.answer([data.image(i) for i in range(3)], served.question({"precision": 0.8}))
-    wanted = Selector.load(bundle).predict_batch([data.image(i) for i in range(3)], 0.8)
+@pytest.mark.parametrize("name", ["sound", "tensors"])
+def test_a_server_takes_other_inputs_as_requests(
+    bundles: dict[str, tuple[Path, LabelledImages]], name: str
+) -> None:
+    bundle, data = bundles[name]
+    (served,) = open_served(bundle, name="answers").values()
+    forms = [(one.name, one.datatype, one.shape) for one in served.takes]
+    asked = [("tokens", "INT64", (12,)), ("row", "FP32", (2,))]
+    assert forms == (asked if name == "tensors" else [("signal", "INT16", (-1,))])
+    items = [item for item in map(data.image, range(30)) if item.shape == data.image(0).shape][:3]
+    feeds = data.kind.feeds(data.kind.stack(items))
+    request = InferRequest(tuple(Tensor(*one) for one in feeds.items()), parameters={"precision": 0.8})
+    message = encode_infer_request(request)
+    asked_for = question_of(message.body, str(message.header_length), served, Limits())
+    rows = served.answer(asked_for.images, asked_for.asked)
+    wanted = Selector.load(bundle).predict_batch(items, 0.8)
     assert [label.decode() for label in rows["label"].tolist()] == [one.label for one in wanted]
 
 
@@ -201,3 +218,34 @@ def test_a_command_answers_files_and_names_what_it_cannot_read(
     assert row["signal"] == str(tmp_path / "a.bin")
     assert row["label"] == Selector.load(bundle).predict(data.image(0), 0.8).label
     assert "b.bin: expected at least one sample" in answered.unread[0]
+
+
+def test_tensors_are_answered_as_arrays_by_name_and_from_files(
+    bundles: dict[str, tuple[Path, LabelledImages]], tmp_path: Path
+) -> None:
+    bundle, data = bundles["tensors"]
+    selector, given = Selector.load(bundle), KIND.feeds(data.image(0)[np.newaxis])
+    one = {"tokens": given["tokens"][0, :3], "row": given["row"][0]}
+    np.savez(tmp_path / "a.npz", **one)
+    said = [selector.predict(item, 0.8).probabilities for item in (one, tmp_path / "a.npz")]
+    np.testing.assert_array_equal(*said)
+    together = selector.predict_batch({"tokens": given["tokens"][:, :3], "row": given["row"]}, 0.8)
+    np.testing.assert_allclose(together[0].probabilities, said[0], atol=1e-6)
+    assert selector.predict_batch({"tokens": given["tokens"][:0], "row": given["row"][:0]}) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"tokens": np.arange(3.0)}, r"'tokens' of the type int64, got float64 \[3\]. Convert it"),
+        ({"tokens": np.arange(13)}, r"tokens int64 \[1 to 12\] for one input, got the shape \[13\]"),
+        ({"tokens": np.zeros((2, 3), np.int64)}, "A batch goes to predict_batch"),
+        ({"row": np.array([1, np.nan], np.float32)}, "expected finite numbers in 'row'"),
+        ({"rows": np.zeros(2, np.float32)}, "expected the arrays tokens, row, got tokens, row, rows"),
+    ],
+    ids=["type", "long", "batch", "gap", "name"],
+)
+def test_tensors_of_another_type_or_shape_are_refused(changed: dict[str, object], message: str) -> None:
+    given = {"tokens": np.arange(3), "row": np.zeros(2, np.float32)}
+    with pytest.raises(InputError, match=message):
+        KIND.item(given | changed)

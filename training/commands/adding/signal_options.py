@@ -1,4 +1,4 @@
-"""Options of ``zoo add`` for models that look at other inputs than images."""
+"""Options of ``zoo add`` for models that look at signals or named arrays, not at images."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ FirstOption = Annotated[
 ]
 LastOption = Annotated[int, typer.Option(min=0, help="Signal: so many of the end, after those.")]
 PadOption = Annotated[
-    float, typer.Option(help="Signal: what stands for samples that a short one lacks, such as 256 for bytes.")
+    float,
+    typer.Option(help="Signal, tensors: what fills one that is too short, such as 256 for bytes."),
 ]
 StripOption = Annotated[
     int,
@@ -42,6 +43,20 @@ SecondsOption = Annotated[
     float | None, typer.Option(help="Sound: its first seconds go into the network, instead of --first.")
 ]
 
+TensorsOption = Annotated[
+    bool,
+    typer.Option(
+        "--tensors",
+        help="ONNX: it takes named arrays, such as rows of a table, tokens or embeddings. The first model of "
+        "the zoo says which; others take these, or some of them.",
+    ),
+]
+LengthOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Tensors: how long a free axis after that of the batch may be; --pad fills."),
+]
+
+TENSOR_OPTIONS = {"length", "pad"}
 OPTIONS = {"first", "last", "pad", "strip", "rate", "seconds"}
 _TYPES: dict[str, Literal["uint8", "int16", "float32"]] = {
     "bytes": "uint8",

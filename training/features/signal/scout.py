@@ -2,58 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from typing import Self
 
 import numpy as np
 import onnx
-import onnxruntime as ort
-from onnx import TensorProto, helper, numpy_helper
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from training.features.feature_kind import Readings
 from training.features.operators import OperatorList
-from training.features.scout import PREFIX, Floats
+from training.features.scout import Floats, Scout, ScoutNetwork, fit_network
 from zoo.errors import DataError
-from zoo.models.session import open_session
 
 PATCH = 8  # samples
 EMBEDDED = 6  # numbers that a byte becomes
 CHANNELS = (24, 32)
-_METADATA, _TYPE = "models", "type"
+_TYPE = "type"
 _SCALES = {"int16": 1 / 32768, "float32": 1.0}
 
 
 @dataclass(frozen=True, eq=False)
-class SignalScout:
-    """A trained scout.
+class SignalScout(Scout):
+    """Weights: ``embedding`` ``[256, 6]`` for bytes, ``patch`` ``[8 · 6 or 8, 24]``, ``middle``, ``last``."""
 
-    Parameters
-    ----------
-    models
-        The M models, in the order of the outputs.
-    grid
-        Samples that it reads.
-    kind
-        Type of a sample.
-    weights
-        ``embedding`` ``[256, 6]`` for bytes, ``patch`` ``[8 · 6 or 8, 24]``, ``middle`` ``[2 · 24, 32]``,
-        ``last`` ``[2 · 32, M]``, each with its ``*_bias``.
-    """
-
-    models: tuple[str, ...]
-    grid: int
-    kind: str
-    weights: dict[str, Floats]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of its features."""
-        return tuple(f"{PREFIX}{name}" for name in self.models)
+    kind: str = "uint8"  # type of a sample
 
     def append_to(self, operators: OperatorList, readings: str) -> str:
-        """Append the network; `readings` is a value ``[N, grid]`` of samples. Log-odds ``[N, M]``."""
+        """`readings` are samples ``[N, grid]``."""
         g, patches = operators, self.grid // PATCH
-        w = {name: g.constant(value, name=f"{PREFIX}{name}") for name, value in self.weights.items()}
+        w = self.constants(g)
         if self.kind == "uint8":
             value = g.add("Gather", w["embedding"], g.add("Cast", readings, to=TensorProto.INT32), axis=0)
         else:
@@ -66,55 +48,69 @@ class SignalScout:
         found = [g.add(kind, value, g.constant([1]), keepdims=0) for kind in ("ReduceMean", "ReduceMax")]
         return g.add("Gemm", g.add("Concat", *found, axis=1), w["last"], w["last_bias"])
 
-    def to_onnx(self) -> bytes:
-        """The graph ``signal`` ``[N, grid]`` → ``log_odds`` float32 ``[N, M]``, to store."""
-        g = OperatorList()
-        output = self.append_to(g, "signal")
+    @property
+    def reading(self) -> onnx.ValueInfoProto:
+        """``signal`` ``[N, grid]``."""
         kind = helper.np_dtype_to_tensor_dtype(np.dtype(self.kind))
-        model = g.to_onnx(
-            [helper.make_tensor_value_info("signal", kind, ["N", self.grid])],
-            {"log_odds": (output, len(self.models))},
-        )
-        helper.set_model_props(model, {_METADATA: "\n".join(self.models), _TYPE: self.kind})
-        content: bytes = model.SerializeToString(deterministic=True)
-        return content
+        return helper.make_tensor_value_info("signal", kind, ["N", self.grid])
+
+    @property
+    def properties(self) -> Mapping[str, str]:
+        """The type of a sample."""
+        return {_TYPE: self.kind}
 
     @classmethod
-    def from_onnx(cls, content: bytes) -> SignalScout:
-        """Read what :meth:`to_onnx` wrote; raises :class:`DataError` for anything else."""
-        try:
-            model = onnx.load_from_string(content)
-            properties = {item.key: item.value for item in model.metadata_props}
-            weights = {
-                item.name.removeprefix(PREFIX): np.array(numpy_helper.to_array(item))
-                for item in model.graph.initializer
-                if item.name.startswith(PREFIX)
-            }
-            grid = model.graph.input[0].type.tensor_type.shape.dim[1].dim_value
-            return cls(tuple(properties[_METADATA].split("\n")), grid, properties[_TYPE], weights)
-        except Exception as error:  # protobuf raises classes of its own
+    def restored(
+        cls, models: tuple[str, ...], grid: int, weights: dict[str, Floats], properties: Mapping[str, str]
+    ) -> Self:
+        """With the type of a sample."""
+        return cls(models, grid, weights, properties[_TYPE])
+
+    @classmethod
+    def check(cls, readings: Readings, grid: int | None = None) -> int:
+        """Samples ``[n, grid]``."""
+        wanted = grid or (readings.shape[1] if readings.ndim == 2 else 0)
+        if readings.shape[1:] != (wanted,) or wanted < 2 * PATCH or wanted % (2 * PATCH):
             raise DataError(
-                f"expected the ONNX graph of a scout, got: {str(error)[:200]!r}. Run 'zooselect fit' again."
-            ) from error
-
-    def log_odds(self, readings: Readings) -> Floats:
-        """Log-odds float32 ``[n, M]`` that each model is right, of samples ``[n, grid]``."""
-        check_samples(readings, self.grid)
-        parts = [
-            self._session.run(["log_odds"], {"signal": np.ascontiguousarray(readings[i : i + 1024])})[0]
-            for i in range(0, len(readings), 1024)
-        ]
-        return np.concatenate([np.empty((0, len(self.models)), np.float32), *parts])
-
-    @cached_property
-    def _session(self) -> ort.InferenceSession:
-        return open_session(self.to_onnx(), name="scout")
+                f"expected samples [n, {wanted}] with a grid that is a multiple of {2 * PATCH}, "
+                f"got {readings.dtype} {list(readings.shape)}. Read them with load_pixels."
+            )
+        return wanted
 
 
-def check_samples(readings: Readings, grid: int) -> None:
-    """Raise :class:`DataError` for other samples than a scout takes."""
-    if readings.ndim != 2 or readings.shape[1] != grid or grid < 2 * PATCH or grid % (2 * PATCH):
-        raise DataError(
-            f"expected samples [n, {grid}] with a grid that is a multiple of {2 * PATCH}, "
-            f"got {readings.dtype} {list(readings.shape)}. Read them with load_pixels."
-        )
+def fit_signal_scout(
+    readings: Readings, right: NDArray[np.bool_], models: Sequence[str], *, seed: int = 0
+) -> SignalScout:
+    """Train a scout on samples ``[n, grid]``; see :func:`training.features.scout.fit_network`."""
+    found = fit_network(SignalScout, _Network, _as_input, readings, right, models, noun="signal", seed=seed)
+    return SignalScout(*found, str(readings.dtype))
+
+
+class _Network(ScoutNetwork):
+    def __init__(self, readings: Readings, grid: int, models: int) -> None:
+        super().__init__()
+        self.patches = grid // PATCH
+        self.embedding = nn.Embedding(256, EMBEDDED) if readings.dtype == np.uint8 else None
+        self.patch = nn.Linear(PATCH * (EMBEDDED if self.embedding else 1), CHANNELS[0])
+        self.middle = nn.Linear(2 * CHANNELS[0], CHANNELS[1])
+        self.last = nn.Linear(2 * CHANNELS[1], models)
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """Log-odds ``[N, M]`` of samples ``[N, grid]``: whole numbers for bytes, real ones from -1 to 1."""
+        value = samples if self.embedding is None else self.embedding(samples)
+        value = F.relu(self.patch(value.reshape(len(samples), self.patches, -1)))
+        value = F.relu(self.middle(value.reshape(len(samples), self.patches // 2, -1)))
+        odds: Tensor = self.last(torch.cat([value.mean(1), value.amax(1)], 1))
+        return odds
+
+    def weights(self) -> dict[str, Tensor]:
+        """Of bytes with their embedding."""
+        found = {} if self.embedding is None else {"embedding": self.embedding.weight}
+        return found | self.layers("patch", "middle", "last")
+
+
+def _as_input(readings: Readings) -> Tensor:
+    samples = torch.from_numpy(np.array(readings))
+    if readings.dtype == np.uint8:
+        return samples.long()
+    return samples.float() / 32768 if readings.dtype == np.int16 else samples

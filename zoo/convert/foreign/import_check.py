@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -34,35 +35,41 @@ def random_images(resolution: tuple[int, int]) -> Images:
     return images
 
 
-def original_answers(
-    original: onnx.ModelProto, front: onnx.ModelProto, images: Any, *, name: str, axes: int = 4
-) -> Floats:
-    """What a network returns for each image alone, float32 ``[N, width]``; repeated where its batch is fixed.
+def before(front: onnx.ModelProto, inputs: Any, *, name: str) -> NDArray[Any]:
+    """What a front makes of inputs: the input of a network."""
+    session = open_session(front.SerializeToString(), name=name)
+    made: NDArray[Any] = _run(session, {front.graph.input[0].name: inputs}, name=name)
+    return made
+
+
+def original_answers(original: onnx.ModelProto, given: Mapping[str, NDArray[Any]], *, name: str) -> Floats:
+    """What a network returns for each input alone, float32 ``[N, width]``; repeated where its batch is fixed.
 
     Parameters
     ----------
     original
-        The foreign model, with one input and one output.
-    front
-        The preprocessing that makes its input.
-    axes
-        How many axes the input of a network has that takes a batch.
+        The foreign model, with one output.
+    given
+        Its inputs ``[N, …]`` by name; one without an axis of a batch takes ``[…]``.
 
     Raises
     ------
     ModelError
         When ONNX Runtime does not run it, what it returns are no finite real numbers, or they change.
     """
-    source, result = original.graph.input[0].name, original.graph.output[0].name
+    result = original.graph.output[0].name
     session = open_session(original.SerializeToString(), name=name)
-    begin = open_session(front.SerializeToString(), name=name)
-    pixels = _run(begin, images, name=name, input=front.graph.input[0].name)
-    sizes = session.get_inputs()[0].shape
-    batch = sizes[0] if len(sizes) == axes and isinstance(sizes[0], int) else 1
+    sizes = {one.name: one.shape for one in session.get_inputs()}
+    batched = {key for key, shape in sizes.items() if len(shape) == given[key].ndim}
+    batch = max([sizes[key][0] for key in batched if isinstance(sizes[key][0], int)], default=1)
+    count = len(next(iter(given.values())))
     answers = []
-    for i in (*range(len(images)), 0):
-        feed = np.repeat(pixels[i : i + 1], batch, axis=0) if len(sizes) == axes else pixels[i]
-        answer = _run(session, feed, name=name, output=result, input=source)
+    for i in (*range(count), 0):
+        feed = {
+            key: np.repeat(given[key][i : i + 1], batch, axis=0) if key in batched else given[key][i]
+            for key in sizes
+        }
+        answer = _run(session, feed, name=name, output=result)
         if not isinstance(answer, np.ndarray):
             raise ModelError(
                 f"model {name!r}: expected a tensor with one number per class, but output {result!r} is a "
@@ -147,20 +154,22 @@ def as_logits(answers: Floats, back: Back) -> Floats:
     return np.pad(answers, ((0, 0), (1, 0))) if back.one_for_two else answers
 
 
-def check_answers(content: bytes, images: Any, expected: Floats, *, name: str) -> None:
-    """Run a wrapped model on images, alone and in a batch.
+def check_answers(content: bytes, given: Mapping[str, NDArray[Any]], expected: Floats, *, name: str) -> None:
+    """Run a wrapped model on inputs, alone and in a batch.
 
     Parameters
     ----------
     content
         The wrapped model under the model contract.
+    given
+        Its inputs ``[N, …]`` by name.
     expected
-        The logits that it has to return for `images`, float32 ``[N, C]``.
+        The logits that it has to return for them, float32 ``[N, C]``.
 
     Raises
     ------
     ModelError
-        When it cannot be run, or answers a batch differently from its images.
+        When it cannot be run, or answers a batch differently from its inputs.
     ParityError
         When it does not answer like the original.
     """
@@ -170,9 +179,9 @@ def check_answers(content: bytes, images: Any, expected: Floats, *, name: str) -
             f"model {name!r}: expected answers for any number of images, but its batch size is built into "
             "the graph; export it again with a free (dynamic) batch axis."
         )
-    taken = session.get_inputs()[0].name
-    single = [_run(session, images[i : i + 1], name=name, input=taken) for i in range(len(images))]
-    together = _run(session, images, name=name, input=taken)
+    rows = [{key: value[i : i + 1] for key, value in given.items()} for i in range(len(expected))]
+    single = [_run(session, row, name=name) for row in rows]
+    together = _run(session, given, name=name)
     apart = np.concatenate(single)
     if apart.shape != expected.shape or _apart(apart, expected) > _TOLERANCE:
         raise ParityError(
@@ -190,9 +199,9 @@ def _apart(left: Floats, right: Floats) -> float:
     return float(np.abs(left - right).max() / max(float(np.abs(right).max()), 1e-6))
 
 
-def _run(session: Any, feed: Any, *, name: str, output: str | None = None, input: str = "image") -> Any:
+def _run(session: Any, feeds: Mapping[str, Any], *, name: str, output: str | None = None) -> Any:
     try:
-        return session.run(None if output is None else [output], {input: feed})[0]
+        return session.run(None if output is None else [output], dict(feeds))[0]
     except Exception as error:  # ONNX Runtime raises a family of unrelated classes
         raise ModelError(
             f"model {name!r}: expected it to answer random inputs, got: "

@@ -15,6 +15,7 @@ from zoo.convert.foreign.import_check import (
     FLOOR,
     Back,
     as_logits,
+    before,
     check_answers,
     choose_back,
     original_answers,
@@ -133,7 +134,8 @@ def wrap_foreign(
         opset=opset_of(converted),
     )
     images = random_images(preprocessing.resolution)
-    answers = original_answers(original, front, images, name=name)
+    given = {source.name: before(front, images, name=name)}
+    answers = original_answers(original, given, name=name)
     back = choose_back(
         answers,
         last=ending(original),
@@ -153,7 +155,7 @@ def wrap_foreign(
             free_batch(part)
         whole_graph = rewritten(attach_front(part, name=name, front=front), images)
         content: bytes = whole_graph.SerializeToString(deterministic=True)
-        check_answers(content, images, expected, name=name)
+        check_answers(content, {"image": images}, expected, name=name)
         return content
 
     sizes = sizes_of(source)
@@ -203,6 +205,15 @@ def check_operators(model: onnx.ModelProto, name: str) -> None:
         raise ModelError(
             f"model {name!r}: expected operators that every ONNX Runtime has, got {operator!r} of the domain "
             f"{domain!r}, which comes with another program. Export the network with standard operators."
+        )
+
+
+def check_alone(model: onnx.ModelProto, name: str) -> None:
+    """Check that nothing is computed over a whole batch, where inputs are not answered one by one."""
+    if depends_on_batch(model):
+        raise ModelError(
+            f"model {name!r}: expected a network that answers a batch like its inputs one by one, got one "
+            "that computes scales or statistics over the whole batch. Quantise it with fixed scales."
         )
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from zoo.convert.count import add_counted
 from zoo.convert.exchange import difference
 from zoo.convert.head import has_embedding, with_embedding, without_embedding
 from zoo.convert.int8.calibration import GOOD_AGREEMENT, MIN_AGREEMENT, Quantised, quantize_best
 from zoo.errors import ModelError
+from zoo.inputs.kind import Item
 from zoo.models.card import ModelCard, TrainedOn
 from zoo.models.model import read_graph
 from zoo.models.zoo import Zoo
@@ -21,9 +20,9 @@ from zoo.models.zoo import Zoo
 def add_int8(
     zoo: Zoo,
     parent: str,
-    images: Sequence[NDArray[np.uint8]],
+    images: Sequence[Item],
     *,
-    held_out: Sequence[NDArray[np.uint8]] = (),
+    held_out: Sequence[Item] = (),
     calibrated_on: TrainedOn | None = None,
     name: str | None = None,
     like: str | None = None,
@@ -41,7 +40,8 @@ def add_int8(
     Parameters
     ----------
     images
-        Calibration images, uint8 ``[H, W, 3]`` each; see :func:`zoo.convert.int8.calibration.quantize_best`.
+        Calibration images, uint8 ``[H, W, 3]`` each, or inputs of another kind; see
+        :func:`zoo.convert.int8.calibration.quantize_best`.
     held_out
         Images on which the result is compared with its parent; by default every fourth of `images`.
     calibrated_on
@@ -81,7 +81,14 @@ def add_int8(
     if has_embedding(original):  # goes out and in again: it is to be taken before it is rounded
         embedding, original = True, without_embedding(original)
     quantised = quantize_best(
-        original, images, name=name, held_out=held_out, like=other, enough=enough, progress=progress
+        original,
+        images,
+        name=name,
+        kind=card.kind,
+        held_out=held_out,
+        like=other,
+        enough=enough,
+        progress=progress,
     )
     tell(quantised)
     if quantised.too_different and not force:
@@ -103,6 +110,7 @@ def add_int8(
         content,
         card.classes,
         card.resolution,
+        kind=card.kind,
         source=(
             f"static quantisation on {quantised.images} images, {quantised.describe()}, "
             f"of {parent} {card.sha256[:12]}"

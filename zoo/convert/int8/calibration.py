@@ -13,9 +13,11 @@ from scipy.stats import binomtest
 from tqdm import tqdm
 
 from zoo.convert.int8.compress import MIN_IMAGES, quantize_int8
+from zoo.convert.int8.ranges import Feeds
 from zoo.cores import allowed_cores
 from zoo.errors import ModelError
-from zoo.inputs.image import check_image
+from zoo.inputs.kind import InputKind, Item
+from zoo.inputs.kinds import IMAGE
 from zoo.models.session import open_session
 
 GOOD_AGREEMENT = 0.95  # share of images with the parent's class at which no other calibration is tried
@@ -84,10 +86,11 @@ class Quantised:
 
 def quantize_best(
     content: bytes,
-    images: Sequence[NDArray[np.uint8]],
+    images: Sequence[Item],
     *,
     name: str,
-    held_out: Sequence[NDArray[np.uint8]] = (),
+    kind: InputKind = IMAGE,
+    held_out: Sequence[Item] = (),
     like: bytes | None = None,
     enough: float = GOOD_AGREEMENT,
     progress: bool = False,
@@ -100,7 +103,7 @@ def quantize_best(
 
     Parameters
     ----------
-    content, images, name, like
+    content, images, name, kind, like
         As for :func:`zoo.convert.int8.compress.quantize_int8`. With `like`, the same layers stay in float.
     held_out
         Images for the comparison, uint8 ``[H, W, 3]`` each; by default every fourth of `images`.
@@ -119,7 +122,7 @@ def quantize_best(
 
     Raises
     ------
-    DataError, ImageError, ModelError
+    DataError, InputError, ModelError
         What :func:`zoo.convert.int8.compress.quantize_int8` raises.
 
     Examples
@@ -132,7 +135,7 @@ def quantize_best(
     if not held_out:
         images, held_out = _deal(images)
         apart = bool(held_out)
-    judges = [check_image(image) for image in held_out or images]
+    judges = [kind.feeds(kind.one(image)) for image in held_out or images]
     expected: NDArray[np.int64] | None = None
     versions: list[tuple[Trial, bytes]] = []
     ways = [one for one in CALIBRATIONS if like is None or not one.float_ends]
@@ -142,6 +145,7 @@ def quantize_best(
                 content,
                 images,
                 name=name,
+                kind=kind,
                 like=like,
                 cut=calibration.cut,
                 least_error=calibration.least_error,
@@ -162,22 +166,18 @@ def quantize_best(
     return Quantised(made, best, tuple(trial for trial, _ in versions), len(images), len(judges), apart)
 
 
-def _deal(
-    images: Sequence[NDArray[np.uint8]],
-) -> tuple[Sequence[NDArray[np.uint8]], Sequence[NDArray[np.uint8]]]:
+def _deal(images: Sequence[Item]) -> tuple[Sequence[Item], Sequence[Item]]:
     """Images that set ranges, and those held out; the least that set ranges come first."""
     held = range(HELD_OUT_EVERY - 1, len(images), HELD_OUT_EVERY)[: max(0, len(images) - MIN_IMAGES)]
     chosen = set(held)
     return [image for i, image in enumerate(images) if i not in chosen], [images[i] for i in held]
 
 
-def _classes(
-    content: bytes, name: str, images: Sequence[NDArray[np.uint8]], *, progress: bool
-) -> NDArray[np.int64]:
+def _classes(content: bytes, name: str, images: Sequence[Feeds], *, progress: bool) -> NDArray[np.int64]:
     """The class that a model gives to every image; one at a time, as their sizes may differ."""
     session: InferenceSession = open_session(content, name=name, threads=allowed_cores())
     bar = tqdm(
         images, desc=f"asking {name}", unit="image", delay=2, disable=not progress or None, leave=False
     )
-    said = [int(session.run(["logits"], {"image": image})[0].argmax()) for image in bar]
+    said = [int(session.run(["logits"], image)[0].argmax()) for image in bar]
     return np.array(said, dtype=np.int64)

@@ -7,7 +7,6 @@ import math
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -17,12 +16,13 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from tqdm import tqdm
 
-from zoo.convert.int8.ranges import cut_ranges, least_error_ranges
+from zoo.convert.int8.ranges import Feeds, cut_ranges, least_error_ranges
 from zoo.convert.preprocessing_graph import PREFIX
 from zoo.convert.rewriting.import_graph import all_nodes, answers_alone
 from zoo.convert.rewriting.shortcuts import rewritten
 from zoo.errors import DataError, ModelError
-from zoo.inputs.image import check_image
+from zoo.inputs.kind import InputKind, Item
+from zoo.inputs.kinds import IMAGE
 from zoo.quiet import quiet
 
 MIN_IMAGES = 8
@@ -36,19 +36,19 @@ MAX_ROUNDED_SHARE = 0.01  # of a tensor's codes may differ, by one, and still co
 class _Images(CalibrationDataReader):  # type: ignore[misc]
     """Hands the calibration images to ONNX Runtime one at a time, so that their sizes may differ."""
 
-    def __init__(self, batches: Iterable[NDArray[np.uint8]]) -> None:
-        self._batches: Iterator[NDArray[np.uint8]] = iter(batches)
+    def __init__(self, batches: Iterable[Feeds]) -> None:
+        self._batches: Iterator[Feeds] = iter(batches)
 
-    def get_next(self) -> dict[str, Any] | None:
-        batch = next(self._batches, None)
-        return None if batch is None else {"image": batch}
+    def get_next(self) -> Feeds | None:
+        return next(self._batches, None)
 
 
 def quantize_int8(
     content: bytes,
-    images: Sequence[NDArray[np.uint8]],
+    images: Sequence[Item],
     *,
     name: str,
+    kind: InputKind = IMAGE,
     like: bytes | None = None,
     cut: float = 0.0,
     least_error: bool = False,
@@ -69,9 +69,11 @@ def quantize_int8(
         ONNX file of a float model under the model contract.
     images
         Calibration images, uint8 ``[H, W, 3]`` each, at least 8; some hundred from the training data are
-        enough. They must not be the images that the model is judged by.
+        enough. They must not be the images that the model is judged by. Or inputs of another kind.
     name
         Name of the new graph.
+    kind
+        The kind of input.
     like
         The quantised model of the one that this one was adapted from. Codes that differ from its codes by
         rounding alone are taken from it, so that both share them: a scale per output channel takes up all
@@ -96,21 +98,21 @@ def quantize_int8(
     ------
     DataError
         When there are too few images.
-    ImageError
-        When one of them is not uint8 ``[H, W, 3]``.
+    InputError
+        When one of them is not uint8 ``[H, W, 3]``, or no input of the kind.
     ModelError
         When the model is quantised already or cannot be quantised.
     """
     if len(images) < MIN_IMAGES:
         raise DataError(
-            f"expected at least {MIN_IMAGES} calibration images, got {len(images)}. "
-            "Some hundred images of the training data are enough."
+            f"expected at least {MIN_IMAGES} calibration {kind.noun}s, got {len(images)}. "
+            f"Some hundred {kind.noun}s of the training data are enough."
         )
-    checked = [check_image(image) for image in images]
+    checked = [kind.feeds(kind.one(image)) for image in images]
     batches = tqdm(
         checked,
         desc=f"calibrating {name}",
-        unit="image",
+        unit=kind.noun,
         delay=2,
         disable=not progress or None,
         leave=False,
@@ -134,7 +136,9 @@ def quantize_int8(
             source.write_bytes(content)
             # Symbolic shape inference is left out: the front has declared the only shape that matters.
             quant_pre_process(source, fused, skip_symbolic_shape=True)
-            prepared = rewritten(onnx.load_model(fused), checked[0])
+            prepared = onnx.load_model(fused)
+            if kind == IMAGE:
+                prepared = rewritten(prepared, checked[0]["image"])
             _flatten_biases(prepared.graph)
             _name_nodes(model.graph)
             _name_nodes(prepared.graph)
@@ -169,7 +173,7 @@ def quantize_int8(
 
 def _ranges(
     model: onnx.ModelProto,
-    batches: Iterable[NDArray[np.uint8]],
+    batches: Iterable[Feeds],
     count: int,
     cut: float,
     least_error: bool,

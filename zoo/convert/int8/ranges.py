@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,13 +19,12 @@ HISTOGRAM_CUT = (
     1e-4  # share of the values beyond a histogram, so that a few do not leave one bin for the rest
 )
 
+Feeds = dict[str, NDArray[Any]]  # what a graph is given for one input
 Floats = NDArray[np.float32]
 Ranges = dict[str, tuple[Floats, Floats]]  # activation → lowest and highest value, of shape []
 
 
-def cut_ranges(
-    model: onnx.ModelProto, batches: Iterable[NDArray[np.uint8]], count: int, cut: float, name: str
-) -> Ranges:
+def cut_ranges(model: onnx.ModelProto, batches: Iterable[Feeds], count: int, cut: float, name: str) -> Ranges:
     """Ranges of all activations without a share of their largest and of their smallest values.
 
     Only the values beyond a range are kept, so memory does not grow with the number of images, and a range is
@@ -38,9 +38,7 @@ def cut_ranges(
     return {value: (low.max(), high.min()) for value, (low, high) in ends.items()}
 
 
-def least_error_ranges(
-    model: onnx.ModelProto, batches: Iterable[NDArray[np.uint8]], count: int, name: str
-) -> Ranges:
+def least_error_ranges(model: onnx.ModelProto, batches: Iterable[Feeds], count: int, name: str) -> Ranges:
     """Ranges that change the values least, by the mean squared error of cutting off and rounding.
 
     After Sung et al. 2015, "Resiliency of deep neural networks under quantization", arXiv:1511.06488.
@@ -79,9 +77,7 @@ def _share(counts: NDArray[np.int64]) -> float:
     return float(edges[np.argmin(cut_off + rounded)] / BINS)
 
 
-def _activations(
-    model: onnx.ModelProto, batches: Iterable[NDArray[np.uint8]], name: str
-) -> Iterator[tuple[str, Floats]]:
+def _activations(model: onnx.ModelProto, batches: Iterable[Feeds], name: str) -> Iterator[tuple[str, Floats]]:
     """Every activation of every image, by name and flat, without those of the preprocessing."""
     shown = onnx.ModelProto()
     shown.CopyFrom(model)
@@ -92,7 +88,7 @@ def _activations(
     session = open_session(shown.SerializeToString(), name=name, threads=allowed_cores())
     names = [*seen, "logits"]
     for batch in batches:
-        for value, found in zip(names, session.run(names, {"image": batch}), strict=True):
+        for value, found in zip(names, session.run(names, batch), strict=True):
             yield value, found.ravel()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import onnx
@@ -62,34 +62,41 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def extract(model: onnx.ModelProto, source: str, result: str, *, name: str) -> onnx.ModelProto:
-    """The part of `model` between one input and one output; recorded shapes and notes are left out.
+def extract(
+    model: onnx.ModelProto, source: str, result: str, *, name: str, further: Sequence[str] = ()
+) -> onnx.ModelProto:
+    """The part of `model` between an input and an output; recorded shapes and notes are left out.
+
+    Parameters
+    ----------
+    further
+        Other inputs that may be needed.
 
     Raises
     ------
     ModelError
-        When the output does not depend on the input, or needs another input as well.
+        When the output depends on none of the inputs, or needs another one as well.
     """
-    needed, kept = {result}, []
+    needed, kept, sources = {result}, [], {source, *further}
     for node in reversed(model.graph.node):
         if needed.intersection(node.output):
             kept.append(node)
             needed.update(reads(node))
-    if source not in needed:
+    if needed.isdisjoint(sources):
         raise ModelError(
             f"model {name!r}: expected output {result!r} to depend on input {source!r}, but it does not."
         )
     weights = {tensor.name for tensor in model.graph.initializer}
-    others = [value.name for value in model.graph.input if value.name not in {source, *weights}]
+    others = [value.name for value in model.graph.input if value.name not in {*sources, *weights}]
     if not needed.isdisjoint(others):
         raise ModelError(
-            f"model {name!r}: expected the image {source!r} to be the only input, but the network also needs "
+            f"model {name!r}: expected {source!r} to be the only input, but the network also needs "
             f"{', '.join(map(repr, others))}. Make the others constants when exporting it."
         )
     graph = helper.make_graph(
         kept[::-1],
         name,
-        [value for value in model.graph.input if value.name == source],
+        [value for value in model.graph.input if value.name in sources],
         [value for value in model.graph.output if value.name == result],
         [tensor for tensor in model.graph.initializer if tensor.name in needed],
         sparse_initializer=[item for item in model.graph.sparse_initializer if item.values.name in needed],
@@ -142,16 +149,18 @@ def add_prefix(graph: onnx.GraphProto, prefix: str) -> None:
 
 
 def free_batch(model: onnx.ModelProto) -> None:
-    """Make the first axis of the input free, and of constant reshapes that repeat its fixed size.
+    """Make the first axis of the inputs free, and of constant reshapes that repeat its fixed size.
 
-    Only reshapes of what was computed from the image are touched. Whether the guess was right shows when the
+    Only reshapes of what was computed from the inputs are touched. Whether the guess was right shows when the
     result is run; see :mod:`zoo.convert.foreign.import_check`.
     """
     graph = model.graph
     _read_at_top_only(graph)
-    axis = graph.input[0].type.tensor_type.shape.dim[0]
-    batch = axis.dim_value if axis.HasField("dim_value") else None
-    axis.dim_param = "N"
+    batch = None
+    for value in graph.input:
+        axis = value.type.tensor_type.shape.dim[0]
+        batch = axis.dim_value if axis.HasField("dim_value") else batch
+        axis.dim_param = "N"
     if batch is None:
         return
     constants = {tensor.name: tensor for tensor in graph.initializer}
@@ -160,7 +169,7 @@ def free_batch(model: onnx.ModelProto) -> None:
         for node in graph.node
         if node.op_type == "Constant" and node.attribute[0].name == "value"
     }
-    computed = {graph.input[0].name}
+    computed = {value.name for value in graph.input}
     for index, node in enumerate(graph.node):
         if computed.isdisjoint(reads(node)):
             continue
@@ -179,11 +188,18 @@ def free_batch(model: onnx.ModelProto) -> None:
 
 
 def _read_at_top_only(graph: onnx.GraphProto) -> None:
-    """Let branches and loop bodies read a copy of the input, which can be joined with another graph then."""
-    source = graph.input[0].name
-    if any(source in reads(inner) for node in graph.node for part in subgraphs(node) for inner in part.node):
-        graph.input[0].name = f"{source}/image"
-        graph.node.insert(0, helper.make_node("Identity", [graph.input[0].name], [source]))
+    """Let branches and loop bodies read a copy of an input, which can be joined with another graph then."""
+    inside = {
+        name
+        for node in graph.node
+        for part in subgraphs(node)
+        for inner in part.node
+        for name in reads(inner)
+    }
+    for value in graph.input:
+        if value.name in inside:
+            source, value.name = value.name, f"{value.name}/image"
+            graph.node.insert(0, helper.make_node("Identity", [value.name], [source]))
 
 
 def scan_batch(model: onnx.ModelProto, classes: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from zoo.convert.foreign.import_check import as_logits, check_answers, choose_back, original_answers
+from zoo.convert.foreign.import_check import as_logits, before, check_answers, choose_back, original_answers
 from zoo.convert.foreign.import_file import read_foreign
 from zoo.convert.foreign.import_onnx import (
     CORE_PREFIX,
@@ -16,6 +16,7 @@ from zoo.convert.foreign.import_onnx import (
     WHOLE,
     OutputKind,
     append_back,
+    check_alone,
     check_operators,
     describe,
     modern,
@@ -26,7 +27,6 @@ from zoo.convert.foreign.import_onnx import (
 from zoo.convert.preprocessing_graph import attach_front
 from zoo.convert.rewriting.import_graph import (
     add_prefix,
-    depends_on_batch,
     ending,
     extract,
     free_batch,
@@ -92,16 +92,11 @@ def wrap_signal(
     kind, form = _check_input(source, front, name)
     original = extract(foreign, source.name, result.name, name=name)
     check_operators(original, name)
-    if depends_on_batch(original):
-        raise ModelError(
-            f"model {name!r}: expected a network that answers a batch like its signals one by one, got one "
-            "that computes scales or statistics over the whole batch. Quantise it with fixed scales."
-        )
+    check_alone(original, name)
     whole = modern(original, name)
     begin = front.model(type=kind, form=form, opset=opset_of(whole))
     signals = _signals(front)
-    axes = len(sizes_of(source))
-    answers = original_answers(original, begin, signals, name=name, axes=axes)
+    answers = original_answers(original, {source.name: before(begin, signals, name=name)}, name=name)
     back = choose_back(
         answers,
         last=ending(original),
@@ -115,7 +110,7 @@ def wrap_signal(
     free_batch(part)
     joined = attach_front(part, name=name, front=begin)
     content: bytes = joined.SerializeToString(deterministic=True)
-    check_answers(content, signals, as_logits(answers, back), name=name)
+    check_answers(content, front.kind.feeds(signals), as_logits(answers, back), name=name)
     return content
 
 

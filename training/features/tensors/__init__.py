@@ -1,0 +1,1 @@
+"""Cheap numbers computed from named arrays alone, and a scout of them."""
