@@ -209,15 +209,19 @@ class Monitor:
                 self.update(row, confidence)
             return self.alarm
         with self._lock:
-            width = len(self._known)
-            odds = [one[1] for one in known if one is not None]
-            rows = np.empty((len(values), width + bool(odds)), np.float32)
+            width, count = len(self._known), len(values)
+            rows = np.empty((count, width + (None not in models)), np.float32)
             np.fmax(values, _MIN_FEATURE, out=rows[:, :width])
-            if odds:
+            if rows.shape[1] > width:
+                odds = [one[1] for one in known if one is not None]
                 rows[:, width] = [one if abs(one) < _MAX_LOG_ODDS else _MIN_FEATURE for one in odds]
             looked = self._seen - self._passed
-            self._ring[np.arange(looked, looked + len(values)) % RECENT_INPUTS] = values
-            stakes = np.array([_stake(looked + i) for i in range(len(values))])
+            first = looked % RECENT_INPUTS
+            if first + count <= RECENT_INPUTS:
+                self._ring[first : first + count] = values
+            else:
+                self._ring[np.arange(first, first + count) % RECENT_INPUTS] = values
+            stakes = np.array([_stake(looked + i) for i in range(count)])
             reserves = self._reserve - np.cumsum(stakes)
             before = self._total + float(stakes.sum()) * rows.shape[1]
             totals, each = self._bets.update_block(rows, stakes)
