@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from selector.answering.beside import beside
 from selector.answering.engine import Engine
 from selector.answering.runners import Outcome
 from selector.answering.selector import Selector
@@ -235,6 +236,22 @@ def views_on_paths(
             view.watch = _Ordinary(view.engine, bundle.drift, submit)
         found[steps, path] = view
     return found
+
+
+def as_usual(selector: Selector) -> None:
+    """Have the drift monitor of a selector, where it has one, take all inputs for ordinary ones.
+
+    Examples
+    --------
+    >>> from selector.answering.measuring.bench import as_usual
+    >>> watching = Selector.load("my-bundle", watch=True)
+    >>> as_usual(watching)
+    >>> watching.predict(image).reason is None
+    True
+    """
+    view, drift = selector._view, selector.bundle.drift
+    if view.watch is not None and drift is not None:
+        view.watch = _Ordinary(view.engine, msgspec.structs.replace(drift, alpha=_NEVER), beside)
 
 
 class _Ordinary(Watch):
