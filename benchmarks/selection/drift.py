@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from benchmarks.result import finish
 from benchmarks.selection.zoos import Given, Prepared, prepare_cifar10_drift, prepare_digits
 from selector.commands.tables import table
-from selector.drift.monitor import BLOCK_INPUTS, Monitor
+from selector.drift.blocks import Blocks
+from selector.drift.monitor import BLOCK_INPUTS, Confidence, Monitor
 from selector.drift.reference import DriftReference
 from training.evaluation.records import wilson_interval
 from training.features.image_features import WATCHED
@@ -98,23 +99,19 @@ class Pool:
         )
         return Monitor(reference, seed)
 
-    def delay(self, monitor: Monitor, stream: NDArray[np.float32]) -> int:
+    def delay(self, blocks: Blocks[NDArray[np.float32]], stream: NDArray[np.float32]) -> int:
         """Inputs until the alarm, as a Selector has them looked at; one more than there are without one."""
-        waiting: list[NDArray[np.float32]] = []
         for i, row in enumerate(stream):
-            if monitor.passes():
-                continue
-            waiting.append(row)
-            if len(waiting) >= monitor.block or i + 1 == len(stream):
-                if self.look(monitor, waiting):
-                    return i + 1
-                waiting = []
-        return len(stream) + 1
+            blocks.note(lambda row=row: row, self.looked)  # type: ignore[misc]
+            if blocks.alarm:
+                return i + 1
+        blocks.status(self.looked)
+        return len(stream) + (not blocks.alarm)
 
-    def look(self, monitor: Monitor, waiting: Sequence[NDArray[np.float32]]) -> bool:
-        """Have the monitor look at what waits."""
+    def looked(self, waiting: Sequence[NDArray[np.float32]]) -> tuple[NDArray[np.float32], list[Confidence]]:
+        """What the monitor notes of inputs."""
         rows = np.stack(waiting)
-        return monitor.update_block(rows[:, :-1], [(self.model, float(odds)) for odds in rows[:, -1]])
+        return rows[:, :-1], [(self.model, float(odds)) for odds in rows[:, -1]]
 
 
 def stationary(pool: Pool, sizes: Sizes, calibrated: str, streams: int, seed: int) -> dict[str, Any]:
@@ -125,7 +122,7 @@ def stationary(pool: Pool, sizes: Sizes, calibrated: str, streams: int, seed: in
         drawn = pool.drawn(calibrated, rng)
         known, calibration, stream = _parts(drawn, sizes)
         monitor = pool.monitor(known, calibration, s, alpha=min(ALPHAS))
-        pool.delay(monitor, stream[: sizes.quiet])
+        pool.delay(Blocks(monitor), stream[: sizes.quiet])
         highest[s] = monitor.log_evidence
     row: dict[str, Any] = {"calibrated": calibrated, "streams": streams, "inputs": sizes.quiet}
     for alpha in ALPHAS:
@@ -146,8 +143,9 @@ def change(
         rng = np.random.default_rng([seed, r])
         known, calibration, stream = _parts(pool.drawn(calibrated, rng), sizes)
         monitor = pool.monitor(known, calibration, r)
-        early += pool.delay(monitor, stream[:quiet]) <= quiet
-        delays[r] = pool.delay(monitor, pool.drawn(environment, rng)[: sizes.changed])
+        blocks: Blocks[NDArray[np.float32]] = Blocks(monitor)
+        early += pool.delay(blocks, stream[:quiet]) <= quiet
+        delays[r] = pool.delay(blocks, pool.drawn(environment, rng)[: sizes.changed])
         moved.update(monitor.moved[:3])
     return {
         "calibrated": calibrated,
@@ -209,7 +207,7 @@ def time_us(size: int, seed: int, *, inputs: int = TIMED_INPUTS) -> dict[str, fl
     values = rng.normal(size=(inputs, len(WATCHED) + 1)).astype(np.float32)
     pool = Pool(WATCHED, {}, "first")
     monitor = pool.monitor(values, values, seed)
-    waiting: list[int] = []
+    blocks: Blocks[int] = Blocks(monitor)
 
     def features(i: int, count: int = 1) -> None:
         graph.run(["features"], {"image": images[np.arange(i, i + count) % len(images)]})
@@ -223,16 +221,14 @@ def time_us(size: int, seed: int, *, inputs: int = TIMED_INPUTS) -> dict[str, fl
 
     def watched_block(i: int) -> None:
         if i % BLOCK_INPUTS == 0:
-            pool.look(monitor, list(values[i : i + BLOCK_INPUTS]))
+            monitor.update_block(*pool.looked([*values[i : i + BLOCK_INPUTS]]))
+
+    def looked(waiting: Sequence[int]) -> tuple[NDArray[np.float32], list[Confidence]]:
+        features(waiting[0], len(waiting))
+        return pool.looked([*values[list(waiting)]])
 
     def stream(i: int) -> None:
-        if monitor.passes():
-            return
-        waiting.append(i)
-        if len(waiting) >= monitor.block:
-            features(i, len(waiting))
-            pool.look(monitor, list(values[waiting]))
-            waiting.clear()
+        blocks.note(lambda: i, looked)
 
     calls = {
         "features": features,
@@ -245,8 +241,7 @@ def time_us(size: int, seed: int, *, inputs: int = TIMED_INPUTS) -> dict[str, fl
     for name, call in calls.items():
         means = []
         for _ in range(ROUNDS):
-            monitor.reset()
-            waiting.clear()
+            blocks.reset()
             start = time.perf_counter()
             for i in range(inputs):
                 call(i)

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from benchmarks.speed.made_bundles import made_images, made_policies, write_bundle
 from benchmarks.speed.ratios import quiet_times_us
+from selector.answering.beside import beside
 from selector.answering.measuring.bench import views_on_paths
 from selector.answering.selector import Selector
+from selector.drift.blocks import Submit
 from zoo.files import read_verified
 from zoo.models.session import open_session
 from zoo.models.zoo import Zoo
@@ -53,7 +55,7 @@ def over_bare(
                 continue
             target = folder / f"{kind}-{chain[0]}"
             write_bundle(target, zoo, chain, policy, graphs)
-            for path, answer in _answers(target, watch=False).items():
+            for path, answer in _answers(target).items():
                 calls: dict[str, Callable[[Any], object]] = {
                     "bare": _in_turn([bare[name] for name in path]),
                     "predict": answer,
@@ -84,31 +86,41 @@ def monitor_share(
     """What a drift monitor adds to answers on a stream in which nothing changes, by path of a cascade.
 
     A monitor looks at several inputs together, now and then: stretches of the stream are timed, in turns with
-    the same ones that nobody watches.
+    the same ones that nobody watches. `thread` is what the thread of the answers does beside them where
+    another thread looks; `all` is the work of both, as where there is one core; `wall` what an application
+    waits for, which only tells on a quiet machine.
     """
     images = made_images(inputs * rounds, seed=seed + 1)  # others than those of the reference, and none twice
     policy, graphs = made_policies(chain, len(zoo.card(chain[0]).classes))["cascade"]
     write_bundle(folder / "watched", zoo, chain, policy, graphs)
-    plain, watched = (_answers(folder / "watched", watch=watch) for watch in (False, True))
+    plain = _answers(folder / "watched")
+    aside, alone = (_answers(folder / "watched", watch=True, submit=submit) for submit in (beside, None))
     rows = []
     for path, answer in plain.items():
-        calls = {"plain": answer, "watched": watched[path]}
-        taken: dict[str, list[int]] = {name: [] for name in calls}
+        calls = {"plain": answer, "aside": aside[path], "alone": alone[path]}
+        taken: dict[str, list[tuple[int, int]]] = {name: [] for name in calls}
         for first in range(0, len(images), _STRETCH):
             for name, call in calls.items():
                 call(images[first])
-                start = time.thread_time_ns()
+                start = time.thread_time_ns(), time.perf_counter_ns()
                 for image in images[first : first + _STRETCH]:
                     call(image)
-                taken[name].append(time.thread_time_ns() - start)
+                taken[name].append((time.thread_time_ns() - start[0], time.perf_counter_ns() - start[1]))
         # means, as rare long answers count; of the middle half, which other programs disturb less
-        times = {name: _middle_mean(values) / _STRETCH / 1e3 for name, values in taken.items()}
+        times = {
+            name: [_middle_mean(one) / _STRETCH / 1e3 for one in zip(*values, strict=True)]
+            for name, values in taken.items()
+        }
+        (thread_us, wall_us), others = times["plain"], (times["aside"], times["alone"])
         rows.append(
             {
                 "path": list(path),
-                "predict_us": round(times["plain"], 1),
-                "monitor_us": round(times["watched"] - times["plain"], 1),
-                "watched_over_predict": round(times["watched"] / times["plain"], 3),
+                "predict_us": round(thread_us, 1),
+                "thread_us": round(others[0][0] - thread_us, 1),
+                "all_us": round(others[1][0] - thread_us, 1),
+                "thread_share": round(others[0][0] / thread_us - 1, 3),
+                "all_share": round(others[1][0] / thread_us - 1, 3),
+                "wall_share": round(others[0][1] / wall_us - 1, 3),
             }
         )
     return rows
@@ -139,7 +151,9 @@ def _in_turn(runs: Sequence[Callable[[Any], object]]) -> Callable[[Any], object]
     return every
 
 
-def _answers(folder: Path, *, watch: bool) -> Mapping[tuple[str, ...], Callable[[Any], object]]:
+def _answers(
+    folder: Path, *, watch: bool = False, submit: Submit | None = None
+) -> Mapping[tuple[str, ...], Callable[[Any], object]]:
     selector = Selector.load(folder, watch=watch)
-    views = views_on_paths(selector, watch=watch)
+    views = views_on_paths(selector, watch=watch, submit=submit)
     return {path: Selector(view, folder, threads=1).predict for (_, path), view in views.items()}

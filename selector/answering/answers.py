@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,8 +33,7 @@ class Selection:
     reason: Reason | None = None  # why not, or "server not reached", also where certified; see Reason
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Prediction:
+class Prediction(msgspec.Struct, frozen=True, eq=False):  # made in a third of the time of a dataclass
     """An answer and how it came about.
 
     Examples
@@ -44,13 +44,25 @@ class Prediction:
     """
 
     label: str  # name of the most probable class
-    probabilities: NDArray[np.float64] = field(compare=False)  # [C], in the order of Selector.classes
+    probabilities: NDArray[np.float64]  # [C], in the order of Selector.classes
     model: str  # the model that gave the answer, the last one of a committee
     path: tuple[str, ...]  # all models that ran, in order
     probability: float | None  # estimate that the answer is right; None: nothing estimates it
-    latency_ms: float = field(compare=False)  # wall-clock time without reading; in a batch, the mean
+    latency_ms: float  # wall-clock time without reading; in a batch, the mean
     certified: bool  # whether a certificate covers what was asked
     reason: Reason | None = None  # why not, or "server not reached", also where certified; see Reason
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both say the same of an input, in whatever time; probabilities of all classes aside."""
+        return isinstance(other, Prediction) and self._said == other._said
+
+    def __hash__(self) -> int:
+        """Of what is compared."""
+        return hash(self._said)
+
+    @property
+    def _said(self) -> tuple[object, ...]:
+        return self.label, self.model, self.path, self.probability, self.certified, self.reason
 
     def __repr__(self) -> str:
         """One line, without the probabilities of all classes."""

@@ -54,6 +54,21 @@ def bench(
         bool,
         typer.Option("--network", help="Of a zoo: the way to the server of its remote models."),
     ] = False,
+    throughput: Annotated[
+        bool,
+        typer.Option(
+            "--throughput", help="Images a second instead of times, in 1 to --workers threads and processes."
+        ),
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=256, help="With --throughput: threads and processes at most. Default: cores."
+        ),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(min=0.01, max=600, help="With --throughput: of each of three rounds.")
+    ] = 1.0,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -83,6 +98,9 @@ def bench(
         pixels = [kind.random(side, rng) for _ in range(8)]
     if network:
         _measure_network(path, pixels, device, min(runs, _NETWORK_ROUNDS), out, as_json)
+        return
+    if throughput:
+        _measure_throughput(path, pixels, workers, seconds, watch, seed, as_json)
         return
     measured = _measured(
         partial(
@@ -159,6 +177,35 @@ def _measure_network(
     ]
     say(table(["model", "bytes up", "bytes down", "server ms", "whole ms"], rows, "lrrrr"))
     say(f"Written to {target}.")
+
+
+def _measure_throughput(
+    path: Path,
+    images: list[Any],
+    workers: int | None,
+    seconds: float,
+    watch: bool,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Measure images a second, and print them."""
+    import msgspec
+
+    from selector.answering.measuring.throughput import measure_throughput
+
+    found = measure_throughput(path, images, workers=workers, seconds=seconds, watch=watch, seed=seed)
+    if as_json:
+        say(msgspec.json.encode(found).decode())
+        return
+    counts = sorted({row.workers for row in found})
+    rates = {(row.what, row.way, row.workers): row.images_per_s for row in found}
+    rows = []
+    for what, way in dict.fromkeys((row.what, row.way) for row in found):
+        first, *others = (rates[what, way, count] for count in counts)
+        more = [f"{rate:,.0f} ({rate / first:.2f}×)" for rate in others]
+        rows.append([what, way, f"{first:,.0f}", *more])
+    say(f"Images a second, by the number of workers, {'watched' if watch else 'not watched'}:")
+    say(table(["", "workers are", *map(str, counts)], rows, "ll" + "r" * len(counts)))
 
 
 def _measured(measure: Callable[[], LatencyTable], wait_quiet: float) -> LatencyTable:

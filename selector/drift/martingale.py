@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,6 +38,12 @@ def _bets() -> NDArray[np.float64]:
     shares.append(0.2 * p + 0.8 * p**2 * (3 - 2 * p))
     shares += [(p + np.clip(p * _PARTS - part, 0, 1)) / 2 for part in range(_PARTS)]
     return np.diff(np.stack(shares, axis=1), axis=0) * _P_VALUE_CELLS
+
+
+@lru_cache(maxsize=64)
+def _until(count: int) -> NDArray[np.bool_]:
+    """Whether the second of two numbers came no later than the first ``[count, count, 1]``."""
+    return np.tri(count, dtype=np.bool_)[:, :, np.newaxis]
 
 
 _BETS = _bets()
@@ -155,36 +162,35 @@ class Martingales:
             The capital of all rows together after each ``[n]``, and of each row ``[n, R]``.
         """
         count, rows = values.shape
-        edges, _, least, _, _, _, capital = self._lanes[rows]
+        edges, _, least, start, total, _, capital = self._lanes[rows]
         masks = values[:, :, np.newaxis] >= edges
-        width = self._least.shape[1]  # one more than there are bins: above the last lies nothing
-        seen = np.zeros((count, rows, width))
-        counted = seen[:, :, :-1]
-        np.add.accumulate(masks, axis=0, dtype=np.float64, out=counted)
-        counted += least
         bins = np.add.reduce(masks, axis=2, dtype=np.intp)
-        bins += np.arange(-1, count * rows * width - 1, width).reshape(count, rows)
-        flat: NDArray[Any] = seen.ravel()
-        place, above = flat.take(bins), flat[1:].take(bins)
+        until = _until(count)
+        earlier = bins >= bins[:, np.newaxis]  # [n, n, R]: whether the bin of the second is as high
+        higher = bins > bins[:, np.newaxis]
+        earlier &= until
+        higher &= until
+        cells = bins + start
+        place, above = self._least.ravel().take(cells), self._above.take(cells)
+        above += np.add.reduce(higher, axis=1, dtype=np.float64)
+        place += np.add.reduce(earlier, axis=1, dtype=np.float64)
         place -= above
-        place *= np.stack([self._order()[:rows] for _ in range(count)])
+        place *= self._orders(count)[:, :rows]
         place += above
-        place /= seen[:, :, 0]
+        place /= total + np.arange(1.0, count + 1)[:, np.newaxis]
         place *= _P_VALUE_CELLS
-        factors = _BETS.take(place.astype(np.intp), axis=0, mode="clip")  # [n, R, B]
-        least[:] = counted[-1]
-        # (((c + s1) f1 + s2) f2 …) = f1 f2 … (c + s1 + s2 / f1 + …): no number is below zero
-        grown = np.multiply.accumulate(factors, axis=0)
-        added = np.broadcast_to((stakes * _BET_SHARE)[:, np.newaxis, np.newaxis], factors.shape).copy()
-        added[1:] /= grown[:-1]
-        after = np.add.accumulate(added, axis=0)
-        after += capital
-        after *= grown
-        each = after.sum(axis=2)
+        # clip: rounding may lift the largest p-value to 1
+        after: NDArray[np.float64] = _BETS.take(place.astype(np.intp), axis=0, mode="clip")  # [n, R, B]
+        least += np.add.reduce(masks, axis=0, dtype=np.float64)
+        before = capital
+        for factors, stake in zip(after, (stakes * _BET_SHARE).tolist(), strict=True):
+            factors *= before + stake
+            before = factors
+        each: NDArray[np.float64] = np.add.reduce(after, axis=2)
         if rows < len(self._capital):
             each = np.concatenate([each, np.full((count, 1), self._capital[rows:].sum())], axis=1)
-        totals: NDArray[np.float64] = each.sum(axis=1)
-        capital[:] = after[-1]
+        totals: NDArray[np.float64] = np.add.reduce(each, axis=1)
+        capital[:] = before
         totals[-1] = self._bounded(float(totals[-1]))
         return totals, each
 
@@ -195,9 +201,14 @@ class Martingales:
         return every
 
     def _order(self) -> NDArray[np.float64]:
-        if self._drawn == len(self._random):
-            self._random = self._rng.random((_RANDOM_BLOCK, len(self._start)))
-            self._drawn = 0
-        self._drawn += 1
-        row: NDArray[np.float64] = self._random[self._drawn - 1]
+        row: NDArray[np.float64] = self._orders(1)[0]
         return row
+
+    def _orders(self, count: int) -> NDArray[np.float64]:
+        """The next random numbers ``[count, R]``; the same, whether they are asked for together or not."""
+        first, self._drawn = self._drawn, self._drawn + count
+        while self._drawn > len(self._random):
+            fresh = self._rng.random((_RANDOM_BLOCK, len(self._start)))
+            self._random = np.concatenate([self._random[first:], fresh])
+            first, self._drawn = 0, self._drawn - first
+        return self._random[first : self._drawn]

@@ -26,7 +26,7 @@ from zoo.errors import BundleError
 from zoo.releases.input_reference import MAX_FEATURES, InputReference, Number
 from zoo.releases.input_reference import DriftFeature as DriftFeature
 
-BLOCK_INPUTS = 8  # that are looked at together while nothing speaks for a change
+BLOCK_INPUTS = 6  # that are looked at together while nothing speaks for a change
 RECENT_INPUTS = 128  # inputs whose features are kept
 
 _SUSPECT = 3.0  # capital over that of the beginning from which on inputs are looked at one by one
@@ -37,6 +37,7 @@ _STAKE_SUM = 2.11  # a little more than the sum of 1 / (n ln² n) from n = 2 on
 _MAX_NAME_CHARACTERS = 64  # letters of a name in a report
 
 Floats = NDArray[np.float32]
+Confidence = tuple[str, float]  # a model and the log-odds of its answer
 Evidence = Annotated[float, Meta(ge=-_MAX_LOG_CAPITAL, le=_MAX_LOG_CAPITAL)]
 
 
@@ -101,8 +102,8 @@ class Monitor:
         self._highest = 1.0  # capital, over all rows and in each, when it was largest
         self._each = np.ones(len(rows))
         self._seen = 0
-        self._passed = 0  # of them, those that were not looked at
-        self._may_pass = False  # whether every second input passes
+        self._looked = 0  # of them, those that were looked at
+        self._may_pass = False
         self._passed_last = False
         self._total = 0.0  # capital of all rows together
         self._alarm_at = 0  # inputs seen when the alarm was raised
@@ -128,9 +129,18 @@ class Monitor:
         with self._lock:
             passes = self._may_pass and not self._passed_last
             self._passed_last = passes
-            self._passed += passes
             self._seen += passes
             return passes
+
+    def pass_over(self, count: int) -> None:
+        """Count inputs as seen that are not looked at."""
+        with self._lock:
+            self._seen += count
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether every second input passes, until the next update."""
+        return self._may_pass
 
     @property
     def block(self) -> int:
@@ -142,7 +152,9 @@ class Monitor:
             return 1
         return BLOCK_INPUTS
 
-    def update(self, values: Floats, confidence: tuple[str, float] | None = None) -> bool:
+    def update(
+        self, values: Floats, confidence: Confidence | None = None, *, number: int | None = None
+    ) -> bool:
         """Take note of one input; True once there was an alarm.
 
         Parameters
@@ -151,6 +163,8 @@ class Monitor:
             Features float32 ``[F]``, in the order of the reference. What is no number counts as very small.
         confidence
             A model and the log-odds of its answer, where that model runs on every input whatever it shows.
+        number
+            Of the input among all that were seen, from 1 on; by default the next. Those left out passed.
 
         Raises
         ------
@@ -165,7 +179,7 @@ class Monitor:
         with self._lock:
             known = self._known
             np.fmax(values, _MIN_FEATURE, out=known)
-            looked = self._seen - self._passed
+            looked = self._looked
             self._ring[looked % RECENT_INPUTS] = values
             if confidence is not None and confidence[0] in self.reference.confidence:
                 known = self._values
@@ -174,7 +188,8 @@ class Monitor:
                     self._turn_to(confidence[0])
             stake = _stake(looked)
             self._reserve -= stake
-            self._seen += 1
+            self._looked += 1
+            self._seen = self._seen + 1 if number is None else number
             before = self._total + stake * len(known)
             self._total = self._bets.update(known, stake) + self._aside_capital
             highest = self._total / len(self._each) + self._reserve
@@ -186,7 +201,11 @@ class Monitor:
             return self._decide(before)
 
     def update_block(
-        self, values: Floats, confidences: Sequence[tuple[str, float] | None] | None = None
+        self,
+        values: Floats,
+        confidences: Sequence[Confidence | None] | None = None,
+        *,
+        numbers: Sequence[int] | None = None,
     ) -> bool:
         """:meth:`update` for inputs one after the other, in fewer calls; True once there was an alarm.
 
@@ -196,6 +215,8 @@ class Monitor:
             Features float32 ``[n, F]``.
         confidences
             Of each of the n, as for :meth:`update`; by default none.
+        numbers
+            Of each, ascending; by default the next.
 
         Raises
         ------
@@ -205,19 +226,24 @@ class Monitor:
         known = [None] * len(values) if confidences is None else list(confidences)
         models = {None if one is None else one[0] for one in known}
         if len(known) < 2 or values.shape[1:] != self._known.shape or not self._are_alike(models):
-            for row, confidence in zip(values, known, strict=True):
-                self.update(row, confidence)
+            places = [None] * len(known) if numbers is None else numbers
+            for row, confidence, number in zip(values, known, places, strict=True):
+                self.update(row, confidence, number=number)
             return self.alarm
         with self._lock:
-            width = len(self._known)
-            odds = [one[1] for one in known if one is not None]
-            rows = np.empty((len(values), width + bool(odds)), np.float32)
+            width, count = len(self._known), len(values)
+            rows = np.empty((count, width + (None not in models)), np.float32)
             np.fmax(values, _MIN_FEATURE, out=rows[:, :width])
-            if odds:
+            if rows.shape[1] > width:
+                odds = [one[1] for one in known if one is not None]
                 rows[:, width] = [one if abs(one) < _MAX_LOG_ODDS else _MIN_FEATURE for one in odds]
-            looked = self._seen - self._passed
-            self._ring[np.arange(looked, looked + len(values)) % RECENT_INPUTS] = values
-            stakes = np.array([_stake(looked + i) for i in range(len(values))])
+            looked = self._looked
+            first = looked % RECENT_INPUTS
+            if first + count <= RECENT_INPUTS:
+                self._ring[first : first + count] = values
+            else:
+                self._ring[np.arange(first, first + count) % RECENT_INPUTS] = values
+            stakes = np.array([_stake(looked + i) for i in range(count)])
             reserves = self._reserve - np.cumsum(stakes)
             before = self._total + float(stakes.sum()) * rows.shape[1]
             totals, each = self._bets.update_block(rows, stakes)
@@ -226,10 +252,12 @@ class Monitor:
             best = int(capital.argmax())
             if capital[best] > self._highest:
                 if self._highest < self._limit <= capital[best]:
-                    self._alarm_at = self._seen + 1 + int((capital >= self._limit).argmax())
+                    raised = int((capital >= self._limit).argmax())
+                    self._alarm_at = self._seen + 1 + raised if numbers is None else numbers[raised]
                 self._highest = float(capital[best])
                 self._each = each[best] + reserves[best]
-            self._seen += len(values)
+            self._looked += count
+            self._seen = self._seen + count if numbers is None else numbers[-1]
             self._reserve = float(reserves[-1])
             self._total = float(totals[-1])
             return self._decide(before)
@@ -283,7 +311,7 @@ class Monitor:
         Without those that lack one.
         """
         with self._lock:
-            looked = self._seen - self._passed
+            looked = self._looked
             held = (
                 self._ring[:looked]
                 if looked < RECENT_INPUTS

@@ -112,13 +112,14 @@ def confidence_of(row: Sequence[float]) -> tuple[float, list[float], int]:
     top = max(row)
     best = row.index(top)
     weights = [exp(value - top) for value in row]
-    weights[best] = 0.0
-    others = total = 0.0
-    for weight in weights:  # not sum(): since Python 3.12 it rounds otherwise
+    others = 0.0
+    for weight in weights[:best]:  # not sum(): since Python 3.12 it rounds otherwise
         others += weight
-    weights[best] = _TOP
-    for weight in weights:
+    total = others + _TOP
+    for weight in weights[best + 1 :]:
+        others += weight
         total += weight
+    weights[best] = _TOP
     return -log(others + _TINY), [weight / total for weight in weights], best
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from training.features.component_graph import ComponentGraph
 from training.features.components import COMPONENTS, SIZES
@@ -44,7 +44,10 @@ def feature_graph(names: Sequence[str], *, grid: int, scout: ScoutLike | None = 
     """
     operators, output = feature_operators(names, grid, scout)
     image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", "H", "W", 3])
-    return operators.to_onnx([image], {"features": (output, len(names))})
+    model = operators.to_onnx([image], {"features": (output, len(names))})
+    _read_where_needed(model.graph, grid)
+    onnx.checker.check_model(model)
+    return model
 
 
 def feature_operators(names: Sequence[str], grid: int, scout: ScoutLike | None) -> tuple[OperatorList, str]:
@@ -89,6 +92,41 @@ def _read(g: OperatorList, sizes: str, grid: int) -> str:
     pixels = g.add("Gather", g.add("Gather", "image", rows, axis=1), columns, axis=3)
     flat = g.add("Reshape", pixels, g.constant([0, 1, grid, 3 * grid]))
     return g.add("Cast", flat, to=TensorProto.FLOAT)
+
+
+def _read_where_needed(graph: onnx.GraphProto, grid: int) -> None:
+    """Have the graph read pixels only of images that are not of the size of the grid."""
+    size, *_ = graph.node
+    last = max(i for i, node in enumerate(graph.node) if node.op_type == "Gather")
+    reading, (pixels,) = graph.node[1 : last + 1], graph.node[last].output
+    used = {name for node in reading for name in node.input}
+    branches = {}
+    for key, nodes in (
+        ("then_branch", [helper.make_node("Identity", ["image"], ["whole"])]),
+        ("else_branch", reading),
+    ):
+        given = onnx.ValueInfoProto(name=nodes[-1].output[0])
+        branches[key] = helper.make_graph(nodes, key, [], [given])
+    # tensors of its own, so that the branch is whole wherever the graph is placed
+    for tensor in graph.initializer:
+        if tensor.name in used:
+            own = branches["else_branch"].initializer.add()
+            own.CopyFrom(tensor)
+            own.name = f"reading_{tensor.name}"
+    for node in branches["else_branch"].node:
+        node.input[:] = [f"reading_{name}" if name.startswith("constant_") else name for name in node.input]
+    graph.initializer.append(numpy_helper.from_array(np.array([grid, grid], np.int64), "grid"))
+    check = [
+        helper.make_node("Equal", [size.output[0], "grid"], ["alike"]),
+        helper.make_node("ReduceMin", ["alike"], ["is_whole"], keepdims=0),
+        helper.make_node("If", ["is_whole"], [pixels], **branches),
+    ]
+    every = [size, *check, *graph.node[last + 1 :]]
+    left = {name for node in every for name in node.input}
+    held = [tensor for tensor in graph.initializer if tensor.name in left]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(every)
+    graph.initializer.extend(held)
 
 
 def _matrix(components: Sequence[str], weights: Sequence[dict[str, float]]) -> NDArray[np.float64]:

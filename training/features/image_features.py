@@ -15,6 +15,8 @@ from training.features.pool import EARLIER, FEATURES, NAMES, POOL_VERSION
 from zoo.inputs.kind import Size
 
 if TYPE_CHECKING:
+    import onnx
+
     from training.features.operators import OperatorList
 
 LARGE_SIDE = 96  # from this median side on, features read a finer grid
@@ -62,6 +64,12 @@ class ImageFeatures(FeatureKind):
         from training.features.features import feature_operators
 
         return feature_operators(names, grid, scout)
+
+    def graph(self, names: Sequence[str], *, grid: int, scout: ScoutLike | None = None) -> onnx.ModelProto:
+        """See :func:`training.features.features.feature_graph`."""
+        from training.features.features import feature_graph
+
+        return feature_graph(names, grid=grid, scout=scout)
 
     def grid_for(self, items: Sequence[NDArray[np.uint8]]) -> int:
         """32 pixels an axis; 64 where images are larger."""

@@ -11,6 +11,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from zoo.models.limits import RunLimits, is_short_of_memory
+from zoo.providers import CPU
 
 _LARGE_BYTES = 2**20  # an input below this takes no memory that is worth giving back
 _ALIKE = 2  # inputs that differ by this factor at most are of one size
@@ -62,6 +63,10 @@ class Runs:
         self, session: ort.InferenceSession, *, arena: bool = True, limits: RunLimits | None = None
     ) -> None:
         self.session = session
+        # Without checks in Python of what a caller here has checked; beside a small model they would be felt.
+        # On other providers they also fall back to the CPU.
+        on_cpu = session.get_providers() == [CPU.name]
+        self._run = getattr(session, "_sess", session).run if on_cpu else session.run
         self._arena = arena
         self._limits = limits
         self._last_bytes = 0
@@ -86,9 +91,7 @@ class Runs:
                 self._seed(feeds)
         if self._limits is not None:
             return self._limited(self._limits, outputs, feeds, gives_back=gives_back)
-        values: list[NDArray[Any]] = self.session.run(
-            outputs, feeds, self._gives_back if gives_back else None
-        )
+        values: list[NDArray[Any]] = self._run(outputs, feeds, self._gives_back if gives_back else None)
         return values
 
     def _limited(

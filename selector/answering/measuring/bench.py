@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from selector.answering.beside import beside
 from selector.answering.engine import Engine
 from selector.answering.runners import Outcome
 from selector.answering.selector import Selector
@@ -17,6 +18,7 @@ from selector.answering.watching import Watch
 from selector.bundle.bundle import BUNDLE_FILE, Bundle, read_bundle
 from selector.bundle.certificate import Certificate
 from selector.bundle.source import FolderSource
+from selector.drift.blocks import Submit
 from selector.drift.monitor import Monitor
 from selector.drift.reference import DriftReference
 from selector.policies.paths import ALONE, forced, paths_of, steps_of
@@ -194,11 +196,17 @@ def measure_paths(
 
 
 def views_on_paths(
-    selector: Selector, *, models: Sequence[str] = (), watch: bool = False
+    selector: Selector, *, models: Sequence[str] = (), watch: bool = False, submit: Submit | None = None
 ) -> dict[tuple[str, tuple[str, ...]], View]:
     """Views that take one path each on every image, by kind of steps and path; see :func:`measure_paths`.
 
     They share what is open.
+
+    Parameters
+    ----------
+    submit
+        Has the monitor's work done in another thread. By default it is done in that of the answers, as where
+        there is one core: no answer takes longer on a device than it is timed.
 
     Examples
     --------
@@ -225,9 +233,25 @@ def views_on_paths(
         view = View(changed, source, held, threads=selector.threads, watch=watched, before=view)
         view.engine.open(view.needed)
         if view.watch is not None and bundle.drift is not None:
-            view.watch = _Ordinary(view.engine, view.watch.monitor, bundle.drift)
+            view.watch = _Ordinary(view.engine, bundle.drift, submit)
         found[steps, path] = view
     return found
+
+
+def as_usual(selector: Selector) -> None:
+    """Have the drift monitor of a selector, where it has one, take all inputs for ordinary ones.
+
+    Examples
+    --------
+    >>> from selector.answering.measuring.bench import as_usual
+    >>> watching = Selector.load("my-bundle", watch=True)
+    >>> as_usual(watching)
+    >>> watching.predict(image).reason is None
+    True
+    """
+    view, drift = selector._view, selector.bundle.drift
+    if view.watch is not None and drift is not None:
+        view.watch = _Ordinary(view.engine, msgspec.structs.replace(drift, alpha=_NEVER), beside)
 
 
 class _Ordinary(Watch):
@@ -236,13 +260,13 @@ class _Ordinary(Watch):
     Inputs that are made up for timing are unlike any: a monitor would look at them one by one.
     """
 
-    def __init__(self, engine: Engine, monitor: Monitor, reference: DriftReference) -> None:
-        super().__init__(engine, monitor)
+    def __init__(self, engine: Engine, reference: DriftReference, submit: Submit | None) -> None:
+        super().__init__(engine, Monitor(reference), submit=submit)
         rng = np.random.default_rng(0)
         columns = [_drawn(one, rng) for one in reference.features]
         self._rows = np.stack(columns, axis=1)
         self._sure = {name: _drawn(one, rng).tolist() for name, one in reference.confidence.items()}
-        self._told = 0
+        self._told = self._shown = 0
 
     def notice_one(self, image: Item, outcome: Outcome) -> None:
         """As if its first model had been as sure as models are of inputs like those of the calibration."""
@@ -252,8 +276,9 @@ class _Ordinary(Watch):
 
     def features(self, waiting: Sequence[Item]) -> NDArray[np.float32]:
         """Features of inputs like those of the calibration, once those of the given ones are there."""
-        count = len(super().features(waiting))
-        return self._rows[(self._told + np.arange(count)) % _DRAWS]
+        places = self._shown + np.arange(len(super().features(waiting)))
+        self._shown += len(places)
+        return self._rows[places % _DRAWS]
 
 
 def _drawn(spread: DriftFeature, rng: np.random.Generator) -> NDArray[np.float32]:
