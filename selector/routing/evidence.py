@@ -15,6 +15,7 @@ from zoo.errors import DataError
 
 Number = float | int | bool | None
 Features = Mapping[str, Number] | Sequence[Number] | NDArray[np.floating] | None
+LEAST_CHANCE = 1e-6  # of a probability, before its log-odds
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -42,6 +43,13 @@ def log_odds_of_each(scale: ScoreScale, scores: NDArray[np.floating]) -> Floats:
     risen = slopes[inside - 1] * (wide - points[inside - 1])
     found: Floats = odds[inside - 1] + risen
     return np.where(place == 0, odds[0], np.where(place == len(points), odds[-1], found))
+
+
+def odds_of_scores(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Log-odds float32 ``[n, M]`` of probabilities ``[n, M]``."""
+    known = np.clip(scores.astype(np.float64), LEAST_CHANCE, 1 - LEAST_CHANCE)
+    odds: NDArray[np.float32] = np.log(known / (1 - known)).astype(np.float32)
+    return odds
 
 
 def filled(features: Sequence[GivenFeature], values: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -171,6 +171,7 @@ class Router:
         if course.decider is None:
             run: str | None = course.alone
         else:
+            columns = course.decider.known(columns)
             run, probability = course.decider.start(columns, course.threshold)
         certified = course.certificate is not None
         so_far = UnderWay(course, columns, known=probability)

@@ -180,7 +180,7 @@ def _assemble(
         default=options.constraint,
         certificates=(),
         scores=scores,
-        drift=_reference(search.outcomes),
+        drift=_reference(search.outcomes, len(search.columns)),
         calibration=RouterCalibration(
             data_sha256=record.data_sha256,
             fit=len(outcomes.split(FIT)),
@@ -222,10 +222,13 @@ def _assemble(
     )
 
 
-def _reference(outcomes: TableOutcomes) -> RouteReference | None:
-    """What inputs are held against: edges from fit and tune samples, counts of the certify samples."""
+def _reference(outcomes: TableOutcomes, given: int) -> RouteReference | None:
+    """What inputs are held against: edges from fit and tune samples, counts of the certify samples.
+
+    Of the features the first `given` are watched: the others are estimates, which follow from them.
+    """
     known, counted = outcomes.split(FIT, TUNE), outcomes.split(CERTIFY)
-    columns = range(min(len(outcomes.feature_names), MAX_WATCHED))
+    columns = range(min(given, MAX_WATCHED))
     varying = [j for j in columns if known.features[:, j].std() > 0]
     models: Mapping[str, int] = {
         name: j for j, name in enumerate(outcomes.models[:MAX_CONFIDENCES]) if known.log_odds[:, j].std() > 0

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 
 from selector.routing.evidence import filled, log_odds_of_each
-from selector.routing.record import GivenFeature, ScoreScale
+from selector.routing.record import GivenFeature, ScoreScale, given_columns
 from training.outcomes.table_outcomes import TableOutcomes
 from training.outcomes.table_profile import TableFeature
 from training.policies.frontier import Floats
@@ -81,5 +81,5 @@ def scaled(
             scale = scales[name]
             if scale is not None:
                 logits[:, j, 0] = log_odds_of_each(scale, outcomes.scores[:, j])
-    names = (*(one.name for one in given), *(f"{one.name} is missing" for one in given if one.gaps))
-    return replace(outcomes, logits=logits, features=filled(given, outcomes.features), feature_names=names)
+    features, names = filled(given, outcomes.features), given_columns(given)
+    return replace(outcomes, logits=logits, features=features, feature_names=names)

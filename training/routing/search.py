@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from selector.routing.record import GivenFeature, ScoreScale
+from selector.routing.record import GivenFeature, ScoreScale, given_columns
 from training.data.splits import FIT, TUNE
 from training.outcomes.folds import grouped_folds
 from training.outcomes.table_outcomes import TableOutcomes
 from training.outcomes.table_profile import TableFeature
+from training.routing.estimates import fit_estimates, with_estimates
 from training.routing.scales import given_features, scaled, score_scales
 from training.search.candidates import Candidate, Situation, all_candidates
-from training.search.input_fit import InputFit, fit_given_features
+from training.search.input_fit import InputFit
 from training.search.plans import part_to_compare, part_to_fit
 from zoo.errors import DataError
 
@@ -31,6 +32,11 @@ class TableSearch:
     situation: Situation
     input_fit: InputFit | None
     candidates: list[Candidate]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Features as a router is given them, gaps filled."""
+        return given_columns(self.given)
 
 
 def search_table(
@@ -60,17 +66,21 @@ def search_table(
     development = outcomes.split(FIT, TUNE).rounded(seed)
     scales, given = score_scales(development), given_features(development, features)
     seen = scaled(outcomes, scales, given)
-    rounded = seen.rounded(seed)
     costs = expected_costs(development)
     evidence = seen.combinable or any(scale is not None for scale in scales.values())
     kinds = _kinds(policy, evidence=evidence, features=bool(given))
+    input_fit = None
+    if given:
+        judged = part_to_fit(seen.split(FIT, TUNE).rounded(seed), seed)
+        input_fit, folded = fit_estimates(judged, part_to_compare(judged, seed), costs, seed=seed)
+        seen = with_estimates(
+            seen, input_fit.order, input_fit.scores, input_fit.features, (judged.ids, folded)
+        )
+    rounded = seen.rounded(seed)
     judged = part_to_fit(rounded.split(FIT, TUNE), seed)
     compared = part_to_compare(judged, seed)
     folds = grouped_folds(compared.groups)
     situation = Situation(judged, compared, folds, costs, 0.0, 0.0, reference)
-    input_fit = None
-    if given and ("input" in kinds or "probe" in kinds or "cascade" in kinds):
-        input_fit = fit_given_features(judged, compared, folds, costs, seed=seed)
     candidates = all_candidates(situation, kinds, input_fit)
     return TableSearch(seen, rounded, costs, scales, given, situation, input_fit, candidates)
 
