@@ -17,7 +17,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 
 MAX_EXAMPLES = 8000  # inputs that are remembered: all are compared with every new one
 CHUNK_ROWS = 2000
-STEPS = 1e5  # of a cosine: ties between equal inputs go to the one that came first, on every machine
+STEPS = 1e9  # of a cosine: ties between equal inputs go to the one that came first, on every machine
 LEAST_WEIGHT = 1e-5
 
 
@@ -43,10 +43,10 @@ class Neighbours(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             rows = np.sort(np.random.default_rng(self.seed).choice(rows, MAX_EXAMPLES, replace=False))
         known = np.asarray(X, np.float64)
         spread = known.std(axis=0)
-        self.scale_ = np.where(spread > 0, 1 / np.where(spread > 0, spread, 1.0), 0.0).astype(np.float32)
-        self.shift_ = (-known.mean(axis=0) * self.scale_).astype(np.float32)
+        self.scale_ = np.where(spread > 0, 1 / np.where(spread > 0, spread, 1.0), 0.0)
+        self.shift_ = -known.mean(axis=0) * self.scale_
         self.examples_ = self._directions(known[rows])
-        self.targets_ = np.asarray(y, np.float32)[rows]
+        self.targets_ = np.asarray(y, np.float64)[rows]
         return self
 
     def predict(self, X: NDArray[Any]) -> NDArray[np.float64]:
@@ -55,22 +55,22 @@ class Neighbours(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return np.concatenate([np.empty((0, self.targets_.shape[1])), *parts])
 
     def _some(self, X: NDArray[Any]) -> NDArray[np.float64]:
-        alike = np.rint(self._directions(X) @ self.examples_.T * np.float32(STEPS))
+        alike = np.rint(self._directions(X) @ self.examples_.T * STEPS)
         count = min(self.count, len(self.examples_))
         # one number for both: how alike, then which comes first
-        keys = alike.astype(np.float64) * len(self.examples_) - np.arange(len(self.examples_))
+        keys = alike * len(self.examples_) - np.arange(len(self.examples_))
         near = np.argpartition(-keys, count - 1, axis=1)[:, :count]
         near = np.take_along_axis(near, np.argsort(-np.take_along_axis(keys, near, axis=1), axis=1), axis=1)
-        weights = np.take_along_axis(alike, near, axis=1).astype(np.float64)
+        weights = np.take_along_axis(alike, near, axis=1)
         weights = weights - weights[:, -1:] + LEAST_WEIGHT * STEPS
-        found: NDArray[np.float64] = (weights[:, :, np.newaxis] * self.targets_[near]).sum(axis=1)
+        found: NDArray[np.float64] = np.einsum("nk,nkm->nm", weights, self.targets_[near])
         return found / weights.sum(axis=1, keepdims=True)
 
-    def _directions(self, X: NDArray[Any]) -> NDArray[np.float32]:
+    def _directions(self, X: NDArray[Any]) -> NDArray[np.float64]:
         """Standardised features and a constant ``[n, F + 1]``, of length 1."""
         known = np.asarray(X, np.float32) * self.scale_ + self.shift_
-        wide = np.concatenate([known, np.ones((len(known), 1), np.float32)], axis=1)
-        found: NDArray[np.float32] = wide / np.sqrt((wide * wide).sum(axis=1, keepdims=True))
+        wide = np.concatenate([known, np.ones((len(known), 1))], axis=1)
+        found: NDArray[np.float64] = wide / np.sqrt((wide * wide).sum(axis=1, keepdims=True))
         return found
 
     def to_nodes(self) -> tuple[list[NodeProto], list[TensorProto]]:
@@ -80,23 +80,25 @@ class Neighbours(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         constants = {
             "scale": self.scale_[np.newaxis],
             "shift": self.shift_[np.newaxis],
-            "nothing": np.zeros((width, 1), np.float32),
-            "unit": np.ones((1, 1), np.float32),
+            "nothing": np.zeros((width, 1)),
+            "unit": np.ones((1, 1)),
             "examples": np.ascontiguousarray(self.examples_.T),
-            "steps": np.float32(STEPS),
+            "steps": np.float64(STEPS),
             "targets": self.targets_,
             "count": np.array([count], np.int64),
             "last": np.array([count - 1], np.int64),
-            "least": np.float32(LEAST_WEIGHT * STEPS),
+            "least": np.float64(LEAST_WEIGHT * STEPS),
             "second": np.array([1], np.int64),
         }
         steps = [
-            ("Mul", ["features", "scale"], ["scaled"], {}),
+            ("Cast", ["features"], ["exact"], {"to": TensorProto.DOUBLE}),
+            ("Mul", ["exact", "scale"], ["scaled"], {}),
             ("Add", ["scaled", "shift"], ["standard"], {}),
-            ("MatMul", ["features", "nothing"], ["zeros"], {}),
+            ("MatMul", ["exact", "nothing"], ["zeros"], {}),
             ("Add", ["zeros", "unit"], ["ones"], {}),
             ("Concat", ["standard", "ones"], ["wide"], {"axis": 1}),
-            ("ReduceL2", ["wide", "second"], ["length"], {"keepdims": 1}),
+            ("ReduceSumSquare", ["wide", "second"], ["square"], {"keepdims": 1}),
+            ("Sqrt", ["square"], ["length"], {}),
             ("Div", ["wide", "length"], ["directions"], {}),
             ("MatMul", ["directions", "examples"], ["cosines"], {}),
             ("Mul", ["cosines", "steps"], ["stepped"], {}),
@@ -110,7 +112,8 @@ class Neighbours(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             ("MatMul", ["row", "theirs"], ["sum"], {}),
             ("Squeeze", ["sum", "second"], ["sums"], {}),
             ("ReduceSum", ["weights", "second"], ["total"], {"keepdims": 1}),
-            ("Div", ["sums", "total"], ["probability"], {}),
+            ("Div", ["sums", "total"], ["mean"], {}),
+            ("Cast", ["mean"], ["probability"], {"to": TensorProto.FLOAT}),
         ]
         nodes = [helper.make_node(kind, given, made, **how) for kind, given, made, how in steps]
         return nodes, [numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items()]
