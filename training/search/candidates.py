@@ -47,6 +47,7 @@ from training.search.plans import (
 )
 from training.search.pools import Pools, Recalibrated, Scaled, pool_chains
 
+MAX_INPUT_MODELS = 6  # of which all sets are tried
 ESTIMATING = 8  # plans that are tried with estimates, the best ones without
 MAX_POLICIES = 8
 POOL_LABELS = ("one model, recalibrated", "log-opinion pool")
@@ -215,11 +216,15 @@ def staged_candidates(
 
 
 def input_candidates(at: Situation, input_fit: InputFit) -> list[Candidate]:
-    """The input policy over all models of its graph, and over every smaller set of up to six."""
+    """The input policy over all models of its graph, and over every smaller set of up to six of them.
+
+    Few models lose less by luck, and one with the reference model can keep close to it.
+    """
     order = input_fit.order
-    sets = [order]
-    if len(order) <= 6:
-        sets += [some for size in range(2, len(order)) for some in combinations(order, size)]
+    useful = useful_models(at.outcomes, at.costs, MAX_INPUT_MODELS)
+    some_of = tuple(name for name in order if name in useful)
+    sizes = range(2, len(some_of) + (len(some_of) < len(order)))
+    sets = [order, *(some for size in sizes for some in combinations(some_of, size))]
     found = []
     for some in sets:
         columns = [order.index(name) for name in some]
