@@ -136,7 +136,6 @@ class FeatureReader:
         except (TypeError, ValueError) as error:
             raise DataError(f"expected a number for every feature, got: {error}. Give numbers.") from None
 
-
     def _told(self, given: Mapping[str, Number | str]) -> Mapping[str, Number | str]:
         """The features of an environment in place of its name."""
         place = given["environment"]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
 
 from selector.routing.record import GivenFeature, ScoreScale, given_columns
 from training.data.splits import FIT, TUNE
@@ -15,6 +19,8 @@ from training.routing.scales import given_features, scaled, score_scales
 from training.search.candidates import Candidate, Situation, all_candidates
 from training.search.input_fit import InputFit
 from training.search.plans import part_to_compare, part_to_fit
+from training.search.search import known_search
+from training.search.searched import Searched, save_searched, table_search_key
 from zoo.errors import DataError
 
 _LEAST_SHARE = 1e-9  # of the dearest cost: what costs nothing is charged this, so that costs have ratios
@@ -46,6 +52,7 @@ def search_table(
     policy: str = "auto",
     seed: int = 0,
     reference: str | None = None,
+    folder: Path | None = None,
 ) -> TableSearch:
     """Policies compared by cross-validation on the fit and tune samples of `outcomes` alone.
 
@@ -57,6 +64,9 @@ def search_table(
         A kind, or ``auto``.
     reference
         The model that a drop is counted from; by default the best.
+    folder
+        Where searches are kept: one on the same outcomes and options is not made again, as nothing in it
+        depends on the constraint.
 
     Raises
     ------
@@ -69,20 +79,43 @@ def search_table(
     costs = expected_costs(development)
     evidence = seen.combinable or any(scale is not None for scale in scales.values())
     kinds = _kinds(policy, evidence=evidence, features=bool(given))
-    input_fit = None
-    if given:
-        judged = part_to_fit(seen.split(FIT, TUNE).rounded(seed), seed)
-        input_fit, folded = fit_estimates(judged, part_to_compare(judged, seed), costs, seed=seed)
-        seen = with_estimates(
-            seen, input_fit.order, input_fit.scores, input_fit.features, (judged.ids, folded)
-        )
+    key = table_search_key(seen, kinds=kinds, seed=seed, reference=reference)
+    known = None if folder is None else known_search(folder, key, seen)
+    found = known or _estimated(seen, costs, seed)
+    input_fit = found.input_fit
+    if input_fit is not None:
+        judged = part_to_fit(seen.split(FIT, TUNE), seed)
+        graph = input_fit.order, input_fit.scores, input_fit.features
+        seen = with_estimates(seen, *graph, (judged.ids, found.estimated))
     rounded = seen.rounded(seed)
     judged = part_to_fit(rounded.split(FIT, TUNE), seed)
     compared = part_to_compare(judged, seed)
-    folds = grouped_folds(compared.groups)
-    situation = Situation(judged, compared, folds, costs, 0.0, 0.0, reference)
+    situation = Situation(
+        judged,
+        compared,
+        grouped_folds(compared.groups),
+        costs,
+        0.0,
+        0.0,
+        reference,
+        found.frontiers,
+        found.scalings,
+    )
     candidates = all_candidates(situation, kinds, input_fit)
+    if folder is not None and known is None:
+        with contextlib.suppress(OSError):  # a profile may lie where nothing can be written
+            save_searched(folder, key, found)
     return TableSearch(seen, rounded, costs, scales, given, situation, input_fit, candidates)
+
+
+def _estimated(seen: TableOutcomes, costs: Mapping[str, float], seed: int) -> Searched:
+    """What a search begins with: estimates, where there are features; no candidates yet."""
+    none = np.empty((len(seen), 0), np.float32)
+    if not seen.feature_names:
+        return Searched(None, none, 0.0, 0.0, None)
+    judged = part_to_fit(seen.split(FIT, TUNE).rounded(seed), seed)
+    fit, folded = fit_estimates(judged, part_to_compare(judged, seed), costs, seed=seed)
+    return Searched(None, none, 0.0, 0.0, fit, estimated=folded)
 
 
 def expected_costs(development: TableOutcomes) -> dict[str, float]:
