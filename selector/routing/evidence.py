@@ -145,7 +145,7 @@ class FeatureReader:
                 "the table had."
             )
         others = {name: value for name, value in given.items() if name != "environment"}
-        return dict.fromkeys(self._places.values(), 0.0) | others | {self._places[place]: 1.0}  # type: ignore[index]
+        return dict.fromkeys(self._places.values(), 0.0) | others | {self._places[place]: 1.0}
 
 
 def as_number(what: str, value: object, *, model: str) -> float:

@@ -249,9 +249,9 @@ def _arrow(source: Path) -> pa.Table:
             if kind == ".parquet":
                 file = pq.ParquetFile(stream)
                 _check_size(file.metadata.num_rows, file.schema_arrow.names, source)
-                table = file.read()
-            else:
-                table = pc.read_csv(stream)
+                table = file.read(use_threads=False)
+            else:  # threads that still run when an error ends the command may abort it
+                table = pc.read_csv(stream, read_options=pc.ReadOptions(use_threads=False))
     except OSError as error:
         raise DataError(
             f"{source}: expected a table of outcomes, got: {str(error)[:200]}. Check the path."
@@ -301,14 +301,18 @@ def _numbers(table: pa.Table, name: str, source: Path) -> Floats:
 
 def _texts(table: pa.Table, name: str, source: Path) -> NDArray[np.str_]:
     column = table[name]
-    if column.null_count:
-        raise DataError(
-            f"{source}: expected a value in every row of {name!r}, got none in {column.null_count}."
-        )
     try:
         values = column.cast(pa.string()).to_pylist()
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise DataError(f"{source}: expected text or numbers in {name!r}, got {column.type}.") from error
+        raise DataError(
+            f"{source}: expected text or numbers in {name!r}, got {column.type}. Write it as text."
+        ) from error
+    empty = sum(not value for value in values)
+    if empty:
+        raise DataError(
+            f"{source}: expected a value in every row of {name!r}, got none in {empty:,}. Fill the cells, or "
+            "leave the rows out."
+        )
     longest = max(map(len, values))
     if longest > 512:
         raise DataError(

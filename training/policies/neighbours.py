@@ -63,8 +63,9 @@ class Neighbours(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         near = np.take_along_axis(near, np.argsort(-np.take_along_axis(keys, near, axis=1), axis=1), axis=1)
         weights = np.take_along_axis(alike, near, axis=1)
         weights = weights - weights[:, -1:] + LEAST_WEIGHT * STEPS
-        found: NDArray[np.float64] = np.einsum("nk,nkm->nm", weights, self.targets_[near])
-        return found / weights.sum(axis=1, keepdims=True)
+        sums = np.einsum("nk,nkm->nm", weights, self.targets_[near])
+        found: NDArray[np.float64] = sums / weights.sum(axis=1, keepdims=True)
+        return found
 
     def _directions(self, X: NDArray[Any]) -> NDArray[np.float64]:
         """Standardised features and a constant ``[n, F + 1]``, of length 1."""
@@ -90,7 +91,7 @@ class Neighbours(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             "least": np.float64(LEAST_WEIGHT * STEPS),
             "second": np.array([1], np.int64),
         }
-        steps = [
+        steps: list[tuple[str, list[str], list[str], dict[str, int]]] = [
             ("Cast", ["features"], ["exact"], {"to": TensorProto.DOUBLE}),
             ("Mul", ["exact", "scale"], ["scaled"], {}),
             ("Add", ["scaled", "shift"], ["standard"], {}),

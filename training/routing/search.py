@@ -11,7 +11,7 @@ import numpy as np
 
 from selector.routing.record import GivenFeature, ScoreScale, given_columns
 from training.data.splits import FIT, TUNE
-from training.outcomes.folds import grouped_folds
+from training.outcomes.folds import FOLDS, grouped_folds
 from training.outcomes.table_outcomes import TableOutcomes
 from training.outcomes.table_profile import TableFeature
 from training.routing.estimates import fit_estimates, with_estimates
@@ -23,6 +23,7 @@ from training.search.search import known_search
 from training.search.searched import Searched, save_searched, table_search_key
 from zoo.errors import DataError
 
+LEAST_ORIGINALS = 2 * FOLDS
 _LEAST_SHARE = 1e-9  # of the dearest cost: what costs nothing is charged this, so that costs have ratios
 
 
@@ -74,6 +75,13 @@ def search_table(
         When there is nothing that a policy of the asked kind could decide by.
     """
     development = outcomes.split(FIT, TUNE).rounded(seed)
+    originals = len(set(development.groups.tolist()))
+    if originals < LEAST_ORIGINALS:
+        raise DataError(
+            f"expected at least {LEAST_ORIGINALS} inputs that do not share a group to choose on, got "
+            f"{originals} in the fit and tune splits. Give more rows, or larger shares with 'zooselect "
+            "outcomes --split'."
+        )
     scales, given = score_scales(development), given_features(development, features)
     seen = scaled(outcomes, scales, given)
     costs = expected_costs(development)
