@@ -126,6 +126,7 @@ def _add_table_suite(name: str, about: str) -> None:
 
 for _name, _about in {
     "three-nets": "Three ImageNet networks on distorted photographs, outcomes of others; GFLOPs.",
+    "three-nets-told": "The same, where the application tells the distortion of a photograph.",
     "routerbench": "Eleven language models on questions, outcomes of others; dollars.",
     "mmlu-pro": "28 language models on questions, outcomes of others; characters of the answers.",
     "estimators": "Logistic regression, a forest and boosting on made data; milliseconds.",

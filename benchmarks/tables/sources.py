@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +29,10 @@ class Source:
     read: Callable[[Path | None], OutcomeTable]
 
 
-def _three_nets(data: Path | None) -> OutcomeTable:
+def _three_nets(data: Path | None, *, told: bool = False) -> OutcomeTable:
     folder = _there(data)
-    return read_table(folder / "three-nets.parquet", costs=folder / "three-nets.costs.json", unit="GFLOPs")
+    costs = folder / "three-nets.costs.json"
+    return read_table(folder / "three-nets.parquet", costs=costs, unit="GFLOPs", told=told)
 
 
 def _routerbench(data: Path | None) -> OutcomeTable:
@@ -75,6 +77,9 @@ def _estimators(_: Path | None) -> OutcomeTable:
 
 SOURCES: Mapping[str, Source] = {
     "three-nets": Source("Three ImageNet networks on distorted photographs", _three_nets),
+    "three-nets-told": Source(
+        "The same, where the application tells the distortion", partial(_three_nets, told=True)
+    ),
     "routerbench": Source("Eleven language models on questions", _routerbench),
     "mmlu-pro": Source("28 language models on questions of MMLU-Pro", _mmlu_pro),
     "estimators": Source("Three scikit-learn estimators on made data", _estimators),

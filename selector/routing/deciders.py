@@ -19,6 +19,7 @@ from selector.policies.policy import Policy
 from selector.policies.pool import PoolPolicy, Scaling, margins
 from selector.policies.rules import confidence
 from selector.policies.staged import StagedPolicy
+from selector.routing.evidence import odds_of_scores
 from selector.routing.record import RouterRecord
 from zoo.errors import NotFiniteError
 from zoo.models.model import all_finite
@@ -44,6 +45,10 @@ class SoFar(Protocol):
 class Decider(Protocol):
     """Follows one policy."""
 
+    def known(self, columns: Columns) -> Columns:
+        """What the policy decides by, from the features of an input."""
+        ...
+
     def start(self, columns: Columns, threshold: float) -> Way:
         """The model to run first."""
         ...
@@ -64,26 +69,46 @@ def decider_of(policy: Policy, record: RouterRecord, source: FolderSource) -> De
     return _CascadeDecider(policy)
 
 
-class _InputDecider:
-    """One model for each input, from its features."""
+class _Scores:
+    """The graph of scores: from the features of an input, how likely each model is right."""
 
-    def __init__(self, policy: InputPolicy, record: RouterRecord, source: FolderSource) -> None:
+    def __init__(self, record: RouterRecord, source: FolderSource) -> None:
         assert record.scores is not None  # RouterRecord has seen to that
-        self._policy = policy
-        self._columns = [policy.order.index(name) for name in policy.models]
         self._graph = Graph(
             source,
             record.scores,
             name="graph of scores",
             inputs={"features": "tensor(float)"},
-            outputs={"scores": len(policy.order)},
+            outputs={"scores": len(record.models)},
         )
         self._chosen = [record.columns.index(name) for name in record.scores.features]
 
-    def start(self, columns: Columns, threshold: float) -> Way:
-        scores = self._graph.run(["scores"], {"features": columns[:, self._chosen]})[0]
+    def __call__(self, columns: Columns) -> NDArray[np.float32]:
+        scores: NDArray[np.float32] = self._graph.run(["scores"], {"features": columns[:, self._chosen]})[0]
         _check_finite(scores)
-        row = scores[0].tolist()
+        return scores
+
+
+class _Stages:
+    """A policy that runs one model after another, and decides by what they tell."""
+
+    def known(self, columns: Columns) -> Columns:
+        return columns
+
+
+class _InputDecider:
+    """One model for each input, from its features."""
+
+    def __init__(self, policy: InputPolicy, record: RouterRecord, source: FolderSource) -> None:
+        self._policy = policy
+        self._columns = [policy.order.index(name) for name in policy.models]
+        self._scores = _Scores(record, source)
+
+    def known(self, columns: Columns) -> Columns:
+        return columns
+
+    def start(self, columns: Columns, threshold: float) -> Way:
+        row = self._scores(columns)[0].tolist()
         some = [row[column] for column in self._columns]
         pick = self._policy.pick(some, threshold)
         return self._policy.models[pick], some[pick]
@@ -92,7 +117,7 @@ class _InputDecider:
         return None, so_far.known
 
 
-class _CascadeDecider:
+class _CascadeDecider(_Stages):
     """One model after the other, as long as its confidence says so."""
 
     def __init__(self, policy: CascadePolicy | LookaheadPolicy) -> None:
@@ -108,7 +133,7 @@ class _CascadeDecider:
         return (None if enough or place == len(self._names) else self._names[place]), probability
 
 
-class _PoolDecider:
+class _PoolDecider(_Stages):
     """One model after the other, as long as the pool of all that ran is not sure enough."""
 
     def __init__(self, policy: PoolPolicy) -> None:
@@ -129,7 +154,7 @@ class _PoolDecider:
         return (None if stops else self._policy.models[place]), stage.probability(margin)
 
 
-class _StagedDecider:
+class _StagedDecider(_Stages):
     """A first model, then what the scores of each state say."""
 
     def __init__(self, policy: StagedPolicy, record: RouterRecord, source: FolderSource) -> None:
@@ -148,7 +173,15 @@ class _StagedDecider:
             )
             for state in policy.states
         }
-        self._chosen = [record.columns.index(name) for name in policy.features]
+        names = (*record.columns, *record.estimates)
+        self._chosen = [names.index(name) for name in policy.features]
+        estimating = bool(policy.features) and policy.features == record.estimates
+        self._scores = _Scores(record, source) if estimating else None
+
+    def known(self, columns: Columns) -> Columns:
+        if self._scores is None:
+            return columns
+        return np.concatenate([columns, odds_of_scores(self._scores(columns))], axis=1)
 
     def start(self, columns: Columns, threshold: float) -> Way:
         return self._policy.states[0].ran[0], None

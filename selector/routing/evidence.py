@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,9 @@ from selector.routing.record import GivenFeature, ScoreScale
 from zoo.errors import DataError
 
 Number = float | int | bool | None
-Features = Mapping[str, Number] | Sequence[Number] | NDArray[np.floating] | None
+Features = Mapping[str, Number | str] | Sequence[Number] | NDArray[np.floating] | None
+_IN = "environment is "
+LEAST_CHANCE = 1e-6  # of a probability, before its log-odds
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -44,6 +46,13 @@ def log_odds_of_each(scale: ScoreScale, scores: NDArray[np.floating]) -> Floats:
     return np.where(place == 0, odds[0], np.where(place == len(points), odds[-1], found))
 
 
+def odds_of_scores(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Log-odds float32 ``[n, M]`` of probabilities ``[n, M]``."""
+    known = np.clip(scores.astype(np.float64), LEAST_CHANCE, 1 - LEAST_CHANCE)
+    odds: NDArray[np.float32] = np.log(known / (1 - known)).astype(np.float32)
+    return odds
+
+
 def filled(features: Sequence[GivenFeature], values: NDArray[np.floating]) -> NDArray[np.float32]:
     """All columns float32 ``[n, F + G]``, from values ``[n, F]`` with NaN where one is missing."""
     missing = np.isnan(values)
@@ -52,6 +61,11 @@ def filled(features: Sequence[GivenFeature], values: NDArray[np.floating]) -> ND
     known = np.where(missing, fills, values) if features else values
     columns: NDArray[np.float32] = np.concatenate([known, missing[:, gaps]], axis=1).astype(np.float32)
     return columns
+
+
+def environment_features(environments: Iterable[str]) -> tuple[str, ...]:
+    """Names of the features that are 1 in an environment and else 0."""
+    return tuple(_IN + name for name in environments)
 
 
 class FeatureReader:
@@ -69,6 +83,7 @@ class FeatureReader:
         self._fills = [feature.fill for feature in features]
         self._gaps = [i for i, feature in enumerate(features) if feature.gaps]
         self._may_lack = [feature.gaps for feature in features]
+        self._places = {name.removeprefix(_IN): name for name in self._names if name.startswith(_IN)}
 
     def read(self, given: Features) -> NDArray[np.float32]:
         """All columns float32 ``[1, F + G]`` of one input.
@@ -102,6 +117,8 @@ class FeatureReader:
             given = {}
         try:
             if isinstance(given, Mapping):
+                if self._places and "environment" in given:
+                    given = self._told(given)
                 unknown = given.keys() - names.keys()
                 if unknown:
                     raise DataError(
@@ -118,6 +135,17 @@ class FeatureReader:
             return [None if value is None else float(value) for value in values]
         except (TypeError, ValueError) as error:
             raise DataError(f"expected a number for every feature, got: {error}. Give numbers.") from None
+
+    def _told(self, given: Mapping[str, Number | str]) -> Mapping[str, Number | str]:
+        """The features of an environment in place of its name."""
+        place = given["environment"]
+        if place not in self._places:
+            raise DataError(
+                f"expected an environment among {', '.join(self._places)}, got {place!r:.100}. Tell one that "
+                "the table had."
+            )
+        others = {name: value for name, value in given.items() if name != "environment"}
+        return dict.fromkeys(self._places.values(), 0.0) | others | {self._places[place]: 1.0}
 
 
 def as_number(what: str, value: object, *, model: str) -> float:

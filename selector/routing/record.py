@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,7 +18,7 @@ from zoo.files import decode_record, read_json, sha256_bytes
 from zoo.releases.input_reference import DriftFeature
 from zoo.types import ModelName, NonNegative, Positive, Sha256, check_relative
 
-ROUTER_VERSION = 1
+ROUTER_VERSION = 2  # since 2 policies may read estimates
 ROUTER_FILE = "router.json"
 MAX_MODELS = 128
 MAX_FEATURES = 1024
@@ -167,8 +167,11 @@ class RouterRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
             if isinstance(policy, StagedPolicy) and policy.features not in (
                 (),
                 () if self.scores is None else self.scores.features,
+                self.estimates,
             ):
-                raise ValueError(f"policies[{i}].features: expected those of the graph of scores")
+                raise ValueError(
+                    f"policies[{i}].features: expected those of the graph of scores, or estimates"
+                )
             if isinstance(policy, PoolPolicy) and (
                 self.evidence != "logits" or policy.classes not in (None, self.classes)
             ):
@@ -191,8 +194,12 @@ class RouterRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of what graphs may read: all features, then of those with gaps whether they are missing."""
-        gaps = (f"{feature.name} is missing" for feature in self.features if feature.gaps)
-        return (*(feature.name for feature in self.features), *gaps)
+        return given_columns(self.features)
+
+    @property
+    def estimates(self) -> tuple[str, ...]:
+        """Names of what graphs of states may read instead: the scores of every model, as log-odds."""
+        return estimate_names(model.name for model in self.models)
 
     @property
     def reference(self) -> str:
@@ -238,6 +245,17 @@ class RouterRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
             costs = self.mean_costs
             return min(held, key=lambda name: (costs[name], name))
         return next(name for name in self.by_accuracy if name in held)
+
+
+def given_columns(features: Sequence[GivenFeature]) -> tuple[str, ...]:
+    """Names of all features, then of those with gaps whether they are missing."""
+    gaps = (f"{feature.name} is missing" for feature in features if feature.gaps)
+    return (*(feature.name for feature in features), *gaps)
+
+
+def estimate_names(models: Iterable[str]) -> tuple[str, ...]:
+    """What the log-odds are called that the graph of scores gives models, before any of them runs."""
+    return tuple(f"log-odds of {name}" for name in models)
 
 
 def route_subject(

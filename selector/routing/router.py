@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selector.bundle.source import FolderSource
-from selector.drift.monitor import DriftStatus, Monitor
+from selector.drift.monitor import DriftStatus
 from selector.policies.input import InputPolicy
 from selector.policies.rules import confidence
 from selector.routing.constraint import RouteConstraint, route_constraint
@@ -19,6 +19,7 @@ from selector.routing.deciders import decider_of, log_odds
 from selector.routing.evidence import FeatureReader, Features, as_number, log_odds_of
 from selector.routing.record import RouteCertificate, RoutedModel, RouterRecord, read_router
 from selector.routing.step import Answer, Course, Logits, Said, Step, UnderWay, Why
+from selector.routing.watching import RouteWatch
 from zoo.errors import DataError, ModelNotFoundError, PrecisionError, UnreachableError
 
 _MAX_COURSES = 1024  # answers to what was asked that are kept
@@ -66,8 +67,7 @@ class Router:
             None if self._policy is None else decider_of(self._policy, record, FolderSource(folder))
         )
         self._courses: dict[object, Course] = {}
-        self._monitor = Monitor(record.drift) if watch and record.drift is not None else None
-        self._watched = [] if record.drift is None else list(record.drift.columns)
+        self._watch = RouteWatch(record.drift) if watch and record.drift is not None else None
 
     @classmethod
     def load(
@@ -116,7 +116,7 @@ class Router:
     @property
     def drift(self) -> DriftStatus | None:
         """What the monitor has seen; None where nothing is watched."""
-        return None if self._monitor is None else self._monitor.status()
+        return None if self._watch is None else self._watch.status()
 
     def certificate(self, asked: RouteConstraint | None = None) -> RouteCertificate | None:
         """The certificate that covers a constraint, by default the fitted one, or None.
@@ -165,12 +165,13 @@ class Router:
         """
         columns = self._reader.read(features)
         course = self._course(precision, max_drop, mean_cost, quantile_cost)
-        if self._monitor is not None and self._monitor.alarm and course.certificate is not None:
+        if self._watch is not None and self._watch.alarm and course.certificate is not None:
             course = _alone(course, "inputs have changed")
         probability = None
         if course.decider is None:
             run: str | None = course.alone
         else:
+            columns = course.decider.known(columns)
             run, probability = course.decider.start(columns, course.threshold)
         certified = course.certificate is not None
         so_far = UnderWay(course, columns, known=probability)
@@ -294,8 +295,11 @@ class Router:
         run, probability = None, None
         if course.decider is not None:
             run, probability = course.decider.go_on(so_far, course.threshold)
-        if self._monitor is not None and not before.path and not before.failed:
-            self._watch(self._monitor, so_far)
+        watch = self._watch
+        if watch is not None and not before.path and not before.failed and not watch.passes():
+            # where features choose the first model, how sure it is depends on them
+            chosen = course.decider is not None and isinstance(self._policy, InputPolicy)
+            watch.note(before.columns, None if chosen else (name, log_odds(told)))
         return Step(
             run,
             name if run is None else None,
@@ -362,14 +366,6 @@ class Router:
                 return row
             value = confidence(row[np.newaxis])[0][0]
         return np.array([0.0 if card.scale is None else log_odds_of(card.scale, value)], np.float32)
-
-    def _watch(self, monitor: Monitor, so_far: UnderWay) -> None:
-        """Note an input with what its first model said, where that is the same model for every input."""
-        if monitor.passes():
-            return
-        decided = so_far.course.decider is not None and isinstance(self._policy, InputPolicy)
-        sure = None if decided else (so_far.path[0], log_odds(so_far.told[0]))
-        monitor.update(so_far.columns[0, self._watched], sure)
 
 
 def _alone(course: Course, reason: Why) -> Course:

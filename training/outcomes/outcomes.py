@@ -171,6 +171,10 @@ class Outcomes:
         columns = [self.feature_names.index(name) for name in names]
         return np.ascontiguousarray(self.features[:, columns])
 
+    def scores_of(self, names: Sequence[str]) -> NDArray[np.float32] | None:
+        """Scores of the named models ``[n, M]`` from features, where they were worked out before."""
+        return None
+
     def accuracy(self) -> dict[str, float]:
         """Share of right answers over all samples, per model."""
         return dict(zip(self.models, self.right.mean(axis=0).tolist(), strict=True))

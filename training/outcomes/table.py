@@ -19,6 +19,7 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from selector.routing.evidence import environment_features
 from selector.routing.record import MAX_FEATURES, MAX_MODELS
 from training.outcomes.layouts import as_wide
 from zoo.errors import DataError
@@ -72,6 +73,7 @@ def read_table(
     models: Sequence[str] = (),
     ignore: Sequence[str] = (),
     layout: str = "wide",
+    told: bool = False,
 ) -> OutcomeTable:
     """Read a Parquet or CSV file of outcomes.
 
@@ -88,6 +90,8 @@ def read_table(
         Columns to leave out.
     layout
         ``wide``, as the module says, or one of :func:`training.outcomes.layouts.as_wide`.
+    told
+        Whether the application knows the environment of every input and tells it: it becomes features.
 
     Raises
     ------
@@ -154,22 +158,23 @@ def read_table(
             right[known, j] = logits[model][known].argmax(axis=1) == labels[known]
     paid = [np.full(count, fixed[model]) if model in fixed else column(model, "cost") for model in chosen]
     features = [_numbers(found, FEATURE + name, source) for name in names.features]
+    environments = np.full(count, ONE_ENVIRONMENT)
+    if "environment" in names.known:
+        environments = _texts(found, "environment", source)
+    places = _places(environments, len(features), source) if told else ()
+    features += [(environments == place).astype(np.float64) for place in places]
     return OutcomeTable(
         models=chosen,
         ids=ids,
         groups=_texts(found, "group", source) if "group" in names.known else ids,
-        environments=(
-            _texts(found, "environment", source)
-            if "environment" in names.known
-            else np.full(count, ONE_ENVIRONMENT)
-        ),
+        environments=environments,
         right=right,
         paid=np.stack(paid, axis=1),
         scores=np.stack([column(model, "score") for model in chosen], axis=1),
         labels=labels,
         logits=logits,
         features=np.stack(features, axis=1) if features else np.empty((count, 0)),
-        feature_names=tuple(names.features),
+        feature_names=(*names.features, *environment_features(places)),
         unit=unit or fixed_unit or "cost units",
         sha256=sha256_file(source),
     )
@@ -244,9 +249,9 @@ def _arrow(source: Path) -> pa.Table:
             if kind == ".parquet":
                 file = pq.ParquetFile(stream)
                 _check_size(file.metadata.num_rows, file.schema_arrow.names, source)
-                table = file.read()
-            else:
-                table = pc.read_csv(stream)
+                table = file.read(use_threads=False)
+            else:  # threads that still run when an error ends the command may abort it
+                table = pc.read_csv(stream, read_options=pc.ReadOptions(use_threads=False))
     except OSError as error:
         raise DataError(
             f"{source}: expected a table of outcomes, got: {str(error)[:200]}. Check the path."
@@ -296,14 +301,18 @@ def _numbers(table: pa.Table, name: str, source: Path) -> Floats:
 
 def _texts(table: pa.Table, name: str, source: Path) -> NDArray[np.str_]:
     column = table[name]
-    if column.null_count:
-        raise DataError(
-            f"{source}: expected a value in every row of {name!r}, got none in {column.null_count}."
-        )
     try:
         values = column.cast(pa.string()).to_pylist()
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise DataError(f"{source}: expected text or numbers in {name!r}, got {column.type}.") from error
+        raise DataError(
+            f"{source}: expected text or numbers in {name!r}, got {column.type}. Write it as text."
+        ) from error
+    empty = sum(not value for value in values)
+    if empty:
+        raise DataError(
+            f"{source}: expected a value in every row of {name!r}, got none in {empty:,}. Fill the cells, or "
+            "leave the rows out."
+        )
     longest = max(map(len, values))
     if longest > 512:
         raise DataError(
@@ -337,6 +346,24 @@ def _lists(table: pa.Table, name: str, source: Path) -> NDArray[np.float32]:
             f"{error}. "
             "Write one number a class."
         ) from error
+
+
+def _places(environments: NDArray[np.str_], others: int, source: Path) -> tuple[str, ...]:
+    """The environments that an application may tell."""
+    places = tuple(sorted(set(environments.tolist())))
+    if not 2 <= len(places) <= MAX_FEATURES - others:
+        raise DataError(
+            f"{source}: expected 2 to {MAX_FEATURES - others:,} environments to be told, got "
+            f"{len(places):,}. Give a column 'environment' with that many, or leave out --tell-environment "
+            "(in Python: told=True)."
+        )
+    odd = [place for place in places if len(place) > MAX_NAME - 16 or not place.isprintable()]
+    if odd:
+        raise DataError(
+            f"{source}: expected environments of at most {MAX_NAME - 16} printable characters, got "
+            f"{odd[0]!r:.150}. Rename it."
+        )
+    return places
 
 
 def _fixed_costs(path: Path, models: Sequence[str]) -> tuple[dict[str, float], str | None]:

@@ -26,8 +26,11 @@ class TableOutcomes(Outcomes):
     quality: NDArray[Any] = field(default_factory=lambda: _NOTHING)  # [n, M], bool, or float64 where graded
     paid: NDArray[np.float64] = field(default_factory=lambda: _NOTHING)  # [n, M], cost of every answer
     scores: NDArray[np.float64] = field(default_factory=lambda: _NOTHING)  # [n, M], as in the table
+    # [n, M] probabilities of being right, from features; of samples that an estimator learned from they are
+    # those of others that did not. [n, 0] where there are none.
+    estimated: NDArray[np.float32] = field(default_factory=lambda: _NOTHING)
 
-    per_sample: ClassVar[tuple[str, ...]] = (*Outcomes.per_sample, "quality", "paid", "scores")
+    per_sample: ClassVar[tuple[str, ...]] = (*Outcomes.per_sample, "quality", "paid", "scores", "estimated")
 
     @property
     def graded(self) -> bool:
@@ -64,8 +67,24 @@ class TableOutcomes(Outcomes):
 
     def with_models(self, names: Sequence[str]) -> Self:
         columns = [self.models.index(name) for name in names]
-        kept = {name: getattr(self, name)[:, columns] for name in ("logits", "quality", "paid", "scores")}
+        names_of_fields = (
+            "logits",
+            "quality",
+            "paid",
+            "scores",
+            *(("estimated",) if self._estimates else ()),
+        )
+        kept = {name: getattr(self, name)[:, columns] for name in names_of_fields}
         return replace(self, models=tuple(names), **kept)
+
+    def scores_of(self, names: Sequence[str]) -> NDArray[np.float32] | None:
+        if not self._estimates:
+            return None
+        return self.estimated[:, [self.models.index(name) for name in names]]
+
+    @property
+    def _estimates(self) -> bool:
+        return bool(self.estimated.shape[1])
 
     def rounded(self, seed: int) -> Self:
         """The same with answers that are right or wrong: right with the probability that is their quality.

@@ -231,6 +231,7 @@ def load_table_outcomes(
         quality=right if record.graded else right > 0.5,
         paid=flat("cost", width),
         scores=flat("score", width),
+        estimated=np.empty((int(chosen.sum()), 0), np.float32),
     )
     unknown = [name for name in models if name not in record.models]
     if unknown:

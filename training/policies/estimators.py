@@ -26,6 +26,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from selector.policies.rules import Floats
+from training.policies.neighbours import Neighbours
 from training.policies.platt import platt
 from zoo.models.session import open_session
 from zoo.quiet import quiet
@@ -51,6 +52,9 @@ KINDS: dict[str, Callable[[int], BaseEstimator]] = {
     "deep forest": lambda seed: RandomForestRegressor(
         80, min_samples_leaf=5, max_features=0.4, max_depth=14, n_jobs=-1, random_state=seed
     ),
+    "20 neighbours": lambda seed: Neighbours(20, seed=seed),
+    "40 neighbours": lambda seed: Neighbours(40, seed=seed),
+    "80 neighbours": lambda seed: Neighbours(80, seed=seed),
 }
 SMALL = ("logistic", "mlp", "forest")  # of a few microseconds, simplest first
 
@@ -123,7 +127,8 @@ class CorrectnessEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc
                 estimator.set_params(early_stopping=False)
             forest = isinstance(estimator, RandomForestRegressor)
             # trees need no scaling, which ONNX Runtime rounds otherwise than scikit-learn
-            self.pipeline_ = make_pipeline(*([] if forest else [StandardScaler()]), estimator)
+            unscaled = forest or isinstance(estimator, Neighbours)
+            self.pipeline_ = make_pipeline(*([] if unscaled else [StandardScaler()]), estimator)
             with quiet():  # a linear model that did not converge is judged by its quality like any other
                 self.pipeline_.fit(_rounded(features), targets)
             if forest:
@@ -143,6 +148,14 @@ class CorrectnessEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         for column, model in enumerate(self.varies_):
             scale, offset = platt(odds[:, column], right[:, model])
             self.slope_[column, model], self.offset_[model] = scale, offset
+        return self
+
+    def recalibrate(self, scale: Floats, offset: Floats) -> CorrectnessEstimator:
+        """Take other lines ``scale * log-odds + offset`` ``[M]`` where correctness varies: found out of fold,
+        say."""
+        check_is_fitted(self)
+        for column, model in enumerate(self.varies_):
+            self.slope_[column, model], self.offset_[model] = scale[model], offset[model]
         return self
 
     def scores(self, X: NDArray[Any]) -> Floats:
@@ -198,6 +211,26 @@ class CorrectnessEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         return model
 
     def _convert(self, width: int) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto], dict[str, int]]:
+        estimator = self.pipeline_[-1]
+        nodes, constants, opsets = (
+            (*estimator.to_nodes(), {"": OPSET})
+            if isinstance(estimator, Neighbours)
+            else self._converted(width)
+        )
+        constants += [
+            numpy_helper.from_array(np.array(value, np.float32), name)
+            for name, value in (("low", _CLIP), ("high", 1 - _CLIP), ("one", 1.0))
+        ]
+        odds = [
+            helper.make_node("Clip", ["probability", "low", "high"], ["clipped"]),
+            helper.make_node("Sub", ["one", "clipped"], ["wrong"]),
+            helper.make_node("Div", ["clipped", "wrong"], ["odds"]),
+            helper.make_node("Log", ["odds"], ["log_odds"]),
+        ]
+        return [*nodes, *odds], constants, opsets
+
+    def _converted(self, width: int) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto], dict[str, int]]:
+        """What skl2onnx makes of the pipeline, from ``features`` to ``probability``."""
         with quiet():
             from skl2onnx import to_onnx
 
@@ -222,28 +255,17 @@ class CorrectnessEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         for node in kept:
             for i, name in enumerate(node.input):
                 node.input[i] = "features" if name == converted.graph.input[0].name else name
-        constants = [
-            numpy_helper.from_array(np.array(value, np.float32), name)
-            for name, value in (("low", _CLIP), ("high", 1 - _CLIP), ("one", 1.0))
-        ]
         columns = len(self.varies_)
         if outputs == 2 * columns:
             # wrong before right: with one target everywhere, with two in skl2onnx's perceptron
-            constants.append(numpy_helper.from_array(np.arange(columns, 2 * columns), "last"))
+            form = numpy_helper.from_array(np.arange(columns, 2 * columns), "last")
             select = [helper.make_node("Gather", [probability, "last"], ["probability"], axis=1)]
         else:
-            constants.append(numpy_helper.from_array(np.array([-1, columns], np.int64), "form"))
+            form = numpy_helper.from_array(np.array([-1, columns], np.int64), "form")
             select = [helper.make_node("Reshape", [probability, "form"], ["probability"])]
-        odds = [
-            *select,
-            helper.make_node("Clip", ["probability", "low", "high"], ["clipped"]),
-            helper.make_node("Sub", ["one", "clipped"], ["wrong"]),
-            helper.make_node("Div", ["clipped", "wrong"], ["odds"]),
-            helper.make_node("Log", ["odds"], ["log_odds"]),
-        ]
         opsets = {item.domain: item.version for item in converted.opset_import}
         used = [tensor for tensor in converted.graph.initializer if tensor.name in wanted]
-        return [*reversed(kept), *odds], [*used, *constants], opsets | {"": OPSET}
+        return [*reversed(kept), *select], [*used, form], opsets | {"": OPSET}
 
     def _right(self, target: NDArray[Any]) -> NDArray[np.bool_]:
         """A target as indicators ``[n, M]``."""

@@ -57,6 +57,9 @@ class FittedInputPolicy(_Scored):
         return open_session(self.scores_onnx, name="scores")
 
     def known(self, outcomes: Outcomes) -> Floats:
+        before = outcomes.scores_of(self.models)
+        if before is not None:
+            return before.astype(np.float64)
         return self.scores(outcomes.feature_columns(self.features))
 
     def scores(self, features: NDArray[np.float32]) -> Floats:

@@ -42,7 +42,7 @@ class StageEstimator:
     committee
         Whether the answer is the mean of their probabilities, else the last one's.
     weights
-        ``[d + 1, 1 + A]``, intercepts last; rows in the order of :func:`statistics`, then the features.
+        ``[d + 1, 1 + A]``, intercepts last; rows in the order of :func:`stage_inputs`.
     features
         Number of input features.
     """
@@ -55,7 +55,7 @@ class StageEstimator:
 
     def scores(self, logits: NDArray[np.floating], features: Floats | None = None) -> Floats:
         """Probabilities ``[n, 1 + A]`` from logits ``[n, K, C]``; the reference for :meth:`to_onnx`."""
-        return sigmoid(log_odds(self.weights, _inputs(logits, self.committee, features)))
+        return sigmoid(log_odds(self.weights, stage_inputs(logits, features, committee=self.committee)))
 
     def to_onnx(self) -> bytes:
         """The graph ``logits`` (and ``features``) → ``answer``, ``scores``; see :class:`.State`."""
@@ -92,9 +92,12 @@ class StageEstimator:
     def _of_numbers(self) -> bytes:
         """The graph for models that told one number each; what is answered is no affair of it."""
         g = OperatorList()
-        numbers = g.add("Squeeze", "logits", g.constant([2]))
+        parts = [g.add("Squeeze", "logits", g.constant([2]))]
+        if self.features:
+            each = g.add("Mul", "logits", g.add("Unsqueeze", "features", g.constant([1])))
+            parts.append(g.add("Reshape", each, g.constant([0, -1])))
         answer = g.add("Gather", "logits", g.constant(self.models - 1), axis=1)
-        return self._finished(g, [numbers], answer, [self.weights[:-1]])
+        return self._finished(g, parts, answer, [self.weights[:-1]])
 
     def _finished(self, g: OperatorList, parts: list[str], answer: str, weights: list[Floats]) -> bytes:
         """The graph that scores what is known, `parts` and the features, with the `weights` of these."""
@@ -142,9 +145,25 @@ def fit_stage(
     penalty
         See :func:`training.policies.logistic.fit_logistic`.
     """
-    weights = fit_logistic(_inputs(logits, committee, features), targets, penalty=penalty)
+    weights = fit_logistic(stage_inputs(logits, features, committee=committee), targets, penalty=penalty)
     width = 0 if features is None else features.shape[1]
     return StageEstimator(logits.shape[2], logits.shape[1], committee, weights, width)
+
+
+def stage_inputs(logits: NDArray[np.floating], features: Floats | None, *, committee: bool) -> Floats:
+    """What a stage decides by: ``[n, d]`` of logits ``[n, K, C]`` and input features ``[n, F]``.
+
+    Where models told one number each (C = 1), what it is worth may depend on the input: products with the
+    features stand between both.
+    """
+    known = statistics(logits, committee=committee)
+    if features is None:
+        return known
+    wide = features.astype(np.float64)
+    parts = [known, wide]
+    if logits.shape[2] == 1:
+        parts.insert(1, (known[:, :, np.newaxis] * wide[:, np.newaxis]).reshape(len(known), -1))
+    return np.concatenate(parts, axis=1)
 
 
 def statistics(logits: NDArray[np.floating], *, committee: bool) -> Floats:
@@ -206,8 +225,3 @@ def decision_costs_ms(zoo: Zoo, table: LatencyTable, classes: int, *, runs: int 
     quick = {name: float(np.quantile(some.kept_ms, UNDISTURBED_QUANTILE)) for name, some in times.items()}
     scale = table.models[cheapest].latency.p50_ms / quick["model"]
     return quick["stage"] * scale, max(quick["confidence"], quick["pool"]) * scale
-
-
-def _inputs(logits: NDArray[np.floating], committee: bool, features: Floats | None) -> Floats:
-    known = statistics(logits, committee=committee)
-    return known if features is None else np.concatenate([known, features.astype(np.float64)], axis=1)

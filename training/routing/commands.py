@@ -69,6 +69,13 @@ def outcomes(
         str,
         typer.Option(help="wide: as below; routerbench: columns M and M|total_cost; long: a row an answer."),
     ] = "wide",
+    tell_environment: Annotated[
+        bool,
+        typer.Option(
+            "--tell-environment",
+            help="The application will tell the environment of every input: it becomes features.",
+        ),
+    ] = False,
     split: Annotated[str, typer.Option(help="Shares, such as fit=0.4,tune=0.1,certify=0.25,test=0.25.")] = "",
     restart: Annotated[
         bool, typer.Option("--restart", help="Replace a profile of other outcomes or splits.")
@@ -98,7 +105,13 @@ def outcomes(
         ),
     )
     read = read_table(
-        file, unit=cost_unit, costs=costs, models=names_in(models), ignore=names_in(ignore), layout=layout
+        file,
+        unit=cost_unit,
+        costs=costs,
+        models=names_in(models),
+        ignore=names_in(ignore),
+        layout=layout,
+        told=tell_environment,
     )
     checked = check_table(read)
     record = store_table(checked, out, splits=Splits(seed=seed, **shares), restart=restart)

@@ -26,6 +26,7 @@ from training.certificates.choice import ChosenTest, choose_test
 from training.data.splits import CERTIFY, FIT, TUNE
 from training.fitting.drift_bins import drift_feature
 from training.fitting.drift_reference import ALPHA
+from training.fitting.fit import SEARCHES_FOLDER
 from training.fitting.fitted import FeatureRecord
 from training.outcomes.table_outcomes import TableOutcomes
 from training.outcomes.table_profile import TableRecord, load_table_outcomes, read_table_record
@@ -79,7 +80,8 @@ def fit_table(
     chosen = replace(options or RouteOptions(), **changed)
     record = read_table_record(profile_folder)
     outcomes = load_table_outcomes(profile_folder, models=chosen.models)
-    return fit_table_outcomes(outcomes, record, chosen, progress=progress)
+    searches = Path(profile_folder) / SEARCHES_FOLDER
+    return fit_table_outcomes(outcomes, record, chosen, searches=searches, progress=progress)
 
 
 @dataclass(frozen=True)
@@ -94,17 +96,23 @@ class _Found:
 
 
 def fit_table_outcomes(
-    outcomes: TableOutcomes, record: TableRecord, options: RouteOptions, *, progress: bool = False
+    outcomes: TableOutcomes,
+    record: TableRecord,
+    options: RouteOptions,
+    *,
+    searches: Path | None = None,
+    progress: bool = False,
 ) -> FittedRouter:
     """:func:`fit_table` on outcomes in memory, as they were stored.
 
-    The search sees fit and tune samples alone, proofs the certify samples, after everything was fixed.
+    The search sees fit and tune samples alone, proofs the certify samples, after everything was fixed. It is
+    kept in the folder `searches`, and a fit for another constraint only chooses and proves.
     """
     if options.environment is not None:
         outcomes = outcomes.environment(options.environment)
     with tqdm(total=2, unit="step", disable=not progress or None, leave=False) as bar:
         bar.set_description("comparing policies")
-        found = _search(outcomes, record, options)
+        found = _search(outcomes, record, options, searches)
         bar.update()
         bar.set_description("certifying")
         fitted = _assemble(found, record, options, outcomes)
@@ -112,12 +120,19 @@ def fit_table_outcomes(
     return fitted
 
 
-def _search(outcomes: TableOutcomes, record: TableRecord, options: RouteOptions) -> _Found:
+def _search(
+    outcomes: TableOutcomes, record: TableRecord, options: RouteOptions, searches: Path | None = None
+) -> _Found:
     development, certify = outcomes.split(FIT, TUNE), len(outcomes.split(CERTIFY))
     accuracy, costs = development.accuracy(), development.mean_costs()
     by_accuracy = tuple(sorted(accuracy, key=lambda name: (-accuracy[name], costs[name], name)))
     search = search_table(
-        outcomes, record.features, policy=options.policy, seed=options.seed, reference=by_accuracy[0]
+        outcomes,
+        record.features,
+        policy=options.policy,
+        seed=options.seed,
+        reference=by_accuracy[0],
+        folder=searches,
     )
     test = choose_test(
         options.certificate,
@@ -180,7 +195,7 @@ def _assemble(
         default=options.constraint,
         certificates=(),
         scores=scores,
-        drift=_reference(search.outcomes),
+        drift=_reference(search.outcomes, len(search.columns)),
         calibration=RouterCalibration(
             data_sha256=record.data_sha256,
             fit=len(outcomes.split(FIT)),
@@ -222,10 +237,13 @@ def _assemble(
     )
 
 
-def _reference(outcomes: TableOutcomes) -> RouteReference | None:
-    """What inputs are held against: edges from fit and tune samples, counts of the certify samples."""
+def _reference(outcomes: TableOutcomes, given: int) -> RouteReference | None:
+    """What inputs are held against: edges from fit and tune samples, counts of the certify samples.
+
+    Of the features the first `given` are watched: the others are estimates, which follow from them.
+    """
     known, counted = outcomes.split(FIT, TUNE), outcomes.split(CERTIFY)
-    columns = range(min(len(outcomes.feature_names), MAX_WATCHED))
+    columns = range(min(given, MAX_WATCHED))
     varying = [j for j in columns if known.features[:, j].std() > 0]
     models: Mapping[str, int] = {
         name: j for j, name in enumerate(outcomes.models[:MAX_CONFIDENCES]) if known.log_odds[:, j].std() > 0

@@ -15,6 +15,7 @@ from training.outcomes.table_outcomes import TableOutcomes
 from training.policies.base import FittedPolicy
 from training.policies.frontier import Simulated
 from training.policies.staged import FittedStaged
+from training.routing.estimates import with_estimates
 from training.routing.scales import scaled
 from training.search.comparisons import CandidateComparison
 from zoo.errors import DataError, PrecisionError, StaleError
@@ -65,7 +66,11 @@ class FittedRouter:
     def seen(self, outcomes: TableOutcomes) -> TableOutcomes:
         """Outcomes as they were stored, as a router sees them."""
         scales: dict[str, ScoreScale | None] = {one.name: one.scale for one in self.router.models}
-        return scaled(outcomes.with_models(list(scales)), scales, self.router.features)
+        found = scaled(outcomes.with_models(list(scales)), scales, self.router.features)
+        graph = self.router.scores
+        if graph is None or self.scores is None:
+            return found
+        return with_estimates(found, found.models, self.scores, graph.features)
 
     def simulate(self, outcomes: TableOutcomes, asked: RouteConstraint | None = None) -> Simulated:
         """What a router does under a constraint with outcomes as :meth:`seen`: the certified threshold, or

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 
 from selector.routing.evidence import filled, log_odds_of_each
-from selector.routing.record import GivenFeature, ScoreScale
+from selector.routing.record import GivenFeature, ScoreScale, estimate_names, given_columns
 from training.outcomes.table_outcomes import TableOutcomes
 from training.outcomes.table_profile import TableFeature
 from training.policies.frontier import Floats
 from training.policies.platt import platt
+from zoo.errors import DataError
 
 BINS = 20  # of a score, with equally many samples
 LEAST_IN_BIN = 40  # samples
@@ -60,13 +61,26 @@ def score_scales(development: TableOutcomes) -> dict[str, ScoreScale | None]:
 
 
 def given_features(development: TableOutcomes, features: Sequence[TableFeature]) -> tuple[GivenFeature, ...]:
-    """What stands in for features that are missing: the median of the fit and tune samples."""
+    """What stands in for features that are missing: the median of the fit and tune samples.
+
+    Raises
+    ------
+    DataError
+        When a feature has the name of a column that is worked out from others.
+    """
     found = []
     for j, feature in enumerate(features):
         known = development.features[:, j]
         known = known[~np.isnan(known)]
         fill = float(np.median(known)) if len(known) else 0.0
         found.append(GivenFeature(name=feature.name, fill=fill, gaps=feature.gaps))
+    names = (*given_columns(found), *estimate_names(development.models))
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(
+            f"expected features of other names than {twice[0]!r}, which is worked out from other columns, "
+            "got one. Rename it, or leave it out with --ignore."
+        )
     return tuple(found)
 
 
@@ -81,5 +95,5 @@ def scaled(
             scale = scales[name]
             if scale is not None:
                 logits[:, j, 0] = log_odds_of_each(scale, outcomes.scores[:, j])
-    names = (*(one.name for one in given), *(f"{one.name} is missing" for one in given if one.gaps))
-    return replace(outcomes, logits=logits, features=filled(given, outcomes.features), feature_names=names)
+    features, names = filled(given, outcomes.features), given_columns(given)
+    return replace(outcomes, logits=logits, features=features, feature_names=names)

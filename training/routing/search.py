@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from selector.routing.record import GivenFeature, ScoreScale
+import numpy as np
+
+from selector.routing.record import GivenFeature, ScoreScale, given_columns
 from training.data.splits import FIT, TUNE
-from training.outcomes.folds import grouped_folds
+from training.outcomes.folds import FOLDS, grouped_folds
 from training.outcomes.table_outcomes import TableOutcomes
 from training.outcomes.table_profile import TableFeature
+from training.routing.estimates import fit_estimates, with_estimates
 from training.routing.scales import given_features, scaled, score_scales
 from training.search.candidates import Candidate, Situation, all_candidates
-from training.search.input_fit import InputFit, fit_given_features
+from training.search.input_fit import InputFit
 from training.search.plans import part_to_compare, part_to_fit
+from training.search.search import known_search
+from training.search.searched import Searched, save_searched, table_search_key
 from zoo.errors import DataError
 
+LEAST_ORIGINALS = 2 * FOLDS
 _LEAST_SHARE = 1e-9  # of the dearest cost: what costs nothing is charged this, so that costs have ratios
 
 
@@ -32,6 +40,11 @@ class TableSearch:
     input_fit: InputFit | None
     candidates: list[Candidate]
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Features as a router is given them, gaps filled."""
+        return given_columns(self.given)
+
 
 def search_table(
     outcomes: TableOutcomes,
@@ -40,6 +53,7 @@ def search_table(
     policy: str = "auto",
     seed: int = 0,
     reference: str | None = None,
+    folder: Path | None = None,
 ) -> TableSearch:
     """Policies compared by cross-validation on the fit and tune samples of `outcomes` alone.
 
@@ -51,6 +65,9 @@ def search_table(
         A kind, or ``auto``.
     reference
         The model that a drop is counted from; by default the best.
+    folder
+        Where searches are kept: one on the same outcomes and options is not made again, as nothing in it
+        depends on the constraint.
 
     Raises
     ------
@@ -58,21 +75,55 @@ def search_table(
         When there is nothing that a policy of the asked kind could decide by.
     """
     development = outcomes.split(FIT, TUNE).rounded(seed)
+    originals = len(set(development.groups.tolist()))
+    if originals < LEAST_ORIGINALS:
+        raise DataError(
+            f"expected at least {LEAST_ORIGINALS} inputs that do not share a group to choose on, got "
+            f"{originals} in the fit and tune splits. Give more rows, or larger shares with 'zooselect "
+            "outcomes --split'."
+        )
     scales, given = score_scales(development), given_features(development, features)
     seen = scaled(outcomes, scales, given)
-    rounded = seen.rounded(seed)
     costs = expected_costs(development)
     evidence = seen.combinable or any(scale is not None for scale in scales.values())
     kinds = _kinds(policy, evidence=evidence, features=bool(given))
+    key = table_search_key(seen, kinds=kinds, seed=seed, reference=reference)
+    known = None if folder is None else known_search(folder, key, seen)
+    found = known or _estimated(seen, costs, seed)
+    input_fit = found.input_fit
+    if input_fit is not None:
+        judged = part_to_fit(seen.split(FIT, TUNE), seed)
+        graph = input_fit.order, input_fit.scores, input_fit.features
+        seen = with_estimates(seen, *graph, (judged.ids, found.estimated))
+    rounded = seen.rounded(seed)
     judged = part_to_fit(rounded.split(FIT, TUNE), seed)
     compared = part_to_compare(judged, seed)
-    folds = grouped_folds(compared.groups)
-    situation = Situation(judged, compared, folds, costs, 0.0, 0.0, reference)
-    input_fit = None
-    if given and ("input" in kinds or "probe" in kinds or "cascade" in kinds):
-        input_fit = fit_given_features(judged, compared, folds, costs, seed=seed)
+    situation = Situation(
+        judged,
+        compared,
+        grouped_folds(compared.groups),
+        costs,
+        0.0,
+        0.0,
+        reference,
+        found.frontiers,
+        found.scalings,
+    )
     candidates = all_candidates(situation, kinds, input_fit)
+    if folder is not None and known is None:
+        with contextlib.suppress(OSError):  # a profile may lie where nothing can be written
+            save_searched(folder, key, found)
     return TableSearch(seen, rounded, costs, scales, given, situation, input_fit, candidates)
+
+
+def _estimated(seen: TableOutcomes, costs: Mapping[str, float], seed: int) -> Searched:
+    """What a search begins with: estimates, where there are features; no candidates yet."""
+    none = np.empty((len(seen), 0), np.float32)
+    if not seen.feature_names:
+        return Searched(None, none, 0.0, 0.0, None)
+    judged = part_to_fit(seen.split(FIT, TUNE).rounded(seed), seed)
+    fit, folded = fit_estimates(judged, part_to_compare(judged, seed), costs, seed=seed)
+    return Searched(None, none, 0.0, 0.0, fit, estimated=folded)
 
 
 def expected_costs(development: TableOutcomes) -> dict[str, float]:

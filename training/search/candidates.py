@@ -47,6 +47,8 @@ from training.search.plans import (
 )
 from training.search.pools import Pools, Recalibrated, Scaled, pool_chains
 
+MAX_INPUT_MODELS = 6  # of which all sets are tried
+ESTIMATING = 8  # plans that are tried with estimates, the best ones without
 MAX_POLICIES = 8
 POOL_LABELS = ("one model, recalibrated", "log-opinion pool")
 TWIN_SHARE = 0.015  # of the samples, on which a model and a cheaper one that does the same may differ
@@ -194,26 +196,35 @@ def staged_candidates(
     found = [staged_candidate(at, plan, folded) for plan in planned(at, models, probe=probe)]
     extra = []
     if input_fit is not None:
-        features = at.outcomes.feature_columns(input_fit.features).astype(np.float64)
-        informed = FoldedScores(at.outcomes, at.folds, features)
         low, high = min(at.costs.values()), max(at.costs.values())
-        for committee in committees(at.outcomes):
-            some = [pair for pair in found if pair[0].committee == committee]
-            plan, _ = max(
-                some, key=lambda pair: frontier_quality(pair[1].frontier, low, high), default=(None, None)
-            )
-            if plan is not None:
-                more = replace(plan, features=input_fit.features)
-                extra.append(staged_candidate(at, more, informed, overhead_ms=input_fit.cost_ms))
+        ranked = sorted(found, key=lambda pair: -frontier_quality(pair[1].frontier, low, high))
+        for names, most, sees in (
+            (input_fit.features, 1, "input features"),
+            (input_fit.estimates, ESTIMATING, "estimates"),
+        ):
+            if not names:
+                continue
+            features = at.outcomes.feature_columns(names).astype(np.float64)
+            informed = FoldedScores(at.outcomes, at.folds, features)
+            for committee in committees(at.outcomes):
+                best = [plan for plan, _ in ranked if plan.committee == committee][:most]
+                plans = [replace(plan, features=names, sees=sees) for plan in best]
+                extra += [
+                    staged_candidate(at, plan, informed, overhead_ms=input_fit.cost_ms) for plan in plans
+                ]
     return [candidate for _, candidate in (*found, *extra)]
 
 
 def input_candidates(at: Situation, input_fit: InputFit) -> list[Candidate]:
-    """The input policy over all models of its graph, and over every smaller set of up to six."""
+    """The input policy over all models of its graph, and over every smaller set of up to six of them.
+
+    Few models lose less by luck, and one with the reference model can keep close to it.
+    """
     order = input_fit.order
-    sets = [order]
-    if len(order) <= 6:
-        sets += [some for size in range(2, len(order)) for some in combinations(order, size)]
+    useful = useful_models(at.outcomes, at.costs, MAX_INPUT_MODELS)
+    some_of = tuple(name for name in order if name in useful)
+    sizes = range(2, len(some_of) + (len(some_of) < len(order)))
+    sets = [order, *(some for size in sizes for some in combinations(some_of, size))]
     found = []
     for some in sets:
         columns = [order.index(name) for name in some]
@@ -376,7 +387,7 @@ def staged_candidate(
 
     label = "probe" if plan.probe else "learned cascade"
     label += ", committee" if plan.committee and len(plan.chain) > 1 else ""
-    label += ", input features" if plan.features else ""
+    label += f", {plan.sees}" if plan.features else ""
 
     def build() -> FittedPolicy:
         return fit_plan(plan, at.everything, at.costs, overhead_ms=overhead_ms, stage_ms=at.stage_ms)

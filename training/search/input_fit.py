@@ -20,9 +20,9 @@ from training.outcomes.folds import Folds, grouped_folds
 from training.outcomes.outcomes import Outcomes
 from training.policies.frontier import Floats, by_cost
 from training.policies.input import FittedInputPolicy
-from training.search.selector_graph import TOLERANCE, score_difference, selector_cost_ms, selector_graph
+from training.search.selector_graph import checked_scores, selector_cost_ms, selector_graph
 from training.search.tuning import Tuned, tune_and_score
-from zoo.errors import DataError, ParityError
+from zoo.errors import DataError
 from zoo.inputs.kind import InputKind
 from zoo.inputs.kinds import IMAGE
 from zoo.models.latency import LatencyTable
@@ -44,6 +44,7 @@ class InputFit:
     cost_ms: float  # of the graph
     scout: ScoutLike | None  # where one of its log-odds is among the features
     folded: Floats  # scores ``[n, M]`` of the compared samples, from estimators that did not see them
+    estimates: tuple[str, ...] = ()  # features of the outcomes that are the log-odds of such scores, if any
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -193,20 +194,12 @@ def fit_input(
     return InputFit(order, tuned, graph, content, cost_ms, scout, folded)
 
 
-def fit_given_features(
-    development: Outcomes, compared: Outcomes, folds: Folds, costs: Mapping[str, float], *, seed: int
-) -> InputFit:
-    """:func:`fit_input` where features are given with every input: they cost nothing and need no graph."""
-    order, tuned, scores, folded = _fit_scores(development, compared, folds, costs, None, seed)
-    return InputFit(order, tuned, b"", scores.SerializeToString(deterministic=True), 0.0, None, folded)
-
-
 def _fit_scores(
     development: Outcomes,
     compared: Outcomes,
     folds: Folds,
     costs: Mapping[str, float],
-    prices: FeatureCosts | None,
+    prices: FeatureCosts,
     seed: int,
     *,
     processes: Processes | None = None,
@@ -223,7 +216,6 @@ def _fit_scores(
         part.groups,
         np.array([costs[name] for name in order]),
         prices=prices,
-        given=prices is None,
         seed=seed,
         processes=processes,
     )
@@ -238,12 +230,4 @@ def _fit_scores(
     estimator.fit(features[fitting], ordered.right[fitting])
     if tuning.any():
         estimator.calibrate(features[tuning], ordered.right[tuning])
-    scores = estimator.to_onnx(features.shape[1])
-    content: bytes = scores.SerializeToString(deterministic=True)
-    off = score_difference(estimator, content, features)
-    if not off <= TOLERANCE:
-        raise ParityError(
-            f"expected ONNX scores within {TOLERANCE:g} of scikit-learn's {tuned.estimator!r}, "
-            f"got {off:.1e}. Check the versions in constraints.txt."
-        )
-    return order, tuned, scores, folded
+    return order, tuned, checked_scores(estimator, features), folded

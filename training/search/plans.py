@@ -21,7 +21,7 @@ from training.outcomes.outcomes import Outcomes
 from training.policies.frontier import Floats, Simulated, by_cost, cost_at, pareto_places
 from training.policies.logistic import fit_logistic, log_odds, sigmoid
 from training.policies.staged import FittedStaged, follow_all, staged_thresholds
-from training.policies.state_scores import StageEstimator, answers, fit_stage, statistics
+from training.policies.state_scores import StageEstimator, answers, fit_stage, stage_inputs
 from training.policies.steps import Chain, PlanState
 from zoo.files import sha256_bytes
 
@@ -44,6 +44,7 @@ class StagedPlan:
     rule: Rule
     committee: bool
     features: tuple[str, ...] = ()
+    sees: str = "input features"  # what these are, in words
 
     def steps(self, costs: Mapping[str, float]) -> tuple[PlanState, ...]:
         """The states, each after those that lead to it."""
@@ -116,10 +117,7 @@ class FoldedScores:
 
     def _known(self, ran: Chain, committee: bool) -> Floats:
         if (ran, committee) not in self._inputs:
-            known = statistics(self._logits(ran), committee=committee)
-            if self.features is not None:
-                known = np.concatenate([known, self.features], axis=1)
-            self._inputs[ran, committee] = known
+            self._inputs[ran, committee] = stage_inputs(self._logits(ran), self.features, committee=committee)
         return self._inputs[ran, committee]
 
     def _logits(self, ran: Chain) -> NDArray[np.float32]:

@@ -24,6 +24,7 @@ from training.search.searched import Searched, load_searched, save_searched, sea
 from training.search.simulations import simulate
 from zoo.errors import DataError
 from zoo.inputs.kind import InputKind
+from zoo.inputs.kinds import IMAGE
 from zoo.models.latency import LatencyTable
 from zoo.models.zoo import Zoo
 
@@ -88,7 +89,7 @@ def consider(
             seed=seed,
             reference=reference,
         )
-        known = _known(folder, key, outcomes, seed, zoo.kind)
+        known = known_search(folder, key, outcomes, zoo.kind)
     if known is None:
         check()
     workers = processes or Processes(1)
@@ -163,7 +164,8 @@ def _train(
     return Searched(scout, log_odds, *decision_costs_ms(zoo, table, len(outcomes.classes)), None)
 
 
-def _known(folder: Path, key: str, outcomes: Outcomes, seed: int, kind: InputKind) -> Searched | None:
+def known_search(folder: Path, key: str, outcomes: Outcomes, kind: InputKind = IMAGE) -> Searched | None:
+    """What an earlier search on fit and tune samples of `outcomes` found, if one with this key was kept."""
     compared = min(SEARCH_ROWS, int(np.isin(outcomes.splits, (FIT, TUNE)).sum()))
     try:
         return load_searched(folder, key, outcomes=outcomes, compared=compared, kind=kind)

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selector.policies.pool import Scaling
+from selector.routing.record import estimate_names
 from training.features.feature_kind import ScoutLike
 from training.features.kinds import features_of
 from training.outcomes.folds import FOLDS
@@ -37,7 +38,7 @@ from zoo.models.latency import LatencyTable
 from zoo.models.zoo import Zoo
 from zoo.types import NonNegative
 
-SEARCH_VERSION = 4  # of what a search does; another one finds other things
+SEARCH_VERSION = 5  # of what a search does; another one finds other things
 MAX_FILES = 8  # searches that are kept beside a profile, the latest ones
 MAX_BYTES = 2**31  # of the contents of a file
 _ARRAYS = {
@@ -46,6 +47,7 @@ _ARRAYS = {
     "graph": np.uint8,
     "scores": np.uint8,
     "folded": np.float64,
+    "estimated": np.float32,
     "places": np.float64,
     "right": np.int64,
     "ways": np.int64,
@@ -66,6 +68,8 @@ class Searched:
     input_fit: InputFit | None
     frontiers: dict[str, list[Outline]] = field(default_factory=dict)  # see Situation.outline
     scalings: dict[str, Recalibrated] = field(default_factory=dict)  # of pools that were fitted
+    # [n, M] of a table's fit and tune samples: scores by estimators that did not see them; else [0, 0]
+    estimated: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
 
 
 class _Form(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -105,13 +109,21 @@ def search_key(
     reference: str | None,
 ) -> str:
     """SHA-256 of all that a search depends on: outcomes, latency table, options, and what searches do."""
-    digest = hashlib.sha256()
     models = {card.name: card.sha256 for card in zoo.cards}
-    version = importlib.metadata.version("zooselect")
     table = msgspec.structs.replace(table, paths=())  # of policies, which are built after the search
     pool = features_of(zoo.kind).version
-    parts = (SEARCH_VERSION, version, pool, models, table, kinds, grid, scout, seed, reference)
-    digest.update(msgspec.json.encode(parts, order="deterministic"))
+    return _digest(outcomes, (pool, models, table, kinds, grid, scout, seed, reference))
+
+
+def table_search_key(outcomes: Outcomes, *, kinds: Sequence[str], seed: int, reference: str | None) -> str:
+    """The same of a search on outcomes of a table."""
+    return _digest(outcomes, ("table", kinds, seed, reference))
+
+
+def _digest(outcomes: Outcomes, parts: tuple[Any, ...]) -> str:
+    digest = hashlib.sha256()
+    version = importlib.metadata.version("zooselect")
+    digest.update(msgspec.json.encode((SEARCH_VERSION, version, *parts), order="deterministic"))
     for item in fields(outcomes):
         value = getattr(outcomes, item.name)
         if isinstance(value, np.ndarray):
@@ -147,6 +159,7 @@ def save_searched(folder: Path, key: str, found: Searched) -> None:
         "graph": _as_array(b"" if fit is None else fit.graph),
         "scores": _as_array(b"" if fit is None else fit.scores),
         "folded": np.empty((0, 0)) if fit is None else fit.folded,
+        "estimated": found.estimated,
         "places": np.array([(p.threshold, p.doubt) for p in points], np.float64).reshape(-1, 2),
         "right": np.array([(p.right, p.better, p.worse) for p in points], np.int64).reshape(-1, 3),
         "ways": np.array([len(p.counts) for p in points], np.int64),
@@ -219,6 +232,7 @@ def _checked(
         "models": tuned is None or sorted(facts.order) == sorted(outcomes.models),
         "features": tuned is None or set(tuned.features) <= known,
         "scores": tuned is None or arrays["folded"].shape == (compared, len(facts.order)),
+        "estimates": not arrays["estimated"].size or arrays["estimated"].shape[1] == len(outcomes.models),
         "points": sum(facts.frontiers.values()) == points == len(ways) == len(arrays["right"])
         and arrays["places"].ndim == arrays["right"].ndim == 2
         and min(facts.frontiers.values(), default=1) >= 1,
@@ -249,6 +263,7 @@ def _checked(
         _input_fit(facts, arrays, scout),
         {name: [next(rest) for _ in range(count)] for name, count in facts.frontiers.items()},
         dict(_scalings(facts.scalings, arrays["scalings"])),
+        arrays["estimated"],
     )
 
 
@@ -258,7 +273,8 @@ def _input_fit(facts: _Facts, arrays: dict[str, NDArray[Any]], scout: ScoutLike 
     used = scout is not None and bool(set(scout.names) & set(facts.tuned.features))
     graph, scores = arrays["graph"].tobytes(), arrays["scores"].tobytes()
     scout, folded = scout if used else None, arrays["folded"]
-    return InputFit(facts.order, facts.tuned, graph, scores, facts.cost_ms, scout, folded)
+    estimates = estimate_names(facts.order) if arrays["estimated"].size else ()
+    return InputFit(facts.order, facts.tuned, graph, scores, facts.cost_ms, scout, folded, estimates)
 
 
 def _form(one: Recalibrated) -> _Form:

@@ -135,6 +135,24 @@ def score_difference(estimator: CorrectnessEstimator, content: bytes, features: 
     return float(np.abs(got - estimator.scores(features)).max())
 
 
+def checked_scores(estimator: CorrectnessEstimator, features: NDArray[np.float32]) -> onnx.ModelProto:
+    """The graph of a fitted estimator, held against it on features ``[n, F]``.
+
+    Raises
+    ------
+    ParityError
+        When scores differ by more than 1e-4.
+    """
+    scores = estimator.to_onnx(features.shape[1])
+    off = score_difference(estimator, scores.SerializeToString(deterministic=True), features)
+    if not off <= TOLERANCE:
+        raise ParityError(
+            f"expected ONNX scores within {TOLERANCE:g} of scikit-learn's {estimator.kind!r}, "
+            f"got {off:.1e}. Check the versions in constraints.txt."
+        )
+    return scores
+
+
 def selector_cost_ms(
     content: bytes,
     zoo: Zoo,
