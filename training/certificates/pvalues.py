@@ -24,7 +24,7 @@ def binomial(right: int, samples: int, share: float) -> float:
 
 @lru_cache(maxsize=10_000)
 def least_right(samples: int, share: float, delta: float) -> int:
-    """Right answers out of `samples` for which :func:`binomial` is at most `delta`; more than all: none is."""
+    """Right answers out of `samples` for which :func:`binomial` is at most `delta`; beyond all: none is."""
     counts = range(1, samples + 1)
     return 1 + bisect_left(counts, True, key=lambda right: binomial(right, samples, share) <= delta)
 
