@@ -154,7 +154,9 @@ class Fitted:
             if c.constraint.kind == wanted and c.policy == policy and c.environment is None
         )
 
-    def alternatives(self, asked: Constraint | None = None, *, most: int = MOST_ALTERNATIVES) -> tuple[Certificate, ...]:
+    def alternatives(
+        self, asked: Constraint | None = None, *, most: int = MOST_ALTERNATIVES
+    ) -> tuple[Certificate, ...]:
         """The nearest that is certified where a constraint is not: each in less time than the one before.
 
         Those of the policies for fewer models count too: they show what other constraints would allow.
