@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtrc, ndtri
+from scipy.special import ndtri
 
 from selector.bundle.certificate import PrecisionTest
 from selector.policies.constraint import Constraint
 from training.certificates.certify import P95_SHARE
 from training.certificates.control_variate import CORRELATION
+from training.certificates.pvalues import least_right
 from training.policies.frontier import Point
 from zoo.errors import DataError
 
@@ -31,14 +31,11 @@ CERTIFY_QUANTILES: tuple[float, ...] = tuple(float(ndtri((part + 0.5) / 40)) for
 SMOOTHING_QUANTILES: tuple[float, ...] = tuple(float(ndtri(0.1 + 0.2 * part)) for part in range(5))
 
 
-@lru_cache(maxsize=1000)
 def accuracy_to_certify(precision: float, samples: int, *, delta: float = 0.05) -> float:
     """Accuracy that `samples` certify samples have to show for `precision` to be certified."""
     if samples < 1:
         raise DataError("expected certify samples, got none. Give the certify split a larger share.")
-    # the least number of right answers that so many come up with no more often than delta
-    right = 1 + bisect_left(range(samples), True, key=lambda k: bdtrc(k, samples, precision) <= delta)
-    return min(1.0, right / samples)
+    return min(1.0, least_right(samples, precision, delta) / samples)
 
 
 def share_of_margin(test: PrecisionTest, *, development: int, certify: int) -> float:

@@ -21,7 +21,7 @@ from selector.bundle.certificate import PrecisionTest
 from selector.policies.constraint import Constraint
 from training.certificates.control_variate import Control
 from training.certificates.path_times import PathTimes
-from training.certificates.pvalues import Costs, binomial, paired, paired_at_most, two_valued
+from training.certificates.pvalues import Costs, binomial, least_right, paired, paired_at_most, two_valued
 from training.certificates.sent import Sent
 from training.policies.frontier import Simulated
 from zoo.errors import DataError, PrecisionError
@@ -220,9 +220,10 @@ class Tests:
         """
         last: dict[Constraint, int] = {}
         places = range(len(self.frontier))
-        if self.control is not None:
-            last = self._last_controlled([item for item in constraints if item.kind == "precision"], delta)
+        if self.control is not None or not self.graded:
+            precisions = [item for item in constraints if item.kind == "precision"]
             constraints = [item for item in constraints if item.kind != "precision"]
+            last = (self._last_counted if self.control is None else self._last_controlled)(precisions, delta)
         orders: tuple[tuple[Sequence[Constraint], Sequence[int]], ...] = (
             ([item for item in constraints if not item.is_budget], places),
             ([item for item in constraints if item.on_time], places[::-1]),
@@ -235,7 +236,9 @@ class Tests:
                 last |= dict.fromkeys(left, i)
         kept: dict[tuple[str, float], Certified] = {}
         for item in sorted(last, key=_strictest_first):
-            point, value = self.frontier[last[item]], self.p_value(last[item], item)
+            point = self.frontier[last[item]]
+            if (item.kind, point.threshold) in kept:
+                continue
             used = self._precision_test if item.kind == "precision" else None
             found = Certified(
                 item,
@@ -243,11 +246,11 @@ class Tests:
                 self.samples,
                 point.accuracy,
                 point.mean_ms,
-                value,
+                self.p_value(last[item], item),
                 used,
                 *self._seen_sent(point),
             )
-            kept.setdefault((item.kind, found.threshold), found)
+            kept[item.kind, point.threshold] = found
         return list(kept.values())
 
     def _seen_sent(self, point: Simulated) -> tuple[float, float] | tuple[None, None]:
@@ -255,6 +258,17 @@ class Tests:
         if self.sent is None:
             return None, None
         return float(self.sent.remote_of(point.cost_ms).mean()), float(self.sent.kb_of(point.cost_ms).mean())
+
+    def _last_counted(self, precisions: Sequence[Constraint], delta: float) -> dict[Constraint, int]:
+        """The last threshold of every precision: the exact binomial asks for a number of right answers."""
+        fewest = np.minimum.accumulate(self._right)  # of all thresholds up to each
+        last: dict[Constraint, int] = {}
+        for item in precisions:
+            needed = least_right(self.samples, item.level, delta)
+            count = int(np.searchsorted(-fewest, -needed, side="right"))
+            if count:
+                last[item] = count - 1
+        return last
 
     def _last_controlled(self, precisions: Sequence[Constraint], delta: float) -> dict[Constraint, int]:
         """The last threshold of every precision; those laxer than one that reaches the end are left out."""

@@ -6,6 +6,7 @@ just failed to be good enough.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from functools import lru_cache
 
 import numpy as np
@@ -19,6 +20,13 @@ _INTERVAL_POINTS = 5  # the tail grows with the share, so the interval's upper e
 def binomial(right: int, samples: int, share: float) -> float:
     """Of "the true share is at most `share`", after `right` of `samples`: the exact binomial test."""
     return 1.0 if right < 1 else float(bdtrc(right - 1, samples, share))
+
+
+@lru_cache(maxsize=10_000)
+def least_right(samples: int, share: float, delta: float) -> int:
+    """Right answers out of `samples` for which :func:`binomial` is at most `delta`; beyond all: none is."""
+    counts = range(1, samples + 1)
+    return 1 + bisect_left(counts, True, key=lambda right: binomial(right, samples, share) <= delta)
 
 
 def two_valued(values: NDArray[np.floating], possible: tuple[float, float], most: float) -> float:

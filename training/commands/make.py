@@ -328,20 +328,30 @@ def _fit(
     again: str,
     jobs: int | None,
 ) -> tuple[Fitted, bool]:
-    from training.fitting.fit import fit, fit_inputs_sha256
+    from training.evaluation.findings import alternatives, explain_uncertified
+    from training.fitting.fit import fit, fit_inputs_sha256, fit_nearest
     from training.fitting.fitted import holds_certified, load_fit, save_fit
+
+    def tell(found: Fitted) -> None:
+        """Say why the constraint is not certified, and the nearest that is."""
+        if found.certificate() is not None:
+            return
+        asked = found.record.bundle.default
+        say(explain_uncertified(found, asked), err=True)
+        nearest = fit_nearest(found, profile, zoo, table, options, jobs=jobs)
+        instead = alternatives(found, asked, again=again, nearest=nearest)
+        if instead:
+            say(instead, err=True)
 
     try:
         before = load_fit(folder)
         if before.record.inputs_sha256 == fit_inputs_sha256(profile, zoo, table, options):
-            if before.certificate() is None:
-                _tell_uncertified(before, again)
+            tell(before)
             return before, False
     except ZooError:
         pass  # there is none yet, or it is of no use
     fitted = fit(profile, zoo, table, options, jobs=jobs, progress=True)
-    if fitted.certificate() is None:
-        _tell_uncertified(fitted, again)
+    tell(fitted)
     kept = None if fitted.certificate() is not None else holds_certified(folder)
     if kept is not None:
         raise PrecisionError(
@@ -350,16 +360,6 @@ def _fit(
         )
     save_fit(fitted, folder)
     return fitted, True
-
-
-def _tell_uncertified(fitted: Fitted, again: str) -> None:
-    """Say why the constraint is not certified, and the nearest that is."""
-    from training.evaluation.findings import alternatives, explain_uncertified
-
-    asked = fitted.record.bundle.default
-    for words in (explain_uncertified(fitted, asked), alternatives(fitted, asked, again=again)):
-        if words:
-            say(words, err=True)
 
 
 def _export(fitted: Fitted, zoo: Zoo, folder: Path) -> bool:

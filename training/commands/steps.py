@@ -241,6 +241,7 @@ def fit(
     from training.evaluation.findings import alternatives, certified_levels, explain_uncertified, proven_by
     from training.fitting.costs import costs_table
     from training.fitting.fit import fit as run
+    from training.fitting.fit import fit_nearest
     from training.fitting.fitted import holds_certified, save_fit
     from training.outcomes.table_profile import is_table
     from zoo.models.cuts import keeping_images
@@ -342,14 +343,14 @@ def fit(
             environment=environment,
             seed=seed or None,
         )
-        instead = alternatives(fitted, asked_for, again=again)
+        nearest = fit_nearest(fitted, profile, some, table, options, network=network, jobs=jobs)
+        instead = alternatives(fitted, asked_for, again=again, nearest=nearest)
         if instead:
             say(instead, err=True)
         # of the policy that a device with all models follows
         held = [c.constraint for c in fitted.alternatives(asked_for) if fitted.certificate(c.constraint)]
         if held and kept_before is None:
-            nearest = held[0]
-            asking = command("predict", MY_BUNDLE, "IMAGE", **{nearest.kind: f"{nearest.level:g}"})
+            asking = command("predict", MY_BUNDLE, "IMAGE", **{held[0].kind: f"{held[0].level:g}"})
             say(
                 f"To have it without another fit, from what was written to {out}: "
                 f"{command('export', **_unless_usual(fit=out, zoo=zoo))}, then {asking}",

@@ -11,7 +11,7 @@ from training.certificates.aim import accuracy_to_certify
 from training.certificates.certify import samples_needed
 from training.evaluation.busy import busy_fit
 from training.evaluation.records import MethodRow
-from training.fitting.fitted import Fitted
+from training.fitting.fitted import MOST_ALTERNATIVES, Fitted, ever_cheaper
 
 
 def subtitle(fitted: Fitted, samples: int, asked: Constraint) -> str:
@@ -157,21 +157,30 @@ def only_model(fitted: Fitted, asked: Constraint) -> str | None:
     return fitted.policy.models[0] if len(fitted.policy.models) == 1 else None
 
 
-def alternatives(fitted: Fitted, asked: Constraint, *, again: str = "zooselect fit") -> str:
+def alternatives(
+    fitted: Fitted, asked: Constraint, *, again: str = "zooselect fit", nearest: Fitted | None = None
+) -> str:
     """What is certified instead of a constraint, as a table, and how to ask for it; empty if nothing is.
 
     Parameters
     ----------
     again
         The command that fits, with all its options but the constraint.
+    nearest
+        A fit for the nearest level: what it certifies counts as well; see
+        :func:`training.fitting.fit.fit_nearest`.
     """
-    found = fitted.alternatives(asked)
+    fits = [fitted] if nearest is None else [fitted, nearest]
+    found = [(one, c) for one in fits for c in one.alternatives(asked)]
     if not found:
         return ""
-    nearest = f"{_option(asked)} {found[0].constraint.level:g}"
+    found.sort(key=lambda pair: (abs(pair[1].constraint.level - asked.level), pair[1].mean_ms))
+    if not asked.is_budget:
+        found = ever_cheaper(found, key=lambda pair: pair[1].mean_ms)
+    closest = f"{_option(asked)} {found[0][1].constraint.level:g}"
     return (
-        _certificates_table(fitted, found, "certified instead")
-        + f"\nTo have the nearest: {again} {nearest}."
+        _certificates_table(found[:MOST_ALTERNATIVES], "certified instead")
+        + f"\nTo have the nearest: {again} {closest}."
         + "\nThat looks for what suits this level best, and tests it anew: it is certified when it passes."
     )
 
@@ -182,7 +191,7 @@ def certified_levels(fitted: Fitted, asked: Constraint) -> str:
     if not found:
         return explain_uncertified(fitted, asked)
     return (
-        _certificates_table(fitted, found, "could be certified")
+        _certificates_table([(fitted, c) for c in found], "could be certified")
         + f"\nThese are the policies that suit {asked}; 'zooselect fit {_option(asked)} LEVEL' may find a "
         f"faster one for its level. A line has confidence {1 - fitted.record.delta:.0%} for whoever decided "
         "on it before looking; a line that was picked from the table has less."
@@ -193,19 +202,19 @@ def _option(asked: Constraint) -> str:
     return f"--{asked.kind.replace('_', '-')}"
 
 
-def _certificates_table(fitted: Fitted, found: Sequence[Certificate], heading: str) -> str:
-    bundle = fitted.record.bundle
+def _certificates_table(found: Sequence[tuple[Fitted, Certificate]], heading: str) -> str:
     rows = [
         [
             f"{_option(c.constraint)} {c.constraint.level:g}",
             f"{c.accuracy:.1%}",
             f"{c.mean_ms:.3f}",
-            " → ".join(bundle.policies[c.policy].models),
+            " → ".join(fitted.record.bundle.policies[c.policy].models),
         ]
-        for c in found
+        for fitted, c in found
     ]
-    alone = bundle.alone(found[0].constraint)
-    rows.append(["(not certified)", "", f"{bundle.costs_ms().models[alone]:.3f}", alone])
+    fitted, first = found[0]
+    alone = fitted.record.bundle.alone(first.constraint)
+    rows.append(["(not certified)", "", f"{fitted.record.bundle.alone_ms(alone):.3f}", alone])
     return table([heading, "right", "mean ms", "models"], rows, align="lrrl")
 
 

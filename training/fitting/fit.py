@@ -133,6 +133,40 @@ def fit(
     )
 
 
+def fit_nearest(
+    fitted: Fitted,
+    profile_folder: str | Path,
+    zoo: Zoo,
+    table: LatencyTable,
+    options: FitOptions,
+    *,
+    network: Network | str | Path | None = None,
+    jobs: int | None = None,
+) -> Fitted | None:
+    """:func:`fit` for the nearest level that `fitted` certifies in place of what was asked.
+
+    Policies that suit a level that cannot be had may be dear ones: for the nearest level there may be others
+    that are cheaper.
+
+    Returns
+    -------
+    Fitted or None
+        None where nothing of that kind is certified, for budgets, and where the search was not kept.
+
+    Examples
+    --------
+    >>> from training.fitting.fit import fit_nearest
+    >>> fit_nearest(fitted, "my-profile", zoo, table, FitOptions(precision=0.9)) is None  # it is certified
+    True
+    """
+    asked = fitted.record.bundle.default
+    found = () if fitted.certificate() is not None or asked.is_budget else fitted.alternatives(asked, most=1)
+    if not found or not any((Path(profile_folder) / SEARCHES_FOLDER).glob("*.npz")):
+        return None
+    level: dict[str, Any] = {"accuracy": None, asked.kind: found[0].constraint.level}
+    return fit(profile_folder, zoo, table, options, network=network, jobs=jobs, **level)
+
+
 def fit_outcomes(
     outcomes: Outcomes,
     zoo: Zoo,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -34,6 +35,9 @@ from zoo.types import Positive, Sha256
 
 OLDEST_VERSION = 2  # of a bundle without a drift reference
 FIT_FILE = "fit.json"
+MOST_ALTERNATIVES = 4  # that are named where a constraint is not certified
+
+T = TypeVar("T")
 
 
 class FeatureRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -150,7 +154,9 @@ class Fitted:
             if c.constraint.kind == wanted and c.policy == policy and c.environment is None
         )
 
-    def alternatives(self, asked: Constraint | None = None, *, most: int = 4) -> tuple[Certificate, ...]:
+    def alternatives(
+        self, asked: Constraint | None = None, *, most: int = MOST_ALTERNATIVES
+    ) -> tuple[Certificate, ...]:
         """The nearest that is certified where a constraint is not: each in less time than the one before.
 
         Those of the policies for fewer models count too: they show what other constraints would allow.
@@ -176,7 +182,7 @@ class Fitted:
             and c.constraint.level != wanted.level
         ]
         near = sorted(same, key=lambda c: (abs(c.constraint.level - wanted.level), c.mean_ms))
-        return tuple(near if wanted.is_budget else _ever_cheaper(near))[:most]
+        return tuple(near if wanted.is_budget else ever_cheaper(near, _mean_ms))[:most]
 
     def certified(self, kind: ConstraintKind) -> tuple[Certificate, ...]:
         """All levels of one kind that are certified by some policy, strictest first.
@@ -197,7 +203,8 @@ class Fitted:
                 best.setdefault(c.constraint.level, c)
             return tuple(best.values())
         strictness = -1 if kind == "precision" else 1
-        return tuple(_ever_cheaper(sorted(same, key=lambda c: (strictness * c.constraint.level, c.mean_ms))))
+        in_order = sorted(same, key=lambda c: (strictness * c.constraint.level, c.mean_ms))
+        return tuple(ever_cheaper(in_order, _mean_ms))
 
     def _certified(self, kind: ConstraintKind) -> list[Certificate]:
         return [
@@ -205,12 +212,16 @@ class Fitted:
         ]
 
 
-def _ever_cheaper(certificates: Sequence[Certificate]) -> list[Certificate]:
-    """Those that take less time than all before them."""
-    found: list[Certificate] = []
-    for c in certificates:
-        if not found or c.mean_ms < found[-1].mean_ms:
-            found.append(c)
+def _mean_ms(certificate: Certificate) -> float:
+    return certificate.mean_ms
+
+
+def ever_cheaper(given: Sequence[T], key: Callable[[T], float]) -> list[T]:
+    """Those whose key, such as a time, is less than that of all before them."""
+    found: list[T] = []
+    for one in given:
+        if not found or key(one) < key(found[-1]):
+            found.append(one)
     return found
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from training.outcomes.table import MAX_COST, OutcomeTable
 from zoo.errors import DataError
@@ -159,6 +158,8 @@ def _groups_in_several(table: OutcomeTable) -> int:
 
 def _leaks(table: OutcomeTable) -> list[str]:
     """A warning for every feature that alone tells whether a model is right."""
+    from scipy.stats import rankdata  # here: it takes a second to load, and only new tables are checked
+
     rows = slice(None)
     if len(table) > LEAK_ROWS:
         rows = np.random.default_rng(0).choice(len(table), LEAK_ROWS, replace=False)  # type: ignore[assignment]

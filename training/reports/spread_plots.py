@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
-from scipy.stats import binom
+from scipy.special import bdtr
 
 from training.evaluation.records import GuaranteeRow
 from training.reports.plots import FAINT, GRID, INK, MUTED, NARROW, OURS, WIDE, scale_times, styled, svg_text
@@ -64,7 +64,8 @@ def guarantee_plot(rows: Sequence[GuaranteeRow], *, narrow: bool = False) -> str
 
 def noise_limit(row: GuaranteeRow) -> float:
     """Share of violated draws that chance exceeds once in forty times when the guarantee just holds."""
-    return float(binom.ppf(0.975, row.splits, row.allowed)) / max(1, row.splits)
+    counts = np.arange(row.splits + 1)
+    return int(np.argmax(bdtr(counts, row.splits, row.allowed) >= 0.975)) / max(1, row.splits)
 
 
 def _strip(axes: Axes, name: str, calls: NDArray[np.float64], bins: NDArray[np.float64], colour: str) -> None:

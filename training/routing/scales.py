@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.isotonic import IsotonicRegression
 
 from selector.routing.evidence import filled, log_odds_of_each
 from selector.routing.record import GivenFeature, ScoreScale, estimate_names, given_columns
@@ -28,6 +27,8 @@ def score_scale(scores: Floats, right: NDArray[np.bool_]) -> ScoreScale | None:
     Shares of right answers in bins of the score rise after isotonic regression (Zadrozny and Elkan 2002), and
     a straight line of log-odds (Platt 1999) tells apart what that leaves equal.
     """
+    from sklearn.isotonic import IsotonicRegression  # here: scales are read far more often than made
+
     scale, offset = platt(scores, right)
     if scale == 0:
         return None

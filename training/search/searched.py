@@ -13,6 +13,7 @@ import importlib.metadata
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -246,22 +247,26 @@ def _checked(
     for what, holds in wanted.items():
         if not holds:
             raise ValueError(f"other {what}")
-    ends = np.cumsum(ways)[:-1]
-    costs, counts = np.split(arrays["costs_ms"], ends), np.split(arrays["counts"], ends)
-    outlines = [
-        Outline(threshold, doubt, costs[i], counts[i], *(int(n) for n in arrays["right"][i]))
-        for i, (threshold, doubt) in enumerate(arrays["places"].tolist())
-    ]
-    if any(one.samples != compared or not 0 <= one.right <= compared for one in outlines):
+    ends = np.cumsum(ways)
+    samples = np.add.reduceat(arrays["counts"], ends - ways)
+    right = arrays["right"]
+    if (samples != compared).any() or ((right[:, 0] < 0) | (right[:, 0] > compared)).any():
         raise ValueError("other samples")
-    rest = iter(outlines)
+    costs, counts = arrays["costs_ms"], arrays["counts"]
+    spans = zip([0, *ends.tolist()], ends.tolist(), strict=False)
+    outlines = (
+        Outline(threshold, doubt, costs[first:last], counts[first:last], *points)
+        for (threshold, doubt), (first, last), points in zip(
+            arrays["places"].tolist(), spans, right.tolist(), strict=True
+        )
+    )
     return Searched(
         scout,
         arrays["scout_log_odds"],
         facts.stage_ms,
         facts.confidence_ms,
         _input_fit(facts, arrays, scout),
-        {name: [next(rest) for _ in range(count)] for name, count in facts.frontiers.items()},
+        {name: list(islice(outlines, count)) for name, count in facts.frontiers.items()},
         dict(_scalings(facts.scalings, arrays["scalings"])),
         arrays["estimated"],
     )

@@ -51,19 +51,17 @@ def test_what_is_truly_good_enough_is_never_counted_as_a_violation(monkeypatch: 
     assert all(row.violated == 0 and row.price >= 1 for row in rows)
 
 
-def test_certificates_fail_no_more_often_than_they_may(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_certificates_fail_no_more_often_than_they_may_and_more_samples_cost_less(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     rows = guarantees(monkeypatch, (0.70, 0.95))
     assert max(row.violated for row in rows) <= binom.isf(0.001, DRAWS, DELTA)
     assert max(row.certified for row in rows) == DRAWS
+    assert [row.samples for row in rows] == sorted(row.samples for row in rows)
+    assert rows[0].price > rows[-1].price > 1
+    assert rows[0].floor > rows[-1].floor > 1
 
 
 def test_a_broken_guarantee_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = guarantees(monkeypatch, (0.70, 0.95), delta=0.6)
     assert min(row.violated for row in rows) > binom.isf(0.001, DRAWS, DELTA)
-
-
-def test_the_guarantee_costs_less_with_more_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = guarantees(monkeypatch, (0.70, 0.95))
-    assert [row.samples for row in rows] == sorted(row.samples for row in rows)
-    assert rows[0].price > rows[-1].price > 1
-    assert rows[0].floor > rows[-1].floor > 1

@@ -8,15 +8,20 @@ from pathlib import Path
 
 import pytest
 
-import training.fitting.fit
-import training.outcomes.profile
 from tests.support.command_line import CommandLine
 from tests.support.onnx_bytes import FLOAT
 from tests.support.small_models import build_onnx
 from tests.support.world import steady
 from zoo import Zoo
 
-STEPS = ("add", "profile", "bench", "fit", "evaluate", "export")
+STEPS = {  # → what does its work
+    "add": "zoo.convert.add.add_foreign",
+    "profile": "training.outcomes.profile.profile",
+    "bench": "zoo.models.latency.measure",
+    "fit": "training.fitting.fit.prove",
+    "evaluate": "training.reports.page.render",
+    "export": "training.fitting.export.export_bundle",
+}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -38,6 +43,10 @@ def networks(tmp_path: Path) -> list[Path]:
     return made
 
 
+def interrupted(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
 def steps(text: str) -> dict[str, str]:
     """Step → done or kept."""
     lines = [line.split() for line in text.splitlines() if line[:1].isdigit() and line[1:3] == "/6"]
@@ -49,15 +58,20 @@ def test_one_command_leads_to_answers_and_continues_where_it_was_stopped(
     zooselect: CommandLine, pictures: Path, networks: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = ("make", pictures, *networks, "--accuracy", 0.6, "--scale", "0..255")
-    with monkeypatch.context() as patch:
-        patch.setattr(training.fitting.fit, "prove", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        stopped = zooselect(*asked, code=130)
-    assert steps(stopped.out) == dict.fromkeys(STEPS[:3], "done")
-    assert "the classes are the folder names in this order: blue, green, red" in stopped.out
-    assert "images of 8x8 pixels, rgb, 0..255, mean 0, std 1" in stopped.out
+    stopped = []
+    for step, work in STEPS.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(work, interrupted)
+            stopped.append(zooselect(*asked, code=130))
+        assert "interrupted; finished work is kept" in stopped[-1].err
+        before = list(STEPS)[: len(stopped) - 1]
+        assert list(steps(stopped[-1].out)) == before, f"{step} was not finished"
+        assert not before or steps(stopped[-1].out)[before[-1]] == "done"
+    assert "the classes are the folder names in this order: blue, green, red" in stopped[1].out
+    assert "images of 8x8 pixels, rgb, 0..255, mean 0, std 1" in stopped[1].out
     done = zooselect(*asked)
-    assert steps(done.out) == dict.fromkeys(STEPS[:3], "kept") | dict.fromkeys(STEPS[3:], "done")
-    assert "it/s" not in stopped.err + done.err
+    assert steps(done.out) == dict.fromkeys(STEPS, "kept") | {"evaluate": "done", "export": "done"}
+    assert "it/s" not in stopped[-1].err + done.err
     assert "certified at 95% confidence" in done.out
     assert "oracle" in done.out
     assert Path("my-report.html").is_file()
@@ -71,7 +85,7 @@ def test_one_command_leads_to_answers_and_continues_where_it_was_stopped(
     assert Path(words[-1]).parent.name in zooselect(*words).out
     # models of the zoo by name, and a constraint that cannot be certified
     kept = zooselect("make", pictures, "small", "large", "--precision", 0.999, code=1)
-    assert steps(kept.out) == dict.fromkeys(STEPS[:3], "kept")
+    assert steps(kept.out) == dict.fromkeys(list(STEPS)[:3], "kept")
     assert "Not certified with" in kept.err
     assert "To have the nearest: zooselect make " in kept.err
     assert "my-selector holds a selector that is, for precision 0.6" in kept.err
@@ -97,9 +111,7 @@ def test_what_a_file_does_not_say_has_to_be_given(
     absent = zooselect("make", pictures, "nothing", code=1).err
     assert "expected ONNX files, or names in the zoo my-zoo, got 'nothing': no such file" in absent
     with monkeypatch.context() as patch:
-        patch.setattr(
-            training.outcomes.profile, "profile", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)
-        )
+        patch.setattr(STEPS["profile"], interrupted)
         zooselect("make", pictures, networks[1], "--scale", "0..255", code=130)
     assert Zoo.open(tmp_path / "my-zoo").names == ("large",)
     changed = zooselect("make", pictures, networks[1], "--precision", 0.6, code=1).err

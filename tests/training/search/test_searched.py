@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 import training.fitting.fit
 import training.search.search
 import training.search.searched
+from tests.support.fresh_interpreter import loaded_after
 from tests.support.world import World, steady
 from training.fitting.fit import fit, fit_outcomes
 from training.fitting.fitted import Fitted
@@ -94,9 +93,11 @@ def test_no_search_is_kept_whose_drift_graph_is_wrong(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_fit_loads_torch_only_where_something_is_trained_or_checked() -> None:
-    program = "import sys, training.fitting.fit; sys.exit(bool({'torch', 'skl2onnx'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+def test_what_is_repeated_loads_nothing_that_only_training_needs() -> None:
+    repeated = "fitting.fit fitting.export outcomes.table_profile evaluation.evaluate reports.page"
+    loaded = loaded_after("import " + ", ".join(f"training.{name}" for name in repeated.split()))
+    trainers = {"torch", "skl2onnx", "sklearn", "scipy.stats", "scipy.optimize", "pandas"}
+    assert not trainers & loaded
 
 
 @pytest.mark.parametrize("asked", [{"max_drop": 0.1}, {"p95_ms": 0.5}], ids=str)
