@@ -30,9 +30,9 @@ class TooLateError(UnreachableError):
 class Reach:
     """Whether servers are asked now, and counts of what was. Safe to use from several threads.
 
-    After a failure no answer asks a server, until one has answered a *probe*: a made-up input that is sent in a
-    thread of its own. Answers begin the probes and do not wait for them, so nothing is sent while nothing is
-    asked for.
+    After a failure no answer asks a server, until one has answered a *probe*: a made-up input that is sent in
+    a thread of its own. Answers begin the probes and do not wait for them, so nothing is sent while nothing
+    is asked for.
     """
 
     def __init__(self) -> None:
