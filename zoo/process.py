@@ -2,34 +2,32 @@
 
 It is never a fork of this one, so that no lock, thread or session of this one is in it. Python begins there
 without its environment variables (``-I``) and start-up files (``-S``); this process tells it where to import
-from. It ends when it is told to, when its time is up, and within a second after its parent died.
+from. It ends when it is told to, when its time is up, and within a second after its parent died. What runs
+there is in :mod:`zoo.child`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import json
-import math
 import os
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-PARENT_CHECK_INTERVAL_S = 1.0  # how often a process looks for its parent
+LISTENER_PATIENCE_S = 1.0  # for the end of its standard error, which others may hold open
 MAX_STDERR_BYTES = 4096  # of its standard error, the last ones
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
 _ROOT = str(Path(__file__).resolve().parents[1])
 _START = (
     "import json, sys; order = json.loads(sys.stdin.buffer.readline()); sys.path[:] = order['path']; "
-    "from zoo.process import run; run(order)"
+    "from zoo.child import run; run(order)"
 )
 
 
@@ -152,7 +150,7 @@ class Process:
 
     def _farewell(self, said: bytes) -> Ended:
         self._answers.close()
-        self._listener.join(PARENT_CHECK_INTERVAL_S)  # others may hold its standard error open
+        self._listener.join(LISTENER_PATIENCE_S)
         return Ended(self._process.returncode, said, self._words.decode("utf-8", "replace").strip())
 
     def _listen(self, words: int) -> None:
@@ -161,57 +159,7 @@ class Process:
                 self._words = (self._words + new)[-MAX_STDERR_BYTES:]
 
 
-def run(order: dict[str, Any]) -> None:
-    """The process itself: one function, between its input and its output."""
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever prints, prints there
-    threading.Thread(target=_watch, args=(order["parent"],), daemon=True).start()
-    module, _, name = order["function"].partition(":")
-    with answers:
-        getattr(importlib.import_module(module), name)(sys.stdin.buffer, answers)
-
-
-def limit(memory_bytes: int, seconds: int) -> bool:
-    """Limit what this process may take from now on: memory, processor time, no files.
-
-    Returns False where the platform has no such limits.
-    """
-    try:
-        import resource
-
-        held = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-        limits = {
-            resource.RLIMIT_AS: held + memory_bytes,
-            resource.RLIMIT_CPU: math.ceil(time.process_time()) + seconds,
-            resource.RLIMIT_FSIZE: 0,
-            resource.RLIMIT_CORE: 0,
-        }
-        for what, most in limits.items():
-            hard = resource.getrlimit(what)[1]
-            resource.setrlimit(
-                what, (most, hard) if hard == resource.RLIM_INFINITY else (min(most, hard), hard)
-            )
-    except (ImportError, OSError, ValueError):
-        return False
-    return True
-
-
-def leave() -> None:
-    """End this process at once, and those that it has started where it leads a group."""
-    with contextlib.suppress(AttributeError, OSError):
-        if os.getpgrp() == os.getpid():
-            os.killpg(os.getpid(), signal.SIGKILL)
-    os._exit(0)
-
-
 def _import_path() -> Iterator[str]:
     """Where this process imports from, but never from where it happens to work."""
     yield _ROOT
     yield from (str(Path(entry).absolute()) for entry in sys.path if entry)
-
-
-def _watch(parent: int) -> None:
-    """End this process when its parent is gone; another process may hold its input open."""
-    while os.getppid() == parent:
-        time.sleep(PARENT_CHECK_INTERVAL_S)
-    leave()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -12,11 +13,13 @@ from numpy.typing import NDArray
 from selector.answering.runners import Sessions
 from selector.bundle.bundle import Bundle
 from selector.telemetry.demand import RemoteUse
-from zoo.errors import PrecisionError, UnreachableError
+from zoo.errors import CircuitOpenError, PrecisionError, UnreachableError
 
 REMOTE_DEADLINE_S = 1.0  # of an answer that asks a server, all of it
 FIRST_ABSENCE_S = 1.0  # for so long a server is not asked after a failure; doubled with each that follows
-LONGEST_ABSENCE_S = 60.0
+LONGEST_ABSENCE_S = 60.0  # of one that answers probes, but no input in time
+PROBE_DEADLINE_S = 2.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 5.0  # after a probe that failed; doubled with each that follows
 _MARGIN = 1.5  # what is kept for the local answer, over the longest that one took
 
 
@@ -25,21 +28,22 @@ class TooLateError(UnreachableError):
 
 
 class Reach:
-    """Whether servers are asked now, and counts of what was. Safe to use from several threads."""
+    """Whether servers are asked now, and counts of what was. Safe to use from several threads.
+
+    After a failure no answer asks a server, until one has answered a *probe*: a made-up input that is sent in
+    a thread of its own. Answers begin the probes and do not wait for them, so nothing is sent while nothing
+    is asked for.
+    """
 
     def __init__(self) -> None:
         self.inputs = 0  # that servers answered
         self.sent_bytes = 0  # for these
         self.failures = 0  # answers for which a server was asked in vain
-        self._absence_s = FIRST_ABSENCE_S
-        self._away_until = -float("inf")
+        self.away = False  # whether a server failed, and has answered no probe since
+        self._absence_s, self._pause_s = FIRST_ABSENCE_S, FIRST_PAUSE_S
+        self._next_probe = -float("inf")
         self._local_s = 0.0
         self._lock = threading.Lock()
-
-    @property
-    def away(self) -> bool:
-        """Whether a server failed so lately that none is asked."""
-        return time.monotonic() < self._away_until
 
     def used(self) -> RemoteUse:
         """The counts, for a report."""
@@ -48,11 +52,11 @@ class Reach:
 
     def failed(self, *, asked: bool = True) -> None:
         """Note that a server did not answer in time, or with something else; or was not `asked`."""
-        now = time.monotonic()
         with self._lock:
             self.failures += asked
-            if now >= self._away_until:  # of several at a time the first counts
-                self._away_until = now + self._absence_s
+            if not self.away:  # of several at a time the first counts
+                self.away, self._pause_s = True, FIRST_PAUSE_S
+                self._next_probe = time.monotonic() + self._absence_s
                 if asked:
                     self._absence_s = min(2 * self._absence_s, LONGEST_ABSENCE_S)
 
@@ -61,7 +65,36 @@ class Reach:
         with self._lock:
             self.inputs += inputs
             self.sent_bytes += sent_bytes
-            self._absence_s, self._away_until = FIRST_ABSENCE_S, -float("inf")
+            self.away, self._absence_s = False, FIRST_ABSENCE_S
+
+    def look(self, probe: Callable[[float], None]) -> None:
+        """While a server is away: try in a thread whether it is there again, where it is time for that.
+
+        Parameters
+        ----------
+        probe
+            Asks servers, and raises where they have not answered by a time of the monotonic clock.
+        """
+        with self._lock:
+            now = time.monotonic()
+            if not self.away or now < self._next_probe:
+                return
+            self._next_probe = now + PROBE_DEADLINE_S + self._pause_s  # later, where its thread is lost
+        until = now + PROBE_DEADLINE_S
+        threading.Thread(target=self._look, args=(probe, until), name="zooselect-probe", daemon=True).start()
+
+    def _look(self, probe: Callable[[float], None], until: float) -> None:
+        try:
+            probe(until)
+        except Exception as error:  # whatever it is, nothing was answered
+            with self._lock:
+                if isinstance(error, CircuitOpenError):  # nobody was asked
+                    self._next_probe = time.monotonic() + FIRST_PAUSE_S
+                    return
+                self._next_probe = time.monotonic() + self._pause_s
+                self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+        else:
+            self.away = False
 
     def took(self, seconds: float) -> None:
         """Note how long one local answer took; the longest counts, and is forgotten slowly."""

@@ -293,7 +293,9 @@ class View:
         home = self.at_home()
         home.engine.open(home.needed)  # costs nothing once they are
         start, failed = time.monotonic(), False
-        if not self.reach.away:
+        if self.reach.away:
+            self.reach.look(self._probe)
+        else:
             reserve_s = count * self.reach.reserve_s(home.expected_s)
             try:
                 return self, *self.run(images, course, answer=answer, until=start + limit_s - reserve_s)
@@ -307,6 +309,12 @@ class View:
         course, outcomes = home.run(images, instead, answer=answer)
         self.reach.took((time.monotonic() - start) / count)
         return home, course, outcomes
+
+    def _probe(self, until: float) -> None:
+        """Ask each model on a server for one made-up input; raises UnreachableError."""
+        for name in sorted(self.remote):
+            kind = self.engine.kind
+            self.engine.ask(name, kind.one(kind.reference(self.bundle.card(name).resolution)), until)
 
     @property
     def expected_s(self) -> float:

@@ -22,9 +22,10 @@ from msgspec import Meta
 import zoo.errors
 from selector.answering.recent import Recalled
 from selector.device.reconciler import Reconciler, Round
+from zoo.child import leave
 from zoo.client.change import Change, Freshness
 from zoo.errors import FetchError, UpdaterError, ZooError
-from zoo.process import Process, leave
+from zoo.process import Process
 
 MAX_ORDER_BYTES = 64 * 2**20
 MAX_REPLY_BYTES = 2**20

@@ -12,7 +12,8 @@ import pytest
 
 import zoo.process
 from tests.support.small_processes import alive, until_gone
-from zoo.process import Process, limit
+from zoo.child import limit
+from zoo.process import Process
 
 SUPPORT = "tests.support.small_processes"
 

@@ -105,9 +105,13 @@ class Client(Closing):
         >>> sorted(refreshed.index.bundles)
         ['colours']
         """
+        return self._refresh(cancel)
+
+    def _refresh(self, cancel: Event | None, news: Callable[[], None] | None = None) -> Refreshed:
+        look = partial(self._trust.refresh, self.group, cancel=cancel, news=news)
         try:
             with self.store.fetching():
-                refreshed = self.store.keep(lambda: self._trust.refresh(self.group, cancel=cancel))
+                refreshed = self.store.keep(look)
         except ZooError as error:
             self.freshness = replace(self.freshness, stale=True, reason=str(error))
             raise
@@ -272,7 +276,7 @@ class Client(Closing):
         with self.store.fetching(), Trials(self.store.folder) as trials:
             if news:
                 trials.prepare()  # loads ONNX Runtime while the publisher is asked
-            refreshed = self.refresh(cancel=cancel)
+            refreshed = self._refresh(cancel, trials.prepare)
             before = self.store.installed
             wire = self.fetcher.wire
             wire_before, requests_before = wire.bytes_on_wire, wire.requests

@@ -8,7 +8,7 @@ it was given, for example with the application.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -123,6 +123,7 @@ class Trust:
         *,
         deadline_s: float | None = LOOK_DEADLINE_S,
         cancel: Event | None = None,
+        news: Callable[[], None] | None = None,
     ) -> Refreshed:
         """Ask the publisher what is new; with a `group`, also for its assignment.
 
@@ -132,6 +133,9 @@ class Trust:
             Longest time of all requests together; None: no limit.
         cancel
             Ends them when it is set.
+        news
+            Called as soon as it shows that something was published since the last look, some requests before
+            it is known what.
 
         Raises
         ------
@@ -146,7 +150,7 @@ class Trust:
         start, requests, wire = time.perf_counter(), self.wire.requests, self.wire.bytes_on_wire
         self.wire.patience = Patience(deadline_s, cancel)
         try:
-            with self._verified() as updater:
+            with self._verified(news) as updater:
                 index, lost = self._index(updater, group)
         finally:
             self.wire.close()  # until the next look, nobody is to keep a connection for this device
@@ -154,14 +158,14 @@ class Trust:
         return Refreshed(index, self.wire.requests - requests, self.wire.bytes_on_wire - wire, seconds, lost)
 
     @contextmanager
-    def _verified(self) -> Iterator[Updater]:
+    def _verified(self, news: Callable[[], None] | None) -> Iterator[Updater]:
         """The framework after it has verified what is new; what goes wrong, then too, is said as ours."""
         from tuf.api.exceptions import DownloadError, ExpiredMetadataError, RepositoryError
 
         try:
             with ThreadPoolExecutor(1, "early") as early:
                 try:
-                    updater = self._updater(early)
+                    updater = self._updater(early, news)
                     updater.refresh()
                 except BaseException:
                     self.wire.patience.stop("what it was asked for is not needed")
@@ -185,7 +189,7 @@ class Trust:
                 "Free some space or check the permissions."
             ) from error
 
-    def _updater(self, early: Executor) -> Updater:
+    def _updater(self, early: Executor, news: Callable[[], None] | None) -> Updater:
         from tuf.ngclient import Updater, UpdaterConfig
 
         targets = self.folder / "targets"
@@ -196,7 +200,7 @@ class Trust:
             f"{self.url}/metadata/",
             str(targets),
             f"{self.url}/targets/",
-            fetcher=_fetcher(self.wire, early, f"{self.url}/metadata/timestamp.json"),
+            fetcher=_fetcher(self.wire, early, f"{self.url}/metadata/timestamp.json", news),
             config=UpdaterConfig(max_root_rotations=64, max_delegations=4),
             bootstrap=_first_root(self.folder / ROOT_FILE),
         )
@@ -300,7 +304,9 @@ def _first_root(path: Path) -> bytes:
     return content
 
 
-def _fetcher(wire: Wire, early: Executor, timestamp: str) -> FetcherInterface:
+def _fetcher(
+    wire: Wire, early: Executor, timestamp: str, news: Callable[[], None] | None
+) -> FetcherInterface:
     """The framework's way to the wire.
 
     The framework asks for a newer root, then for the timestamp. Mostly there is no newer root, so both are
@@ -316,6 +322,10 @@ def _fetcher(wire: Wire, early: Executor, timestamp: str) -> FetcherInterface:
         def _fetch(self, url: str) -> Iterator[bytes]:
             if url == timestamp and self.begun is not None:
                 return iter(self.begun.result())
+            if news is not None and url.endswith(
+                "snapshot.json"
+            ):  # asked for when the timestamp names another
+                news()
             if self.begun is None and url != timestamp:
                 self.begun = early.submit(lambda: list(body(timestamp, MAX_EARLY_BYTES)))
             chunks = body(url)

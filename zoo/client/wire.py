@@ -23,7 +23,7 @@ from zoo.extras import install_command
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
 
-CHUNK_BYTES = 65536
+CHUNK_BYTES = 256 * 1024
 MAX_REDIRECTS = 3
 MAX_DISMISSED_BYTES = 65536  # of a body that nobody wants, so that its connection can be used again
 TIMEOUT_S = 10.0

@@ -95,7 +95,7 @@ def test_an_input_that_another_process_holds_open_keeps_nothing_alive(device: De
     lines = tmp_path / "input"
     os.mkfifo(lines)
     held = os.open(lines, os.O_RDWR)
-    code = "import sys; sys.path[:] = {!r}; from zoo.process import run; run({!r})"
+    code = "import sys; sys.path[:] = {!r}; from zoo.child import run; run({!r})"
     order = {"function": "selector.device.background:work", "parent": os.getpid()}  # will be another, a shell
     command = [sys.executable, "-c", code.format(sys.path, order)]
     own = subprocess.Popen(["/bin/sh", "-c", '"$@" & wait', "sh", *command], stdin=held)

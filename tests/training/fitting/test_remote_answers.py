@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from selector.answering.reach import LONGEST_PAUSE_S, Reach
 from selector.answering.recent import Recalled
 from selector.answering.selector import Selector
 from selector.bundle.bundle import Bundle
@@ -21,6 +22,7 @@ from selector.worth.missed import demand_of
 from tests.support.colours import latency_table
 from tests.support.command_line import CommandLine
 from tests.support.served_zoo import Mode, ModelServer, model_server, served_zoo
+from tests.support.small_device import until
 from tests.support.small_service import report as a_report
 from tests.support.world import CANDIDATES, World, fit_in_memory
 from training.fitting.export import export_bundle
@@ -125,21 +127,34 @@ def test_a_server_that_fails_costs_no_answer(
     assert time.monotonic() - start < 10
     # which inputs are sent depends on how hard they are: nothing is proven for those alone
     assert (failed.certified, failed.reason) == (False, "server not reached")
-    asked = server.asked
+    reach, asked = selector._view.reach, server.asked
+    reach._next_probe = math.inf
     later = selector.predict_batch(images)  # the server is left alone for a while
     assert server.asked == asked
     private = selector.predict_batch(images, never_remote=True)
     assert [one.label for one in later] == [one.label for one in private]
     assert {(one.certified, one.reason) for one in later} == {(True, "server not reached")}
-    assert selector._view.reach.failures == 1
+    assert reach.failures == 1
     server.mode = "answer"
     proven = selector.certified_levels("precision")
     level = next(one for one in proven if selector.certificate(one, never_remote=True) is None)
     assert selector.predict(hard, level).reason == "server not reached"  # and none on the device is missing
+    assert server.asked == asked
+    reach._next_probe = -math.inf  # the while is over
+    assert selector.predict(hard).reason == "server not reached"  # which begins a probe, and does not wait
     server.released.set()
-    selector._view.reach._away_until = -math.inf  # the while is over
+    until(lambda: not reach.away)
     again = selector.predict(hard)
     assert (again.model, again.certified, again.reason) == ("full", True, None)
+
+
+def test_a_server_that_is_away_is_tried_every_few_seconds() -> None:
+    reach = Reach()
+    reach.failed()
+    for _ in range(8):
+        reach._look(lambda _: (_ for _ in ()).throw(UnreachableError("away")), 0.0)
+    assert reach.away
+    assert 0 < reach._next_probe - time.monotonic() <= LONGEST_PAUSE_S
 
 
 def test_a_deadline_that_leaves_no_time_asks_nobody(

@@ -16,6 +16,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import zoo.client.selftest
+import zoo.client.tested
 import zoo.process
 from tests.support.small_blobs import Made, blob_of, make_release, put, wide_onnx
 from tests.support.small_models import build_onnx
@@ -226,6 +227,12 @@ def test_a_model_for_a_newer_runtime_is_not_tried(store: Store, good: Made) -> N
         self_test(store, msgspec.structs.replace(good[0], min_onnxruntime="99.0"))
 
 
+def test_a_test_input_that_no_publisher_makes_is_not_made(store: Store, good: Made) -> None:
+    huge = msgspec.structs.replace(good[0].selftest, image=(1025, 1024))
+    with pytest.raises(SelfTestError, match="a test input of 1025 x 1024, larger than any"):
+        self_test(store, msgspec.structs.replace(good[0], selftest=huge))
+
+
 def test_a_release_cannot_state_itself_half_the_memory_of_a_device(good: Made) -> None:
     device = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     greedy = msgspec.structs.replace(good[0], peak_memory_bytes=2**60)
@@ -238,18 +245,18 @@ def test_the_tested_process_says_one_line_of_json(
     store: Store, good: Made, monkeypatch: pytest.MonkeyPatch, right: bool
 ) -> None:
     graph = store.graph(good[0]) if right else build_onnx(("a", "b"))
-    monkeypatch.setattr(zoo.client.selftest, "limit", lambda *_: False)  # pytest needs its memory
+    monkeypatch.setattr(zoo.client.tested, "limit", lambda *_: False)  # pytest needs its memory
     task = {
         "name": "full",
         "folder": str(store.blobs),
         "classes": 3,
-        "image": [8, 8],
+        "feeds": [("image", "uint8", (1, 8, 8, 3))],
         "memory": 1,
         "seconds": 1,
     }
-    content = json.dumps(task).encode() + b"\n" + graph
+    content = json.dumps(task).encode() + b"\n" + reference_image(8, 8).tobytes() + graph
     answers = io.BytesIO()
-    zoo.client.selftest.answer(io.BytesIO(content), answers)
+    zoo.client.tested.answer(io.BytesIO(content), answers)
     said = json.loads(answers.getvalue())
     assert said["limited"] is False
     assert ("error" in said) != right

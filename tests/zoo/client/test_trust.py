@@ -50,9 +50,12 @@ def test_a_device_learns_all_that_is_published(trust: Trust, publisher: Publishe
 
 
 def test_a_look_with_nothing_new_takes_two_requests(trust: Trust, server: SlowServer) -> None:
-    first = trust.refresh()
+    news: list[int] = []
+    first = trust.refresh(news=lambda: news.append(server.requests))
+    assert news == [2]  # after root and timestamp, before the rest
     server.forget()
-    again = trust.refresh()
+    again = trust.refresh(news=lambda: news.append(0))
+    assert news == [2]
     assert again.index == first.index
     assert (again.requests, server.requests) == (2, 2)
     assert again.bytes_on_wire < 2000

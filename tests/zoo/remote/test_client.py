@@ -144,7 +144,7 @@ def test_a_server_that_is_none_is_said_to_be_none():
 
 def test_the_breaker_opens_after_failures_and_tries_again(server):
     now = [0.0]
-    breaker = Breaker(failures=2, first_wait_s=5, now=lambda: now[0])
+    breaker = Breaker(failures=2, first_wait_s=5, longest_wait_s=60, now=lambda: now[0])
     runs = runs_of(server, breaker=breaker)
     server.fault = _status(500)
     for _ in range(2):

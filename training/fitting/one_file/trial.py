@@ -11,8 +11,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.child import limit
 from zoo.errors import SelfTestError
-from zoo.process import Process, limit
+from zoo.process import Process
 
 FUNCTION = "training.fitting.one_file.trial:answer"
 TIMEOUT_S = 300.0
