@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.selection.adapted import add_children, add_first, add_heads, copy_models
+from benchmarks.selection.adapted import add_children, add_first, add_heads, add_smaller, copy_models
 from benchmarks.selection.bytes.magika import MODELS, magika_zoo
 from benchmarks.selection.bytes.packaged_files import packaged_files
 from training.data.environments import ENVIRONMENTS, under_environments
@@ -29,6 +29,7 @@ from zoo.inputs.image import load_image
 from zoo.models.zoo import Zoo
 
 DEPTHS = (20, 32, 44, 56)
+SMALLER = {20: (24, 20), 32: (24,), 44: (24,), 56: (24,)}  # depth → pixels of the same layers, fewer than 32
 CALIBRATION_IMAGES = 256
 PHOTO_CALIBRATION = 96  # photographs that are set aside to calibrate int8 models
 LITE: tuple[tuple[int, int | None], ...] = ((0, 160), (0, 192), (0, None), (1, 192), (1, None), (2, None))
@@ -76,18 +77,22 @@ def prepare_digits(given: Given) -> Prepared:
 
 
 def prepare_cifar10_float(given: Given) -> Prepared:
-    """CIFAR-10 as JPEG, four third-party ResNets as delivered."""
-    whole = prepare_cifar10(given)
-    floats = whole.zoo.only([f"resnet{depth}" for depth in DEPTHS])
-    return Prepared("CIFAR-10: four third-party ResNets", floats, whole.data, whole.profile, whole.reference)
+    """CIFAR-10 as JPEG, four third-party ResNets as delivered, at 32 pixels and fewer."""
+    zoo = smaller_zoo(given)
+    return _cifar10(given, zoo.only([name for name in zoo.names if not name.endswith("-int8")]), "float")
 
 
 def prepare_cifar10(given: Given) -> Prepared:
-    """CIFAR-10 as JPEG, four third-party ResNets and their int8 versions."""
-    work = given.work / "cifar10"
-    zoo = resnet_zoo(given)
+    """CIFAR-10 as JPEG, four third-party ResNets and their int8 versions, at 32 pixels and fewer."""
+    zoo = smaller_zoo(given)
+    smaller = set(_smaller_names())  # in float they are what the suite of float models is about
+    return _cifar10(given, zoo.only([name for name in zoo.names if name not in smaller]), "float and int8")
+
+
+def _cifar10(given: Given, zoo: Zoo, kinds: str) -> Prepared:
     data = image_folder(unpacked(given, "cifar10-test.zip", "test"))
-    title = "CIFAR-10: four third-party ResNets, float and int8"
+    title = f"CIFAR-10: four third-party ResNets at 32 pixels and fewer, {kinds}"
+    work = given.work / f"cifar10-{kinds.split()[-1]}"
     return _profiled(title, zoo, data, work, given, reference=f"resnet{DEPTHS[-1]}")
 
 
@@ -222,6 +227,20 @@ def resnet_zoo(given: Given) -> Zoo:
             add_embedding(zoo, name)
     _add_int8(zoo, names, lambda: _calibration_images(given))
     return zoo
+
+
+def smaller_zoo(given: Given) -> Zoo:
+    """The same, and the same layers on fewer pixels, in ``<work>/smaller``."""
+    zoo = Zoo.open_or_create(given.work / "smaller")
+    parents = resnet_zoo(given)
+    copy_models(parents, zoo, parents.names)
+    add_smaller(zoo, {f"resnet{depth}": sides for depth, sides in SMALLER.items()})
+    _add_int8(zoo, _smaller_names(), lambda: _calibration_images(given))
+    return zoo
+
+
+def _smaller_names() -> list[str]:
+    return [f"resnet{depth}-{side}px" for depth, sides in SMALLER.items() for side in sides]
 
 
 def _specialised_zoo(given: Given) -> tuple[Zoo, LabelledImages]:
