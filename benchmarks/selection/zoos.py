@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +61,13 @@ class Prepared:
     data: LabelledImages
     profile: Path
     reference: str  # the most capable model as delivered: what runs without a selector
+    # models as they came, where those of `zoo` were adapted: peers are compared on these, too
+    delivered: tuple[str, ...] = ()
+
+    @property
+    def whole(self) -> Zoo:
+        """The zoo, and the models as they came."""
+        return Zoo.open(self.zoo.folder).only(tuple(dict.fromkeys((*self.zoo.names, *self.delivered))))
 
 
 def prepare_digits(given: Given) -> Prepared:
@@ -85,8 +92,7 @@ def prepare_cifar10_float(given: Given) -> Prepared:
 def prepare_cifar10(given: Given) -> Prepared:
     """CIFAR-10 as JPEG, four third-party ResNets and their int8 versions, at 32 pixels and fewer."""
     zoo = smaller_zoo(given)
-    smaller = set(_smaller_names())  # in float they are what the suite of float models is about
-    return _cifar10(given, zoo.only([name for name in zoo.names if name not in smaller]), "float and int8")
+    return _cifar10(given, zoo.only(_as_compared(zoo)), "float and int8")
 
 
 def _cifar10(given: Given, zoo: Zoo, kinds: str) -> Prepared:
@@ -134,11 +140,16 @@ def prepare_cifar10_heads(given: Given) -> Prepared:
     """CIFAR-10 as JPEG: int8 ResNets whose last layer is refitted to it, and ResNet-56 as delivered."""
     work = given.work / "cifar10-heads"
     zoo, train = _specialised_zoo(given)
-    children = add_heads(zoo, [f"resnet{depth}-int8" for depth in DEPTHS], train, "jpeg", seed=given.seed)
+    parents = smaller_zoo(given)
+    copy_models(parents, zoo, parents.names)
+    children = add_heads(zoo, _int8_names(parents), train, "jpeg", seed=given.seed)
     reference = f"resnet{DEPTHS[-1]}"
     title = "CIFAR-10: int8 ResNets with a last layer for JPEG, beside ResNet-56 as delivered"
     data = image_folder(unpacked(given, "cifar10-test.zip", "test"))
-    return _profiled(title, zoo.only([*children, reference]), data, work, given, reference=reference)
+    delivered = _as_compared(parents)
+    every = zoo.only([*children, *delivered])
+    whole = _profiled(title, every, data, work, given, reference=reference)
+    return replace(whole, zoo=zoo.only([*children, reference]), delivered=delivered)
 
 
 def prepare_cifar10_environments_adapted(given: Given) -> Prepared:
@@ -237,6 +248,16 @@ def smaller_zoo(given: Given) -> Zoo:
     add_smaller(zoo, {f"resnet{depth}": sides for depth, sides in SMALLER.items()})
     _add_int8(zoo, _smaller_names(), lambda: _calibration_images(given))
     return zoo
+
+
+def _as_compared(zoo: Zoo) -> tuple[str, ...]:
+    """All of them but those on fewer pixels in float, which are a suite of their own."""
+    smaller = set(_smaller_names())
+    return tuple(name for name in zoo.names if name not in smaller)
+
+
+def _int8_names(zoo: Zoo) -> list[str]:
+    return [name for name in zoo.names if name.endswith("-int8")]
 
 
 def _smaller_names() -> list[str]:
