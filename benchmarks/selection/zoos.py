@@ -125,14 +125,16 @@ def prepare_cifar10_adapted(given: Given) -> Prepared:
     """CIFAR-10 as JPEG: ResNets adapted to it, a small first model, and ResNet-56 as delivered."""
     work = given.work / "cifar10-adapted"
     zoo, train = _specialised_zoo(given)
+    bodies = [f"resnet{depth}-{SMALLER[depth][0]}px-int8" for depth in ADAPTED_DEPTHS]
+    heads = add_heads(zoo, bodies, train, "jpeg", seed=given.seed)
     parents = [f"resnet{depth}" for depth in ADAPTED_DEPTHS]
     children = add_children(zoo, parents, train, "jpeg", seed=given.seed)
     calibration = _calibration_images(given)
     first = add_first(zoo, children[-2], train, calibration, name="first", seed=given.seed)
     reference = f"resnet{DEPTHS[-1]}"
-    title = "CIFAR-10: ResNets adapted to JPEG, float and int8, beside ResNet-56 as delivered"
+    title = "CIFAR-10: ResNets adapted to JPEG, some on fewer pixels, beside ResNet-56 as delivered"
     data = image_folder(unpacked(given, "cifar10-test.zip", "test"))
-    some = zoo.only([*first, *children, reference])
+    some = zoo.only([*first, *heads, *children, reference])
     return _profiled(title, some, data, work, given, reference=reference)
 
 
@@ -141,8 +143,8 @@ def prepare_cifar10_heads(given: Given) -> Prepared:
     work = given.work / "cifar10-heads"
     zoo, train = _specialised_zoo(given)
     parents = smaller_zoo(given)
-    copy_models(parents, zoo, parents.names)
-    children = add_heads(zoo, _int8_names(parents), train, "jpeg", seed=given.seed)
+    bodies = [name for name in parents.names if name.endswith("-int8")]
+    children = add_heads(zoo, bodies, train, "jpeg", seed=given.seed)
     reference = f"resnet{DEPTHS[-1]}"
     title = "CIFAR-10: int8 ResNets with a last layer for JPEG, beside ResNet-56 as delivered"
     data = image_folder(unpacked(given, "cifar10-test.zip", "test"))
@@ -256,10 +258,6 @@ def _as_compared(zoo: Zoo) -> tuple[str, ...]:
     return tuple(name for name in zoo.names if name not in smaller)
 
 
-def _int8_names(zoo: Zoo) -> list[str]:
-    return [name for name in zoo.names if name.endswith("-int8")]
-
-
 def _smaller_names() -> list[str]:
     return [f"resnet{depth}-{side}px" for depth, sides in SMALLER.items() for side in sides]
 
@@ -267,7 +265,7 @@ def _smaller_names() -> list[str]:
 def _specialised_zoo(given: Given) -> tuple[Zoo, LabelledImages]:
     """The ResNets and what was made from them, in ``<work>/adapted``, and the training images."""
     zoo = Zoo.open_or_create(given.work / "adapted")
-    parents = resnet_zoo(given)
+    parents = smaller_zoo(given)
     copy_models(parents, zoo, parents.names)
     return zoo, image_folder(unpacked(given, "cifar10-train.zip", "train"))
 
