@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,7 +15,10 @@ from training.networks.loop import Recipe, pick_torch_device
 from training.networks.refit import refit_head
 from zoo.architectures.convnet import ConvNet
 from zoo.architectures.preprocessing import Preprocessing
+from zoo.convert.count import add_counted
 from zoo.convert.int8.add_int8 import add_int8
+from zoo.convert.resolution import at_resolution
+from zoo.models.model import read_graph
 from zoo.models.zoo import Zoo, add_again
 
 ADAPTATION_IMAGES = 10_000  # that each model is adapted with
@@ -108,6 +111,18 @@ def add_first(
         distill(zoo, teacher, data, student=student, name=name, share=1.0, seed=seed, recipe=FIRST_RECIPE)
         add_int8(zoo, name, calibration, force=True)
     return [name, f"{name}-int8"]
+
+
+def add_smaller(zoo: Zoo, sides: Mapping[str, Sequence[int]]) -> None:
+    """Add models of `zoo` at other resolutions, as ``<model>-<side>px``, unless it holds them already."""
+    for parent, wanted in sides.items():
+        card = zoo.card(parent)
+        for side in wanted:
+            name, size = f"{parent}-{side}px", (side, side)
+            if name not in zoo.names:
+                content = at_resolution(read_graph(card, zoo.folder), size, name=name)
+                source = f"{parent} {card.sha256[:12]} at {side}x{side} pixels"
+                add_counted(zoo, name, content, card.classes, size, source=source, parent=parent)
 
 
 def copy_models(source: Zoo, target: Zoo, names: Sequence[str]) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.peers import PEERS
+from benchmarks.peers.peer import Peer
 from benchmarks.selection.mixes import Point, point_of, reaching
 from selector.policies.constraint import Constraint
 from training.certificates.aim import STANDARD_ERRORS_DISCOUNTED, Aim
@@ -37,10 +38,12 @@ from training.search.search import consider
 from zoo.models.latency import LatencyTable
 from zoo.models.zoo import Zoo
 
+SIMPLE = ("always-largest", "single", "oracle")  # peers that choose nothing, or with the labels in hand
 LEVELS = 16  # accuracies that are aimed at, from that of the cheapest model to the best there is
 OFFSETS = (0.0, 0.0025, 0.005, 0.01)  # what is aimed at above the reference model's accuracy
 UNLIMITED_SAMPLES = 10**9  # samples: an aim with no allowance for a certificate
 DELTA = 0.05
+AS_DELIVERED = ", as delivered"  # after the name of a peer that uses the models as they came
 LEVELS_TO_CERTIFY = np.arange(0.5, 0.99, 0.01).round(2)
 
 
@@ -83,13 +86,21 @@ def repeat(
     seeds: Sequence[int],
     jobs: int,
     peers: Sequence[str] = tuple(PEERS),
+    delivered: Sequence[str] = (),
     ray: str | None = None,
 ) -> list[Repetition]:
     """Figures of one repetition a seed; `jobs` processes share them, or the cluster `ray`.
 
     Every node of a cluster must see the folders of profile and zoo under the same path.
+
+    Parameters
+    ----------
+    delivered
+        Models of the profile as they came, where those of `zoo` were adapted: peers are fitted on these as
+        well, on the same samples and costs, under their name with :data:`AS_DELIVERED`.
     """
-    one = partial(_one, profile.absolute(), zoo.folder.absolute(), zoo.names, table, named, tuple(peers))
+    given = profile.absolute(), zoo.folder.absolute(), zoo.names, table, named, tuple(peers), tuple(delivered)
+    one = partial(_one, *given)
     if ray is not None:
         with connected(ray):
             done = dict(spread(_as_it_is, [one], ((seed, (seed,)) for seed in seeds), most=len(seeds)))
@@ -136,6 +147,7 @@ def _one(
     table: LatencyTable,
     named: str,
     peers: Sequence[str],
+    delivered: Sequence[str],
     seed: int,
 ) -> Repetition:
     zoo = Zoo.open(folder).only(names)
@@ -161,23 +173,36 @@ def _one(
     order = by_cost(costs, zoo.names)
     accuracy = development.accuracy()
     best = max(point.accuracy for candidate in candidates for point in candidate.frontier)
-    levels = (np.floor(np.linspace(accuracy[order[0]], best - 0.002, LEVELS) * 1e4) / 1e4).tolist()
+    levels = _levels(accuracy[order[0]], best)
     reference = max(order, key=lambda name: accuracy[name])
     found: dict[str, tuple[Point | None, ...]] = {}
     frontiers: dict[str, tuple[Point, ...]] = {}
-    for name in peers:
-        start = time.perf_counter()
-        peer = PEERS[name]()
-        peer.fit(development, costs, overhead_ms=overhead_ms, decide_ms=decide_ms, seed=seed)
-        seconds[name] = time.perf_counter() - start
-        settings = peer.frontier(test)
-        shown = peer.accuracies(test, settings)
-        frontiers[name] = tuple(
+
+    def ask(
+        peer: Peer, label: str, given: Outcomes, prices: Mapping[str, float], wanted: Sequence[float]
+    ) -> None:
+        start, known, judged = time.perf_counter(), given.split(FIT, TUNE), given.split(TEST)
+        peer.fit(known, prices, overhead_ms=overhead_ms, decide_ms=decide_ms, seed=seed)
+        seconds[label] = time.perf_counter() - start
+        settings = peer.frontier(judged)
+        shown = peer.accuracies(judged, settings)
+        frontiers[label] = tuple(
             replace(point_of(setting), accuracy=accuracy)
             for setting, accuracy in zip(settings, shown, strict=True)
         )
         chosen_on = peer.development_frontier()
-        found[name] = tuple(reaching(level, chosen_on, settings, shown) for level in levels)
+        found[label] = tuple(reaching(level, chosen_on, settings, shown) for level in wanted)
+
+    for name in peers:
+        ask(PEERS[name](), name, outcomes, costs, levels)
+    if delivered:
+        came = Zoo.open(folder).only(delivered)
+        others, prices = deal(load_outcomes(profile, zoo=came, splits=ALL_SPLITS), seed), table.costs_ms(came)
+        cheapest = others.split(FIT, TUNE).accuracy()[by_cost(prices, came.names)[0]]
+        wanted = _levels(cheapest, best)
+        for name in peers:
+            if name not in SIMPLE:
+                ask(PEERS[name](), name + AS_DELIVERED, others, prices, wanted)
     return Repetition(
         seed=seed,
         reference=_single(test, reference, costs),
@@ -193,6 +218,12 @@ def _one(
         kinds=tuple(ours.choice(level)[0].label for level in levels),
         seconds=seconds,
     )
+
+
+def _levels(least: float, best: float) -> list[float]:
+    """Accuracies to aim at, from that of a cheapest model to the best in cross-validation."""
+    levels: list[float] = (np.floor(np.linspace(least, best - 0.002, LEVELS) * 1e4) / 1e4).tolist()
+    return levels
 
 
 class Choices:

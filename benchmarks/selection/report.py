@@ -13,7 +13,7 @@ from benchmarks.selection.answers import TimedAnswers
 from benchmarks.selection.compare import Verdict, error, gains, speedups, strongest
 from benchmarks.selection.guarantee import Guarantee
 from benchmarks.selection.mixes import Point
-from benchmarks.selection.repeated import Repetition
+from benchmarks.selection.repeated import AS_DELIVERED, SIMPLE, Repetition
 from benchmarks.selection.zoos import Prepared
 from selector.commands.tables import table
 from training.evaluation.records import Evaluation, FrontierCurve, GuaranteeRow, MethodRow
@@ -34,7 +34,7 @@ def summary(
     peers = [
         _mean_row(name, [points[middle] for points in (r.peers[name] for r in repetitions)])
         for name in repetitions[0].peers
-        if name not in ("oracle", "always-largest", "single")
+        if name not in SIMPLE
     ]
     level = next((g.precision for g in guarantee if g.below_best >= 0.02), None)
     return Evaluation(
@@ -146,13 +146,14 @@ def print_verdicts(judged: Sequence[Verdict]) -> None:
         for item in judged
     ]
     print(table(["peer", "levels", "worst level", "all levels", "behind at", "not behind", "ahead"], rows))
-    hardest = strongest(judged)
-    if hardest is not None:
-        lead = plus_minus(hardest.mean, hardest.mean_error)
-        print(
-            f"Strongest: {hardest.peer}, ours {lead} points over all levels, behind at {hardest.behind} "
-            f"of {hardest.levels}."
-        )
+    for some in (False, True):
+        hardest = strongest([item for item in judged if item.peer.endswith(AS_DELIVERED) == some])
+        if hardest is not None:
+            lead = plus_minus(hardest.mean, hardest.mean_error)
+            print(
+                f"Strongest: {hardest.peer}, ours {lead} points over all levels, behind at {hardest.behind} "
+                f"of {hardest.levels}."
+            )
 
 
 def print_headlines(
@@ -233,7 +234,8 @@ def figures(
     )  # at the delivered model's accuracy, whatever came of it
     gained = gains(repetitions)
     certify = runs[0].fitted.record.bundle.calibration.certify
-    hardest = strongest(judged)
+    hardest = strongest([item for item in judged if not item.peer.endswith(AS_DELIVERED)])
+    without = strongest([item for item in judged if item.peer.endswith(AS_DELIVERED)])
     reference = runs[0].reference
     return {
         "reference": {
@@ -269,6 +271,7 @@ def figures(
         ],
         "against_peers": [asdict(item) for item in judged],
         "strongest_peer": None if hardest is None else asdict(hardest),
+        "strongest_peer_as_delivered": None if without is None else asdict(without),
         "violations": violations(guarantee, certify),
         "guarantee": [asdict(item) for item in guarantee],
         **overhead,

@@ -45,7 +45,7 @@ def run_scale(
     jobs
         Processes that share the search of a fit; by default one a core that may be used.
     """
-    prepared = SUITES["cifar10"](given)
+    prepared = _prepared(given)
     images = [prepared.data.image(i) for i in range(16)]
     latency = measure(prepared.zoo, images, device="this-machine", runs=100, seed=given.seed)
     rows = []
@@ -67,6 +67,13 @@ def run_scale(
     return finish("scale", {"fits": rows}, seed=given.seed, folder=results)
 
 
+def _prepared(given: Given) -> Prepared:
+    """CIFAR-10 with eight models: those at 32 pixels."""
+    prepared = SUITES["cifar10"](given)
+    names = [card.name for card in prepared.zoo.cards if card.resolution == (32, 32)]
+    return replace(prepared, zoo=prepared.zoo.only(names))
+
+
 def _measure(
     pipe: Connection,
     profile: Path,
@@ -76,7 +83,7 @@ def _measure(
     given: Given,
     jobs: int | None,
 ) -> None:
-    prepared: Prepared = SUITES["cifar10"](given)
+    prepared = _prepared(given)
     few = deal(load_outcomes(profile, zoo=prepared.zoo, splits=ALL_SPLITS), given.seed)
     many, origin = _enlarged(few.split(FIT, TUNE, CERTIFY), count, given.seed)
     pixels = load_pixels(profile, ids=few.ids)

@@ -56,7 +56,7 @@ def run_suite(
     """
     prepared = SUITES[name](given)
     images = [prepared.data.image(i) for i in range(min(64, len(prepared.data)))]
-    latency = measure(prepared.zoo, images, device="this-machine", runs=300, seed=given.seed, progress=True)
+    latency = measure(prepared.whole, images, device="this-machine", runs=300, seed=given.seed, progress=True)
     outcomes = deal(load_outcomes(prepared.profile, zoo=prepared.zoo, splits=ALL_SPLITS), given.seed)
     answered = answer(name, prepared, outcomes, latency, given, rounds=rounds)
     considered = search(outcomes, prepared, latency, given.seed)
@@ -69,6 +69,7 @@ def run_suite(
         seeds=range(given.seed, given.seed + splits),
         jobs=jobs,
         peers=peers,
+        delivered=prepared.delivered,
         ray=ray,
     )
     guarantee = _guarantee(considered, given.seed)

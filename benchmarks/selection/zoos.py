@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.selection.adapted import add_children, add_first, add_heads, copy_models
+from benchmarks.selection.adapted import add_children, add_first, add_heads, add_smaller, copy_models
 from benchmarks.selection.bytes.magika import MODELS, magika_zoo
 from benchmarks.selection.bytes.packaged_files import packaged_files
 from training.data.environments import ENVIRONMENTS, under_environments
@@ -29,6 +29,7 @@ from zoo.inputs.image import load_image
 from zoo.models.zoo import Zoo
 
 DEPTHS = (20, 32, 44, 56)
+SMALLER = {20: (24, 20), 32: (24,), 44: (24,), 56: (24,)}  # depth → pixels of the same layers, fewer than 32
 CALIBRATION_IMAGES = 256
 PHOTO_CALIBRATION = 96  # photographs that are set aside to calibrate int8 models
 LITE: tuple[tuple[int, int | None], ...] = ((0, 160), (0, 192), (0, None), (1, 192), (1, None), (2, None))
@@ -60,6 +61,13 @@ class Prepared:
     data: LabelledImages
     profile: Path
     reference: str  # the most capable model as delivered: what runs without a selector
+    # models as they came, where those of `zoo` were adapted: peers are compared on these, too
+    delivered: tuple[str, ...] = ()
+
+    @property
+    def whole(self) -> Zoo:
+        """The zoo, and the models as they came."""
+        return Zoo.open(self.zoo.folder).only(tuple(dict.fromkeys((*self.zoo.names, *self.delivered))))
 
 
 def prepare_digits(given: Given) -> Prepared:
@@ -76,18 +84,21 @@ def prepare_digits(given: Given) -> Prepared:
 
 
 def prepare_cifar10_float(given: Given) -> Prepared:
-    """CIFAR-10 as JPEG, four third-party ResNets as delivered."""
-    whole = prepare_cifar10(given)
-    floats = whole.zoo.only([f"resnet{depth}" for depth in DEPTHS])
-    return Prepared("CIFAR-10: four third-party ResNets", floats, whole.data, whole.profile, whole.reference)
+    """CIFAR-10 as JPEG, four third-party ResNets as delivered, at 32 pixels and fewer."""
+    zoo = smaller_zoo(given)
+    return _cifar10(given, zoo.only([name for name in zoo.names if not name.endswith("-int8")]), "float")
 
 
 def prepare_cifar10(given: Given) -> Prepared:
-    """CIFAR-10 as JPEG, four third-party ResNets and their int8 versions."""
-    work = given.work / "cifar10"
-    zoo = resnet_zoo(given)
+    """CIFAR-10 as JPEG, four third-party ResNets and their int8 versions, at 32 pixels and fewer."""
+    zoo = smaller_zoo(given)
+    return _cifar10(given, zoo.only(_as_compared(zoo)), "float and int8")
+
+
+def _cifar10(given: Given, zoo: Zoo, kinds: str) -> Prepared:
     data = image_folder(unpacked(given, "cifar10-test.zip", "test"))
-    title = "CIFAR-10: four third-party ResNets, float and int8"
+    title = f"CIFAR-10: four third-party ResNets at 32 pixels and fewer, {kinds}"
+    work = given.work / f"cifar10-{kinds.split()[-1]}"
     return _profiled(title, zoo, data, work, given, reference=f"resnet{DEPTHS[-1]}")
 
 
@@ -114,14 +125,16 @@ def prepare_cifar10_adapted(given: Given) -> Prepared:
     """CIFAR-10 as JPEG: ResNets adapted to it, a small first model, and ResNet-56 as delivered."""
     work = given.work / "cifar10-adapted"
     zoo, train = _specialised_zoo(given)
+    bodies = [f"resnet{depth}-{SMALLER[depth][0]}px-int8" for depth in ADAPTED_DEPTHS]
+    heads = add_heads(zoo, bodies, train, "jpeg", seed=given.seed)
     parents = [f"resnet{depth}" for depth in ADAPTED_DEPTHS]
     children = add_children(zoo, parents, train, "jpeg", seed=given.seed)
     calibration = _calibration_images(given)
     first = add_first(zoo, children[-2], train, calibration, name="first", seed=given.seed)
     reference = f"resnet{DEPTHS[-1]}"
-    title = "CIFAR-10: ResNets adapted to JPEG, float and int8, beside ResNet-56 as delivered"
+    title = "CIFAR-10: ResNets adapted to JPEG, some on fewer pixels, beside ResNet-56 as delivered"
     data = image_folder(unpacked(given, "cifar10-test.zip", "test"))
-    some = zoo.only([*first, *children, reference])
+    some = zoo.only([*first, *heads, *children, reference])
     return _profiled(title, some, data, work, given, reference=reference)
 
 
@@ -129,11 +142,16 @@ def prepare_cifar10_heads(given: Given) -> Prepared:
     """CIFAR-10 as JPEG: int8 ResNets whose last layer is refitted to it, and ResNet-56 as delivered."""
     work = given.work / "cifar10-heads"
     zoo, train = _specialised_zoo(given)
-    children = add_heads(zoo, [f"resnet{depth}-int8" for depth in DEPTHS], train, "jpeg", seed=given.seed)
+    parents = smaller_zoo(given)
+    bodies = [name for name in parents.names if name.endswith("-int8")]
+    children = add_heads(zoo, bodies, train, "jpeg", seed=given.seed)
     reference = f"resnet{DEPTHS[-1]}"
     title = "CIFAR-10: int8 ResNets with a last layer for JPEG, beside ResNet-56 as delivered"
     data = image_folder(unpacked(given, "cifar10-test.zip", "test"))
-    return _profiled(title, zoo.only([*children, reference]), data, work, given, reference=reference)
+    delivered = _as_compared(parents)
+    every = zoo.only([*children, *delivered])
+    whole = _profiled(title, every, data, work, given, reference=reference)
+    return replace(whole, zoo=zoo.only([*children, reference]), delivered=delivered)
 
 
 def prepare_cifar10_environments_adapted(given: Given) -> Prepared:
@@ -224,10 +242,30 @@ def resnet_zoo(given: Given) -> Zoo:
     return zoo
 
 
+def smaller_zoo(given: Given) -> Zoo:
+    """The same, and the same layers on fewer pixels, in ``<work>/smaller``."""
+    zoo = Zoo.open_or_create(given.work / "smaller")
+    parents = resnet_zoo(given)
+    copy_models(parents, zoo, parents.names)
+    add_smaller(zoo, {f"resnet{depth}": sides for depth, sides in SMALLER.items()})
+    _add_int8(zoo, _smaller_names(), lambda: _calibration_images(given))
+    return zoo
+
+
+def _as_compared(zoo: Zoo) -> tuple[str, ...]:
+    """All of them but those on fewer pixels in float, which are a suite of their own."""
+    smaller = set(_smaller_names())
+    return tuple(name for name in zoo.names if name not in smaller)
+
+
+def _smaller_names() -> list[str]:
+    return [f"resnet{depth}-{side}px" for depth, sides in SMALLER.items() for side in sides]
+
+
 def _specialised_zoo(given: Given) -> tuple[Zoo, LabelledImages]:
     """The ResNets and what was made from them, in ``<work>/adapted``, and the training images."""
     zoo = Zoo.open_or_create(given.work / "adapted")
-    parents = resnet_zoo(given)
+    parents = smaller_zoo(given)
     copy_models(parents, zoo, parents.names)
     return zoo, image_folder(unpacked(given, "cifar10-train.zip", "train"))
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from selector.policies.rules import DecisionCosts, Floats, sigmoid_of
 from zoo.types import ModelName
 
-MAX_WEIGHTS = 2**14  # numbers of one matrix
+MAX_WEIGHTS = 2**16  # numbers of one matrix
 
 
 class PoolStage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -7,6 +7,7 @@ keep the bias of a class finite that never occurs. That of the weights draws tow
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,8 @@ MAX_CLASSES = 128  # with more classes a model gets a temperature alone
 BIAS_PENALTY = 1.0
 RIDGE = 1000.0  # of the weights that matrix scaling adds, where logits have a standard deviation of SPREAD
 SPREAD = 6.5
+SAMPLES_A_CLASS = 20  # from which on a last layer is refitted for more classes than MAX_MATRIX_CLASSES
+WEIGHT_DIGITS = 7  # significant ones, of the largest weight
 EMBEDDING_RIDGE = 50.0  # the same of weights on an embedding with a standard deviation of EMBEDDING_SPREAD
 EMBEDDING_SPREAD = 0.65
 
@@ -90,14 +93,25 @@ def fit_linear(
     labels: NDArray[np.integer],
     *,
     ridge: float,
-    start: Linear | None = None,
 ) -> Linear:
     """What inputs ``[n, d]`` add to logits `base` ``[n, C]``, drawn towards nothing by `ridge`.
 
-    L-BFGS in coordinates in which a bound of the curvature (Böhning 1992) is the identity: few steps.
+    L-BFGS in coordinates in which a bound of the curvature (Böhning 1992) is the identity: few steps. Where
+    inputs are wider than there are samples, in the space that the samples span (the dual form): the ridge
+    draws all other weights to nothing.
+
+    Examples
+    --------
+    >>> wide, labels = np.eye(3, 50), np.array([0, 1, 0])
+    >>> fit_linear(wide, np.zeros((3, 2)), labels, ridge=0.1)(wide).argmax(axis=1).tolist()
+    [0, 1, 0]
     """
     from scipy.optimize import minimize  # here: it takes long to load, and a kept search needs none
 
+    if inputs.shape[1] > len(inputs):
+        basis, seen = np.linalg.qr(inputs.T.astype(np.float64))
+        within = fit_linear(seen.T, base, labels, ridge=ridge)
+        return Linear(basis @ within.weights, within.bias)
     design = np.concatenate([inputs, np.ones((len(inputs), 1), inputs.dtype)], axis=1)
     penalty = np.full((design.shape[1], 1), ridge)
     penalty[-1] = BIAS_PENALTY
@@ -114,11 +128,8 @@ def fit_linear(
         gradient = design.T @ shares.astype(design.dtype) + penalty * weights
         return loss + 0.5 * float((penalty * weights**2).sum()), (back.T @ gradient).ravel()
 
-    first = np.zeros(shape)
-    if start is not None:
-        first = factor.T @ np.concatenate([start.weights, start.bias[np.newaxis]])
     options = {"maxiter": 100, "ftol": 1e-9, "gtol": 1e-3}
-    found = minimize(loss_of, first.ravel(), jac=True, method="L-BFGS-B", options=options)
+    found = minimize(loss_of, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options=options)
     weights = back @ found.x.reshape(shape)
     return Linear(weights[:-1], weights[-1])
 
@@ -135,13 +146,29 @@ def fit_embedding(
     spread = max(float((wide - mean).std()), 1e-9)
     ridge = EMBEDDING_RIDGE * (spread / EMBEDDING_SPREAD) ** 2
     added = fit_linear(wide - mean, vector(logits), labels, ridge=ridge)
-    bias = added.bias - mean @ added.weights
-    return Scaling(vector.scale, bias if vector.bias is None else vector.bias + bias, added.weights, True)
+    weights = _short(added.weights)
+    bias = added.bias - mean @ weights
+    return Scaling(vector.scale, bias if vector.bias is None else vector.bias + bias, weights, True)
 
 
-def has_head(classes: int, width: int) -> bool:
-    """Whether a new last layer is offered for so many classes and numbers of an embedding."""
-    return classes <= MAX_MATRIX_CLASSES and classes * width <= MAX_WEIGHTS
+def _short(weights: Floats) -> Floats:
+    """Weights in as many digits as decide anything: they are stored as text, and are many."""
+    largest = float(np.abs(weights).max(initial=0.0))
+    digits = WEIGHT_DIGITS - math.ceil(math.log10(largest)) if largest > 0 else 0
+    rounded: Floats = np.round(weights, digits)
+    return rounded
+
+
+def has_head(classes: int, width: int, samples: int) -> bool:
+    """Whether a new last layer is offered for so many classes, numbers of an embedding, and samples.
+
+    Examples
+    --------
+    >>> has_head(10, 2048, samples=500), has_head(100, 640, samples=500), has_head(100, 640, samples=2500)
+    (True, False, True)
+    """
+    known = classes <= MAX_MATRIX_CLASSES or samples >= SAMPLES_A_CLASS * classes
+    return known and classes <= MAX_CLASSES and classes * width <= MAX_WEIGHTS
 
 
 def has_matrix(classes: int) -> bool:

@@ -29,7 +29,7 @@ from zoo.models.session import open_session
 
 FEATURES = "input-features"
 PIXELS = "input-pixels"  # what the features read: a scout learns from them, and fitting needs no images
-MAX_EMBEDDING = 512  # numbers a sample; wider embeddings are not kept: heads on them need more samples
+MAX_EMBEDDING = 2048  # numbers a sample, 8 kB; wider embeddings are not kept
 PIXELS_AT_A_TIME = 2**25  # of images that are answered in several lanes: two of 12 megapixels
 SHARD_BYTES = 2**24  # of images that travel together; a batch more where the last one crosses it
 

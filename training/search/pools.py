@@ -108,7 +108,7 @@ class Pools:
         there: dict[ScalingMethod, bool] = {
             "vector": True,
             "matrix": has_matrix(classes),
-            "head": embedding is not None and has_head(classes, embedding.shape[1]),
+            "head": embedding is not None and has_head(classes, embedding.shape[1], len(embedding)),
         }
         return tuple(method for method, usable in there.items() if usable)
 

@@ -77,6 +77,15 @@ def test_a_doubtful_gain_ranks_behind_a_sure_one(kind: ConstraintKind) -> None:
     assert goal.best(lucky) is lucky[0], "doubt decides between policies, not on the threshold of one"
 
 
+def test_a_doubtful_cascade_that_is_mostly_certified_beats_a_dear_model_that_is_sure() -> None:
+    needed = accuracy_to_certify(0.9, 400)
+    cascade, model = [replace(point(needed + 0.02, 1.0), doubt=0.02)], [point(needed + 0.04, 5.0)]
+    assert aim("precision", 0.9).rank(cascade) > aim("precision", 0.9).rank(model)
+    assert aim("precision", 0.9).rank([replace(cascade[0], doubt=0.2)]) < aim("precision", 0.9).rank(
+        [replace(model[0], cost_ms=np.full(1000, 3.0))]
+    )
+
+
 def test_room_above_the_aim_is_worth_what_it_saves_when_luck_is_bad() -> None:
     needed = accuracy_to_certify(0.9, 400)
     tight, roomy = [point(needed, 2.0)], [point(needed + 0.04, 2.6), point(needed, 2.1)]

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from selector.answering.runners import runner_of
 from selector.policies.policy import Policy
-from selector.policies.pool import PoolPolicy, PoolStage, Scaling, margins, stopping
-from training.calibration.scaling import fit_matrix, fit_vector
+from selector.policies.pool import MAX_WEIGHTS, PoolPolicy, PoolStage, Scaling, margins, stopping
+from training.calibration.scaling import fit_linear, fit_matrix, fit_vector, has_head
 from training.outcomes.outcomes import Outcomes
 from training.policies.joint import joint_thresholds
 from training.search.pools import Pools, ScalingMethod
@@ -84,6 +84,18 @@ def test_with_many_classes_a_model_gets_a_temperature_alone() -> None:
     scaling = fit_vector(logits, labels)
     assert scaling.bias is None
     assert (scaling(logits).argmax(axis=1) == logits.argmax(axis=1)).all()
+
+
+def test_inputs_wider_than_there_are_samples_are_fitted_as_in_the_space_that_they_span() -> None:
+    rng = np.random.default_rng(0)
+    few, labels, base = rng.normal(size=(40, 5)), rng.integers(0, 3, 40), np.zeros((40, 3))
+    turn = np.linalg.qr(rng.normal(size=(300, 5)))[0].T
+    narrow, wide = (fit_linear(inputs, base, labels, ridge=2.0) for inputs in (few, few @ turn))
+    assert wide.weights.shape == (300, 3)
+    np.testing.assert_allclose(wide(few @ turn), narrow(few), atol=1e-3)
+    assert has_head(40, 1600, samples=800)
+    assert not has_head(40, 1600, samples=799)
+    assert not has_head(10, MAX_WEIGHTS, samples=10**6)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10])
