@@ -25,7 +25,7 @@ from zoo.models.zoo import Zoo
 
 Numbers = Literal["float", "int8"]
 
-BELOW_REFERENCE = 0.03  # of the most accurate model's accuracy: the precision that is asked for
+BELOW_REFERENCE = 0.015  # of the most accurate model's accuracy: the precision that is asked for
 KINDS: Mapping[str, Callable[[Candidate], bool]] = {
     "one model": lambda one: one.label == "one model",
     "input": lambda one: one.kind == "input" and len(one.models) > 1,
@@ -73,7 +73,7 @@ class World:
         zoo = self._zoo(numbers)
         outcomes = deal(load_outcomes(self.prepared.profile, zoo=zoo, splits=ALL_SPLITS), self.given.seed)
         record = read_profile_record(self.prepared.profile)
-        precision = round(max(outcomes.split(FIT, TUNE).accuracy().values()) - BELOW_REFERENCE, 2)
+        precision = round(max(outcomes.split(FIT, TUNE).accuracy().values()) - BELOW_REFERENCE, 3)
         for kind in kinds:
             fitted = fit_outcomes(
                 outcomes,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +83,13 @@ def _beside_cpu(made: Made, provider: Provider, images: int) -> dict[str, Any]:
     cpu, other = (Selector.load(made.folder, watch=False, providers=one) for one in (CPU, provider))
     shown = [made.test.image(i) for i in range(min(images, len(made.test)))]
     labels = [made.test.classes[made.test.labels[i]] for i in range(len(shown))]
-    ones, others = ([side.predict(image) for image in shown] for side in (cpu, other))
     proof, counts = _certificates(made, found)
+    # each is asked for what its certificate promises, so that both go by the same one
+    levels = [None if one is None or counts is None else one.constraint.level for one in (proof, counts)]
+    ask, ask_other = partial(cpu.predict, precision=levels[0]), partial(other.predict, precision=levels[1])
+    ones, others = ([call(image) for image in shown] for call in (ask, ask_other))
     right = float(np.mean([answer.label == label for answer, label in zip(others, labels, strict=True)]))
-    times = wall_ms({"cpu": cpu.predict, "provider": other.predict}, shown[:TIMED_IMAGES])
+    times = wall_ms({"cpu": ask, "provider": ask_other}, shown[:TIMED_IMAGES])
     return {
         "policy": made.kind,
         "models": made.numbers,

@@ -20,6 +20,7 @@ from selector.bundle.one_file import DRIFT_OUTPUTS, OUTPUTS, OneFile, check_runt
 from selector.bundle.ort_copy import open_copied
 from selector.bundle.source import FolderSource, Source
 from selector.policies.policy import Policy
+from selector.policies.rules import MAX_LISTED
 from zoo.errors import BundleError, LimitError, ModelError, NotFiniteError, PrecisionError
 from zoo.inputs.kind import Batch
 from zoo.models.runs import Runs
@@ -97,14 +98,20 @@ class FileEngine(Engine):
     def _answer(self, image: NDArray[np.uint8]) -> Outcome:
         probabilities, path, probability, *rest = self._run(image, self._names)
         estimate = float(probability)
-        if not math.isfinite(probabilities.sum()) or (self._estimates and math.isnan(estimate)):
+        top: int | None = None
+        if len(probabilities) <= MAX_LISTED:  # one pass over a list takes less time than two of numpy
+            listed = probabilities.tolist()
+            total, top = sum(listed), listed.index(max(listed))
+        else:
+            total = probabilities.sum()
+        if not math.isfinite(total) or (self._estimates and estimate != estimate):
             raise NotFiniteError(
                 f"{self._path}: expected a finite answer, got NaN for an image {list(image.shape)}, which "
                 "means nothing. Export the file again without the model that computes it."
             )
         ran = tuple(path.tolist())
         confidence = float(rest[1]) if len(rest) > 1 else None
-        return Outcome(ran[-1], ran, estimate, probabilities, None, confidence)
+        return Outcome(ran[-1], ran, estimate, probabilities, None, confidence, top)
 
     def _run(self, image: NDArray[np.uint8], names: list[str]) -> list[NDArray[Any]]:
         try:
