@@ -93,6 +93,7 @@ for _name, _about in {
     "cifar10-adapted": "CIFAR-10 as JPEG, ResNets adapted to it, and a small first model.",
     "cifar10-environments-adapted": "CIFAR-10 under environments, with specialists for each.",
     "magika": "Files of installed packages as bytes, three third-party classifiers of their types.",
+    "sound": "Synthesised sounds under five environments, three networks of them; needs no data.",
     "photos": "Photographs, EfficientNet-Lite 0, 1, 2 at several resolutions, float and int8.",
 }.items():
     _add_suite(_name, _about)

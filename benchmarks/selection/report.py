@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from benchmarks.selection.answers import TimedAnswers
 from benchmarks.selection.compare import Verdict, error, gains, speedups, strongest
 from benchmarks.selection.guarantee import Guarantee
 from benchmarks.selection.mixes import Point
-from benchmarks.selection.repeated import AS_DELIVERED, SIMPLE, Repetition
+from benchmarks.selection.repeated import AS_DELIVERED, DELTA, SIMPLE, Repetition
 from benchmarks.selection.zoos import Prepared
 from selector.commands.tables import table
 from training.evaluation.records import Evaluation, FrontierCurve, GuaranteeRow, MethodRow
@@ -201,6 +201,50 @@ def print_headlines(
     )
     seconds = {name: np.mean([r.seconds[name] for r in repetitions]) for name in repetitions[0].seconds}
     print(f"Seconds to fit a split: {', '.join(f'{name} {took:.1f}' for name, took in seconds.items())}.")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a suite is to show."""
+
+    speedup: float  # wall clock, certified, at the accuracy of the delivered model or better
+    gain: float  # of accuracy above it, at no more time
+
+
+def target_rows(
+    target: Target,
+    repetitions: Sequence[Repetition],
+    judged: Sequence[Verdict],
+    runs: Sequence[TimedAnswers],
+    guarantee: Sequence[Guarantee],
+) -> list[tuple[str, str, bool]]:
+    """Each target: what is asked, what was found, whether that is enough."""
+    certified = [run.speedup[0] for run in runs if run.ours.certified and run.gain[0] >= 0]
+    fastest = max(certified, default=0.0)
+    gained = gains(repetitions, 1.0)
+    gain = float(gained.mean()) if len(gained) else 0.0
+    behind = [one.peer for one in judged if not one.not_behind]
+    found = violations(guarantee, runs[0].fitted.record.bundle.calibration.certify)
+    share = found["violated"] / max(1, found["draws"])
+    return [
+        (
+            f"≥ {target.speedup:g}× at its accuracy, certified, wall clock",
+            f"{fastest:.2f}×",
+            fastest >= target.speedup,
+        ),
+        (
+            f"≥ {target.gain * 100:+g} points at no more time",
+            f"{gain * 100:+.2f}",
+            bool(len(gained)) and gain >= target.gain,
+        ),
+        ("not behind any peer", f"behind {', '.join(behind)}" if behind else "none", not behind),
+        (f"violated certificates ≤ {DELTA:.0%} of draws", f"{share:.1%}", share <= DELTA),
+    ]
+
+
+def print_targets(rows: Sequence[tuple[str, str, bool]]) -> None:
+    """Print the targets with PASS or NOT."""
+    print(table(["target", "found", ""], [[*row[:2], "PASS" if row[2] else "NOT"] for row in rows], "lrl"))
 
 
 def plus_minus(mean: float, standard_error: float) -> str:

@@ -15,7 +15,15 @@ from benchmarks.selection.answers import answer
 from benchmarks.selection.compare import verdicts
 from benchmarks.selection.guarantee import Guarantee, study
 from benchmarks.selection.repeated import Choices, deal, repeat
-from benchmarks.selection.report import figures, print_headlines, print_verdicts, summary
+from benchmarks.selection.report import (
+    Target,
+    figures,
+    print_headlines,
+    print_targets,
+    print_verdicts,
+    summary,
+    target_rows,
+)
 from benchmarks.selection.zoos import SUITES, Given, Prepared
 from training.data.splits import FIT, TUNE
 from training.evaluation.busy import busy_table
@@ -26,6 +34,8 @@ from training.reports.page import render
 from training.search.search import Considered, consider
 from training.search.selector_graph import time_selector_us
 from zoo.models.latency import LatencyTable, measure
+
+TARGETS = {"magika": Target(speedup=2.5, gain=0.01)}
 
 
 def run_suite(
@@ -79,13 +89,18 @@ def run_suite(
     print(table(evaluation))
     print_verdicts(judged)
     print_headlines(prepared, repetitions, answered, guarantee, busy=busy)
+    targets = []
+    if name in TARGETS:
+        targets = target_rows(TARGETS[name], repetitions, judged, answered, guarantee)
+        print_targets(targets)
     results.mkdir(parents=True, exist_ok=True)
     report = results / f"{name}.html"
     render(evaluation, report)
     print(f"report: {report}")
     return finish(
         name,
-        {"busy": busy} | figures(prepared, repetitions, judged, answered, guarantee, overhead, evaluation),
+        {"busy": busy, "targets": targets}
+        | figures(prepared, repetitions, judged, answered, guarantee, overhead, evaluation),
         seed=given.seed,
         folder=results,
         file_only=("repetitions", "guarantee"),

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.selection.adapted import add_children, add_first, add_heads, add_smaller, copy_models
-from benchmarks.selection.bytes.magika import MODELS, magika_zoo
-from benchmarks.selection.bytes.packaged_files import packaged_files
+from benchmarks.selection.signals.magika import MODELS, magika_zoo
+from benchmarks.selection.signals.packaged_files import packaged_files
+from benchmarks.selection.signals.sounds import sounds
 from training.data.environments import ENVIRONMENTS, under_environments
 from training.data.folder import folder as image_folder
 from training.data.folder import unpacked as unpacked_folder
@@ -19,6 +20,7 @@ from training.data.images import LabelledImages
 from training.data.sources import digits
 from training.data.splits import Splits
 from training.networks.family import train_family
+from training.networks.signal_family import train_signal_family
 from training.outcomes.profile import profile
 from training.scenarios.demo import SEVERITY
 from zoo.convert.add import add_cifar_resnet, add_efficientnet_lite
@@ -26,6 +28,7 @@ from zoo.convert.head import add_embedding
 from zoo.convert.int8.add_int8 import add_int8
 from zoo.errors import DataError
 from zoo.inputs.image import load_image
+from zoo.inputs.kind import Item
 from zoo.models.zoo import Zoo
 
 DEPTHS = (20, 32, 44, 56)
@@ -38,6 +41,9 @@ CIFAR_SEVERITY = 0.4
 ADAPTED_DEPTHS = (20, 32)  # that learn JPEG
 SPECIALIST_DEPTHS = (20, 32)  # that learn an environment each
 DIGITS_SHARE = 0.4  # of the digits, that the networks learn from
+SOUND_SHARE = 0.3  # of the sounds, that the networks learn from
+SOUND_EPOCHS = {"tiny": 24, "small": 24, "full": 10}
+SOUND_SEVERITY = 0.6
 ALL_FIT = {"fit": 1.0, "tune": 0.0, "certify": 0.0, "test": 0.0}  # suites deal the samples out themselves
 
 
@@ -215,6 +221,19 @@ def prepare_magika(given: Given) -> Prepared:
     return _profiled(title, zoo, data, work, given, reference=MODELS[-1])
 
 
+def prepare_sound(given: Given) -> Prepared:
+    """Synthesised sounds under five environments: three networks of our own and two 8-bit versions."""
+    work = given.work / "sound"
+    data = under_environments(sounds(seed=given.seed), seed=given.seed, severity=SOUND_SEVERITY)
+    zoo = Zoo.open_or_create(work / "zoo")
+    for name, epochs in SOUND_EPOCHS.items():
+        train_signal_family(zoo, data, sizes=[name], share=SOUND_SHARE, seed=given.seed, epochs=epochs)
+    train = Splits(seed=given.seed, train=SOUND_SHARE).training_part(data)
+    _add_int8(zoo, ("small", "full"), lambda: [train.image(i) for i in _some(len(train), given.seed)])
+    title = "Synthesised sounds under five environments: three networks, float and int8"
+    return _profiled(title, zoo, data, work, given, reference="full")
+
+
 SUITES: Mapping[str, Callable[[Given], Prepared]] = {
     "digits": prepare_digits,
     "cifar10-float": prepare_cifar10_float,
@@ -225,6 +244,7 @@ SUITES: Mapping[str, Callable[[Given], Prepared]] = {
     "cifar10-environments-adapted": prepare_cifar10_environments_adapted,
     "photos": prepare_photos,
     "magika": prepare_magika,
+    "sound": prepare_sound,
 }
 
 
@@ -284,7 +304,7 @@ def _profiled(
     return Prepared(title, zoo, data, work / "profile", reference)
 
 
-def _add_int8(zoo: Zoo, names: Sequence[str], images: Callable[[], list[NDArray[np.uint8]]]) -> None:
+def _add_int8(zoo: Zoo, names: Sequence[str], images: Callable[[], list[Item]]) -> None:
     missing = [name for name in names if f"{name}-int8" not in zoo.names]
     if missing:
         calibration = images()

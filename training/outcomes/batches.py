@@ -120,7 +120,7 @@ class Batches:
                 break
             images.append(image)
             pixels += area
-        stacks = _stacked(images, self._data.kind)
+        stacks = stacked(images, self._data.kind)
         made = {name: in_order(stacks, call) for name, call in self._of_images.items()}
         return Batch(first, len(images), pixels, stacks, made)
 
@@ -141,7 +141,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     return cause is not None and any(sign in str(cause) for sign in _NO_MEMORY)
 
 
-def _stacked(images: Sequence[Item], kind: InputKind) -> Stacks:
+def stacked(images: Sequence[Item], kind: InputKind) -> Stacks:
+    """Inputs of one shape together, with their places."""
     by_size: dict[tuple[Any, ...], list[int]] = {}
     for i, image in enumerate(images):
         by_size.setdefault(kind.shape(image), []).append(i)

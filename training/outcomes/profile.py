@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +43,13 @@ from training.outcomes.parts import (
 )
 from training.outcomes.shards import FEATURES, MAX_EMBEDDING, PIXELS, Profiling, ShardRunner
 from training.outcomes.spread import spread_parts
+from zoo.convert.signals.signal_front import ends_of
 from zoo.cores import allowed_cores
 from zoo.errors import CardError, DataError, ProviderError, StaleError, ZooError
 from zoo.files import atomic_path, encode_record, read_record, write_atomic
-from zoo.inputs.kinds import IMAGE
+from zoo.inputs.kinds import IMAGE, Signal
 from zoo.models.card import check_same_classes, match_classes
-from zoo.models.model import Model
+from zoo.models.model import Model, read_graph
 from zoo.models.zoo import Zoo
 from zoo.providers import CPU, Provider
 
@@ -281,6 +282,7 @@ def _run_missing(
         grid=record.grid,
         batch_size=batch_size,
         pixels=pixels_per_batch(len(chosen)),
+        ends=_ends(zoo, chosen),
     )
     wanted_parts: dict[int, tuple[NDArray[np.intp], list[str]]] = {
         part: (rows[part * PART_ROWS : (part + 1) * PART_ROWS], names)
@@ -334,6 +336,17 @@ def _run_here(
         )
     for part, (members, names) in parts.items():
         yield part, runner.run(data, members, names, step)
+
+
+def _ends(zoo: Zoo, names: Sequence[str]) -> tuple[int, int] | None:
+    """How much of the beginning and of the end of a signal the models see; None where one does not say."""
+    if not isinstance(zoo.kind, Signal):
+        return None
+    found = [ends_of(read_graph(zoo.card(name), zoo.folder)) for name in names]
+    known = [ends for ends in found if ends is not None]
+    if not known or len(known) < len(found):
+        return None
+    return max(first for first, _ in known), max(last for _, last in known)
 
 
 def lanes_for(threads: int, size_bytes: int) -> int:

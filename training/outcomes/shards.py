@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 
 from training.data.images import LabelledImages, PackedImage
 from training.features.kinds import features_of
-from training.outcomes.batches import Batch, Batches, Call, Values, in_order, is_out_of_memory
+from training.outcomes.batches import (
+    Batch,
+    Batches,
+    Call,
+    Stacks,
+    Values,
+    in_order,
+    is_out_of_memory,
+    stacked,
+)
 from zoo.errors import DigestError, ModelError
 from zoo.files import sha256_bytes
 from zoo.inputs.kind import Batch as Inputs
@@ -46,6 +55,7 @@ class Profiling:
     batch_size: int
     pixels: int  # of a batch
     kind: InputKind = IMAGE
+    ends: tuple[int, int] | None = None  # how much of the first and last of an input all models see, if known
 
 
 class _Lane:
@@ -191,14 +201,27 @@ class ShardRunner:
         lane = free.get()
         try:
             models = lane.models_for(arena=self._arena)
+            seen = self._seen(batch)
             return {
                 name: in_order(batch.stacks, self._of_images[name])
                 if name in self._of_images
-                else in_order(batch.stacks, models[name].run_wide)[:, self._orders[name]]
+                else in_order(seen, models[name].run_wide)[:, self._orders[name]]
                 for name in names
             }
         finally:
             free.put(lane)
+
+    def _seen(self, batch: Batch) -> Stacks:
+        """The inputs as models see them: cut to their ends, many are of one length and run together."""
+        kind, ends = self._how.kind, self._how.ends
+        if ends is None or len(batch.stacks) == 1:
+            return batch.stacks
+        items = {
+            place: kind.shortened(item, ends)
+            for places, stack in batch.stacks
+            for place, item in zip(places, kind.rows(stack), strict=True)
+        }
+        return stacked([items[place] for place in sorted(items)], kind)
 
 
 @dataclass(frozen=True)

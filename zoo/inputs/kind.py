@@ -132,6 +132,10 @@ class InputKind(ABC):
         """How many numbers or pixels it has: what memory and time of a run grow with."""
         return int(item.size)
 
+    def shortened(self, item: Item, ends: tuple[int, int]) -> Item:
+        """Its beginning and end, of such lengths, where models see no more of it; all of it by default."""
+        return item
+
     def content(self, item: Item) -> tuple[bytes, ...]:
         """What an item is made of, for digests."""
         return (str(item.shape).encode(), np.ascontiguousarray(item).tobytes())

@@ -112,6 +112,13 @@ class Signal(InputKind):
         """1 and the length."""
         return 1, len(item)
 
+    def shortened(self, item: Samples, ends: tuple[int, int]) -> Samples:
+        """The first and the last samples of a signal that is longer."""
+        first, last = ends
+        if len(item) <= first + last:
+            return item
+        return np.concatenate([item[:first], item[len(item) - last :]])
+
     def random(self, size: Size, rng: np.random.Generator) -> Samples:
         """Noise; for bytes, all values alike often."""
         length = size[0] * size[1]

@@ -18,12 +18,13 @@ from selector.serving.questions import Limits, question_of
 from selector.serving.served import open_served
 from tests.support.colours import latency_table
 from tests.support.small_publisher import colour_publisher
-from tests.support.small_signals import CLASSES, signal_zoo, signals
+from tests.support.small_signals import CLASSES, WIDTHS, signal_zoo, signals
 from tests.support.small_tensors import KIND, table_of, tensor_zoo
 from tests.support.toy_kind import Pair, pair_zoo, pairs
 from tests.support.world import COLOUR_SPLITS, fit_colours
 from training.data.environments import under_environments
 from training.data.images import LabelledImages
+from training.data.splits import Splits
 from training.fitting.export import check_bundle, export_bundle
 from training.outcomes.outcomes import load_outcomes, load_pixels
 from training.outcomes.profile import profile
@@ -31,6 +32,7 @@ from zoo import Zoo
 from zoo.errors import CardError, DataError, InputError
 from zoo.inputs.kind import InputKind
 from zoo.inputs.signal import Signal
+from zoo.models.model import Model
 from zoo.remote.protocol import InferRequest, Tensor, encode_infer_request
 
 COSTS_MS = {"small": 0.1, "large": 1.0}
@@ -131,6 +133,21 @@ def test_a_profile_keeps_what_features_read(bundles: dict[str, tuple[Path, Label
     assert "band_1_energy" in outcomes.feature_names
     assert load_pixels(folder / "profile").dtype == np.int16
     assert load_pixels(folder / "profile").shape == (len(outcomes), 2048)
+
+
+def test_signals_of_different_lengths_are_profiled_together(
+    bundles: dict[str, tuple[Path, LabelledImages]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zoo, data = Zoo.open(bundles["bytes"][0].parent / "zoo"), signals(BYTES, 64)
+    assert len({len(data.image(i)) for i in range(64)}) > 1
+    runs: list[tuple[int, ...]] = []
+    run = Model.run_wide
+    monkeypatch.setattr(Model, "run_wide", lambda model, batch: runs.append(batch.shape) or run(model, batch))
+    profile(zoo, data, tmp_path / "p", splits=Splits(fit=1, tune=0, certify=0, test=0), progress=False)
+    assert runs == [(64, max(WIDTHS.values()))] * 2
+    logits = load_outcomes(tmp_path / "p").logits
+    alone = np.stack([zoo.model("large").logits(BYTES.one(data.image(i)))[0] for i in range(64)])
+    np.testing.assert_allclose(logits[:, zoo.names.index("large")], alone, rtol=1e-5, atol=1e-5)
 
 
 def test_a_bench_times_whole_answers_on_inputs_of_the_kind(

@@ -11,12 +11,13 @@ from typing import Literal
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from zoo.convert.preprocessing_graph import OPSET, PREFIX, GraphBuilder
 from zoo.errors import ModelError
 from zoo.inputs.signal import Signal
 
+FROM, TO = "from", "to"  # constants of the slice of an end
 Form = Literal["flat", "channel first", "channel last"]  # [N, W], [N, 1, W], [N, W, 1]
 
 WHITE_SPACE = (9, 10, 11, 12, 13, 32)  # of ASCII
@@ -132,7 +133,7 @@ class SignalFront:
             return build.constant(named(name), values, np.int64)  # type: ignore[arg-type]
 
         start, end = (-block, np.iinfo(np.int64).max) if at_end else (0, block)
-        cut = whole("from", [start]), whole("to", [end]), whole("axis", [1])
+        cut = whole(FROM, [start]), whole(TO, [end]), whole("axis", [1])
         part = build.op("Cast", named("wide"), build.op("Slice", named("block"), "signal", *cut), to=kind)
         length = build.op("Shape", named("length"), part, start=1, end=2)
         room = build.op("Sub", named("room"), whole("most", [block + (count if self.strip else 0)]), length)
@@ -164,3 +165,20 @@ class SignalFront:
         steps = build.constant(f"{side}_offsets", [offsets], np.int64)
         index = build.op("Add", f"{side}_index", place, steps)
         return build.op("GatherElements", f"{side}_kept", padded, index, axis=1)
+
+
+def ends_of(content: bytes) -> tuple[int, int] | None:
+    """How many of the first and of the last samples a stored model sees; None where its graph does not say.
+
+    Parameters
+    ----------
+    content
+        Of an ONNX file under the model contract.
+    """
+    graph = onnx.load_model_from_string(content).graph
+    held = {one.name: one for one in graph.initializer if one.name.startswith(PREFIX)}
+    found = [held.get(f"{PREFIX}{name}") for name in (f"first_{TO}", f"last_{FROM}")]
+    if not any(found):
+        return None
+    first, last = (0 if one is None else abs(int(numpy_helper.to_array(one)[0])) for one in found)
+    return first, last

@@ -31,7 +31,7 @@ def sounds(count: int = 2400, *, seed: int = 0) -> ListedInputs:
 
     Examples
     --------
-    >>> from benchmarks.selection.sounds import sounds
+    >>> from benchmarks.selection.signals.sounds import sounds
     >>> sounds(24).image(0).shape
     (4096,)
     """

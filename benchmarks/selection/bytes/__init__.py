@@ -1,1 +1,0 @@
-"""Files of many types as bytes, and third-party models that tell these apart."""
