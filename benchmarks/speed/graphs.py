@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from benchmarks.speed.made_bundles import made_images
 from benchmarks.speed.ratios import quiet_times_us
 from zoo.architectures.cifar_resnet import CIFAR10_CLASSES, CIFAR_RESNET_PREPROCESSING, CifarResNet, load_npz
-from zoo.convert import compress, export
+from zoo.convert import export
+from zoo.convert.int8 import compress
 from zoo.models.session import open_session
 
 _CALIBRATION_IMAGES = 64

@@ -72,6 +72,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "training.data.splits.Splits",
         "training.outcomes.profile.profile",
         "selector.answering.measuring.bench.measure_folder",
+        "selector.answering.measuring.throughput.measure_throughput",
         "training.fitting.fit.fit",
         "training.fitting.options.FitOptions",
         "training.fitting.fitted.Fitted",

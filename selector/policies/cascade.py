@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from selector.policies.rules import DecisionCosts, Floats, next_action_of, sigmoid_of, sigmoid_of_each
+from selector.policies.rules import DecisionCosts, Floats, sigmoid_of, sigmoid_of_each
 from zoo.types import ModelName
 
 
@@ -54,11 +54,12 @@ class LookaheadStage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
     def judge(self, log_odds: float, threshold: float) -> tuple[float, bool]:
         """Estimated probability that the answer is right, and whether no later one is worth its time."""
-        ways = [
-            sigmoid_of(scale * log_odds + offset)
-            for scale, offset in zip(self.scales, self.offsets, strict=True)
-        ]
-        return ways[0], next_action_of(ways, self.ways_ms, threshold, "price") == 0
+        first = sigmoid_of(self.scales[0] * log_odds + self.offsets[0])
+        stopping = first - threshold * 0.0
+        for scale, offset, cost in zip(self.scales[1:], self.offsets[1:], self.costs_ms, strict=True):
+            if sigmoid_of(scale * log_odds + offset) - threshold * cost > stopping:
+                return first, False
+        return first, True
 
 
 class _Chain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

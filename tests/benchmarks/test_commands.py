@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import benchmarks
 from benchmarks.__main__ import app
 from benchmarks.result import finish
 from benchmarks.selection.zoos import (
@@ -37,6 +40,11 @@ def test_every_suite_has_a_command_and_an_unknown_peer_is_refused() -> None:
     assert done.exit_code == 1
     assert "got nonsense" in done.output
     assert "max-softmax-cascade" in done.output
+
+
+def test_every_module_of_the_benchmarks_imports_what_exists() -> None:
+    for module in pkgutil.walk_packages(benchmarks.__path__, "benchmarks."):
+        importlib.import_module(module.name)
 
 
 def test_asking_for_help_imports_nothing_heavy() -> None:

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 
 import zoo.models.timing
+from selector.answering.measuring.throughput import measure_throughput
 from selector.commands.bench import _measured, _notes, _shown
 from tests.support.colours import latency_table
+from tests.support.command_line import CommandLine
 from zoo import LatencyTable, Zoo
+from zoo.errors import DigestError, LatencyError
 from zoo.models.latency import summarise
 from zoo.models.timing import Times
 
@@ -60,3 +63,16 @@ def test_with_more_threads_the_note_says_what_can_be_told(quiet: LatencyTable) -
     many = msgspec.structs.replace(quiet, threads=4)
     (note,) = _notes({}, many, 0)
     assert "With 4 threads" in note
+
+
+def test_throughput_is_measured_of_threads_and_of_processes(zooselect: CommandLine, small_zoo: Zoo) -> None:
+    small_zoo.remove("small")
+    small_zoo.remove("tiny")
+    said = zooselect("bench", small_zoo.folder, "--throughput", "--workers", 1, "--seconds", 0.01)
+    rows = [line.split()[:2] for line in said.out.splitlines()[3:]]
+    assert rows == [["full", "threads"], ["full", "processes"]]
+    with pytest.raises(LatencyError, match="expected 1 to 256 workers, got 0"):
+        measure_throughput(small_zoo.folder, [np.zeros((8, 8, 3), np.uint8)], workers=0)
+    (small_zoo.folder / small_zoo.card("full").file).unlink()
+    with pytest.raises(DigestError):
+        measure_throughput(small_zoo.folder, [np.zeros((8, 8, 3), np.uint8)], workers=1)

@@ -18,7 +18,9 @@ def counts_of(values: np.ndarray) -> list[int]:
 def run(calibration: np.ndarray, stream: np.ndarray, seed: int = 0) -> list[float]:
     """Capital after every number, when all is staked at the beginning."""
     bets = Martingales([(EDGES, counts_of(calibration))], seed=seed)
-    return [bets.update(np.array([value], np.float32), 0.0 if i else 1.0) for i, value in enumerate(stream)]
+    values, stakes = stream.astype(np.float32)[:, np.newaxis], np.eye(1, len(stream))[0]
+    blocks = [bets.update_block(values[i : i + 50], stakes[i : i + 50])[0] for i in range(0, len(stream), 50)]
+    return np.concatenate(blocks).tolist()
 
 
 def test_capital_stays_one_on_average_while_nothing_changes() -> None:
