@@ -46,7 +46,7 @@ def log_odds_of_each(scale: ScoreScale, scores: NDArray[np.floating]) -> Floats:
     return np.where(place == 0, odds[0], np.where(place == len(points), odds[-1], found))
 
 
-def odds_of_scores(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+def odds_of_scores(scores: NDArray[np.floating]) -> NDArray[np.float32]:
     """Log-odds float32 ``[n, M]`` of probabilities ``[n, M]``."""
     known = np.clip(scores.astype(np.float64), LEAST_CHANCE, 1 - LEAST_CHANCE)
     odds: NDArray[np.float32] = np.log(known / (1 - known)).astype(np.float32)
