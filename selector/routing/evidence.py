@@ -100,8 +100,7 @@ class FeatureReader:
                 if not self._may_lack[i]:
                     raise DataError(
                         f"expected a number for the feature {self._features[i].name!r}, which no sample of "
-                        "the "
-                        "table lacks, got none. Give it, or fit to a table with gaps in it."
+                        "the table lacks, got none. Give it, or fit to a table with gaps in it."
                     )
                 values[i], missing[i] = self._fills[i], 1.0
             elif not -_LARGEST <= value <= _LARGEST:
@@ -157,7 +156,6 @@ def as_number(what: str, value: object, *, model: str) -> float:
     if not math.isfinite(number):
         raise DataError(
             f"expected a finite number as the {what} of {model!r}, got {value!r:.100}. Tell what the model "
-            "said, "
-            "or that it failed."
+            "said, or that it failed."
         )
     return number
