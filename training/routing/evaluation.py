@@ -20,7 +20,7 @@ from training.evaluation.records import (
 from training.evaluation.rows import row_of, shares_of
 from training.outcomes.table_outcomes import TableOutcomes
 from training.outcomes.table_profile import load_table_outcomes, read_table_record
-from training.policies.frontier import Floats, Simulated, by_cost
+from training.policies.frontier import Simulated, by_cost
 from training.routing.fitted import FittedRouter, check_same_data
 
 _MAX_ENVIRONMENTS = 200
