@@ -131,15 +131,19 @@ def explain_uncertified(fitted: FittedRouter, asked: RouteConstraint) -> str:
 def certified_levels(fitted: FittedRouter, asked: RouteConstraint) -> str:
     """Every certified level of the kind of a constraint, with what it costs and the threshold, as a table.
 
-    A level stands there once, with the policy that keeps it at the least cost: single models are policies,
-    too.
+    A level stands there once, with the policy that keeps it at the least cost, of equal ones that with the
+    fewest models: single models are policies, too.
     """
     router = fitted.router
+
+    def dear(one: RouteCertificate) -> tuple[float, int]:
+        return one.mean_cost, len(router.policies[one.policy].models)
+
     best: dict[float, RouteCertificate] = {}
     for one in router.certificates:
         if one.constraint.kind == asked.kind:
             other = best.get(one.constraint.level)
-            if other is None or one.mean_cost < other.mean_cost:
+            if other is None or dear(one) < dear(other):
                 best[one.constraint.level] = one
     if not best:
         return explain_uncertified(fitted, asked)
