@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from tqdm import tqdm
 
@@ -14,6 +15,7 @@ from benchmarks.selection.compare import error, speedups, verdicts
 from benchmarks.selection.guarantee import Guarantee
 from benchmarks.tables.repeated import MAX_DROP, TableRepetition, peers_for, repeat_table, violations
 from benchmarks.tables.sources import SOURCES, prepare
+from benchmarks.tables.targets import targets
 from selector.commands.tables import table
 
 
@@ -49,8 +51,12 @@ def run_table_suite(
     print(f"{SOURCES[name].title}: {len(outcomes):,} samples, {len(outcomes.models)} models, {record.unit}")
     print(_peers_table(figures_of))
     print(_headlines(figures_of, record.unit))
+    held = targets(name, figures_of)
+    print(*held, sep="\n")
+    figures_of["targets"] = {one.what: one.holds for one in held}
+    figures_of["runs"] = [msgspec.to_builtins(one) for one in found]
     results.mkdir(parents=True, exist_ok=True)
-    return finish(name, figures_of, seed=seed, folder=results, file_only=("repetitions",))
+    return finish(name, figures_of, seed=seed, folder=results, file_only=("runs",))
 
 
 def _figures(

@@ -206,6 +206,5 @@ def _check_finite(scores: NDArray[np.float32]) -> None:
     if not all_finite(scores):
         raise NotFiniteError(
             "expected finite scores, got NaN or infinite ones. Fit and export the router again, with inputs "
-            "like "
-            "this one in the table."
+            "like this one in the table."
         )

@@ -46,7 +46,7 @@ def log_odds_of_each(scale: ScoreScale, scores: NDArray[np.floating]) -> Floats:
     return np.where(place == 0, odds[0], np.where(place == len(points), odds[-1], found))
 
 
-def odds_of_scores(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+def odds_of_scores(scores: NDArray[np.floating]) -> NDArray[np.float32]:
     """Log-odds float32 ``[n, M]`` of probabilities ``[n, M]``."""
     known = np.clip(scores.astype(np.float64), LEAST_CHANCE, 1 - LEAST_CHANCE)
     odds: NDArray[np.float32] = np.log(known / (1 - known)).astype(np.float32)
@@ -100,8 +100,7 @@ class FeatureReader:
                 if not self._may_lack[i]:
                     raise DataError(
                         f"expected a number for the feature {self._features[i].name!r}, which no sample of "
-                        "the "
-                        "table lacks, got none. Give it, or fit to a table with gaps in it."
+                        "the table lacks, got none. Give it, or fit to a table with gaps in it."
                     )
                 values[i], missing[i] = self._fills[i], 1.0
             elif not -_LARGEST <= value <= _LARGEST:
@@ -157,7 +156,6 @@ def as_number(what: str, value: object, *, model: str) -> float:
     if not math.isfinite(number):
         raise DataError(
             f"expected a finite number as the {what} of {model!r}, got {value!r:.100}. Tell what the model "
-            "said, "
-            "or that it failed."
+            "said, or that it failed."
         )
     return number

@@ -216,8 +216,7 @@ class Router:
         if missing:
             raise ModelNotFoundError(
                 f"expected a callable for every model of the router, got none for {', '.join(missing)}. Give "
-                "it, or "
-                "load the router with models=[…]."
+                "it, or load the router with models=[…]."
             )
         step = self.start(features, precision, **asked)
         found: dict[str, Any] = {}
@@ -356,8 +355,7 @@ class Router:
             if score is None:
                 raise DataError(
                     f"expected the score of {card.name!r}, got none. Tell it: tell(score=…), of the kind "
-                    "that the "
-                    "table had."
+                    "that the table had."
                 )
             value = as_number("score", score, model=card.name)
         else:

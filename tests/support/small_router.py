@@ -11,7 +11,7 @@ from tests.support.small_table import table_rows, write_csv
 STORED_ROUTER = Path(__file__).parent / "router"
 
 
-def store_rows(folder: Path, rows: list[dict[str, Any]]) -> Path:
+def store_rows(folder: Path, rows: list[dict[str, Any]], **options: Any) -> Path:
     """A profile of rows, costs in dollars."""
     from training.outcomes.table import read_table
     from training.outcomes.table_checks import check_table
@@ -19,16 +19,18 @@ def store_rows(folder: Path, rows: list[dict[str, Any]]) -> Path:
 
     folder.mkdir(parents=True, exist_ok=True)
     file = write_csv(folder / "answers.csv", rows)
-    store_table(check_table(read_table(file, unit="usd")), folder / "table-profile")
+    store_table(check_table(read_table(file, unit="usd", **options)), folder / "table-profile")
     return folder / "table-profile"
 
 
-def routed(folder: Path, rows: list[dict[str, Any]] | None = None, **options: Any) -> Path:
+def routed(
+    folder: Path, rows: list[dict[str, Any]] | None = None, *, told: bool = False, **options: Any
+) -> Path:
     """``table-profile``, ``router-fit`` and ``my-router`` in a folder; gives the last."""
     from training.routing.fit import fit_table
     from training.routing.fitted import export_router, save_router_fit
 
-    profile = store_rows(folder, table_rows() if rows is None else rows)
+    profile = store_rows(folder, table_rows() if rows is None else rows, told=told)
     fitted = fit_table(profile, **(options or {"precision": 0.8, "policy": "cascade"}))
     save_router_fit(fitted, folder / "router-fit")
     export_router(fitted, folder / "my-router")

@@ -53,8 +53,8 @@ def row_of(
     precision: float | None = None,
     certified: bool | None = None,
 ) -> MethodRow:
-    """The row of answers with times from a latency table, ``right`` and `times` ``[n]``."""
-    low, high = wilson_interval(int(right.sum()), len(right))
+    """The row of answers: whether they are right or their qualities, and times or costs, both ``[n]``."""
+    low, high = quality_interval(right)
     return MethodRow(
         name=name,
         kind=kind,
@@ -68,6 +68,14 @@ def row_of(
         certified=certified,
         wall_clock=False,
     )
+
+
+def quality_interval(right: np.ndarray) -> tuple[float, float]:
+    """95 % confidence interval of a mean quality: Wilson's, or the normal one where answers are graded."""
+    if right.dtype == np.bool_:
+        return wilson_interval(int(right.sum()), len(right))
+    mean, half = float(right.mean()), 1.96 * float(right.std()) / np.sqrt(len(right))
+    return max(0.0, mean - half), min(1.0, mean + half)
 
 
 def with_sent(

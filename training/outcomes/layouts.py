@@ -46,9 +46,8 @@ def _routerbench(table: pa.Table) -> pa.Table:
     if not models or missing:
         raise DataError(
             "expected the layout of RouterBench, with sample_id and of every model M the columns M and "
-            f"M{COST}, "
-            f"got no {missing[0] if missing else f'column that ends with {COST}'}. Name the layout that it "
-            "has."
+            f"M{COST}, got no {missing[0] if missing else f'column that ends with {COST}'}. Name the layout "
+            "that it has."
         )
     columns = {"id": table["sample_id"]}
     if "eval_name" in names:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +35,7 @@ from training.outcomes.shards import MAX_EMBEDDING, PIXELS
 from zoo.errors import DataError, StaleError
 from zoo.models.zoo import Zoo
 
+Some = TypeVar("Some", bound="Outcomes")
 _PER_SAMPLE = ("ids", "labels", "environments", "groups", "splits", "logits", "features")
 
 
@@ -328,7 +329,7 @@ def pixels_of(folder: str | Path, ids: NDArray[np.str_]) -> Readings:
     return load_pixels(folder, ids=ids)
 
 
-def with_features(outcomes: Outcomes, names: Sequence[str], values: NDArray[np.float32]) -> Outcomes:
+def with_features(outcomes: Some, names: Sequence[str], values: NDArray[np.float32]) -> Some:
     """The same outcomes with further features ``[n, K]``, such as a scout's, after those of the profile."""
     if values.shape != (len(outcomes), len(names)) or set(names) & set(outcomes.feature_names):
         raise DataError(

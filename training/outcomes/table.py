@@ -151,8 +151,7 @@ def read_table(
             if labels is None:
                 raise DataError(
                     f"{source}: expected '{model}.right', or labels that are whole numbers beside its "
-                    "logits, "
-                    "got labels of another kind. Add the column."
+                    "logits, got labels of another kind. Add the column."
                 )
             known = np.isfinite(logits[model]).all(axis=1) & (labels >= 0)
             right[known, j] = logits[model][known].argmax(axis=1) == labels[known]
@@ -207,10 +206,8 @@ def _columns(found: Sequence[str], source: Path) -> _Columns:
     if unknown:
         raise DataError(
             f"{source}: expected columns {', '.join(KNOWN)}, feature.NAME and MODEL.{{{','.join(ENDINGS)}}}, "
-            "got "
-            f"{', '.join(map(repr, unknown[:5]))}{' and others' if len(unknown) > 5 else ''}. Rename them, "
-            "or "
-            "leave them out with --ignore (in Python: ignore=…)."
+            f"got {', '.join(map(repr, unknown[:5]))}{' and others' if len(unknown) > 5 else ''}. Rename "
+            "them, or leave them out with --ignore (in Python: ignore=…)."
         )
     if "id" not in known:
         raise DataError(f"{source}: expected a column 'id', got {', '.join(found[:8])}. Add one.")
@@ -219,8 +216,7 @@ def _columns(found: Sequence[str], source: Path) -> _Columns:
         raise DataError(
             f"{source}: expected 1 to {MAX_MODELS} models (columns such as small.right) and at most "
             f"{MAX_FEATURES:,} features, got {len(set(names))} and {len(features):,}. Leave some out with "
-            "--models "
-            "or --ignore."
+            "--models or --ignore."
         )
     odd = [name for name in (*names, *features) if len(name) > MAX_NAME or not name.isprintable()]
     if odd:
@@ -271,8 +267,7 @@ def _check_size(rows: int, columns: Sequence[str], source: Path) -> None:
     if rows > MAX_ROWS or len(columns) > MAX_COLUMNS or rows * len(columns) > MAX_CELLS:
         raise DataError(
             f"{source}: expected at most {MAX_ROWS:,} rows, {MAX_COLUMNS:,} columns and {MAX_CELLS:,} cells, "
-            "got "
-            f"{rows:,} × {len(columns):,}. Take a part of the rows: more samples than that prove nothing "
+            f"got {rows:,} × {len(columns):,}. Take a part of the rows: more samples than that prove nothing "
             "more."
         )
 
@@ -343,8 +338,7 @@ def _lists(table: pa.Table, name: str, source: Path) -> NDArray[np.float32]:
     except (TypeError, ValueError) as error:
         raise DataError(
             f"{source}: expected in {name!r} lists of equally many numbers, 2 to {MAX_CLASSES:,}, got "
-            f"{error}. "
-            "Write one number a class."
+            f"{error}. Write one number a class."
         ) from error
 
 

@@ -70,8 +70,7 @@ def check_table(table: OutcomeTable) -> CheckedTable:
     if gaps.all():
         raise DataError(
             "expected rows with an outcome, a cost and a score of every model, got none. Add what is "
-            "missing, or "
-            "leave models out with --models."
+            "missing, or leave models out with --models."
         )
     kept = rows_of(table, ~gaps)
     several = _groups_in_several(kept)
@@ -107,8 +106,7 @@ def _check_ids(table: OutcomeTable) -> None:
         name = str(found[int(counts.argmax())])
         raise DataError(
             f"expected distinct ids, got {name!r} {int(counts.max())} times, and {len(table) - len(found):,} "
-            "rows "
-            "too many. Give every row an id of its own; variants of one original share a 'group'."
+            "rows too many. Give every row an id of its own; variants of one original share a 'group'."
         )
 
 
@@ -136,10 +134,8 @@ def _check_values(table: OutcomeTable) -> None:
         row, column = (int(place) for place in np.argwhere(infinite)[0])
         raise DataError(
             f"expected features that are numbers of single precision, got {table.features[row, column]:g} "
-            "for "
-            f"{table.feature_names[column]!r} in the row {str(table.ids[row])!r}. Correct it, or leave the "
-            "cell "
-            "empty."
+            f"for {table.feature_names[column]!r} in the row {str(table.ids[row])!r}. Correct it, or leave "
+            "the cell empty."
         )
 
 
@@ -178,8 +174,7 @@ def _leaks(table: OutcomeTable) -> list[str]:
                 found.append(
                     f"feature {name} alone tells whether {model} is right (area under the ROC curve "
                     f"{max(area, 1 - area):.3f}): it may come from the answer or the label, which are not "
-                    "there "
-                    "when a model has to be chosen. Leave it out with --ignore if so"
+                    "there when a model has to be chosen. Leave it out with --ignore if so"
                 )
                 break
     return found

@@ -94,8 +94,7 @@ def store_table(
         if getattr(dealt, name) > 0 and not (names == name).any():
             raise DataError(
                 f"{len(set(table.groups.tolist()))} groups are too few: none fell into the split {name!r}. "
-                "Give "
-                "more rows or a larger share."
+                "Give more rows or a larger share."
             )
     digest = _digest(table)
     record_of_splits = SplitRecord(
@@ -298,14 +297,12 @@ def _check_replaceable(folder: Path, digest: str, splits: SplitRecord) -> None:
     if (folder / PROFILE_FILE).is_file():
         raise StaleError(
             f"expected a folder for outcomes, got {folder}, which holds a profile of images. Name another "
-            "with "
-            "--out, or replace it with --restart (in Python: restart=True)."
+            "with --out, or replace it with --restart (in Python: restart=True)."
         )
     if is_table(folder):
         before = read_table_record(folder)
         if (before.data_sha256, before.splits) != (digest, splits):
             raise StaleError(
                 f"expected the outcomes that {folder} was made from, got other ones or other splits. Name "
-                "another "
-                "folder with --out, or replace it with --restart (in Python: restart=True)."
+                "another folder with --out, or replace it with --restart (in Python: restart=True)."
             )

@@ -91,7 +91,7 @@ class Neighbours(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             "least": np.float64(LEAST_WEIGHT * STEPS),
             "second": np.array([1], np.int64),
         }
-        steps: list[tuple[str, list[str], list[str], dict[str, int]]] = [
+        steps: list[tuple[str, list[str], list[str], dict[str, Any]]] = [
             ("Cast", ["features"], ["exact"], {"to": TensorProto.DOUBLE}),
             ("Mul", ["exact", "scale"], ["scaled"], {}),
             ("Add", ["scaled", "shift"], ["standard"], {}),

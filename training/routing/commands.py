@@ -125,8 +125,7 @@ def outcomes(
     say(_summary(kept, record.unit))
     say(
         f"{len(read):,} rows × {len(read.models)} models, {len(record.features)} features; of {len(kept):,} "
-        "samples, "
-        "without those of the test split"
+        "samples, without those of the test split"
     )
     if checked.left_out:
         say(f"{checked.left_out:,} rows are left out: some model lacks an outcome, a cost or a score there")
@@ -162,8 +161,7 @@ def refuse_costs(asked: Mapping[str, Any], profile: Path) -> None:
     if given:
         raise PrecisionError(
             f"expected --mean-ms or --p95-ms with a profile of a zoo, got --{given[0].replace('_', '-')}, "
-            "which is for "
-            f"outcomes of a table; {profile} holds none. Read one with 'zooselect outcomes'."
+            f"which is for outcomes of a table; {profile} holds none. Read one with 'zooselect outcomes'."
         )
 
 
@@ -196,8 +194,7 @@ def fit_router(
         if given:
             raise DataError(
                 f"expected no {name} with outcomes of a table, which have neither a zoo nor classes, got "
-                "one. "
-                "Leave it out."
+                "one. Leave it out."
             )
     levels = dict(asked)
     if "accuracy" in levels:
@@ -232,9 +229,8 @@ def fit_router(
         say(explain_uncertified(fitted, chosen.constraint), err=True)
         if kept is not None:
             say(
-                f"Nothing was written: {out} keeps the router that is certified for {kept}. To replace it by "
-                "this "
-                "one, add --replace; or name another folder with --out.",
+                f"Nothing was written: {out} keeps the router that is certified for {kept}. To replace it "
+                "by this one, add --replace; or name another folder with --out.",
                 err=True,
             )
         if require_certified:
@@ -303,8 +299,7 @@ def export_router_fit(fit: Path, out: Path, *, as_json: bool) -> None:
     can = f"{levels[0]:g} to {levels[-1]:g}" if levels else "none"
     say(
         f"{out}: {len(record.models)} models that your application runs, {size / 1e3:.1f} kB, certified "
-        "precisions "
-        f"{can}. Next, in Python: selector.Router.load({str(out)!r}); for other languages: "
+        f"precisions {can}. Next, in Python: selector.Router.load({str(out)!r}); for other languages: "
         f"{command('route', out)}"
     )
 

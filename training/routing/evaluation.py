@@ -15,14 +15,12 @@ from training.evaluation.records import (
     Evaluation,
     FeatureShown,
     FrontierCurve,
-    Kind,
     MethodRow,
-    wilson_interval,
 )
-from training.evaluation.rows import shares_of
+from training.evaluation.rows import row_of, shares_of
 from training.outcomes.table_outcomes import TableOutcomes
 from training.outcomes.table_profile import load_table_outcomes, read_table_record
-from training.policies.frontier import Floats, Simulated, by_cost
+from training.policies.frontier import Simulated, by_cost
 from training.routing.fitted import FittedRouter, check_same_data
 
 _MAX_ENVIRONMENTS = 200
@@ -73,7 +71,7 @@ def evaluate_router_outcomes(
     certificate = fitted.certificate(wanted)
     ours = fitted.simulate(test, wanted)
     singles = [
-        _row(name, "single", test.right[:, j], test.paid[:, j], {name: 1.0})
+        row_of(name, "single", test.right[:, j], test.paid[:, j], {name: 1.0})
         for name in by_cost(router.mean_costs, test.models)
         for j in [test.models.index(name)]
     ]
@@ -82,7 +80,7 @@ def evaluate_router_outcomes(
         shares = {router.alone(wanted): 1.0}
     else:
         shares = shares_of(policy.models, ours.answered_by)
-    row = _row("zooselect", "ours", ours.right, ours.cost_ms, shares, certified=certificate is not None)
+    row = row_of("zooselect", "ours", ours.right, ours.cost_ms, shares, certified=certificate is not None)
     rows = [*singles, row, oracle(test)]
     return Evaluation(
         title=title,
@@ -112,7 +110,7 @@ def oracle(test: TableOutcomes) -> MethodRow:
     best = test.right >= test.right.max(axis=1, keepdims=True)
     pick = np.where(best, test.paid, np.inf).argmin(axis=1)
     rows = np.arange(len(test))
-    return _row(
+    return row_of(
         "oracle", "oracle", test.right[rows, pick], test.paid[rows, pick], shares_of(test.models, pick)
     )
 
@@ -133,15 +131,19 @@ def explain_uncertified(fitted: FittedRouter, asked: RouteConstraint) -> str:
 def certified_levels(fitted: FittedRouter, asked: RouteConstraint) -> str:
     """Every certified level of the kind of a constraint, with what it costs and the threshold, as a table.
 
-    A level stands there once, with the policy that keeps it at the least cost: single models are policies,
-    too.
+    A level stands there once, with the policy that keeps it at the least cost, of equal ones that with the
+    fewest models: single models are policies, too.
     """
     router = fitted.router
+
+    def dear(one: RouteCertificate) -> tuple[float, int]:
+        return one.mean_cost, len(router.policies[one.policy].models)
+
     best: dict[float, RouteCertificate] = {}
     for one in router.certificates:
         if one.constraint.kind == asked.kind:
             other = best.get(one.constraint.level)
-            if other is None or one.mean_cost < other.mean_cost:
+            if other is None or dear(one) < dear(other):
                 best[one.constraint.level] = one
     if not best:
         return explain_uncertified(fitted, asked)
@@ -163,39 +165,6 @@ def certified_levels(fitted: FittedRouter, asked: RouteConstraint) -> str:
         f"A line has confidence {confidence:.0%} for "
         "whoever decided on it before looking; a line that was picked from the table has less."
     )
-
-
-def _row(
-    name: str,
-    kind: Kind,
-    right: np.ndarray,
-    paid: Floats,
-    shares: dict[str, float],
-    *,
-    certified: bool | None = None,
-) -> MethodRow:
-    low, high = _interval(right)
-    return MethodRow(
-        name=name,
-        kind=kind,
-        precision=None,
-        accuracy=float(right.mean()),
-        accuracy_low=low,
-        accuracy_high=high,
-        mean_ms=float(paid.mean()),
-        p95_ms=float(np.quantile(paid, 0.95)),
-        shares=shares,
-        certified=certified,
-        wall_clock=False,
-    )
-
-
-def _interval(right: np.ndarray) -> tuple[float, float]:
-    """95 % confidence interval of a mean quality: Wilson's, or the normal one where answers are graded."""
-    if right.dtype == np.bool_:
-        return wilson_interval(int(right.sum()), len(right))
-    mean, half = float(right.mean()), 1.96 * float(right.std()) / np.sqrt(len(right))
-    return max(0.0, mean - half), min(1.0, mean + half)
 
 
 def _curve(fitted: FittedRouter, test: TableOutcomes) -> FrontierCurve:

@@ -110,9 +110,8 @@ def save_router_fit(fitted: FittedRouter, folder: str | Path, *, replace: bool =
     if kept is not None:
         raise PrecisionError(
             f"expected a certified router to replace the one in {folder}, which is certified for {kept}; got "
-            "one "
-            f"that is not certified for {fitted.router.default}. Write to another folder, or replace it with "
-            "--replace (in Python: replace=True)."
+            f"one that is not certified for {fitted.router.default}. Write to another folder, or replace it "
+            "with --replace (in Python: replace=True)."
         )
     for file, content in fitted.graphs().items():
         write_atomic(target / file, content)

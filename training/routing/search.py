@@ -142,7 +142,6 @@ def _kinds(policy: str, *, evidence: bool, features: bool) -> tuple[str, ...]:
         needed = "features" if policy == "input" else "scores or logits of some model"
         raise DataError(
             f"expected outcomes with {needed} for the policy {policy!r}, got none. Add the columns to the "
-            "table, "
-            "or leave --policy at auto."
+            "table, or leave --policy at auto."
         )
     return (policy,)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from selector.policies.rules import Rule
 from selector.policies.staged import StagedPolicy, State
 from training.outcomes.folds import Folds
-from training.outcomes.outcomes import Outcomes
+from training.outcomes.outcomes import Outcomes, Some
 from training.policies.frontier import Floats, Simulated, by_cost, cost_at, pareto_places
 from training.policies.logistic import fit_logistic, log_odds, sigmoid
 from training.policies.staged import FittedStaged, follow_all, staged_thresholds
@@ -124,17 +124,17 @@ class FoldedScores:
         return self.outcomes.with_models(ran).logits
 
 
-def part_to_fit(outcomes: Outcomes, seed: int) -> Outcomes:
+def part_to_fit(outcomes: Some, seed: int) -> Some:
     """All samples, or as many of them as fitting gains from."""
     return _part(outcomes, FIT_ROWS, seed)
 
 
-def part_to_compare(outcomes: Outcomes, seed: int) -> Outcomes:
+def part_to_compare(outcomes: Some, seed: int) -> Some:
     """All samples, or so many of them that candidates can be compared in seconds."""
     return _part(outcomes, SEARCH_ROWS, seed)
 
 
-def _part(outcomes: Outcomes, most: int, seed: int) -> Outcomes:
+def _part(outcomes: Some, most: int, seed: int) -> Some:
     if len(outcomes) <= most:
         return outcomes
     chosen = np.random.default_rng(seed).choice(len(outcomes), most, replace=False)

@@ -18,7 +18,9 @@ from training.search.feature_value import blind_quality, net_quality, price_fron
 from zoo.errors import DataError
 
 MAX_CORRELATION = 0.75
+MAX_CORRELATION_GIVEN = 0.95  # of features that cost nothing
 MAX_ROWS = 8000  # more do not change which feature is useful, only how long the search takes
+LEAST_CHANCE = 1e-3  # that something is given which came all the same
 BUDGET_SHARE = 0.05  # of the time of a model that a user would be content with
 _PENALTY = 1 / 0.3  # of the logistic estimator
 
@@ -164,8 +166,9 @@ def tune_and_score(
     """:func:`tune`, and scores ``[n, M]`` of the chosen estimator, each by one that did not see the sample.
 
     There are no scores where the estimators were compared on a part of the samples. Where features are
-    `given` with every input, neither they nor some microseconds matter: the best set and the best estimator
-    stay, not the cheapest that are as good, and larger estimators are tried as well.
+    `given` with every input, neither they nor some microseconds matter: of the sets that are as good as the
+    best the largest stays, and larger estimators are tried as well. Estimators are then compared by their log
+    loss, which tells them apart with fewer samples than frontiers do.
     """
     if not np.isfinite(features).all():
         column = int((~np.isfinite(features)).any(axis=0).argmax())
@@ -180,7 +183,8 @@ def tune_and_score(
     features, right, groups = _sample(seed, features, right, groups)
     verdicts: dict[str, FeatureVerdict] = {}
     alive = _drop_constants(features, names, verdicts)
-    alive = _drop_correlated(features, names, right, alive, verdicts)
+    most = MAX_CORRELATION_GIVEN if given else MAX_CORRELATION
+    alive = _drop_correlated(features, names, right, alive, verdicts, most)
     if not alive:  # nothing varies: any one feature carries the constant estimate
         alive = [0]
         verdicts[names[0]] = FeatureVerdict(names[0], True, "no feature varies; kept as a placeholder")
@@ -192,10 +196,15 @@ def tune_and_score(
     trial = _Trial(features[:, chosen], right, costs, spent / 1000, seed, given)
     tried = list((processes or Processes(1)).run(_try_estimators, trial, search.folds))
     scores = {kind: [quality for quality, _ in fold] for kind, fold in _by_kind(tried).items()}
-    best = max(scores.values(), key=np.mean)
-    kind = next(
-        kind for kind in scores if scores[kind] is best or (not given and _as_good(scores[kind], best))
-    )
+    judged = scores
+    if given:
+        targets = [right[held] for _, held in search.folds]
+        judged = {
+            kind: [_log_likelihood(fold[1], held) for fold, held in zip(folds, targets, strict=True)]
+            for kind, folds in _by_kind(tried).items()
+        }
+    best = max(judged.values(), key=np.mean)
+    kind = next(kind for kind in judged if judged[kind] is best or _as_good(judged[kind], best))
     folded = np.empty(right.shape)
     for (_, held), (_, values) in zip(search.folds, _by_kind(tried)[kind], strict=True):
         folded[held] = values
@@ -236,6 +245,7 @@ def _drop_correlated(
     right: NDArray[np.bool_],
     alive: list[int],
     verdicts: dict[str, FeatureVerdict],
+    most: float,
 ) -> list[int]:
     if not alive:
         return []
@@ -252,7 +262,7 @@ def _drop_correlated(
     correlation = np.abs(ranks.T @ ranks / len(ranks))
     kept: list[int] = []
     for i in np.argsort(-told, kind="stable"):
-        rival = next((k for k in kept if correlation[i, k] > MAX_CORRELATION), None)
+        rival = next((k for k in kept if correlation[i, k] > most), None)
         if rival is None:
             kept.append(int(i))
         else:
@@ -278,8 +288,9 @@ def _eliminate(
         current = [current[i] for i in keep]
     affordable = [step for step in steps if step[1] <= budget_us] or steps
     best = max((quality for _, _, quality in affordable), key=np.mean)
-    good = [step for step in affordable if step[2] is best or (not given and _as_good(step[2], best))]
-    chosen, cost, quality = min(good, key=lambda step: (step[1], len(step[0])))
+    good = [step for step in affordable if step[2] is best or _as_good(step[2], best)]
+    sign = -1 if given else 1
+    chosen, cost, quality = min(good, key=lambda step: (step[1], sign * len(step[0])))
     why = f"the frontier is as good without it ({np.mean(quality):.4f}, best {np.mean(best):.4f})"
     if search.prices:
         why += f" at {cost:.0f} instead of {steps[0][1]:.0f} µs"
@@ -341,6 +352,11 @@ def _standardised(features: NDArray[np.float32]) -> Floats:
     spread = wide.std(axis=0)
     standardised: Floats = (wide - wide.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
     return standardised
+
+
+def _log_likelihood(scores: Floats, right: NDArray[np.bool_]) -> float:
+    """Mean logarithm of the probability of what came, over samples and models."""
+    return float(np.log(np.maximum(np.where(right, scores, 1 - scores), LEAST_CHANCE)).mean())
 
 
 def _as_good(scores: Sequence[float], best: Sequence[float]) -> bool:

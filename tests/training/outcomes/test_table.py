@@ -109,6 +109,22 @@ def test_columns_that_mean_nothing_are_refused(tmp_path: Path, renamed: dict[str
         read_table(write_csv(tmp_path / "t.csv", rows))
 
 
+def test_cells_that_name_a_row_are_not_empty(tmp_path: Path) -> None:
+    rows = table_rows(6)
+    rows[3]["id"] = None
+    with pytest.raises(DataError, match="in every row of 'id', got none in 1"):
+        read_table(write_csv(tmp_path / "t.csv", rows))
+
+
+def test_an_environment_that_is_told_becomes_features(tmp_path: Path) -> None:
+    rows = [row | {"environment": "dn"[i % 2]} for i, row in enumerate(table_rows(6))]
+    table = read_table(write_csv(tmp_path / "t.csv", rows), told=True)
+    assert table.feature_names == ("length", "environment is d", "environment is n")
+    assert table.features[:2, 1:].tolist() == [[1, 0], [0, 1]]
+    with pytest.raises(DataError, match=r"environments to be told, got 1.*--tell-environment"):
+        read_table(write_csv(tmp_path / "t.csv", table_rows(6)), told=True)
+
+
 def test_columns_can_be_ignored_and_models_left_out(tmp_path: Path) -> None:
     rows = [row | {"question": "why"} for row in table_rows(6)]
     path = write_csv(tmp_path / "t.csv", rows)

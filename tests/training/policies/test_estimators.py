@@ -14,10 +14,11 @@ from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from training.policies.estimators import KINDS, SMALL, CorrectnessEstimator
+from training.policies.estimators import SMALL, CorrectnessEstimator
 from training.policies.platt import platt
 from training.search.selector_graph import score_difference
 
+TRIED = (*SMALL, "40 neighbours")  # the others are larger or smaller ones of these
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(400, 5)).astype(np.float32)
 EASY = X[:, 0] + RNG.normal(0, 0.5, 400) > -0.5
@@ -39,7 +40,7 @@ def columns(pattern: str) -> NDArray[np.bool_]:
     return np.stack(PATTERNS[pattern], axis=1)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TRIED)
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_any_pattern_of_correctness_gives_scores_that_onnx_repeats(kind: str, pattern: str) -> None:
     right = columns(pattern)
@@ -71,7 +72,7 @@ def test_inputs_at_the_very_thresholds_of_a_forest_end_in_the_same_leaves() -> N
         assert score_difference(estimator, content, high) <= 1e-5
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TRIED)
 def test_scores_tell_right_from_wrong(kind: str) -> None:
     estimator = CorrectnessEstimator(kind).fit(X[:300], columns("usual")[:300])
     scores = estimator.scores(X[300:])
@@ -86,7 +87,7 @@ def test_is_an_estimator_like_those_of_scikit_learn(
     check(estimator)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TRIED)
 def test_a_target_of_two_classes_is_predicted_by_name(kind: str) -> None:
     names = np.where(EASY, "right", "wrong")
     estimator = clone(CorrectnessEstimator(kind, seed=3)).fit(X[:300], names[:300])
@@ -99,7 +100,7 @@ def test_a_target_of_two_classes_is_predicted_by_name(kind: str) -> None:
     assert cross_val_score(CorrectnessEstimator(kind), X, EASY, cv=3).mean() > 0.75
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TRIED)
 def test_indicators_are_predicted_model_by_model(kind: str) -> None:
     right = columns("everything at once")
     estimator = CorrectnessEstimator(kind).fit(X[:300], right[:300])
@@ -111,12 +112,12 @@ def test_indicators_are_predicted_model_by_model(kind: str) -> None:
 def test_targets_of_more_classes_and_unknown_kinds_are_refused() -> None:
     with pytest.raises(ValueError, match="expected two classes, got 3"):
         CorrectnessEstimator().fit(X, np.arange(400) % 3)
-    with pytest.raises(ValueError, match="among logistic, mlp, forest, deep forest, got 'oracle'"):
+    with pytest.raises(ValueError, match=r"among logistic, .*, got 'oracle'"):
         CorrectnessEstimator("oracle").fit(X, EASY)
 
 
 @pytest.mark.parametrize("count", [2, 5, 12, 39, 40, 60])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TRIED)
 def test_one_wrong_answer_among_few_is_enough(kind: str, count: int) -> None:
     right = np.arange(count) > 0
     for target in (right[:, None], np.stack([right, ~right], axis=1)):
@@ -132,7 +133,7 @@ def test_always_right_so_far_is_not_certainty() -> None:
     np.testing.assert_allclose(never.scores(X)[:, 0], 1 / 100)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TRIED)
 def test_twenty_samples_are_enough_to_fit(kind: str) -> None:
     right = columns("usual")[:20]
     estimator = CorrectnessEstimator(kind).fit(X[:20], right)
@@ -140,7 +141,7 @@ def test_twenty_samples_are_enough_to_fit(kind: str) -> None:
     assert score_difference(estimator, estimator.to_onnx(5).SerializeToString(), X) <= 1e-4
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TRIED)
 def test_constant_features_are_harmless(kind: str) -> None:
     flat = X.copy()
     flat[:, 2] = 7
@@ -151,9 +152,19 @@ def test_constant_features_are_harmless(kind: str) -> None:
 
 
 def test_equal_seeds_give_equal_scores() -> None:
-    for kind in KINDS:
+    for kind in TRIED:
         first, second = (CorrectnessEstimator(kind, seed=3).fit(X, columns("usual")) for _ in range(2))
         np.testing.assert_array_equal(first.scores(X), second.scores(X))
+
+
+def test_of_equal_examples_the_same_are_neighbours_in_every_batch() -> None:
+    few = RNG.integers(0, 3, size=(900, 2)).astype(np.float32)
+    right = RNG.random((900, 2)) < 0.3 + 0.2 * few[:, :1]
+    estimator = CorrectnessEstimator("40 neighbours").fit(few, right)
+    content = estimator.to_onnx(2).SerializeToString()
+    assert score_difference(estimator, content, few) <= 1e-6
+    for row in few[:20]:
+        assert score_difference(estimator, content, row[np.newaxis]) <= 1e-6
 
 
 def test_a_forest_does_not_split_between_values_that_differ_by_rounding() -> None:

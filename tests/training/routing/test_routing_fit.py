@@ -24,11 +24,14 @@ from training.outcomes.table import read_table
 from training.outcomes.table_checks import check_table
 from training.outcomes.table_profile import load_table_outcomes, read_table_record, store_table
 from training.policies.frontier import Simulated
+from training.routing import search
 from training.routing.evaluation import evaluate_router
 from training.routing.fit import fit_table, fit_table_outcomes
 from training.routing.fitted import load_router_fit, save_router_fit
 from training.routing.options import RouteOptions
 from zoo.errors import DataError, PrecisionError, StaleError
+
+PLACES = ("day", "night")
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +89,40 @@ def test_so_does_one_that_is_told_logits(tmp_path: Path) -> None:
     routed(tmp_path, rows, precision=0.8)
     assert Router.load(tmp_path / "my-router").record.evidence == "logits"
     as_simulated(tmp_path, {"precision": 0.8})
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A router that is told the environment: by day the large model is of use where lengths are middling."""
+    rows = table_rows(800)
+    for i, row in enumerate(rows):
+        row["environment"], row["feature.length"] = PLACES[i % 4 == 0], round(8 * ((i * 0.618) % 1) - 4, 3)
+        useful = row["environment"] == "day" and abs(row["feature.length"]) < 3
+        row["large.right"] = row["large.right"] if useful else row["small.right"]
+    return routed(tmp_path_factory.mktemp("told"), rows, told=True, max_drop=0.05, policy="cascade").parent
+
+
+def test_a_cascade_weighs_what_features_let_expect_of_the_next_model(told: Path) -> None:
+    fitted, router = load_router_fit(told / "router-fit"), Router.load(told / "my-router")
+    assert fitted.policies[0].policy.features == router.record.estimates  # type: ignore[union-attr]
+    assert as_simulated(told, {"max_drop": 0.05}) > 5
+
+    def next_after_doubt(length: float, place: str) -> str | None:
+        return router.start({"length": length, "environment": place}).tell(score=-4).run
+
+    assert next_after_doubt(0, "day") == "large"
+    assert [next_after_doubt(3.8, "day"), next_after_doubt(0, "night")] == [None, None]
+    with pytest.raises(DataError, match="environment among day, night, got 'dusk'"):
+        next_after_doubt(0, "dusk")
+
+
+def test_another_constraint_is_searched_for_no_more(told: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "fit_estimates", lambda *_, **__: pytest.fail("searched again"))
+    fitted = fit_table(told / "table-profile", precision=0.6, policy="cascade")
+    assert fitted.record.comparisons
+    assert fit_table(told / "table-profile", max_drop=0.05, policy="cascade").record == (
+        load_router_fit(told / "router-fit").record
+    )
 
 
 def test_certificates_are_about_what_was_paid(folder: Path) -> None:
@@ -178,6 +215,11 @@ def test_what_cannot_be_decided_by_is_said(tmp_path: Path) -> None:
         fit_table(profile, precision=0.8, mean_cost=1.0)
     with pytest.raises(DataError, match="huge"):
         fit_table(profile, precision=0.8, models=("huge",))
+    with pytest.raises(DataError, match=r"at least 8 inputs.*Give more rows"):
+        fit_table(store_rows(tmp_path / "few", table_rows(7)), precision=0.8)
+    rows = [row | {"feature.log-odds of small": 1} for row in table_rows(60)]
+    with pytest.raises(DataError, match=r"names than 'log-odds of small'.*--ignore"):
+        fit_table(store_rows(tmp_path / "clash", rows), precision=0.8)
 
 
 def test_a_certified_router_is_not_replaced_by_one_that_is_not(folder: Path, tmp_path: Path) -> None:

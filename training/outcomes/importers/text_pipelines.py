@@ -37,8 +37,7 @@ def from_text_pipelines(
     if not pipelines or not texts or len(texts) != len(labels):
         raise DataError(
             f"expected pipelines, and as many texts as labels, got {len(pipelines)} pipelines, {len(texts)} "
-            "texts and "
-            f"{len(labels)} labels. Give them."
+            f"texts and {len(labels)} labels. Give them."
         )
     classes: list[str] = []
     logits = {}

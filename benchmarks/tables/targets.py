@@ -1,0 +1,59 @@
+"""What the suites of tables are held against, and whether they reach it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.selection.repeated import DELTA
+
+TIMES_CHEAPER = 3.0  # than ResNet-152, at its accuracy
+
+
+@dataclass(frozen=True)
+class Target:
+    """One figure and what it should be."""
+
+    what: str
+    found: str
+    holds: bool
+
+    def __str__(self) -> str:
+        return f"{'PASS' if self.holds else 'NOT '}  {self.what}: {self.found}"
+
+
+def targets(name: str, figures: dict[str, Any]) -> list[Target]:
+    """The targets of the suite `name` on its figures."""
+    found = [_not_behind(figures["peers"])] if figures["peers"] else []
+    if figures["guarantee"]:
+        found.append(_kept(figures["guarantee"]))
+    at, drop = figures["at_reference"][0], figures["certified_drop"]
+    if name.startswith("three-nets"):
+        text = f"{at['ratio']:.2f} ± {at['ratio_error']:.2f} ×"
+        what = f"{TIMES_CHEAPER:g} × cheaper than the reference model at its accuracy"
+        found.append(Target(what, text, at["ratio"] >= TIMES_CHEAPER))
+    if name == "routerbench":
+        certified = f"{drop['certified']} of {figures['repetitions']}"
+        text = f"in {certified} splits, {drop['ratio'][0]:.2f} × cheaper"
+        what = "something cheaper than the reference model is certified for the drop"
+        found.append(Target(what, text, drop["certified"] > 0 and drop["ratio"][0] > 1))
+        costs = [one["cost_at_drop"] for one in figures["peers"]]
+        if costs:
+            text = f"{drop['cost'][0]:.4g} against {min(costs):.4g}"
+            what = "no dearer than what peers promise for that drop, uncertified"
+            found.append(Target(what, text, drop["cost"][0] <= min(costs)))
+    return found
+
+
+def _not_behind(peers: Sequence[dict[str, Any]]) -> Target:
+    behind = [f"{one['peer']} at {one['behind_levels']}" for one in peers if one["behind_levels"]]
+    what = "behind no peer by more than one standard error at any level"
+    return Target(what, ", ".join(behind) or f"behind none of {len(peers)}", not behind)
+
+
+def _kept(rows: Sequence[dict[str, Any]]) -> Target:
+    worst = max(rows, key=lambda one: one["violated"] / one["draws"])
+    text = f"at most {worst['violated']} of {worst['draws']} draws"
+    what = f"certificates are false in at most {DELTA:.0%} of the draws"
+    return Target(what, text, worst["violated"] <= DELTA * worst["draws"])
