@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import benchmarks
 from benchmarks.__main__ import app
 from benchmarks.result import finish
 from benchmarks.selection.zoos import (
@@ -46,3 +49,9 @@ def test_asking_for_help_imports_nothing_heavy() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=100
     )
     assert done.stdout.strip() == "set()"
+
+
+def test_every_module_of_the_suites_loads() -> None:
+    pytest.importorskip("torch")
+    for module in pkgutil.walk_packages(benchmarks.__path__, "benchmarks."):
+        importlib.import_module(module.name)
