@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
-import onnx
 import torch
 from numpy.typing import NDArray
 
 from benchmarks.speed.made_bundles import made_images
 from benchmarks.speed.ratios import quiet_times_us
 from zoo.architectures.cifar_resnet import CIFAR10_CLASSES, CIFAR_RESNET_PREPROCESSING, CifarResNet, load_npz
-from zoo.convert import export
-from zoo.convert.int8 import compress
+from zoo.convert.export import export_module
+from zoo.convert.int8.compress import quantize_int8
 from zoo.models.session import open_session
 
 _CALIBRATION_IMAGES = 64
@@ -39,21 +37,18 @@ def rewriting(
     )
     images = made_images(_CALIBRATION_IMAGES, seed=seed)
 
-    def exported() -> bytes:
-        return export.export_module(
-            network.eval(), CIFAR_RESNET_PREPROCESSING, name="net", classes=CIFAR10_CLASSES
+    old, new = (
+        export_module(
+            network.eval(),
+            CIFAR_RESNET_PREPROCESSING,
+            name="net",
+            classes=CIFAR10_CLASSES,
+            rewrite=rewrite,
         )
-
-    new = exported()
-    with mock.patch.object(export, "rewritten", _as_it_is):
-        old = exported()
-    with (
-        mock.patch.object(compress, "rewritten", _as_it_is),
-        mock.patch.object(compress, "IMAGE_PLANES", 0),
-        mock.patch.object(compress, "LIGHT_HEAD", -1.0),
-    ):
-        old_int8 = compress.quantize_int8(old, images, name="net")
-    new_int8 = compress.quantize_int8(new, images, name="net")
+        for rewrite in (False, True)
+    )
+    old_int8 = quantize_int8(old, images, name="net", float_ends=False, rewrite=False)
+    new_int8 = quantize_int8(new, images, name="net")
     batch = np.stack(made_images(_COMPARED_IMAGES, seed=seed + 1))
     expected = _logits(old, batch)
     rows = []
@@ -70,10 +65,6 @@ def rewriting(
             }
         )
     return rows
-
-
-def _as_it_is(model: onnx.ModelProto, images: NDArray[np.uint8]) -> onnx.ModelProto:
-    return model
 
 
 def _run(content: bytes) -> Callable[[Any], object]:

@@ -54,3 +54,9 @@ def test_asking_for_help_imports_nothing_heavy() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=100
     )
     assert done.stdout.strip() == "set()"
+
+
+def test_every_module_of_the_suites_loads() -> None:
+    pytest.importorskip("torch")
+    for module in pkgutil.walk_packages(benchmarks.__path__, "benchmarks."):
+        importlib.import_module(module.name)

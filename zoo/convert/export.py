@@ -28,7 +28,12 @@ _SUM_OF_PROBABILITIES = 1e-3  # how far from 1 the sum of an answer may be that 
 
 
 def export_module(
-    module: nn.Module, preprocessing: Preprocessing, *, name: str, classes: Sequence[str]
+    module: nn.Module,
+    preprocessing: Preprocessing,
+    *,
+    name: str,
+    classes: Sequence[str],
+    rewrite: bool = True,
 ) -> bytes:
     """Export a trained network under the model contract.
 
@@ -46,6 +51,8 @@ def export_module(
         Name of the graph.
     classes
         The C class names, in the order of the logits.
+    rewrite
+        Make convolutions of the shortcuts named above; without, for comparisons.
 
     Returns
     -------
@@ -70,7 +77,8 @@ def export_module(
         )
     core = clean(_trace(network, preprocessing, name), set(network.state_dict()))
     joined = attach_front(core, name=name, front=front_model(preprocessing))
-    joined = rewritten(joined, random_images(preprocessing.resolution))
+    if rewrite:
+        joined = rewritten(joined, random_images(preprocessing.resolution))
     onnx.checker.check_model(joined, full_check=True)
     content: bytes = joined.SerializeToString(deterministic=True)
     check_parity(content, nn.Sequential(Preprocess(preprocessing), network), preprocessing, name=name)

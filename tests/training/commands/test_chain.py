@@ -13,13 +13,14 @@ from tests.support.small_models import COLOURS
 from tests.support.world import CANDIDATES, colour_zoo, steady
 
 
-def chain(zooselect: CommandLine, pictures: Path, *flags: str) -> dict[str, Done]:
-    colour_zoo(Path("my-zoo"))
+def chain(
+    zooselect: CommandLine, pictures: Path, *flags: str, table: str = "my-profile/latency/this-machine.json"
+) -> dict[str, Done]:
     splits = "fit=0.3,tune=0.1,certify=0.4,test=0.2"
     done = {
         "list": zooselect("zoo", "list", *flags),
         "profile": zooselect("profile", "--data", pictures, "--split", splits, *flags),
-        "bench": zooselect("bench", "--images", pictures / "red", "--runs", 20, *flags),
+        "bench": zooselect("bench", "--images", pictures / "red", "--runs", 20, "--out", table, *flags),
         "fit": zooselect("fit", "--precision", 0.8, "--policy", "cascade", *flags),
         "evaluate": zooselect("evaluate", *flags),
         "export": zooselect("export", *flags),
@@ -30,7 +31,8 @@ def chain(zooselect: CommandLine, pictures: Path, *flags: str) -> dict[str, Done
     return done
 
 
-def test_the_whole_chain_in_words(zooselect: CommandLine, pictures: Path) -> None:
+def test_the_whole_chain_in_words_and_for_programs(zooselect: CommandLine, pictures: Path) -> None:
+    colour_zoo(Path("my-zoo"))
     done = chain(zooselect, pictures)
     assert all(name in done["list"].out for name in ("tiny", "small", "full"))
     assert "samples × 3 models in my-profile. Next: zooselect bench my-zoo" in done["profile"].out
@@ -54,10 +56,7 @@ def test_the_whole_chain_in_words(zooselect: CommandLine, pictures: Path) -> Non
     assert len(rows) == 202
     right = sum(line.split("/")[-2] == line.split()[1] for line in rows[2:])
     assert right > 150
-
-
-def test_the_whole_chain_for_programs(zooselect: CommandLine, pictures: Path) -> None:
-    done = chain(zooselect, pictures, "--json")
+    done = chain(zooselect, pictures, "--json", table="another.json")
     assert [card["name"] for card in done["list"].json()] == ["tiny", "small", "full"]
     assert done["profile"].json()["samples"] == 200
     assert set(done["bench"].json()["models"]) == {"tiny", "small", "full"}
@@ -66,9 +65,9 @@ def test_the_whole_chain_for_programs(zooselect: CommandLine, pictures: Path) ->
     assert all(row["wall_clock"] for row in done["timed"].json()["rows"] if row["kind"] != "oracle")
     assert done["export"].json()["models"] == ["tiny", "small", "full"]
     for name in ("select", "predict"):
-        rows = [Done(0, line, "").json() for line in done[name].out.splitlines()]
-        assert all(row["certified"] and row["model"] in ("tiny", "small", "full") for row in rows)
-    assert {row["label"] for row in rows} == set(COLOURS)
+        found = [Done(0, line, "").json() for line in done[name].out.splitlines()]
+        assert all(row["certified"] and row["model"] in ("tiny", "small", "full") for row in found)
+    assert {row["label"] for row in found} == set(COLOURS)
 
 
 def hints(done: Done) -> list[list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,13 @@ from tests.support.command_line import CommandLine
 from tests.support.small_models import plain_image
 from tests.support.world import CANDIDATES, World, steady
 from zoo.models.latency import save_table
+
+
+@pytest.fixture(scope="module", autouse=True)
+def given_costs() -> Iterator[None]:
+    """What decisions and features cost does not depend on the machine of the tests."""
+    with steady():
+        yield
 
 
 def test_a_fit_that_certifies_nothing_says_what_can_be(

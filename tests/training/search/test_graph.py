@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from functools import cache
 from pathlib import Path
 
@@ -56,11 +57,15 @@ def learnable_correctness(features: NDArray[np.float32], models: int = 4) -> NDA
     )
 
 
-def assert_parity(kind: str, images: list[NDArray[np.uint8]], names: tuple[str, ...] = NAMES) -> None:
-    features = torch_features(images, names)
+@cache
+def digit_features() -> NDArray[np.float32]:
+    return torch_features(thousand_digits())
+
+
+def assert_parity(kind: str, images: list[NDArray[np.uint8]], features: NDArray[np.float32]) -> None:
     estimator = CorrectnessEstimator(kind).fit(features[:600], learnable_correctness(features)[:600])
     estimator.calibrate(features[600:], learnable_correctness(features)[600:])
-    content = selector_graph(names, estimator.to_onnx(len(names)), grid=32)
+    content = selector_graph(NAMES, estimator.to_onnx(len(NAMES)), grid=32)
     graph = open_session(content, name="selector")
     got = np.concatenate([graph.run(["scores"], {"image": image[np.newaxis]})[0] for image in images])
     wanted = estimator.scores(features)
@@ -76,22 +81,30 @@ def assert_parity(kind: str, images: list[NDArray[np.uint8]], names: tuple[str, 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_thousand_digits_get_the_scores_and_choices_of_torch_and_scikit_learn(kind: str) -> None:
-    assert_parity(kind, thousand_digits())
+    assert_parity(kind, thousand_digits(), digit_features())
+
+
+@pytest.fixture(scope="module")
+def photographs(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[NDArray[np.uint8]]:
+    """A thousand of them."""
+    unpacked = tmp_path_factory.mktemp("cifar10-test")
+    with zipfile.ZipFile(real_data / "cifar10-test.zip") as archive:
+        archive.extractall(unpacked, archive.namelist()[::5])
+    found = folder(unpacked / "test", progress=False)
+    chosen = np.random.default_rng(0).choice(len(found), min(1000, len(found)), replace=False)
+    return [found.image(int(i)) for i in chosen]
+
+
+@pytest.fixture(scope="module")
+def photograph_features(photographs: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    return torch_features(photographs)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_thousand_photographs_get_the_scores_and_choices_of_torch_and_scikit_learn(
-    kind: str, real_data: Path, tmp_path_factory: pytest.TempPathFactory
+    kind: str, photographs: list[NDArray[np.uint8]], photograph_features: NDArray[np.float32]
 ) -> None:
-    import zipfile
-
-    unpacked = tmp_path_factory.getbasetemp() / "cifar10-test"
-    if not unpacked.is_dir():
-        with zipfile.ZipFile(real_data / "cifar10-test.zip") as archive:
-            archive.extractall(unpacked, archive.namelist()[::5])
-    photographs = folder(unpacked / "test", progress=False)
-    chosen = np.random.default_rng(0).choice(len(photographs), min(1000, len(photographs)), replace=False)
-    assert_parity(kind, [photographs.image(int(i)) for i in chosen])
+    assert_parity(kind, photographs, photograph_features)
 
 
 def small_scores(names: tuple[str, ...] = ("luma_mean", "saturation")) -> onnx.ModelProto:

@@ -149,7 +149,7 @@ def quantize_best(
                 like=like,
                 cut=calibration.cut,
                 least_error=calibration.least_error,
-                float_ends=calibration.float_ends,
+                float_ends=calibration.float_ends or None,
                 progress=progress,
             )
         except ModelError:

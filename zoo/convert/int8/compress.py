@@ -52,7 +52,8 @@ def quantize_int8(
     like: bytes | None = None,
     cut: float = 0.0,
     least_error: bool = False,
-    float_ends: bool = False,
+    float_ends: bool | None = None,
+    rewrite: bool = True,
     progress: bool = False,
 ) -> bytes:
     """Quantise a zoo model to 8-bit integers, with ranges measured on real images.
@@ -85,7 +86,10 @@ def quantize_int8(
     least_error
         Instead: ranges that change the values least; see :func:`zoo.convert.int8.ranges.least_error_ranges`.
     float_ends
-        Leave the first and the last layer in float, whatever they are.
+        Leave the first and the last layer in float, whatever they are, or neither of them; by default, as
+        said above.
+    rewrite
+        Make convolutions of shortcuts that take every second pixel; without, for comparisons.
     progress
         Show a bar when it takes longer than two seconds.
 
@@ -137,7 +141,7 @@ def quantize_int8(
             # Symbolic shape inference is left out: the front has declared the only shape that matters.
             quant_pre_process(source, fused, skip_symbolic_shape=True)
             prepared = onnx.load_model(fused)
-            if kind == IMAGE:
+            if rewrite and kind == IMAGE:
                 prepared = rewritten(prepared, checked[0]["image"])
             _flatten_biases(prepared.graph)
             _name_nodes(model.graph)
@@ -190,7 +194,7 @@ def _ranges(
     return {value: [{"rmin": low, "rmax": high}] for value, (low, high) in found.items()}
 
 
-def _float_nodes(graph: onnx.GraphProto, ends: bool, like: bytes | None) -> list[str]:
+def _float_nodes(graph: onnx.GraphProto, ends: bool | None, like: bytes | None) -> list[str]:
     """Names of the nodes that stay in float: the preprocessing, and the ends of the network where it pays."""
     front = [node.name for node in graph.node if node.name.startswith(PREFIX)]
     layers = _layers(graph)
@@ -198,8 +202,10 @@ def _float_nodes(graph: onnx.GraphProto, ends: bool, like: bytes | None) -> list
         return front
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     weights = [shapes.get(node.input[1], ()) for node in layers]
-    first = ends or (layers[0].op_type == "Conv" and 0 < math.prod(weights[0][1:2]) <= IMAGE_PLANES)
-    last = ends or math.prod(weights[-1]) <= LIGHT_HEAD * sum(map(math.prod, weights))
+    first = last = bool(ends)
+    if ends is None:
+        first = layers[0].op_type == "Conv" and 0 < math.prod(weights[0][1:2]) <= IMAGE_PLANES
+        last = math.prod(weights[-1]) <= LIGHT_HEAD * sum(map(math.prod, weights))
     if like is not None:
         first, last = float_ends_of(like)
     kept = [layers[0].name] * first + [layers[-1].name] * last
