@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.network.answers import run_answers, run_photos
+from benchmarks.network.answers import run_answers, run_digits, run_photos
 from benchmarks.network.cluster import run_cluster
 from benchmarks.network.serving import run_serving
 from benchmarks.selection.zoos import Given
@@ -14,6 +14,7 @@ from benchmarks.selection.zoos import Given
 PARTS: Mapping[str, Callable[[Given, Path], dict[str, Any]]] = {
     "answers": run_answers,
     "photos": run_photos,
+    "digits": run_digits,
     "serving": run_serving,
     "cluster": run_cluster,
 }

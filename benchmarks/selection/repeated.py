@@ -131,9 +131,9 @@ def _one_thread_each() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def deal(outcomes: Outcomes, seed: int) -> Outcomes:
+def deal(outcomes: Outcomes, seed: int, shares: Splits | None = None) -> Outcomes:
     """The samples dealt out anew; certify and test keep one environment of every original."""
-    splits = Splits(seed=seed).assign(outcomes.groups.tolist())
+    splits = replace(shares or Splits(), seed=seed).assign(outcomes.groups.tolist())
     used = one_environment_per_group(
         outcomes.groups.tolist(), outcomes.environments.tolist(), splits.tolist(), seed=seed
     )

@@ -158,7 +158,7 @@ class Trust:
         return Refreshed(index, self.wire.requests - requests, self.wire.bytes_on_wire - wire, seconds, lost)
 
     @contextmanager
-    def _verified(self, news: Callable[[], None] | None) -> Iterator[Updater]:
+    def _verified(self, news: Callable[[], None] | None = None) -> Iterator[Updater]:
         """The framework after it has verified what is new; what goes wrong, then too, is said as ours."""
         from tuf.api.exceptions import DownloadError, ExpiredMetadataError, RepositoryError
 
