@@ -76,7 +76,7 @@ def test_few_samples_and_missing_classes_leave_all_numbers_finite(labels: list[i
     head = fit_embedding(vector, logits, embedding, np.array(labels))
     for scaling in (vector, fit_matrix(vector, logits, np.array(labels)), head):
         assert scaling.scale >= 0
-        assert np.isfinite(scaling(logits, embedding)).all()
+        assert np.isfinite(scaling(logits, embedding if scaling.on_embedding else None)).all()
         assert scaling.bias is not None
         assert np.abs(scaling.bias).max() < 20
 
