@@ -86,7 +86,7 @@ def _add_suite(name: str, about: str) -> None:
 
 for _name, _about in {
     "digits": "Embedded digits under seven environments; needs no data.",
-    "cifar10-float": "CIFAR-10 as JPEG, four third-party ResNets as delivered.",
+    "cifar10-float": "CIFAR-10 as JPEG, four third-party ResNets on 32 pixels and fewer.",
     "cifar10": "The same with their int8 versions.",
     "cifar10-environments": "The same, every image also in the dark, with noise and blurred.",
     "cifar10-heads": "CIFAR-10 as JPEG, int8 ResNets with a last layer refitted to it.",

@@ -25,6 +25,7 @@ from zoo.errors import DataError
 STANDARD_ERRORS_DISCOUNTED = 1.5
 ACCURACY_NOISE = 0.005  # of an accuracy: where nothing is good enough, less than this is not paid for
 SMOOTHING = ACCURACY_NOISE / 2  # standard deviation of a frontier's points: one lucky point does not decide
+LEAST_MS = 1e-9  # what an answer counts as at least; something may cost nothing
 # What certify samples show varies, and so does what fit and tune samples showed of a gain. Frontiers are
 # compared at the middles of equally likely parts of both together, in standard deviations: of many, or a
 # policy that fails to be certified once in twenty times would seem as good as one that never does.
@@ -152,10 +153,10 @@ class Aim:
             # a lead within the noise is not worth any time
             sure = slacks - STANDARD_ERRORS_DISCOUNTED * doubts
             near = costs[sure >= sure.max() - ACCURACY_NOISE].min()
-            return (0.0, 100 * round(sure.max() / ACCURACY_NOISE) - float(np.log(near)))
+            return (0.0, 100 * round(sure.max() / ACCURACY_NOISE) - math.log(max(near, LEAST_MS)))
         cheapest = np.where(reached, costs[:, np.newaxis], np.inf).min(axis=0)
         expected = np.where(np.isfinite(cheapest), cheapest, self.failure_ms).mean()
-        return (1.0, -float(np.log(expected)))
+        return (1.0, -math.log(max(expected, LEAST_MS)))
 
     def _spread(self, frontier: Sequence[Point]) -> float:
         """Standard deviation of what the certify samples show of the frontier's most accurate point."""

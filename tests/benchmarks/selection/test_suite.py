@@ -22,7 +22,7 @@ import training.search.search
 from benchmarks.peers import PEERS
 from benchmarks.peers.singles import SingleModels
 from benchmarks.selection.guarantee import DRAWS
-from benchmarks.selection.repeated import deal, repeat
+from benchmarks.selection.repeated import AS_DELIVERED, deal, repeat
 from benchmarks.selection.suite import run_suite
 from benchmarks.selection.zoos import (
     ALL_FIT,
@@ -39,6 +39,7 @@ from zoo import LatencyTable
 IMAGES = 300
 
 
+DELIVERED = ("small", "full")
 LEARNING = ("max-softmax-cascade", "knn-premodel")
 
 
@@ -68,15 +69,15 @@ class Ran:
     table: LatencyTable
     given: list[tuple[Outcomes, Outcomes]]
 
-    def again(self, seeds: int = 1) -> list[dict[str, Any]]:
-        """The first repetitions once more, as the result file has them."""
+    def again(self) -> list[dict[str, Any]]:
+        """The first repetition once more, as the result file has it."""
         with quick():
             found = repeat(
                 self.prepared.profile,
                 self.prepared.zoo,
                 self.table,
                 named="full",
-                seeds=range(seeds),
+                seeds=range(1),
                 jobs=1,
                 peers=LEARNING,
             )
@@ -99,7 +100,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     folder = tmp_path_factory.mktemp("benchmarks")
     zoo, data = colour_zoo(folder / "zoo"), colour_images(IMAGES)
     profile(zoo, data, folder / "profile", splits=Splits(**ALL_FIT), progress=False)
-    prepared, table = Prepared("Three colours", zoo, data, folder / "profile", "full"), latency_table(zoo)
+    table = latency_table(zoo)
+    prepared = Prepared("Three colours", zoo, data, folder / "profile", "full", delivered=DELIVERED)
     printed = io.StringIO()
     with quick() as patch, contextlib.redirect_stdout(printed):
         patch.setitem(SUITES, "colours", lambda given: prepared)  # type: ignore[arg-type]
@@ -122,14 +124,25 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
 
 def test_every_peer_gets_the_samples_that_ours_is_fitted_to_and_judged_on(ran: Ran) -> None:
     outcomes = load_outcomes(ran.prepared.profile, zoo=ran.prepared.zoo, splits=ALL_SPLITS)
-    assert len(ran.given) == 2
-    for seed, (development, test) in enumerate(ran.given):
+    assert len(ran.given) == 4  # two splits, on our models and on those as delivered
+    for place, (development, test) in enumerate(ran.given):
+        seed, as_delivered = place // 2, place % 2 == 1
         dealt = deal(outcomes, seed)
         np.testing.assert_array_equal(development.ids, dealt.split(FIT, TUNE).ids)
         np.testing.assert_array_equal(test.ids, dealt.split(TEST).ids)
-        assert any(name.startswith("scout_") for name in development.feature_names)
-        delivered = ran.result["repetitions"][seed]["named"]["accuracy"]
-        assert ran.result["repetitions"][seed]["frontiers"]["watcher"][-1]["accuracy"] == delivered
+        assert development.models == (DELIVERED if as_delivered else ran.prepared.zoo.names)
+        assert as_delivered or any(name.startswith("scout_") for name in development.feature_names)
+        accuracy = ran.result["repetitions"][seed]["named"]["accuracy"]
+        label = "watcher" + AS_DELIVERED * as_delivered
+        assert ran.result["repetitions"][seed]["frontiers"][label][-1]["accuracy"] == accuracy
+
+
+def test_peers_on_models_as_delivered_are_told_apart(ran: Ran) -> None:
+    named = {item["peer"] for item in ran.result["against_peers"]}
+    assert {"max-softmax-cascade", f"max-softmax-cascade{AS_DELIVERED}"} <= named
+    assert f"oracle{AS_DELIVERED}" not in ran.result["repetitions"][0]["peers"]
+    assert not ran.result["strongest_peer"]["peer"].endswith(AS_DELIVERED)
+    assert ran.result["strongest_peer_as_delivered"]["peer"].endswith(AS_DELIVERED)
 
 
 def test_nothing_is_chosen_by_the_labels_of_certify_or_test_samples(
@@ -158,13 +171,11 @@ def times(points: Sequence[dict[str, float] | None]) -> list[float | None]:
 
 
 def test_repetitions_are_reproducible_by_seed(ran: Ran) -> None:
-    before, again = ran.result["repetitions"], ran.again(2)
-    assert [row["seed"] for row in again] == [0, 1]
-    for one, two in zip(before, again, strict=True):
-        assert one["ours"] == two["ours"]
-        assert one["certified"] == two["certified"]
-        assert all(one["peers"][name] == two["peers"][name] for name in LEARNING)
-    assert before[0]["ours"] != before[1]["ours"]
+    (before, other), (again,) = ran.result["repetitions"], ran.again()
+    assert (again["seed"], other["seed"]) == (0, 1)
+    assert before["ours"] == again["ours"] != other["ours"]
+    assert before["certified"] == again["certified"]
+    assert all(before["peers"][name] == again["peers"][name] for name in LEARNING)
 
 
 def test_the_line_of_figures_has_every_field(ran: Ran) -> None:

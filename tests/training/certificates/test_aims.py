@@ -62,6 +62,8 @@ def test_what_reaches_the_aim_ranks_before_what_does_not(kind: ConstraintKind) -
     good, bad = [point(0.935, 3.0)], [point(0.6, 9.0)]
     assert goal.rank(good) > goal.rank(bad)
     assert goal.rank([*good, *bad]) == goal.rank(good)
+    free = [point(0.935, 0.0)]
+    assert goal.rank(free) > goal.rank(good)
     better = [point(0.96, 3.0)] if kind in ("mean_ms", "p95_ms") else [point(0.96, 2.0)]
     assert goal.rank(better) > goal.rank(good)
 

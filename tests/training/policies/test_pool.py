@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from selector.answering.runners import runner_of
 from selector.policies.policy import Policy
 from selector.policies.pool import MAX_WEIGHTS, PoolPolicy, PoolStage, Scaling, margins, stopping
-from training.calibration.scaling import fit_linear, fit_matrix, fit_vector, has_head
+from training.calibration.scaling import fit_embedding, fit_linear, fit_matrix, fit_vector, has_head
 from training.outcomes.outcomes import Outcomes
 from training.policies.joint import joint_thresholds
 from training.search.pools import Pools, ScalingMethod
@@ -72,9 +72,11 @@ def test_scaling_undoes_what_a_model_names_too_often() -> None:
 def test_few_samples_and_missing_classes_leave_all_numbers_finite(labels: list[int], size: float) -> None:
     logits = (size * np.random.default_rng(0).normal(size=(len(labels), 4))).astype(np.float32)
     vector = fit_vector(logits, np.array(labels))
-    for scaling in (vector, fit_matrix(vector, logits, np.array(labels))):
+    embedding = (size * np.random.default_rng(1).normal(size=(len(labels), 600))).astype(np.float32)
+    head = fit_embedding(vector, logits, embedding, np.array(labels))
+    for scaling in (vector, fit_matrix(vector, logits, np.array(labels)), head):
         assert scaling.scale >= 0
-        assert np.isfinite(scaling(logits)).all()
+        assert np.isfinite(scaling(logits, embedding if scaling.on_embedding else None)).all()
         assert scaling.bias is not None
         assert np.abs(scaling.bias).max() < 20
 
