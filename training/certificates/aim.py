@@ -20,16 +20,15 @@ from training.policies.frontier import Point
 from zoo.errors import DataError
 
 # Of hundreds of candidates some look good by luck, with few samples above all. As in the one-standard-error
-# rule of Breiman et al. (1984), a gain within a budget counts as far as it exceeds so many of its standard
-# errors.
+# rule of Breiman et al. (1984), a gain counts as far as it exceeds so many of its standard errors.
 STANDARD_ERRORS_DISCOUNTED = 1.5
 ACCURACY_NOISE = 0.005  # of an accuracy: where nothing is good enough, less than this is not paid for
-SMOOTHING = ACCURACY_NOISE / 2  # standard deviation of a frontier's points: one lucky point does not decide
-LEAST_MS = 1e-9  # what an answer counts as at least; something may cost nothing
-# What certify samples show varies, and so does what fit and tune samples showed of a gain. Frontiers are
-# compared at the middles of equally likely parts of both together, in standard deviations: of many, or a
-# policy that fails to be certified once in twenty times would seem as good as one that never does.
-LUCK: tuple[float, ...] = tuple(float(ndtri((part + 0.5) / 40)) for part in range(40))
+# What certify samples show varies, and so does what frontiers show. They are compared at the middles of
+# equally likely parts of both, in standard deviations. Many parts of the former, or a policy that fails to be
+# certified once in twenty times would seem as good as one that never does; few of the latter, only so that
+# one lucky point does not decide.
+CERTIFY_QUANTILES: tuple[float, ...] = tuple(float(ndtri((part + 0.5) / 40)) for part in range(40))
+SMOOTHING_QUANTILES: tuple[float, ...] = tuple(float(ndtri(0.1 + 0.2 * part)) for part in range(5))
 
 
 def accuracy_to_certify(precision: float, samples: int, *, delta: float = 0.05) -> float:
@@ -129,13 +128,7 @@ class Aim:
         )
 
     def rank(self, frontier: Sequence[Point]) -> tuple[float, ...]:
-        """Greater is better. What a frontier gains over single models counts less the more doubtful it is.
-
-        Policies for a bound on accuracy are compared by their expected time: over the luck of the certify
-        samples, and over what fit and tune samples leave open about their gain, where failing to be certified
-        counts as `failure_ms`. Doubt is not taken off the accuracy: a cascade that is certified nine times in
-        ten would lose against a single model that takes three times as long.
-        """
+        """Greater is better. What a frontier gains over single models counts less the more doubtful it is."""
         if self.constraint.is_budget:
             enough = [point for point in frontier if self.slack(point) >= 0]
             if not enough:
@@ -144,19 +137,23 @@ class Aim:
                 (1.0, point.accuracy - STANDARD_ERRORS_DISCOUNTED * point.doubt, -point.mean_ms)
                 for point in enough
             )
-        doubts = np.array([point.doubt for point in frontier])
+        slacks = np.array(
+            [self.slack(point) - STANDARD_ERRORS_DISCOUNTED * point.doubt for point in frontier]
+        )
         costs = np.array([point.mean_ms for point in frontier])
-        slacks = np.array([self.slack(point) for point in frontier])
-        spread = np.sqrt(self._spread(frontier) ** 2 + doubts**2 + SMOOTHING**2)
-        reached = slacks[:, np.newaxis] + spread[:, np.newaxis] * np.array(LUCK) >= 0
-        if not reached.any():
+        luck = np.add.outer(
+            self._spread(frontier) * np.array(CERTIFY_QUANTILES),
+            ACCURACY_NOISE / 2 * np.array(SMOOTHING_QUANTILES),
+        ).ravel()
+        by_slack = np.argsort(-slacks)
+        cheapest = np.minimum.accumulate(costs[by_slack])
+        reaching = np.searchsorted(-slacks[by_slack], luck, side="right")  # points with a slack >= -luck
+        if not reaching.any():
             # a lead within the noise is not worth any time
-            sure = slacks - STANDARD_ERRORS_DISCOUNTED * doubts
-            near = costs[sure >= sure.max() - ACCURACY_NOISE].min()
-            return (0.0, 100 * round(sure.max() / ACCURACY_NOISE) - math.log(max(near, LEAST_MS)))
-        cheapest = np.where(reached, costs[:, np.newaxis], np.inf).min(axis=0)
-        expected = np.where(np.isfinite(cheapest), cheapest, self.failure_ms).mean()
-        return (1.0, -math.log(max(expected, LEAST_MS)))
+            near = costs[slacks >= slacks.max() - ACCURACY_NOISE].min()
+            return (0.0, 100 * round(slacks.max() / ACCURACY_NOISE) - float(np.log(near)))
+        expected = np.where(reaching > 0, cheapest[reaching - 1], self.failure_ms).mean()
+        return (1.0 if slacks.max() >= 0 else 0.5, -float(np.log(expected)))
 
     def _spread(self, frontier: Sequence[Point]) -> float:
         """Standard deviation of what the certify samples show of the frontier's most accurate point."""
