@@ -26,12 +26,10 @@ sys.path.insert(0, sys.argv.pop(1))
 import selector, zoo
 """
 COMMAND = WITHOUT_EXTRAS + "from selector.cli import main\nmain()"
-ANSWERS = WITHOUT_EXTRAS + "print([selector.Selector.load(one).predict('x.png').label for one in sys.argv[1:]])"
+ANSWERS = f"{WITHOUT_EXTRAS}print([selector.Selector.load(b).predict('x.png').label for b in sys.argv[1:]])"
 
 
-def without_extras(
-    *arguments: object, cwd: Path, program: str = COMMAND
-) -> subprocess.CompletedProcess[str]:
+def without_extras(*arguments: object, cwd: Path, program: str = COMMAND) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", program, str(ROOT), *map(str, arguments)]
     environment = os.environ | {"COLUMNS": "200"}
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=100)
