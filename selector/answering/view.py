@@ -235,17 +235,21 @@ class View:
         Raises
         ------
         PrecisionError
-            When the bundle knows environments, but not this one, and is to refuse that.
+            When the bundle does not know this environment, and is to refuse that.
         """
         if environment is None or environment == self.bundle.calibration.environment:
             return None
         if self._refuse_unknown:
             named = {one.environment for one in self.bundle.certificates}
             known = {self.bundle.calibration.environment, *named} - {None}
-            if known and environment not in known:
+            if environment not in known:
                 raise PrecisionError(
                     f"expected an environment that something is proven for, got {environment!r}. "
-                    f"This bundle knows: {', '.join(sorted(filter(None, known)))}."
+                    + (
+                        f"This bundle knows: {', '.join(sorted(filter(None, known)))}."
+                        if known
+                        else "This bundle knows none: leave it out, or profile images of several."
+                    )
                 )
         return environment
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -243,6 +244,17 @@ def test_certificates_of_an_environment_are_used_only_when_it_is_named(world: Wo
         easy = selector.certified_levels("precision", "clear")[-1]
         if easy > selector.certified_precisions[-1]:
             assert selector.certificate(easy) is None
+
+
+def test_a_bundle_without_environments_says_so(world: World, tmp_path: Path) -> None:
+    path = world.copy_bundle("cascade", tmp_path / "bundle") / "bundle.json"
+    record = json.loads(path.read_text())
+    record["certificates"] = [one for one in record["certificates"] if one.get("environment") is None]
+    path.write_text(json.dumps(record))
+    selector = Selector.load(path.parent)
+    assert selector.predict(plain_image("red")).certified
+    with pytest.raises(PrecisionError, match=r"got 'dark'\. This bundle knows none: leave it out"):
+        selector.predict(plain_image("red"), environment="dark")
 
 
 def test_precision_may_be_called_accuracy(world: World) -> None:

@@ -26,9 +26,7 @@ sys.path.insert(0, sys.argv.pop(1))
 import selector, zoo
 """
 COMMAND = WITHOUT_EXTRAS + "from selector.cli import main\nmain()"
-ANSWERS = (
-    WITHOUT_EXTRAS + "print([selector.Selector.load(one).predict('x.png').label for one in sys.argv[1:]])"
-)
+ANSWERS = f"{WITHOUT_EXTRAS}print([selector.Selector.load(b).predict('x.png').label for b in sys.argv[1:]])"
 
 
 def without_extras(*arguments: object, cwd: Path, program: str = COMMAND) -> subprocess.CompletedProcess[str]:
