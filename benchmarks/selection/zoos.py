@@ -42,7 +42,7 @@ ADAPTED_DEPTHS = (20, 32)  # that learn JPEG
 SPECIALIST_DEPTHS = (20, 32)  # that learn an environment each
 DIGITS_SHARE = 0.4  # of the digits, that the networks learn from
 SOUND_SHARE = 0.3  # of the sounds, that the networks learn from
-SOUND_EPOCHS = {"tiny": 24, "small": 24, "full": 10}
+SOUND_EPOCHS = {"tiny": 16, "small": 16, "full": 6}
 SOUND_SEVERITY = 0.6
 ALL_FIT = {"fit": 1.0, "tune": 0.0, "certify": 0.0, "test": 0.0}  # suites deal the samples out themselves
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from training.data.images import LabelledImages
 from training.data.seen import remember
 from training.data.splits import TRAIN, Splits
+from training.features.scout import one_thread
 from zoo.convert.signals.export_signal import add_signal_module
 from zoo.convert.signals.signal_front import SignalFront
 from zoo.errors import CardError, DataError
@@ -164,7 +165,8 @@ def _trained(
     name: str,
     progress: bool,
 ) -> SignalNet:
-    with torch.random.fork_rng(devices=[]):
+    # threads wait for each other longer than layers as small as these take, and far longer on a busy machine
+    with one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = SignalNet(size, classes, bytes=kind.is_bytes)
         optimizer = torch.optim.AdamW(module.parameters(), lr=_RATE, weight_decay=_DECAY)
