@@ -14,8 +14,7 @@ from training.policies.base import _Stopping
 from training.policies.cascade import ConfidenceChain
 from training.policies.frontier import DOUBLE, Floats, Indices
 from training.policies.platt import platt
-from training.policies.staged import follow, staged_thresholds
-from training.policies.steps import PlanState
+from training.policies.staged import PlanState, follow, staged_thresholds
 
 
 class Lookahead:
