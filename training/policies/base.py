@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -17,16 +16,6 @@ from training.policies.frontier import Floats, Indices, Simulated, cost_at, pare
 
 Known = TypeVar("Known")
 Simulator = Callable[[float], Simulated]  # threshold → what the policy does
-Chain = tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class PlanState:
-    """A state of a plan: what has run, and which models may run next."""
-
-    ran: Chain
-    actions: tuple[Chain, ...]
-    costs_ms: tuple[float, ...]
 
 
 class FittedPolicy(ABC):

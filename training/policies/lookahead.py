@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from selector.policies.cascade import LookaheadPolicy, LookaheadStage, way_probabilities
 from training.outcomes.outcomes import Outcomes
-from training.policies.base import PlanState, _Stopping
+from training.policies.base import _Stopping
 from training.policies.cascade import ConfidenceChain
 from training.policies.frontier import DOUBLE, Floats, Indices
 from training.policies.platt import platt
-from training.policies.staged import follow, staged_thresholds
+from training.policies.staged import PlanState, follow, staged_thresholds
 
 
 class Lookahead:

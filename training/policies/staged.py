@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
@@ -117,6 +118,18 @@ class FittedStaged(FittedPolicy):
             " + ".join(state.ran): (scores[:, 0], right)
             for state, (scores, right) in zip(self.policy.states, judged, strict=True)
         }
+
+
+Chain = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PlanState:
+    """A state of a plan: what has run, and which models may run next."""
+
+    ran: Chain
+    actions: tuple[Chain, ...]
+    costs_ms: tuple[float, ...]
 
 
 class StateLike(Protocol):

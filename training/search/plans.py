@@ -18,10 +18,9 @@ from selector.policies.rules import Rule
 from selector.policies.staged import StagedPolicy, State
 from training.outcomes.folds import Folds
 from training.outcomes.outcomes import Outcomes, Some
-from training.policies.base import Chain, PlanState
 from training.policies.frontier import Floats, Simulated, by_cost, cost_at, pareto_places
 from training.policies.logistic import fit_logistic, log_odds, sigmoid
-from training.policies.staged import FittedStaged, follow_all, staged_thresholds
+from training.policies.staged import Chain, FittedStaged, PlanState, follow_all, staged_thresholds
 from training.policies.state_scores import StageEstimator, answers, fit_stage, stage_inputs
 from zoo.files import sha256_bytes
 

@@ -21,9 +21,9 @@ from training.fitting.export import export_bundle
 from training.fitting.fitted import Fitted, load_fit, save_fit
 from training.outcomes.outcomes import load_outcomes
 from training.outcomes.profile import held_out_images
-from training.policies.base import FittedPolicy, PlanState
+from training.policies.base import FittedPolicy
 from training.policies.input import FittedInputPolicy
-from training.policies.staged import FittedStaged, branches, follow, follow_all, staged_thresholds
+from training.policies.staged import FittedStaged, PlanState, branches, follow, follow_all, staged_thresholds
 from training.search.plans import RULES, StagedPlan, fit_plan
 
 CHAIN = ("tiny", "small", "full")

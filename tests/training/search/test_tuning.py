@@ -60,9 +60,8 @@ def test_the_same_data_give_the_same_choice() -> None:
 def test_larger_estimators_are_tried_where_features_are_given_with_every_input() -> None:
     tuned, scores = tune_and_score(FEATURES, NAMES, RIGHT, GROUPS, COSTS, given=True)
     assert set(tuned.quality) == set(KINDS)
-    assert tuned.quality[tuned.estimator][0] == max(mean for mean, _ in tuned.quality.values())
     assert scores is not None
-    assert scores.shape == RIGHT.shape
+    assert scores[RIGHT].mean() > scores[~RIGHT].mean() + 0.1
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
