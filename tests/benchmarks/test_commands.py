@@ -34,6 +34,7 @@ def test_every_suite_has_a_command_and_an_unknown_peer_is_refused() -> None:
     assert named == {
         *SUITES,
         *["answering", "certificates", "clock", "cuts", "distribution", "drift", "network", "scale"],
+        *["one-file", "providers", "web"],
         *["soak", "speed", "estimators", "mmlu-pro", "routerbench", "three-nets"],
     }
     done = CliRunner().invoke(app, ["digits", "--peers", "single,nonsense"])

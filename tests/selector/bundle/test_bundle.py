@@ -126,9 +126,9 @@ def test_a_wrong_field_is_named_with_its_path(
 
 
 def test_a_bundle_of_a_newer_version_says_to_upgrade(record: Record, tmp_path: Path) -> None:
-    record["schema_version"], record["unheard"] = 8, "of"
+    record["schema_version"], record["unheard"] = 9, "of"
     with pytest.raises(
-        SchemaVersionError, match=r"expected schema version 7 or older, got 8\. .*upgrade this one"
+        SchemaVersionError, match=r"expected schema version 8 or older, got 9\. .*upgrade this one"
     ):
         read(record, tmp_path)
 
