@@ -157,7 +157,7 @@ class Router:
 
         Examples
         --------
-        >>> step = router.start({"length": 30.0}, precision=0.88)
+        >>> step = router.start({"length": 30.0}, precision=0.87)
         >>> while step.run:
         ...     step = step.tell(score=-9.0, cost=0.1)  # of the model step.run
         >>> step.model, step.path
@@ -208,7 +208,7 @@ class Router:
         Examples
         --------
         >>> models = {"small": lambda: Said("yes", score=9.0), "large": lambda: Said("no", score=9.0)}
-        >>> said = router.answer([30.0], models, precision=0.88)
+        >>> said = router.answer([30.0], models, precision=0.87)
         >>> said.answer, said.step.model
         ('yes', 'small')
         """
@@ -281,7 +281,7 @@ class Router:
 
         Examples
         --------
-        >>> router.after(router.start([30.0], 0.88), 9.0, None, None).model
+        >>> router.after(router.start([30.0], 0.87), 9.0, None, None).model
         'small'
         """
         name, before = _to_run(step), step._so_far
@@ -317,7 +317,7 @@ class Router:
 
         Examples
         --------
-        >>> router.without(router.start([30.0], 0.88)).run
+        >>> router.without(router.start([30.0], 0.87)).run
         'large'
         """
         before = step._so_far

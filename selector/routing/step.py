@@ -76,7 +76,7 @@ class Step:
 
     Examples
     --------
-    >>> step = router.start({"length": 30.0}, precision=0.88)
+    >>> step = router.start({"length": 30.0}, precision=0.87)
     >>> step.run
     'small'
     >>> step = step.tell(score=9.0, cost=0.1)
@@ -119,7 +119,7 @@ class Step:
 
         Examples
         --------
-        >>> router.start([30.0], precision=0.88).tell(score=-9.0).run
+        >>> router.start([30.0], precision=0.87).tell(score=-9.0).run
         'large'
         """
         return self._goes.after(self, score, logits, cost)
@@ -136,7 +136,7 @@ class Step:
 
         Examples
         --------
-        >>> step = router.start([30.0], precision=0.88).failed()
+        >>> step = router.start([30.0], precision=0.87).failed()
         >>> step.run, step.certified, step.reason
         ('large', False, 'model failed')
         """

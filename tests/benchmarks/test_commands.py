@@ -35,7 +35,7 @@ def test_every_suite_has_a_command_and_an_unknown_peer_is_refused() -> None:
         *SUITES,
         *["answering", "certificates", "clock", "cuts", "distribution", "drift", "network", "scale"],
         *["one-file", "providers", "web"],
-        *["soak", "speed", "estimators", "mmlu-pro", "routerbench", "three-nets"],
+        *["soak", "speed", "estimators", "mmlu-pro", "routerbench", "three-nets", "three-nets-told"],
     }
     done = CliRunner().invoke(app, ["digits", "--peers", "single,nonsense"])
     assert done.exit_code == 1

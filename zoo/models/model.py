@@ -109,15 +109,17 @@ class Model:
         if provider.one_by_one:
             self._runs = OneByOne(self._runs)
         inputs, outputs = session.get_inputs(), session.get_outputs()
-        _expect(card.name, "inputs", inputs, self.kind.inputs)
+        one = provider.one_by_one
+        _expect(card.name, "inputs", inputs, self.kind.inputs, one=one)
         if len(outputs) == 2 and outputs[1].name == EMBEDDING:
             shape = outputs[1].shape
             width = next((size for size in shape[1:2] if isinstance(size, int) and size > 0), 1)
             second = GraphInput(EMBEDDING, "float32", ("N", width))
-            _expect(card.name, "a second output", outputs[1:], (second,))
+            _expect(card.name, "a second output", outputs[1:], (second,), one=one)
             self.embedding_width = width
             outputs = outputs[:1]
-        _expect(card.name, "outputs", outputs, (GraphInput("logits", "float32", ("N", len(card.classes))),))
+        logits = GraphInput("logits", "float32", ("N", len(card.classes)))
+        _expect(card.name, "outputs", outputs, (logits,), one=one)
 
     @classmethod
     def open(
@@ -348,9 +350,9 @@ def read_graph(card: ModelCard, folder: Path) -> bytes:
     return read_verified(folder / card.file, card.sha256, card.size_bytes)
 
 
-def _expect(name: str, what: str, got: list[Any], wanted: Sequence[GraphInput]) -> None:
+def _expect(name: str, what: str, got: list[Any], wanted: Sequence[GraphInput], *, one: bool) -> None:
     found = {item.name: item for item in got}
-    if len(got) == len(wanted) and all(_fits(found.get(one.name), one) for one in wanted):
+    if len(got) == len(wanted) and all(_fits(found.get(item.name), item, one) for item in wanted):
         return
     given = "; ".join(f"{item.name} {_TYPES.get(item.type, item.type)} {item.shape}" for item in got)
     raise ModelError(
@@ -359,14 +361,17 @@ def _expect(name: str, what: str, got: list[Any], wanted: Sequence[GraphInput]) 
     )
 
 
-def _fits(got: Any, wanted: GraphInput) -> bool:
-    """Whether an input or output of a graph is the wanted one; an axis of unknown length may be any."""
+def _fits(got: Any, wanted: GraphInput, one: bool) -> bool:
+    """Whether an input or output of a graph is the wanted one; an axis of unknown length may be any.
+
+    A session that takes one input a run has 1 for the number of inputs.
+    """
     return (
         got is not None
         and got.type == TYPES[wanted.type]
         and len(got.shape) == len(wanted.axes)
         and all(
-            not isinstance(have, int) or have == want or (have, want) == (1, "N")
+            not isinstance(have, int) or have == want or (one and (have, want) == (1, "N"))
             for have, want in zip(got.shape, wanted.axes, strict=True)
         )
     )
