@@ -19,7 +19,7 @@ from selector.drift.blocks import Blocks
 from selector.drift.monitor import BLOCK_INPUTS, Confidence, Monitor
 from selector.drift.reference import DriftReference
 from training.evaluation.records import wilson_interval
-from training.features.image_features import WATCHED
+from training.features.image.features import WATCHED
 from training.fitting.drift_bins import drift_feature
 from training.fitting.drift_reference import ALPHA, drift_graph
 from training.outcomes.outcomes import ALL_SPLITS, Outcomes, load_outcomes

@@ -30,7 +30,7 @@ from selector.policies.pool import PoolPolicy, PoolStage
 from selector.policies.rules import confidence
 from selector.policies.staged import StagedPolicy, State
 from training.features.features import NAMES
-from training.features.image_features import WATCHED
+from training.features.image.features import WATCHED
 from training.features.operators import OperatorList
 from training.fitting.drift_bins import drift_feature
 from training.fitting.drift_reference import ALPHA, drift_graph

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import training.features.image_features
+import training.features.image.features
 import training.features.signal.features
 import training.features.tensors.features  # noqa: F401 - registers
 from training.features.feature_kind import FeatureKind, registered_features

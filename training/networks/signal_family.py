@@ -15,7 +15,7 @@ from tqdm import tqdm
 from training.data.images import LabelledImages
 from training.data.seen import remember
 from training.data.splits import TRAIN, Splits
-from training.features.scout import one_thread
+from training.features.scout_network import one_thread
 from zoo.convert.signals.export_signal import add_signal_module
 from zoo.convert.signals.signal_front import SignalFront
 from zoo.errors import CardError, DataError

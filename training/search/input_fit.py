@@ -110,7 +110,7 @@ def out_of_fold(
     Parameters
     ----------
     pixels, right, models
-        See :func:`training.features.scout.fit_network`.
+        See :func:`training.features.scout_network.fit_network`.
     groups
         Originals ``[n]``; variants of one never fall into two folds.
     kind

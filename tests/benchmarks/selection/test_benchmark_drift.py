@@ -14,7 +14,7 @@ from benchmarks.selection.zoos import ALL_FIT, Given, Prepared
 from tests.support.colours import colour_zoo
 from tests.support.world import colour_images
 from training.data.splits import Splits
-from training.features.image_features import WATCHED
+from training.features.image.features import WATCHED
 from training.outcomes.profile import profile
 
 SIZES = Sizes(known=100, calibration=100, quiet=50, changed=60)

@@ -17,7 +17,7 @@ import benchmarks.selection.answers
 import benchmarks.selection.guarantee
 import benchmarks.selection.repeated
 import benchmarks.selection.suite
-import training.features.scout
+import training.features.scout_network
 import training.search.search
 from benchmarks.peers import PEERS
 from benchmarks.peers.singles import SingleModels
@@ -90,7 +90,7 @@ class Ran:
 def quick() -> Iterator[pytest.MonkeyPatch]:
     """Suites inside measure no costs, and their scouts hardly learn."""
     with steady(scout=True) as patch:
-        patch.setattr(training.features.scout, "SAMPLES_SHOWN", 1)
+        patch.setattr(training.features.scout_network, "SAMPLES_SHOWN", 1)
         yield patch
 
 

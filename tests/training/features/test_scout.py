@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from tests.support.world import COLOUR_SPLITS, World
 from training.features.features import EARLIER, NAMES, read_pixels
-from training.features.image_scout import ImageScout, fit_scout
+from training.features.image.scout import ImageScout
+from training.features.image.scout_network import fit_scout
 from training.features.input_features import InputFeatures
 from training.outcomes.outcomes import ALL_SPLITS, has_pixels, load_outcomes, load_pixels, with_features
 from training.outcomes.parts import FEATURES, PIXELS, read_profile_record, stored_features

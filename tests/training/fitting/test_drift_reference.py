@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from selector.drift.monitor import Monitor
 from tests.support.world import World
 from training.data.splits import CERTIFY, FIT, TUNE
-from training.features.image_features import WATCHED
+from training.features.image.features import WATCHED
 from training.fitting.drift_bins import bin_edges, drift_feature
 from training.fitting.drift_reference import ALPHA, drift_fit
 from zoo.models.session import open_session

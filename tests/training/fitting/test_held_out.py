@@ -82,7 +82,7 @@ def test_not_even_rows_of_the_test_split_that_are_no_numbers_matter(world: World
 def test_a_scout_is_trained_without_the_test_split(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.features.scout.MAX_EPOCHS", 2)
+    monkeypatch.setattr("training.features.scout_network.MAX_EPOCHS", 2)
     shutil.copytree(world.profile, tmp_path / "p")
     corrupt(tmp_path / "p", "test")
     with steady(lambda one: one.kind == "input", scout=True):

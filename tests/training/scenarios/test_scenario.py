@@ -14,7 +14,7 @@ from training.scenarios.scenario import Settings, run_scenario
 from zoo.errors import DataError
 from zoo.publisher.publish import published
 
-INPUTS = 240
+INPUTS = 200
 
 
 def run(small: SmallScenario, folder: Path, *environments: str, server: bool = False) -> Timeline:

@@ -19,7 +19,7 @@ from training.data.environments import ENVIRONMENTS, under_environments
 from training.data.folder import folder
 from training.data.sources import digits
 from training.features.features import NAMES, read_pixels
-from training.features.image_scout import fit_scout
+from training.features.image.scout_network import fit_scout
 from training.features.input_features import InputFeatures
 from training.policies.estimators import KINDS, CorrectnessEstimator
 from training.search.selector_graph import (

@@ -39,7 +39,7 @@ def scouted(world: World, request: pytest.FixtureRequest) -> Fitted:
     """A fit whose only features come from a scout."""
     with steady(CANDIDATES[request.param], scout=True) as patch:
         patch.setattr(training.search.input_fit, "tune_and_score", tune_scout_alone)
-        patch.setattr("training.features.scout.MAX_EPOCHS", 4)
+        patch.setattr("training.features.scout_network.MAX_EPOCHS", 4)
         return training.fitting.fit.fit(
             world.profile, world.zoo, world.table, precision=0.85, policy=request.param
         )
@@ -72,7 +72,7 @@ def test_a_fit_with_a_scout_comes_back_with_it(world: World, scouted: Fitted, tm
 def test_a_scout_tells_compared_samples_what_it_did_not_learn_from_them(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.features.scout.MAX_EPOCHS", 2)
+    monkeypatch.setattr("training.features.scout_network.MAX_EPOCHS", 2)
     outcomes = load_outcomes(world.profile, zoo=world.zoo)
     compared = outcomes.split("fit", "tune")
     log_odds, scout = scout_log_odds(outcomes, compared, lambda ids: pixels_of(world.profile, ids), seed=0)

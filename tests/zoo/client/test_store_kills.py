@@ -21,7 +21,7 @@ from zoo.errors import StoreFullError
 from zoo.releases.release import ModelRelease
 from zoo.store.store import Store
 
-KILLS = 100
+KILLS = 60
 LONGEST_S = 0.06  # about as long as an install takes
 
 
@@ -46,8 +46,8 @@ def test_a_kill_at_any_moment_of_install_and_eviction_leaves_models_that_answer(
             counts = kill_installs(victims, folder, releases)
         fetch_and_install(server.url, str(folder), releases[:2])
     assert counts["killed"] == KILLS
-    assert counts["killed at an operation"] >= 20
-    assert counts["killed at a time"] >= 20
+    assert counts["killed at an operation"] >= 15
+    assert counts["killed at a time"] >= 15
     assert counts["killed after the commit"]
     assert counts["killed with downloads under way"]
     store = Store.open(folder)

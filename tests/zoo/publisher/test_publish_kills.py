@@ -88,7 +88,7 @@ def test_killed_in_earnest_the_same_command_goes_on(
     if whole.exists():
         shutil.copytree(whole, begun)
     publish(whole, small_zoo, keys=keys)
-    for moment in (3, 9, 15, 19):
+    for moment in (9, 19) if begun.exists() else (3, 15):
         folder = tmp_path / f"killed-{moment}"
         if begun.exists():
             shutil.copytree(begun, folder)

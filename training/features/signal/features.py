@@ -81,8 +81,8 @@ class SignalFeatures(FeatureKind):
     def fit_scout(
         self, readings: Readings, right: NDArray[np.bool_], models: Sequence[str], *, seed: int = 0
     ) -> ScoutLike:
-        """See :func:`training.features.signal.scout.fit_signal_scout`."""
-        from training.features.signal.scout import fit_signal_scout
+        """See :func:`training.features.signal.scout_network.fit_signal_scout`."""
+        from training.features.signal.scout_network import fit_signal_scout
 
         return fit_signal_scout(readings, right, models, seed=seed)
 

@@ -69,8 +69,8 @@ class TensorFeatures(FeatureKind):
     def fit_scout(
         self, readings: Readings, right: NDArray[np.bool_], models: Sequence[str], *, seed: int = 0
     ) -> ScoutLike:
-        """See :func:`training.features.tensors.scout.fit_tensor_scout`."""
-        from training.features.tensors.scout import fit_tensor_scout
+        """See :func:`training.features.tensors.scout_network.fit_tensor_scout`."""
+        from training.features.tensors.scout_network import fit_tensor_scout
 
         return fit_tensor_scout(readings, right, models, seed=seed)
 

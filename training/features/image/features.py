@@ -86,14 +86,14 @@ class ImageFeatures(FeatureKind):
     def fit_scout(
         self, readings: Readings, right: NDArray[np.bool_], models: Sequence[str], *, seed: int = 0
     ) -> ScoutLike:
-        """See :func:`training.features.image_scout.fit_scout`."""
-        from training.features.image_scout import fit_scout
+        """See :func:`training.features.image.scout_network.fit_scout`."""
+        from training.features.image.scout_network import fit_scout
 
         return fit_scout(readings, right, models, seed=seed)
 
     def scout_from(self, content: bytes) -> ScoutLike:
-        """See :meth:`training.features.image_scout.ImageScout.from_onnx`."""
-        from training.features.image_scout import ImageScout
+        """See :meth:`training.features.image.scout.ImageScout.from_onnx`."""
+        from training.features.image.scout import ImageScout
 
         return ImageScout.from_onnx(content)
 

@@ -1,0 +1,1 @@
+"""Features of images: what the kind image adds to those of all kinds."""
