@@ -39,7 +39,7 @@ class Processes:
     --------
     >>> from training.cluster.processes import Processes
     >>> with Processes(1) as processes:
-    ...     list(processes.run(pow, 2, [3, 4]))
+    ...     processes.run(pow, 2, [3, 4])
     [8, 16]
     """
 
@@ -61,8 +61,8 @@ class Processes:
 
     def run(
         self, function: Callable[[Shared, Task], Result], shared: Shared, tasks: Iterable[Task]
-    ) -> Iterator[Result]:
-        """Results of ``function(shared, task)`` in the order of the tasks.
+    ) -> list[Result]:
+        """Results of ``function(shared, task)`` in the order of the tasks, once all are there.
 
         Parameters
         ----------
@@ -70,7 +70,7 @@ class Processes:
             Of a module, as it is looked up by its name.
         shared
             What all tasks need; nothing may write to its arrays. It stays in a process from task to task,
-            with what it remembers.
+            with what it remembers. It is sent task by task, so nothing may change in it before the end.
 
         Raises
         ------
@@ -79,8 +79,7 @@ class Processes:
         """
         waiting = list(tasks)
         if self.jobs == 1 or len(waiting) < 2:
-            yield from _here(function, shared, waiting)
-            return
+            return list(_here(function, shared, waiting))
         from joblib import Parallel, delayed, parallel_config
         from joblib.externals.loky.process_executor import BrokenProcessPool
 
@@ -89,10 +88,11 @@ class Processes:
         run = f"{id(self)}-{self._runs}"
         try:
             with parallel_config("loky", inner_max_num_threads=1):
-                spread = Parallel(
-                    n_jobs=self.jobs, return_as="generator", batch_size=1, max_nbytes=LARGE_BYTES
+                spread = Parallel(n_jobs=self.jobs, batch_size=1, max_nbytes=LARGE_BYTES)
+                results: list[Result] = spread(
+                    delayed(_there)(run, function, shared, task) for task in waiting
                 )
-                yield from spread(delayed(_there)(run, function, shared, task) for task in waiting)
+                return results
         except BrokenProcessPool as error:
             raise ZooError(
                 f"expected {self.jobs} processes that end their tasks, got one that was ended; there may be "

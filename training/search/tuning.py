@@ -194,7 +194,7 @@ def tune_and_score(
         verdicts.setdefault(names[column], FeatureVerdict(names[column], True, "kept"))
     spent = search.cost_us(chosen)
     trial = _Trial(features[:, chosen], right, costs, spent / 1000, seed, given)
-    tried = list((processes or Processes(1)).run(_try_estimators, trial, search.folds))
+    tried = (processes or Processes(1)).run(_try_estimators, trial, search.folds)
     scores = {kind: [quality for quality, _ in fold] for kind, fold in _by_kind(tried).items()}
     judged = scores
     if given:

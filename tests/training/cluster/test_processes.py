@@ -45,23 +45,34 @@ def ending(_: None, task: int) -> int:
     return task
 
 
+def looking(kept: dict[int, int], _: int) -> int:
+    return len(kept)
+
+
 def refusing(_: None, task: int) -> int:
     raise DataError(f"expected another task, got {task}.")
 
 
 def test_results_come_in_the_order_of_the_tasks(two: Processes) -> None:
     many = np.arange(100_000.0)
-    assert list(two.run(times, many, range(40))) == [float(i * i) for i in range(40)]
+    assert two.run(times, many, range(40)) == [float(i * i) for i in range(40)]
+
+
+def test_what_is_made_of_results_may_be_kept_where_the_tasks_look(two: Processes) -> None:
+    kept: dict[int, int] = {}
+    for task, found in enumerate(two.run(looking, kept, range(200))):
+        kept[task] = found
+    assert set(kept.values()) == {0}
 
 
 def test_an_error_of_ours_comes_back_as_it_was_raised(two: Processes) -> None:
     with pytest.raises(DataError, match=r"expected another task, got [01]\."):
-        list(two.run(refusing, None, range(2)))
+        two.run(refusing, None, range(2))
 
 
 def test_a_process_that_ends_is_said(two: Processes) -> None:
     with pytest.raises(ZooError, match="got one that was ended; there may be too little memory"):
-        list(two.run(ending, None, range(4)))
+        two.run(ending, None, range(4))
 
 
 @pytest.mark.parametrize("jobs", [0, -1, 1000])
