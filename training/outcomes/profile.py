@@ -43,7 +43,6 @@ from training.outcomes.parts import (
 )
 from training.outcomes.shards import FEATURES, MAX_EMBEDDING, PIXELS, Profiling, ShardRunner
 from training.outcomes.spread import spread_parts
-from zoo.convert.signals.signal_front import ends_of
 from zoo.cores import allowed_cores
 from zoo.errors import CardError, DataError, ProviderError, StaleError, ZooError
 from zoo.files import atomic_path, encode_record, read_record, write_atomic
@@ -342,6 +341,8 @@ def _ends(zoo: Zoo, names: Sequence[str]) -> tuple[int, int] | None:
     """How much of the beginning and of the end of a signal the models see; None where one does not say."""
     if not isinstance(zoo.kind, Signal):
         return None
+    from zoo.convert.signals.signal_front import ends_of
+
     found = [ends_of(read_graph(zoo.card(name), zoo.folder)) for name in names]
     known = [ends for ends in found if ends is not None]
     if not known or len(known) < len(found):

@@ -188,6 +188,11 @@ class ShardRunner:
                     if not finish():
                         return done
                 running.append((batch, pool.submit(self._answer, batch, names, free)))
+                if 2 * batch.pixels > PIXELS_AT_A_TIME:  # and no other is read meanwhile
+                    del batch
+                    while running:
+                        if not finish():
+                            return done
             while running:
                 if not finish():
                     return done

@@ -94,7 +94,9 @@ def test_no_search_is_kept_whose_drift_graph_is_wrong(
 
 
 def test_what_is_repeated_loads_nothing_that_only_training_needs() -> None:
-    repeated = "fitting.fit fitting.export outcomes.table_profile evaluation.evaluate reports.page"
+    repeated = (
+        "fitting.fit fitting.export outcomes.profile outcomes.table_profile evaluation.evaluate reports.page"
+    )
     repeated += " features.image.scout features.signal.scout features.tensors.scout"
     loaded = loaded_after("import " + ", ".join(f"training.{name}" for name in repeated.split()))
     trainers = {"torch", "skl2onnx", "sklearn", "scipy.stats", "scipy.optimize", "pandas"}
