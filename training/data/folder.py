@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from training.data.images import LabelledImages, PackedImage, content_numbers, digest_of, unreadable
+from zoo.cores import allowed_cores
 from zoo.errors import DataError, InputError, ZooError
 from zoo.files import open_file, sha256_file
 from zoo.inputs.image import encoded_pixels
@@ -31,6 +32,7 @@ from zoo.inputs.kind import InputKind, Item
 from zoo.inputs.kinds import IMAGE
 
 MOST_PACKED_BYTES = 2**26  # of a file that is sent as it is; of a larger one its pixels are sent
+DECODED_AT_A_TIME = 3  # when files are checked: one of 64 megapixels takes 0.6 GB
 
 Grouping = str | Callable[[str], str]
 
@@ -256,7 +258,7 @@ def _kind(path: Path) -> str:
 
 def _readable(root: Path, ids: list[str], progress: bool, kind: InputKind) -> NDArray[np.bool_]:
     """Which files can be decoded ``[n]``."""
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(min(allowed_cores(), DECODED_AT_A_TIME)) as pool:
         checked = _ordered(pool, partial(_is_readable, kind=kind), (root / name for name in ids))
         bar = tqdm(
             checked, f"checking {kind.noun}s", len(ids), unit="file", delay=2, disable=not progress or None
