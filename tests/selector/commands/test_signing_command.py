@@ -52,7 +52,8 @@ def test_keys_of_some_roles_go_into_a_folder_of_their_own(zooselect: CommandLine
 
 
 WITH_A_TERMINAL = """
-import fcntl, os, subprocess, sys, termios
+import fcntl, os, signal, subprocess, sys, termios
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored where these tests run in the background
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 where, *command = sys.argv[1:]
 if where == "foreground":
