@@ -199,13 +199,17 @@ def test_nothing_outside_of_what_is_published_is_served(files: Client, root: Pat
 def test_links_are_not_followed(files: Client, root: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("secret")
     (root / "metadata" / "7.root.json").symlink_to(tmp_path / "secret")
-    (root / "blobs" / "aa").symlink_to(tmp_path, target_is_directory=True)
-    (tmp_path / ("a" * 64)).write_text("secret")
+    pairs = (f"{number:02x}" for number in range(256))
+    free = next(
+        pair for pair in pairs if not (root / "blobs" / pair).exists()
+    )  # digests differ from run to run
+    (root / "blobs" / free).symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / (free * 32)).write_text("secret")
     os.mkfifo(root / "metadata" / "8.root.json")
     (root / "metadata" / "9.root.json").mkdir()
     for path in (
         "/metadata/7.root.json",
-        "/blobs/aa/" + "a" * 64,
+        f"/blobs/{free}/{free * 32}",
         "/metadata/8.root.json",
         "/metadata/9.root.json",
     ):
