@@ -137,13 +137,7 @@ def profile(
     )
     rows = np.flatnonzero(used)
     record = ProfileRecord(
-        schema_version=(
-            SCHEMA_VERSION
-            if not provider.is_cpu
-            else IMAGES_VERSION
-            if zoo.kind.record is None
-            else KINDS_VERSION
-        ),
+        schema_version=_schema_version(zoo, provider),
         data_sha256=data.sha256,
         classes=classes,
         splits=SplitRecord(**vars(chosen_splits)),
@@ -209,6 +203,13 @@ def _class_order(folder: Path, classes: tuple[str, ...]) -> tuple[str, ...]:
             if set(before) == set(classes):
                 return before
     return classes
+
+
+def _schema_version(zoo: Zoo, provider: Provider) -> int:
+    """The oldest that says all, so that older readers go on reading."""
+    if not provider.is_cpu:
+        return SCHEMA_VERSION
+    return IMAGES_VERSION if zoo.kind.record is None else KINDS_VERSION
 
 
 def _prepare(folder: Path, record: ProfileRecord, *, restart: bool) -> None:

@@ -322,9 +322,8 @@ def _fetcher(
         def _fetch(self, url: str) -> Iterator[bytes]:
             if url == timestamp and self.begun is not None:
                 return iter(self.begun.result())
-            if news is not None and url.endswith(
-                "snapshot.json"
-            ):  # asked for when the timestamp names another
+            # a snapshot is asked for when the timestamp names another one
+            if news is not None and url.endswith("snapshot.json"):
                 news()
             if self.begun is None and url != timestamp:
                 self.begun = early.submit(lambda: list(body(timestamp, MAX_EARLY_BYTES)))

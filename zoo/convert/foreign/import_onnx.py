@@ -112,9 +112,7 @@ def wrap_foreign(
                 f"model {name!r}: expected one of {', '.join(get_args(allowed))}, got {value!r}."
             )
     foreign = simplify(read_foreign(model, name=name))
-    initializers = {tensor.name for tensor in foreign.graph.initializer}
-    inputs = [value for value in foreign.graph.input if value.name not in initializers]
-    source = pick(inputs, input, "input", name)
+    source = pick(inputs_of(foreign), input, "input", name)
     result = pick(list(foreign.graph.output), output, "output", name)
     kind = _check_input(source, preprocessing, layout, name)
     whole = kind not in FLOATS
@@ -215,6 +213,12 @@ def check_alone(model: onnx.ModelProto, name: str) -> None:
             f"model {name!r}: expected a network that answers a batch like its inputs one by one, got one "
             "that computes scales or statistics over the whole batch. Quantise it with fixed scales."
         )
+
+
+def inputs_of(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """What a graph is given; old files also list their weights as inputs."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return [value for value in model.graph.input if value.name not in weights]
 
 
 def pick(values: list[onnx.ValueInfoProto], wanted: str | None, what: str, name: str) -> onnx.ValueInfoProto:

@@ -21,6 +21,7 @@ from zoo.convert.foreign.import_onnx import (
     check_alone,
     check_operators,
     describe,
+    inputs_of,
     modern,
     opset_of,
     pick,
@@ -57,7 +58,7 @@ def tensors_of(
     """
     foreign = simplify(read_foreign(model, name=name))
     arrays = []
-    for value in _inputs(foreign):
+    for value in inputs_of(foreign):
         axes = _axes(value, name)
         first_free = bool(axes) and not isinstance(axes[0], int)
         if any(not isinstance(size, int) for size in axes[first_free:]) or (first_free and length is None):
@@ -130,7 +131,7 @@ def wrap_tensors(
     >>> content = wrap_tensors("net.onnx", kind, name="net", classes=names)  # doctest: +SKIP
     """
     foreign = simplify(read_foreign(model, name=name))
-    inputs = {value.name: value for value in _inputs(foreign)}
+    inputs = {value.name: value for value in inputs_of(foreign)}
     result = pick(list(foreign.graph.output), output, "output", name)
     taken = {key: _array_for(value, kind, len(inputs) == 1, name) for key, value in inputs.items()}
     source, *further = inputs
@@ -169,11 +170,6 @@ def wrap_tensors(
     content: bytes = part.SerializeToString(deterministic=True)
     check_answers(content, given, as_logits(answers, back), name=name)
     return content
-
-
-def _inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
-    weights = {tensor.name for tensor in model.graph.initializer}
-    return [value for value in model.graph.input if value.name not in weights]
 
 
 def _called(name: str) -> str:

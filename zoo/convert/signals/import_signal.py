@@ -19,6 +19,7 @@ from zoo.convert.foreign.import_onnx import (
     check_alone,
     check_operators,
     describe,
+    inputs_of,
     modern,
     opset_of,
     pick,
@@ -85,9 +86,7 @@ def wrap_signal(
     >>> content = wrap_signal("net.onnx", front, name="net", classes=names)  # doctest: +SKIP
     """
     foreign = simplify(read_foreign(model, name=name))
-    initializers = {tensor.name for tensor in foreign.graph.initializer}
-    inputs = [value for value in foreign.graph.input if value.name not in initializers]
-    source = pick(inputs, input, "input", name)
+    source = pick(inputs_of(foreign), input, "input", name)
     result = pick(list(foreign.graph.output), output, "output", name)
     kind, form = _check_input(source, front, name)
     original = extract(foreign, source.name, result.name, name=name)
