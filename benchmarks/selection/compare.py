@@ -35,6 +35,7 @@ class Verdict:
     behind: int  # levels at which ours is behind by more than one standard error
     not_behind: bool  # at no level
     ahead: bool  # on average, by more than one standard error
+    strength: float  # its mean accuracy at the mean times of all our levels, those it cannot reach among them
 
 
 def verdicts(repetitions: Sequence[Repetition]) -> list[Verdict]:
@@ -44,17 +45,12 @@ def verdicts(repetitions: Sequence[Repetition]) -> list[Verdict]:
 
 
 def strongest(judged: Sequence[Verdict]) -> Verdict | None:
-    """The peer that ours is least ahead of, over all levels, among those that reach most levels.
+    """The peer that is most accurate at the mean times of all our levels; None where no peer reaches any.
 
-    Where a peer reaches few levels only, ours is compared with it on these few. So those that reach at least
-    half as many levels as any come first; None where no peer reaches any.
+    The least difference would name one that is compared with ours at a few cheap levels only, where single
+    models answer and all methods are alike.
     """
-    most = max((item.levels for item in judged), default=0)
-    return min((item for item in judged if item.levels and 2 * item.levels >= most), default=None, key=_lead)
-
-
-def _lead(item: Verdict) -> float:
-    return item.mean
+    return max((item for item in judged if item.levels), default=None, key=lambda item: item.strength)
 
 
 def at_equal_time(ours: Sequence[Point], mean_ms: float) -> float:
@@ -120,7 +116,7 @@ def _verdict(name: str, repetitions: Sequence[Repetition]) -> Verdict:
             differences.append(np.array(met))
     if not differences:
         nothing = float("nan")
-        return Verdict(name, 0, nothing, nothing, nothing, nothing, nothing, nothing, 0, True, False)
+        return Verdict(name, 0, *[nothing] * 6, 0, True, False, nothing)
     means = [float(values.mean()) for values in differences]
     errors = [error(values) for values in differences]
     worst = int(np.argmin(means))
@@ -138,4 +134,11 @@ def _verdict(name: str, repetitions: Sequence[Repetition]) -> Verdict:
         behind=behind,
         not_behind=not behind,
         ahead=overall > spread,
+        strength=float(np.mean([_strength(r.peers[name], r.ours) for r in repetitions])),
     )
+
+
+def _strength(reached: Sequence[Point | None], ours: Sequence[Point]) -> float:
+    """Mean accuracy of a peer at our mean times; cheaper than all it has, it may mix in our cheapest."""
+    points = [ours[0], *(point for point in reached if point is not None)]
+    return float(np.mean([at_equal_time(points, point.mean_ms) for point in ours]))

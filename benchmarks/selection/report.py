@@ -151,8 +151,8 @@ def print_verdicts(judged: Sequence[Verdict]) -> None:
         if hardest is not None:
             lead = plus_minus(hardest.mean, hardest.mean_error)
             print(
-                f"Strongest: {hardest.peer}, ours {lead} points over all levels, behind at {hardest.behind} "
-                f"of {hardest.levels}."
+                f"Strongest, most accurate at the mean times of all our levels: {hardest.peer}, ours {lead} "
+                f"points over its levels, behind at {hardest.behind} of {hardest.levels}."
             )
 
 

@@ -122,14 +122,16 @@ def test_one_level_at_which_a_peer_is_better_is_enough_to_be_behind() -> None:
     assert found.behind == 1
 
 
-def test_the_strongest_peer_is_the_one_that_we_lead_least_where_it_can_be_compared() -> None:
-    few = (None, None, OURS[2])
+def test_the_strongest_peer_is_the_most_accurate_at_our_times_wherever_it_can_be_compared() -> None:
+    cheap = (OURS[0], None, None)  # level with ours at one level, but it has nothing for the others
     judged = verdicts(
-        [repetition(weak=moved((-0.1,) * 3), near=moved((-0.01,) * 3), few=few) for _ in range(3)]
+        [repetition(weak=moved((-0.1,) * 3), near=moved((-0.01,) * 3), cheap=cheap) for _ in range(3)]
     )
     found = strongest(judged)
     assert found is not None
     assert found.peer == "near"
+    assert min(judged, key=lambda item: item.mean).peer == "cheap"
+    assert found.strength == pytest.approx((0.80 + 0.83 + 0.85) / 3)
     assert strongest(verdicts([repetition(none=(None,) * 3)])) is None
 
 
