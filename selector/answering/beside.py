@@ -14,6 +14,11 @@ _pool: ThreadPoolExecutor | None = None
 _alone: bool | None = None  # whether there is no core for it; None: not asked yet
 
 
+def has_room() -> bool:
+    """Whether there is a core for it."""
+    return allowed_cores() > 1
+
+
 def beside(work: Callable[[], None]) -> bool:
     """Have `work` done in the background, in the order of the calls; False: do it yourself.
 
@@ -25,7 +30,7 @@ def beside(work: Callable[[], None]) -> bool:
     if pool is None:
         with _lock:
             if _alone is None:
-                _alone = allowed_cores() < 2
+                _alone = not has_room()
             if _alone:
                 return False
             if _pool is None:

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from selector.answering.beside import has_room
+from selector.answering.measuring.bench import as_usual
 from selector.answering.selector import Prediction, Selector
 from selector.policies.constraint import Constraint
 from selector.policies.rules import softmax
@@ -22,7 +24,7 @@ from zoo.inputs.kind import Item
 from zoo.models.card import match_classes
 from zoo.models.latency import Latency, summarise
 from zoo.models.model import Model
-from zoo.models.timing import RUNS_IN_A_ROW, time_interleaved
+from zoo.models.timing import RUNS_IN_A_ROW, clock_of, time_interleaved
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,12 @@ def run_wall_clock(
                 answers[name].append((result.label, result.model, result.certified))
             else:
                 answers[name].append((str(result), name, None))
-    start, worked = time.perf_counter(), time.thread_time()
     counts = {one.threads for one, _ in selectors.values()} | {one.threads for one in singles.values()}
+    threads = max(counts, default=1)
+    if any(one.drift is not None for one, _ in selectors.values()) and has_room():
+        threads += 1  # the monitor's
+    clock = time.thread_time if clock_of(threads) == "thread" else time.process_time
+    start, worked = time.perf_counter(), clock()
     times = time_interleaved(
         calls,
         images,
@@ -105,10 +111,10 @@ def run_wall_clock(
         warm_up=min(20, len(images)),
         burst=RUNS_IN_A_ROW,
         seed=seed,
-        threads=max(counts, default=1),
+        threads=threads,
         progress=progress,
     )
-    share = 1 - (time.thread_time() - worked) / (time.perf_counter() - start)
+    share = 1 - (clock() - worked) / (time.perf_counter() - start)
     timed = []
     for name in calls:
         labels = np.array([label for label, _, _ in answers[name]])
@@ -144,6 +150,8 @@ def time_bundle(
 ) -> list[Timed]:
     """:func:`run_wall_clock` of a bundle under one constraint, beside single models of it.
 
+    The drift monitor of the bundle is at work, as on devices, and takes all inputs for ordinary ones.
+
     Parameters
     ----------
     name
@@ -153,7 +161,8 @@ def time_bundle(
     others
         Name of a row → a further constraint to answer all images under.
     """
-    selector = Selector.load(bundle, watch=False)  # single models are not watched either
+    selector = Selector.load(bundle, watch=True)
+    as_usual(selector)
     alone = {
         model: Model.open(selector.bundle.card(model), selector.folder, threads=selector.threads)
         for model in (selector.models if singles is None else singles)

@@ -31,8 +31,9 @@ def with_paths(found: Found, given: FitInputs, drift: DriftFit | None) -> FitInp
 
     A table that was measured on another machine is taken as it is: it may have paths of an earlier bundle,
     see :func:`selector.answering.measuring.bench.measure_folder`. On this machine, what it lacks of the
-    first policy is timed, with the drift monitor of the bundle at work, as on devices. A path that was not
-    measured is charged for its parts, and for what measured answers of the same kind took beside theirs.
+    first policy is timed, with the drift monitor of the bundle at work, as on devices with as many cores. A
+    path that was not measured is charged for its parts, and for what measured answers of the same kind took
+    beside theirs.
     """
     table = given.table
     first = found.policies[0].policy

@@ -94,7 +94,7 @@ def time_interleaved(
         further run at the start of each burst does not count, as where a device uses one of them over and
         over.
     threads
-        That a call works in: see :func:`clock_of`.
+        That a call works in, those that work beside it among them: see :func:`clock_of`.
 
     Returns
     -------

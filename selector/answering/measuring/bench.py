@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from selector.answering.beside import beside
+from selector.answering.beside import beside, has_room
 from selector.answering.engine import Engine
 from selector.answering.runners import Outcome
 from selector.answering.selector import Selector
@@ -163,9 +163,10 @@ def measure_paths(
         Also these models, each alone: as where nothing is certified.
     watch
         Whether a drift monitor is at work, which then takes the inputs for ordinary ones. Its alarm is
-        switched off.
+        switched off. It works in a thread of its own where there is a core for it, as on any machine with as
+        many.
     """
-    views = views_on_paths(selector, models=models, watch=watch)
+    views = views_on_paths(selector, models=models, watch=watch, submit=beside)
     calls = {key: Selector(view, selector.folder, threads=selector.threads) for key, view in views.items()}
     for (_, path), one in calls.items():
         answer = one.predict(images[0])
@@ -179,7 +180,7 @@ def measure_paths(
         runs=runs,
         burst=RUNS_IN_A_ROW,
         seed=seed,
-        threads=selector.threads,
+        threads=selector.threads + (watch and has_room()),
         progress=progress,
     )
     if any(view.reach.failures for view in views.values()):  # the models on the device answered instead
@@ -206,7 +207,7 @@ def views_on_paths(
     ----------
     submit
         Has the monitor's work done in another thread. By default it is done in that of the answers, as where
-        there is one core: no answer takes longer on a device than it is timed.
+        there is one core.
 
     Examples
     --------
