@@ -74,6 +74,7 @@ def _timed(found: Found, given: FitInputs, drift: DriftFit | None) -> tuple[Path
             runs=BUDGET_RUNS if asked.on_time else RUNS,
             seed=given.options.seed,
             watch=drift is not None,
+            table=given.table,
         )
 
 

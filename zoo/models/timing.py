@@ -51,6 +51,10 @@ class Times:
         kept: NDArray[np.float64] = self.wall_ms[~self.interrupted]
         return kept if len(kept) or not len(self.wall_ms) else self.wall_ms.min(keepdims=True)
 
+    def at_speed(self, factor: float) -> Times:
+        """The same on a machine that takes `factor` times as long."""
+        return Times(self.wall_ms * factor, self.waited_ms * factor)
+
     @property
     def share_interrupted(self) -> float:
         """Share of the runs that were interrupted."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import cycle
 from pathlib import Path
 
 import msgspec
@@ -24,7 +26,7 @@ from selector.drift.reference import DriftReference
 from selector.policies.paths import ALONE, forced, paths_of, steps_of
 from selector.policies.policy import Policy
 from zoo.errors import LatencyError
-from zoo.inputs.kind import InputKind, Item
+from zoo.inputs.kind import Batch, InputKind, Item
 from zoo.models.card import Manifest
 from zoo.models.latency import LatencyTable, ModelLatency, PathLatency, measure, summarise, summarise_on
 from zoo.models.timing import RUNS_IN_A_ROW, time_interleaved
@@ -33,6 +35,7 @@ from zoo.providers import CPU, Provider
 from zoo.releases.input_reference import DriftFeature
 
 _NEVER = 1e-300  # probability of an alarm
+_FASTER = 2.0  # or as much slower: beyond that, a table is not about the same conditions
 _DRAWS = 4096  # inputs that a timed monitor is told of, again and again
 
 
@@ -121,7 +124,14 @@ def measure_folder(
     )
     record = selector.bundle.selector
     paths = measure_paths(
-        selector, images, models=selector.models, runs=runs, seed=seed, watch=watch, progress=progress
+        selector,
+        images,
+        models=selector.models,
+        runs=runs,
+        seed=seed,
+        watch=watch,
+        table=table,
+        progress=progress,
     )
     table = msgspec.structs.replace(table, paths=paths)
     if record is None:
@@ -149,6 +159,7 @@ def measure_paths(
     runs: int = 300,
     seed: int = 0,
     watch: bool = False,
+    table: LatencyTable | None = None,
     progress: bool = False,
 ) -> tuple[PathLatency, ...]:
     """Latency of whole answers on every path of the policy that a selector follows.
@@ -165,6 +176,10 @@ def measure_paths(
         Whether a drift monitor is at work, which then takes the inputs for ordinary ones. Its alarm is
         switched off. It works in a thread of its own where there is a core for it, as on any machine with as
         many.
+    table
+        Give times at the speed that the machine had when this was measured: `models` also run by themselves,
+        in turns with the answers. The processor of a shared machine is slower by a third for minutes at a
+        time, and a path is compared with the models of the table.
     """
     views = views_on_paths(selector, models=models, watch=watch, submit=beside)
     calls = {key: Selector(view, selector.folder, threads=selector.threads) for key, view in views.items()}
@@ -174,8 +189,19 @@ def measure_paths(
             raise LatencyError(f"expected the path {' → '.join(path)}, got {' → '.join(answer.path)}.")
     watch = watch and selector.bundle.drift is not None
     names = {" → ".join((steps, *path)): (steps, path) for steps, path in calls}
+    engine, batches = next(iter(views.values())).engine, [selector.kind.one(image) for image in images]
+    bare = {
+        name: row.latency.typical_ms
+        for name, row in ({} if table is None else table.models).items()
+        if name in models
+        and (card := selector.bundle.card(name)).remote is None
+        and card.sha256 == row.sha256
+    }
     times = time_interleaved(
-        {name: calls[key].predict for name, key in names.items()},
+        {
+            **{name: calls[key].predict for name, key in names.items()},
+            **{name: partial(_run_bare, engine, name, cycle(batches)) for name in bare},
+        },
         images,
         runs=runs,
         burst=RUNS_IN_A_ROW,
@@ -188,12 +214,40 @@ def measure_paths(
             "expected servers that answer while whole answers are timed, got one that did not in time. "
             "Try again when it is there, or measure without its models."
         )
+    now = {name: summarise_on(selector.provider, times[name]).typical_ms for name in bare}
+    factor = speed_then(bare, now)
     return tuple(
         PathLatency(
-            steps=steps, models=path, latency=summarise_on(selector.provider, times[name]), watched=watch
+            steps=steps,
+            models=path,
+            latency=summarise_on(selector.provider, times[name].at_speed(factor)),
+            watched=watch,
         )
         for name, (steps, path) in names.items()
     )
+
+
+def _run_bare(engine: Engine, name: str, batches: Iterator[Batch], _: Item) -> NDArray[np.float32]:
+    return engine.logits(name, next(batches))
+
+
+def speed_then(then_ms: Mapping[str, float], now_ms: Mapping[str, float]) -> float:
+    """What a time of now is multiplied with, to be one of the speed that models had then.
+
+    1 where there are no models, or the two are so far apart that conditions were others.
+
+    Examples
+    --------
+    >>> from selector.answering.measuring.bench import speed_then
+    >>> speed_then({"small": 1.0, "full": 4.0}, {"small": 2.0, "full": 8.0})
+    0.5
+    >>> speed_then({"full": 4.0}, {"full": 1.0})
+    1.0
+    """
+    if not then_ms:
+        return 1.0
+    factor = float(np.exp(np.mean([np.log(then_ms[name] / now_ms[name]) for name in then_ms])))
+    return factor if 1 / _FASTER <= factor <= _FASTER else 1.0
 
 
 def views_on_paths(

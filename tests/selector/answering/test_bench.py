@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from selector.answering.measuring.bench import as_if_proven, measure_folder, views_on_paths
+from selector.answering.measuring.bench import (
+    as_if_proven,
+    measure_folder,
+    measure_paths,
+    speed_then,
+    views_on_paths,
+)
 from selector.answering.selector import Selector
 from selector.answering.view import View
 from selector.bundle.bundle import read_bundle
@@ -17,6 +23,7 @@ from selector.drift.monitor import BLOCK_INPUTS
 from selector.policies.paths import ALONE, forced, paths_of, steps_of
 from tests.support.small_models import plain_image
 from zoo.errors import CardError, LatencyError
+from zoo.models.timing import Times
 
 if TYPE_CHECKING:
     from tests.support.world import Kind, World
@@ -51,6 +58,19 @@ def test_nothing_to_measure_is_an_error(world: World, tmp_path: Path) -> None:
         measure_folder(tmp_path, IMAGES, device="here")
     with pytest.raises(LatencyError, match="got 3 models and 0 images"):
         measure_folder(world.zoo.folder, [], device="here")
+
+
+def test_times_of_answers_are_given_at_the_speed_of_the_models_in_the_table(world: World) -> None:
+    assert speed_then({"small": 1.0, "full": 4.0}, {"small": 1.5, "full": 6.0}) == pytest.approx(1 / 1.5)
+    assert speed_then({"full": 1.0}, {"full": 2.5}) == 1.0  # no busy neighbour does that
+    assert speed_then({}, {}) == 1.0
+    halved = Times(np.array([2.0, 4.0]), np.array([0.0, 3.0])).at_speed(0.5)
+    assert halved.wall_ms.tolist() == [1.0, 2.0]
+    assert halved.interrupted.tolist() == [False, True]
+    selector = Selector.load(world.bundles["cascade"])
+    table = measure_folder(world.bundles["cascade"], IMAGES, device="here", runs=20)
+    paths = measure_paths(selector, IMAGES, models=["full"], runs=20, table=table)
+    assert {path.models for path in paths if path.steps == ALONE} == {("full",)}
 
 
 @pytest.mark.parametrize("kind", ["input", "cascade", "lookahead", "learned", "probe", "pool"])
