@@ -247,13 +247,13 @@ def _shown(rows: Mapping[str, Latency], head: str = "model") -> str:
 def _notes(rows: Mapping[str, Latency], measured: LatencyTable, waited: float) -> list[str]:
     """What a reader of the table has to know."""
     notes = []
-    for name, row in rows.items():
-        peaks = row.two_peaks_ms
-        if peaks is not None:
-            notes.append(
-                f"{name}: two peaks, at {peaks[0]:.3f} and {peaks[1]:.3f} ms. "
-                "Something changes while it runs: the clock of the processor, or other programs."
-            )
+    found = [(name, row.two_peaks_ms) for name, row in rows.items()]
+    twice = [f"{name} at {two[0]:.3f} and {two[1]:.3f} ms" for name, two in found if two is not None]
+    if twice:
+        notes.append(
+            f"Two peaks: {', '.join(twice)}. Something changes while they run: the clock of the processor, "
+            "other programs, or other machines on the same processor."
+        )
     if measured.threads > 1:
         notes.append(
             f"With {measured.threads} threads, runs are interrupted only where all of them stood still."

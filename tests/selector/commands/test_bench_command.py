@@ -56,7 +56,7 @@ def test_the_table_shows_shape_and_interruptions_and_two_peaks_are_said(quiet: L
     assert shown.splitlines()[0].split()[-5:] == ["ms", "interrupted", "min", "..", "p99"]
     assert shown.splitlines()[2].endswith("0%  █          ▆")
     (note,) = _notes({"tiny": latency}, quiet, 0)
-    assert note.startswith("tiny: two peaks, at 1.000 and 1.500 ms")
+    assert note.startswith("Two peaks: tiny at 1.000 and 1.500 ms")
 
 
 def test_with_more_threads_the_note_says_what_can_be_told(quiet: LatencyTable) -> None:
