@@ -197,6 +197,8 @@ def _announce(chooser: Any, asked: dict[str, Any]) -> None:
         levels = [level for level in levels if chooser.certificate(**_at(asked, wanted.kind, level))]
     nearest = (levels[-1] if wanted.kind == "precision" else levels[0]) if levels else None
     where = f" in the environment {environment!r}" if environment else ""
+    if str(chooser.provider) != chooser.bundle.calibration.provider_name:
+        where += f" on {chooser.provider}, which 'zooselect agree' compares with what they were proven on"
     say(
         f"{wanted} is not certified with the models {', '.join(used)}{where}; "
         f"{'none is' if nearest is None else f'{nearest:g} is the nearest that is'}. "
