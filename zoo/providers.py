@@ -182,7 +182,7 @@ def _parts(value: object) -> tuple[str, dict[str, str]]:
     return name, options
 
 
-def _text(option: object) -> object:
+def _text(option: Any) -> Any:
     """An option as ONNX Runtime writes it: numbers and truth values are text."""
     return str(option) if isinstance(option, bool | int | float) else option
 

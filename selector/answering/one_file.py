@@ -22,6 +22,7 @@ from selector.bundle.one_file import (
     OneFile,
     check_runtime,
     feeds_of,
+    inputs_of,
     read_one_file,
 )
 from selector.bundle.ort_copy import open_copied
@@ -249,17 +250,16 @@ def _held(session: ort.InferenceSession) -> dict[str, str]:
 def _check_signature(session: ort.InferenceSession, record: OneFile, path: Path) -> None:
     needed = (*OUTPUTS, *(DRIFT_OUTPUTS[:1] if record.drift else ()))
     wanted = {name: _TYPES[name] for name in needed}
-    kind = record.bundle.kind
-    expected = [(one.name, TYPES[one.type], len(one.axes) - 1) for one in kind.inputs]
+    taken = inputs_of(record.bundle.kind)
     inputs = [(one.name, one.type, len(one.shape)) for one in session.get_inputs()]
     outputs = _held(session)
     if (
-        inputs != expected
+        inputs != [(one.name, TYPES[one.type], len(one.axes)) for one in taken]
         or {name: outputs.get(name) for name in wanted} != wanted
         or session.get_outputs()[0].shape != [len(record.bundle.classes)]
     ):
         got = ", ".join(f"{name} {kind}" for name, kind in outputs.items())
         raise ModelError(
-            f"{path}: expected {', '.join(one.name for one in kind.inputs)} → {', '.join(needed)}, got "
+            f"{path}: expected {', '.join(map(str, taken))} → {', '.join(needed)}, got "
             f"{', '.join(name for name, *_ in inputs)} → {got}. Write the file again."
         )

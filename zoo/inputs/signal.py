@@ -81,8 +81,9 @@ class Signal(InputKind):
                     f"expected a signal {self.type} [L], got {len(given)} bytes. "
                     f"Say what they hold: numpy.frombuffer(content, '{self.type}')."
                 )
-            whole = not isinstance(given, memoryview) or given.c_contiguous
-            return self._checked(np.frombuffer(given if whole else given.tobytes(), np.uint8))
+            if isinstance(given, memoryview) and not given.c_contiguous:
+                given = given.tobytes()
+            return self._checked(np.frombuffer(given, np.uint8))
         if isinstance(given, str | os.PathLike):
             return self.load(os.fspath(given))
         raise self._none(given, "[L]")

@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from selector.bundle.bundle import Bundle
-from selector.bundle.one_file import MAX_FILE_BYTES, RECORD, OneFile
+from selector.bundle.one_file import MAX_FILE_BYTES, RECORD, OneFile, inputs_of
 from selector.policies.policy import Policy
 from selector.policies.staged import StagedPolicy
 from training.fitting.one_file.blocks import Block
@@ -87,9 +87,9 @@ def one_file_graph(
         "selector",
         [
             helper.make_tensor_value_info(
-                one.name, helper.np_dtype_to_tensor_dtype(np.dtype(one.type)), one.axes[1:]
+                one.name, helper.np_dtype_to_tensor_dtype(np.dtype(one.type)), one.axes
             )
-            for one in bundle.kind.inputs
+            for one in inputs_of(bundle.kind)
         ],
         [helper.make_tensor_value_info(name, _KINDS[name], shape) for name, (_, shape) in outputs.items()],
         block.tensors,
