@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -167,13 +168,20 @@ def test_a_copy_for_this_device_answers_the_same_and_is_made_again_when_damaged(
     copy.write_bytes(b"x" + before[1:])
     assert said(Selector.load(path, cache=copies).predict(images[0])) == wanted[0]
     (again,) = copies.glob("*.ort")
-    assert len(list(copies.iterdir())) == 2
+    assert len(list(copies.glob("[!.]*"))) == 2
     assert again.read_bytes() != b"x" + before[1:]
     with pytest.raises(BundleError, match="expected a selector in one file"):
         Selector.load(one_files.world.bundles["probe"], cache=copies)
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(ModelError, match="expected to write a copy to"):
         Selector.load(path, cache=tmp_path / "file")
+
+
+def test_programs_that_begin_together_share_one_copy(one_files: OneFiles, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        loaded = pool.map(lambda _: Selector.load(one_files["cascade"], cache=tmp_path), range(4))
+        assert [file.predict(RED).label for file in loaded] == ["red"] * 4
+    assert sorted(path.suffix for path in tmp_path.glob("[!.]*")) == [".json", ".ort"]
 
 
 def test_images_of_any_size_are_answered(one_files: OneFiles) -> None:
