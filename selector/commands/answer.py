@@ -153,6 +153,7 @@ def answer_images(
 
         files = [files[i] for i in np.random.default_rng(0).permutation(len(files))]
     warm = False
+    after: set[str] = set()  # models that answered after an alarm
     for path, image in read_inputs(files, answered.unread, chooser.kind):
         if not warm:  # so that no row's time contains opening the models
             chooser.warm_up(*chooser.kind.size(image))
@@ -172,12 +173,19 @@ def answer_images(
             }
         )
         answered.certified &= found.certified
+        if found.reason == "drift":
+            after.add(found.model)
     status = chooser.drift
     if status is not None and status.alarm:
+        alone = after <= {chooser.reference}  # a selector in one file goes on with its models
+        who = (
+            f"the reference model {chooser.reference} answered, uncertified"
+            if alone
+            else "nothing was certified"
+        )
         say(
             f"drift: these {chooser.kind.noun}s are unlike those that the certificates were made on; "
-            f"{', '.join(status.moved[:3])} changed. From then on the reference model {chooser.reference} "
-            "answered, uncertified. Fit again on others like these.",
+            f"{', '.join(status.moved[:3])} changed. From then on {who}. Fit again on others like these.",
             err=True,
         )
     return answered

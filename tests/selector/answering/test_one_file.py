@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnxruntime
 import pytest
+from PIL import Image
 
 from selector import Selector
 from selector.answering.selector import Prediction
+from selector.commands.answer import answer_images
 from tests.support.colours import KINDS, Kind
 from tests.support.fresh_interpreter import HEAVY, loaded_after
 from tests.support.small_models import build_onnx, plain_image
@@ -105,7 +107,9 @@ def test_where_nothing_is_certified_the_reference_model_is_the_file(
     )
 
 
-def test_a_watched_file_notices_what_its_bundle_notices(one_files: OneFiles) -> None:
+def test_a_watched_file_notices_what_its_bundle_notices(
+    one_files: OneFiles, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     bundle = Selector.load(one_files.world.watched["cascade"], watch=True)
     file = Selector.load(one_files.watched("cascade"), watch=True)
     data = one_files.world.data
@@ -115,6 +119,10 @@ def test_a_watched_file_notices_what_its_bundle_notices(one_files: OneFiles) -> 
     assert bundle.drifted
     assert file.drifted
     assert (answer.certified, answer.reason) == (False, "drift")
+    Image.fromarray(RED).save(tmp_path / "red.png")
+    for selector, words in ((bundle, "the reference model full answered"), (file, "nothing was certified")):
+        answer_images(selector, [tmp_path / "red.png"], {}, as_json=True)
+        assert words in capsys.readouterr().err
     with pytest.raises(BundleError, match="expected a file with the drift features"):
         Selector.load(one_files["cascade"], watch=True)
 
