@@ -61,20 +61,25 @@ def read_npz(path: str | os.PathLike[str], *, most_bytes: int) -> dict[str, NDAr
 
     Raises
     ------
-    OSError, ValueError, EOFError, zipfile.BadZipFile
+    OSError, ValueError
         When there is no such file, it is none, or it takes more than `most_bytes` unpacked.
     """
     import zipfile
 
     import numpy as np
 
-    with open_file(path) as stream:
-        with zipfile.ZipFile(stream) as packed:
-            if sum(item.file_size for item in packed.infolist()) > most_bytes:
-                raise ValueError(f"more than {most_bytes:,} bytes unpacked")
-        stream.seek(0)
-        with np.load(stream, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+    try:
+        with open_file(path) as stream:
+            with zipfile.ZipFile(stream) as packed:
+                if sum(item.file_size for item in packed.infolist()) > most_bytes:
+                    raise ValueError(f"more than {most_bytes:,} bytes unpacked")
+            stream.seek(0)
+            with np.load(stream, allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # of what unpacks, and of numpy, which evaluates headers as Python
+        raise ValueError(str(error)[:200] or type(error).__name__) from error
 
 
 def check_regular(mode: int, path: str | os.PathLike[str]) -> None:

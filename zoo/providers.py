@@ -160,7 +160,7 @@ def _parts(value: object) -> tuple[str, dict[str, str]]:
             raise _malformed(value)
         options = {key.strip(): text.strip() for key, _, text in pairs}
     elif isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], Mapping):
-        name, options = value[0], dict(value[1])
+        name, options = value[0], {key: _text(one) for key, one in value[1].items()}
     elif isinstance(value, Sequence) and value and len(value) <= 2:
         last = value[-1] if isinstance(value[-1], str) else value[-1][0]
         if len(value) == 2 and last != CPU.name:
@@ -180,6 +180,11 @@ def _parts(value: object) -> tuple[str, dict[str, str]]:
     ):
         raise _malformed(value)
     return name, options
+
+
+def _text(option: Any) -> Any:
+    """An option as ONNX Runtime writes it: numbers and truth values are text."""
+    return str(option) if isinstance(option, bool | int | float) else option
 
 
 def _malformed(value: object) -> ProviderError:

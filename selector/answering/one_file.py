@@ -16,13 +16,21 @@ from selector.answering.reach import Asking
 from selector.answering.recent import Question
 from selector.answering.runners import Outcome
 from selector.answering.view import Asked, Course, View
-from selector.bundle.one_file import DRIFT_OUTPUTS, OUTPUTS, OneFile, check_runtime, read_one_file
+from selector.bundle.one_file import (
+    DRIFT_OUTPUTS,
+    OUTPUTS,
+    OneFile,
+    check_runtime,
+    feeds_of,
+    inputs_of,
+    read_one_file,
+)
 from selector.bundle.ort_copy import open_copied
 from selector.bundle.source import FolderSource, Source
 from selector.policies.policy import Policy
 from selector.policies.rules import MAX_LISTED
 from zoo.errors import BundleError, LimitError, ModelError, NotFiniteError, PrecisionError
-from zoo.inputs.kind import Batch
+from zoo.inputs.kind import TYPES, Batch
 from zoo.models.runs import Runs
 from zoo.models.session import open_session
 from zoo.providers import CPU, Provider
@@ -41,7 +49,7 @@ _USED = ("probabilities", "path", "probability")
 
 
 class FileEngine(Engine):
-    """Runs the graph of a file, image by image; what it decides is in the graph."""
+    """Runs the graph of a file, input by input; what it decides is in the graph."""
 
     def __init__(self, record: OneFile, session: ort.InferenceSession, path: Path, *, watch: bool) -> None:
         bundle = record.bundle
@@ -61,7 +69,7 @@ class FileEngine(Engine):
         """Nothing is left to open."""
 
     def warm_up(self, image: Batch, models: Sequence[str]) -> None:
-        """Run once on an image ``[1, H, W, 3]``."""
+        """Run once on a batch of one input."""
         self.run(image, None, answer=True)
 
     def run(
@@ -73,7 +81,7 @@ class FileEngine(Engine):
         alone: str | None = None,
         asking: Asking | None = None,
     ) -> list[Outcome]:
-        """Answers to images uint8 ``[N, H, W, 3]``; nothing else that is asked changes the graph.
+        """Answers to a batch; nothing else that is asked changes the graph.
 
         Raises
         ------
@@ -82,20 +90,21 @@ class FileEngine(Engine):
         ModelError, LimitError
             When it fails.
         """
-        return [self._answer(image) for image in batch]
+        return [self._answer(batch[i : i + 1]) for i in range(len(batch))]
 
     def one(self, image: Batch, threshold: float | None, *, alone: str) -> Outcome:
-        """:meth:`run` for one image ``[1, H, W, 3]``."""
-        return self._answer(image[0])
+        """:meth:`run` for one input."""
+        return self._answer(image)
 
     def open_drift(self) -> None:
         """What is watched is in the same graph."""
 
     def watched(self, batch: Batch) -> NDArray[np.float32]:
         """Features ``[N, F]`` that tell whether inputs have changed."""
-        return np.stack([self._run(image, ["drift_features"])[0] for image in batch])
+        wanted = ["drift_features"]
+        return np.stack([self._run(batch[i : i + 1], wanted)[0] for i in range(len(batch))])
 
-    def _answer(self, image: NDArray[np.uint8]) -> Outcome:
+    def _answer(self, image: Batch) -> Outcome:
         probabilities, path, probability, *rest = self._run(image, self._names)
         estimate = float(probability)
         top: int | None = None
@@ -106,25 +115,29 @@ class FileEngine(Engine):
             total = probabilities.sum()
         if not math.isfinite(total) or (self._estimates and estimate != estimate):
             raise NotFiniteError(
-                f"{self._path}: expected a finite answer, got NaN for an image {list(image.shape)}, which "
+                f"{self._path}: expected a finite answer, got NaN for {self._words(image)}, which "
                 "means nothing. Export the file again without the model that computes it."
             )
         ran = tuple(path.tolist())
         confidence = float(rest[1]) if len(rest) > 1 else None
         return Outcome(ran[-1], ran, estimate, probabilities, None, confidence, top)
 
-    def _run(self, image: NDArray[np.uint8], names: list[str]) -> list[NDArray[Any]]:
+    def _run(self, image: Batch, names: list[str]) -> list[NDArray[Any]]:
         try:
-            return self._session.run(names, {"image": image}, image.nbytes)
+            return self._session.run(names, feeds_of(self.kind, image), image.nbytes)
         except MemoryError as error:
             raise LimitError(
-                f"{self._path}: expected an answer, got {error}. Give smaller images.", str(self._path)
+                f"{self._path}: expected an answer, got {error}. Give smaller {self.kind.noun}s.",
+                str(self._path),
             ) from error
         except Exception as error:  # ONNX Runtime raises a family of unrelated classes
             raise ModelError(
-                f"{self._path} failed on an image {list(image.shape)}: {str(error).strip()[:300]}. "
-                "A model in it may not take images of this size."
+                f"{self._path} failed on {self._words(image)}: {str(error).strip()[:300]}. "
+                f"A model in it may not take {self.kind.noun}s of this size."
             ) from error
+
+    def _words(self, image: Batch) -> str:
+        return f"one {self.kind.noun} {list(image.shape[1:])}"
 
 
 class FileView(View):
@@ -237,15 +250,16 @@ def _held(session: ort.InferenceSession) -> dict[str, str]:
 def _check_signature(session: ort.InferenceSession, record: OneFile, path: Path) -> None:
     needed = (*OUTPUTS, *(DRIFT_OUTPUTS[:1] if record.drift else ()))
     wanted = {name: _TYPES[name] for name in needed}
+    taken = inputs_of(record.bundle.kind)
     inputs = [(one.name, one.type, len(one.shape)) for one in session.get_inputs()]
     outputs = _held(session)
     if (
-        inputs != [("image", "tensor(uint8)", 3)]
+        inputs != [(one.name, TYPES[one.type], len(one.axes)) for one in taken]
         or {name: outputs.get(name) for name in wanted} != wanted
         or session.get_outputs()[0].shape != [len(record.bundle.classes)]
     ):
         got = ", ".join(f"{name} {kind}" for name, kind in outputs.items())
         raise ModelError(
-            f"{path}: expected image uint8 [H, W, 3] → {', '.join(needed)}, got "
+            f"{path}: expected {', '.join(map(str, taken))} → {', '.join(needed)}, got "
             f"{', '.join(name for name, *_ in inputs)} → {got}. Write the file again."
         )

@@ -7,11 +7,13 @@ from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
+from numpy.typing import NDArray
 
 from selector.bundle.bundle import OLDEST_VERSION, SCHEMA_VERSION, Bundle
 from selector.policies.constraint import Constraint
 from zoo.errors import BundleError, SchemaVersionError
 from zoo.files import decode_record, open_file, record_schema
+from zoo.inputs.kind import Batch, GraphInput, InputKind
 from zoo.types import Name
 
 ONE_FILE_VERSION = 1
@@ -104,6 +106,16 @@ def decode_one_file(content: bytes, name: str) -> OneFile:
             "Make the file again."
         )
     return decode_record(held, OneFile, name=name, schema_version=ONE_FILE_VERSION)
+
+
+def inputs_of(kind: InputKind) -> tuple[GraphInput, ...]:
+    """The inputs of a file: those of the models, without the axis of the batch."""
+    return tuple(GraphInput(one.name, one.type, one.axes[1:]) for one in kind.inputs)
+
+
+def feeds_of(kind: InputKind, one: Batch) -> dict[str, NDArray[Any]]:
+    """What a file is given for a batch of one input: its arrays, without the axis of the batch."""
+    return {name: value[0, ...] for name, value in kind.feeds(one).items()}
 
 
 def check_runtime(record: OneFile, version: str, name: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,14 +12,17 @@ import msgspec
 import onnxruntime as ort
 from msgspec import Meta
 
-from zoo.errors import CardError, DigestError, ModelError
+from zoo.errors import CardError, DigestError, ModelError, StoreLockedError, ZooError
 from zoo.files import atomic_path, encode_record, read_record, read_verified, sha256_bytes, write_atomic
+from zoo.lock import FolderLock
 from zoo.models.machine import machine
 from zoo.models.session import open_session
 from zoo.providers import CPU
 from zoo.types import Positive, Sha256
 
 _VERSION = 1
+_LOCK_FILE = ".lock"
+_PATIENCE_S = 60.0
 
 
 class OrtCopy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -40,13 +45,16 @@ def open_copied(content: bytes, folder: Path, *, name: str, threads: int) -> ort
     ------
     ModelError
         When ONNX Runtime does not load the graph, or cannot write its copy.
+    StoreLockedError
+        When another process has been making copies there for a minute.
     """
     digest = sha256_bytes(content)
     here = machine()
     key = sha256_bytes("\n".join((digest, ort.__version__, here.system, here.processor)).encode())[:16]
     copy = _read(folder, key, digest)
     if copy is None:
-        copy = _make(content, folder, key, digest, name)
+        with _alone(folder, name):
+            copy = _read(folder, key, digest) or _make(content, folder, key, digest, name)
     return open_session(copy, name=name, threads=threads)
 
 
@@ -59,6 +67,28 @@ def _read(folder: Path, key: str, digest: str) -> bytes | None:
         return read_verified(folder / record.file, record.sha256, record.size_bytes)
     except (CardError, DigestError):
         return None
+
+
+@contextmanager
+def _alone(folder: Path, name: str) -> Iterator[None]:
+    """Nobody else makes copies there: programs that begin together all find none at first."""
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FolderLock(folder / _LOCK_FILE).hold(_PATIENCE_S))
+        except StoreLockedError:
+            raise
+        except (OSError, ZooError) as error:
+            raise _unwritable(name, folder, error) from error
+        yield
+
+
+def _unwritable(name: str, folder: Path, error: Exception) -> ModelError:
+    why = getattr(error, "strerror", None) or error
+    return ModelError(
+        f"{name}: expected to write a copy to {folder}, got: {why}. Name another folder, or load it without "
+        "one."
+    )
 
 
 def _make(content: bytes, folder: Path, key: str, digest: str, name: str) -> bytes:
@@ -76,10 +106,7 @@ def _make(content: bytes, folder: Path, key: str, digest: str, name: str) -> byt
         made = raw.read_bytes()
         raw.unlink(missing_ok=True)
     except OSError as error:
-        raise ModelError(
-            f"{name}: expected to write a copy to {folder}, got: {error.strerror or error}. Name another "
-            "folder, or load it without one."
-        ) from error
+        raise _unwritable(name, folder, error) from error
     except Exception as error:  # ONNX Runtime raises a family of unrelated classes
         raise ModelError(
             f"{name}: expected a graph that ONNX Runtime {ort.__version__} can copy, got: "

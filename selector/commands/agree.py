@@ -75,17 +75,18 @@ def agree(
     most = max((row.other_labels for row in found.rows), default=0)
     paths = max((row.other_paths for row in found.rows), default=0)
     say(
-        f"{chosen}, ONNX Runtime {found.onnxruntime}: of {found.samples} images at most {most} with another "
-        f"label ({most / found.samples:.2%}), {paths} by other models. With confidence {confidence:g}, at "
-        f"most {found.bound(most):.2%} of all inputs get another label."
+        f"{chosen}, ONNX Runtime {found.onnxruntime}: of {found.samples} {held.kind.noun}s at most {most} "
+        f"with another label ({most / found.samples:.2%}), {paths} by other models. With confidence "
+        f"{confidence:g}, at most {found.bound(most):.2%} of all inputs get another label."
     )
     if rows:
-        say("\n" + table(["certified on the CPU", f"counts on {chosen.name}", "confidence"], rows, "llr"))
+        say("\n" + table(["certified on the CPU", f"counts on {chosen}", "confidence"], rows, "llr"))
         if len(pairs) > len(rows):
             say(f"and {len(pairs) - len(rows)} more")
     else:
         say("No certificate counts with it: none is about a precision or a drop, or too little agrees.")
-    say(f"Written to {target}. Next: {command('predict', bundle, 'IMAGE', provider=str(chosen))}")
+    again = command("predict", bundle, held.kind.noun.upper(), provider=str(chosen))
+    say(f"Written to {target}. Next: {again}")
 
 
 def register(app: typer.Typer) -> None:

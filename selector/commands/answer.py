@@ -153,6 +153,7 @@ def answer_images(
 
         files = [files[i] for i in np.random.default_rng(0).permutation(len(files))]
     warm = False
+    after: set[str] = set()  # models that answered after an alarm
     for path, image in read_inputs(files, answered.unread, chooser.kind):
         if not warm:  # so that no row's time contains opening the models
             chooser.warm_up(*chooser.kind.size(image))
@@ -172,12 +173,19 @@ def answer_images(
             }
         )
         answered.certified &= found.certified
+        if found.reason == "drift":
+            after.add(found.model)
     status = chooser.drift
     if status is not None and status.alarm:
+        alone = after <= {chooser.reference}  # a selector in one file goes on with its models
+        who = (
+            f"the reference model {chooser.reference} answered, uncertified"
+            if alone
+            else "nothing was certified"
+        )
         say(
             f"drift: these {chooser.kind.noun}s are unlike those that the certificates were made on; "
-            f"{', '.join(status.moved[:3])} changed. From then on the reference model {chooser.reference} "
-            "answered, uncertified. Fit again on others like these.",
+            f"{', '.join(status.moved[:3])} changed. From then on {who}. Fit again on others like these.",
             err=True,
         )
     return answered
@@ -197,6 +205,8 @@ def _announce(chooser: Any, asked: dict[str, Any]) -> None:
         levels = [level for level in levels if chooser.certificate(**_at(asked, wanted.kind, level))]
     nearest = (levels[-1] if wanted.kind == "precision" else levels[0]) if levels else None
     where = f" in the environment {environment!r}" if environment else ""
+    if str(chooser.provider) != chooser.bundle.calibration.provider_name:
+        where += f" on {chooser.provider}, which 'zooselect agree' compares with what they were proven on"
     say(
         f"{wanted} is not certified with the models {', '.join(used)}{where}; "
         f"{'none is' if nearest is None else f'{nearest:g} is the nearest that is'}. "

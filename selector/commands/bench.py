@@ -16,6 +16,7 @@ from selector.commands.last_words import command
 from selector.commands.options import DEVICE_PANEL, JsonOption, ProviderOption, SeedOption, ThreadsOption
 from selector.commands.say import say
 from selector.commands.tables import table
+from zoo.errors import LatencyError
 
 if TYPE_CHECKING:
     from zoo.models.latency import Latency, LatencyTable
@@ -86,6 +87,10 @@ def bench(
     from zoo.models.latency import save_table
     from zoo.providers import CPU, Provider
 
+    if throughput and provider is not None:
+        raise LatencyError(
+            "expected --throughput or --provider, got both: throughput is measured on the CPU. Leave one out."
+        )
     kind = kind_of_folder(path)
     if images is not None:
         files, unread = input_files([images], kind), list[str]()

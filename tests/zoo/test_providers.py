@@ -22,7 +22,7 @@ ALMOST_CPU = Provider(CPU.name, (("arena_extend_strategy", "kSameAsRequested"),)
     [
         "CPUExecutionProvider:b=2,a=1",
         "cpu: a=1, b=2",
-        ("CPU", {"b": "2", "a": "1"}),
+        ("CPU", {"b": "2", "a": 1}),
         [("CPUExecutionProvider", {"a": "1", "b": "2"})],
         [("CPUExecutionProvider", {"a": "1", "b": "2"}), "CPUExecutionProvider"],
     ],
@@ -39,7 +39,7 @@ def test_a_provider_that_is_not_there_is_told_with_those_that_are() -> None:
         Provider.of("Abacus")
 
 
-@pytest.mark.parametrize("value", ["", "cpu:a", "a b", 3, [], ("cpu", {"x": 1}), ["cpu", "cpu", "cpu"]])
+@pytest.mark.parametrize("value", ["", "cpu:a", "a b", 3, [], ("cpu", {"x": [1]}), ["cpu", "cpu", "cpu"]])
 def test_what_names_no_provider_is_refused(value: Any) -> None:
     with pytest.raises(ProviderError, match="expected an execution provider such as"):
         Provider.of(value)

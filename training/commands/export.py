@@ -33,6 +33,7 @@ from zoo.errors import PrecisionError, ZooError
 
 if TYPE_CHECKING:
     from training.fitting.one_file.write import Written
+    from zoo.inputs.kind import InputKind
 
 _COMPARED = 200  # images of --images that a file is compared with the bundle on
 
@@ -89,6 +90,7 @@ def export(
     opens without zooselect. It is tried in a process of its own, and must answer as the bundle does. Example:
     zooselect export --out my-bundle, or zooselect export --one-file selector.onnx --precision 0.9
     """
+    from selector.bundle.bundle import read_bundle
     from training.routing.fitted import is_router_fit
 
     router = bundle is None and is_router_fit(fit)
@@ -108,13 +110,14 @@ def export(
         return
     if one_file is not None and web is not None:
         raise ZooError("expected --one-file or --web, got both. A page has its file beside it; run it twice.")
-    shown = _read(images or [])
     with _bundle(fit, zoo, models, bundle) as folder:
+        kind = read_bundle(folder).kind
+        shown = _read(images or [], kind)
         if one_file is not None:
             from training.fitting.one_file.write import write_one_file
 
             written = write_one_file(folder, one_file, images=shown, drift=drift, timeout_s=timeout, **asked)
-            target, further = one_file, command("predict", one_file, "IMAGE")
+            target, further = one_file, command("predict", one_file, kind.noun.upper())
         else:
             from training.fitting.one_file.page import write_page
 
@@ -123,12 +126,12 @@ def export(
                 folder, web, runtime=runtime, images=shown, drift=drift, timeout_s=timeout, **asked
             )
             target, further = web, f"python -m http.server --directory {web}, then http://localhost:8000"
-    _tell(written, target, len(shown), further, as_json=as_json)
+    _tell(written, target, len(shown), further, kind.noun, as_json=as_json)
     if require_certified and written.reason is not None:
         raise typer.Exit(UNCERTIFIED)
 
 
-def _tell(written: Written, target: Path, real: int, further: str, *, as_json: bool) -> None:
+def _tell(written: Written, target: Path, real: int, further: str, noun: str, *, as_json: bool) -> None:
     record = written.record
     if as_json:
         facts = {
@@ -155,21 +158,19 @@ def _tell(written: Written, target: Path, real: int, further: str, *, as_json: b
     say(
         f"{target}: {record.constraint}, models {', '.join(record.models)}, {written.size_bytes / 1e6:.1f} "
         f"MB, opset {record.opset}, ONNX Runtime {record.min_onnxruntime} or newer. It answered "
-        f"{written.compared} images as the bundle does ({of_them}). Next: {further}"
+        f"{written.compared} {noun}s as the bundle does ({of_them}). Next: {further}"
     )
 
 
-def _read(paths: list[Path]) -> list[Any]:
-    """The images to compare on."""
+def _read(paths: list[Path], kind: InputKind) -> list[Any]:
+    """The inputs to compare on."""
     if not paths:
         return []
-    from zoo.inputs.kinds import IMAGE
-
     unread: list[str] = []
-    files = input_files(paths, IMAGE)
+    files = input_files(paths, kind)
     chosen = files[:: max(1, len(files) // _COMPARED)][:_COMPARED]  # of all folders
-    found = [image for _, image in itertools.islice(read_inputs(chosen, unread, IMAGE), _COMPARED)]
-    tell_unread(unread, len(chosen), IMAGE, skip_bad=False)
+    found = [image for _, image in itertools.islice(read_inputs(chosen, unread, kind), _COMPARED)]
+    tell_unread(unread, len(chosen), kind, skip_bad=False)
     return found
 
 
@@ -225,5 +226,5 @@ def _export_bundle(fit: Path, zoo: Path, out: Path, models: str, as_json: bool) 
     say(
         f"{out}: {len(loaded.models)} models, {size / 1e6:.1f} MB, certified precisions "
         f"{f'{can[0]:g} to {can[-1]:g}' if can else 'none with these models'}. "
-        f"Next: {command('predict', out, 'IMAGE')}"
+        f"Next: {command('predict', out, loaded.kind.noun.upper())}"
     )

@@ -350,7 +350,8 @@ def fit(
         # of the policy that a device with all models follows
         held = [c.constraint for c in fitted.alternatives(asked_for) if fitted.certificate(c.constraint)]
         if held and kept_before is None:
-            asking = command("predict", MY_BUNDLE, "IMAGE", **{held[0].kind: f"{held[0].level:g}"})
+            one = fitted.record.bundle.kind.noun.upper()
+            asking = command("predict", MY_BUNDLE, one, **{held[0].kind: f"{held[0].level:g}"})
             say(
                 f"To have it without another fit, from what was written to {out}: "
                 f"{command('export', **_unless_usual(fit=out, zoo=zoo))}, then {asking}",

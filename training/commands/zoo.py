@@ -176,7 +176,14 @@ def add(
     check_source(context)
     names = read_class_names(classes) if classes else ()
     kind = None if signal is None else signal_kind(signal, rate)
-    shown = check_images(check, kind)
+    if check and tensors and onnx is not None:
+        from zoo.convert.add import kind_of_tensors
+        from zoo.models.zoo import Zoo
+
+        stored, called = Zoo.open_or_create(zoo), name or onnx.stem.lower()
+        shown = check_images(check, kind_of_tensors(stored, called, onnx, length=length, pad=pad))
+    else:
+        shown = check_images(check, kind)
     if remote is not None:
         from zoo.remote.discover import Wanted
 
@@ -316,6 +323,7 @@ def add(
         card = bring_with_embedding(target, card.name, whole, force=force)
     found = None
     if shown is not None:
-        source: Source = "onnx" if onnx else "torchvision" if torchvision else "fixed"
+        images = onnx is not None and kind is None and not tensors
+        source: Source = "onnx" if images else "torchvision" if torchvision else "fixed"
         found = check_added(whole, card, shown, source=source, as_json=as_json)
     tell(card, zoo, as_json, check=found)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from training.data.images import ListedInputs
 from zoo.errors import DataError, InputError
+from zoo.files import open_file
 from zoo.inputs.kind import GraphInput, InputKind
 from zoo.inputs.numpy_files import read_npz
 
@@ -20,7 +21,7 @@ _NAMES = ("id", "group", "environment")
 MAX_BYTES = 2**34  # of a .npz file, unpacked
 
 
-def labelled_table(path: str | Path, kind: InputKind) -> ListedInputs:
+def labelled_table(path: str | Path, kind: InputKind, *, skip_bad: bool = False) -> ListedInputs:
     """The rows of a table as labelled inputs.
 
     Columns: ``label`` (the class), one for every input of the models under its name; optionally ``id``,
@@ -33,6 +34,8 @@ def labelled_table(path: str | Path, kind: InputKind) -> ListedInputs:
         A ``.npz`` file with arrays ``[n, …]``, or a Parquet file, where an array is a list of numbers.
     kind
         What the models take.
+    skip_bad
+        Leave rows out that hold none of it; ``skipped`` names them.
 
     Raises
     ------
@@ -47,33 +50,42 @@ def labelled_table(path: str | Path, kind: InputKind) -> ListedInputs:
     columns = _columns(Path(path))
     if LABEL not in columns:
         raise DataError(f"{path}: expected a column {LABEL!r}, got {', '.join(columns)}. Add the classes.")
-    labels = _words(columns[LABEL])
+    labels = _words(columns[LABEL], path)
     count = len(labels)
     values = {one.name: _column(columns, one, path) for one in kind.inputs}
-    short = {name: len(value) for name, value in {**columns, **values}.items() if len(value) != count}
+    named = {name: _words(columns[name], path) for name in _NAMES if name in columns}
+    short = {name: len(value) for name, value in {**values, **named}.items() if len(value) != count}
     if short or not count:
         raise DataError(f"{path}: expected rows for each of {count} labels, got {short or 'none'}.")
-    named = {name: _words(columns[name]) for name in _NAMES if name in columns}
     classes = sorted(set(labels))
     if len(classes) < 2:
         raise DataError(f"{path}: expected at least two classes in {LABEL!r}, got {classes}.")
-    items = []
+    items, kept, skipped = [], [], []
     for i in range(count):
         row = {one.name: _cell(values[one.name][i], one) for one in kind.inputs}
         try:
             items.append(kind.item(row if len(row) > 1 else next(iter(row.values()))))
+            kept.append(i)
         except InputError as error:
-            raise DataError(f"{path}: row {i}: {error}") from error
+            if not skip_bad:
+                raise DataError(
+                    f"{path}: row {i}: {error} Correct the row, or leave out all that cannot be read with "
+                    "skip_bad (--skip-bad on the command line)."
+                ) from error
+            skipped.append(f"{path}: row {i}")
+    if gone := sorted(set(classes) - {labels[i] for i in kept}):
+        raise DataError(f"{path}: expected rows of every class that can be read, got none of {gone}.")
     index = {name: i for i, name in enumerate(classes)}
-    return ListedInputs(
+    found = ListedInputs(
         kind,
         items,
         classes,
-        named.get("id") or [f"row-{i:06d}" for i in range(count)],
-        [index[label] for label in labels],
-        groups=named.get("group"),
-        environments=named.get("environment"),
+        [named["id"][i] if "id" in named else f"row-{i:06d}" for i in kept],
+        [index[labels[i]] for i in kept],
+        **{f"{name}s": [named[name][i] for i in kept] for name in _NAMES[1:] if name in named},
     )
+    found.skipped = skipped
+    return found
 
 
 def _columns(path: Path) -> Mapping[str, NDArray[Any]]:
@@ -82,25 +94,41 @@ def _columns(path: Path) -> Mapping[str, NDArray[Any]]:
             return read_npz(path, MAX_BYTES)
         import pyarrow.parquet as pq
 
-        table = pq.read_table(path)
-    except (InputError, OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
-        raise DataError(f"{path}: expected a table that can be read, got: {str(error)[:200]}.") from error
-    gaps = [name for name in table.column_names if table[name].null_count]
+        with open_file(path) as stream:
+            table = pq.ParquetFile(stream).read()
+        held = {
+            name: column.to_numpy() for name, column in zip(table.column_names, table.columns, strict=True)
+        }
+    except (InputError, OSError, ValueError, NotImplementedError) as error:  # pyarrow's own are of the latter
+        raise DataError(
+            f"{path}: expected a table that can be read, got: {str(error)[:200].rstrip('.')}."
+        ) from error
+    if len(held) < table.num_columns:
+        raise DataError(
+            f"{path}: expected columns of distinct names, got {', '.join(table.column_names)}. Rename them."
+        )
+    gaps = [name for name in held if table[name].null_count]
     if gaps:
         raise DataError(
             f"{path}: expected no gaps, got some in {', '.join(gaps)}. Fill them or leave them out."
         )
-    return {name: table[name].to_numpy() for name in table.column_names}
+    return held
 
 
 def _column(columns: Mapping[str, NDArray[Any]], one: GraphInput, path: str | Path) -> NDArray[Any]:
     if one.name in columns:
-        return columns[one.name]
+        return np.atleast_1d(columns[one.name])
     parts = [value for name, value in columns.items() if name.startswith(f"{one.name}.")]
     if not parts:
         raise DataError(
             f"{path}: expected a column {one.name!r}, which the models take, or several that are called "
             f"{one.name}.…, got {', '.join(columns)}."
+        )
+    shapes = sorted({part.shape for part in parts})
+    if len(shapes) > 1 or len(shapes[0]) != 1:
+        raise DataError(
+            f"{path}: expected one number a row in each column {one.name}.…, got the shapes "
+            f"{', '.join(map(str, shapes))}."
         )
     return np.stack(parts, axis=1)
 
@@ -111,7 +139,10 @@ def _cell(value: Any, one: GraphInput) -> NDArray[Any]:
         return np.frombuffer(value, np.uint8)
     found = np.asarray(value)
     while found.dtype == object and found.ndim:  # lists of lists
-        found = np.stack([np.asarray(part) for part in found.tolist()])
+        parts = [np.asarray(part) for part in found.tolist()]
+        if not parts or not parts[0].ndim or len({part.shape for part in parts}) > 1:
+            break
+        found = np.stack(parts)
     sizes = one.axes[1:]
     if found.ndim == 1 and len(sizes) > 1 and all(isinstance(size, int) for size in sizes):
         whole = tuple(size for size in sizes if isinstance(size, int))
@@ -125,5 +156,13 @@ def _cell(value: Any, one: GraphInput) -> NDArray[Any]:
     return changed if same else found
 
 
-def _words(values: NDArray[Any]) -> list[str]:
-    return [str(value) for value in values.tolist()]
+def _words(values: NDArray[Any], path: str | Path) -> list[str]:
+    if values.ndim != 1 or (values.dtype.kind == "f" and not np.isfinite(values).all()):
+        what = "gaps" if values.ndim == 1 else f"the shape {list(values.shape)}"
+        raise DataError(
+            f"{path}: expected one word or number a row in {LABEL}, {', '.join(_NAMES)}, got {what}."
+        )
+    return [
+        value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+        for value in values.tolist()
+    ]

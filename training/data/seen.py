@@ -7,7 +7,6 @@ is added, renamed or sorted into another folder. So the zoo also keeps what each
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -90,7 +89,7 @@ def _read(path: Path) -> NDArray[np.uint64]:
         contents = read_npz(path, most_bytes=MAX_BYTES)["contents"]
         if contents.dtype != np.uint64 or contents.ndim != 1:
             raise ValueError(f"{contents.dtype} {list(contents.shape)}")
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise DataError(
             f"{path}: expected the images that a model was trained on, uint64 [n], got: {str(error)[:200]}. "
             "Restore the file, or train the model again with --force."

@@ -90,8 +90,8 @@ def _of_kind(spec: str, kind: InputKind, options: dict[str, Any]) -> LabelledIma
 
     path = Path(spec)
     if path.is_file() and path.suffix.lower() in SUFFIXES:
-        return labelled_table(path, kind)
-    if path.exists():
+        return labelled_table(path, kind, **options)
+    if path.is_dir():
         return folder(path, kind=kind, **options)
     raise DataError(
         f"expected a folder of class folders with {kind.noun}s ({kind.formats}), as the models of the zoo "

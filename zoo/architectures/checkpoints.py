@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -153,7 +152,7 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
     try:
         arrays = read_npz(path, most_bytes=MAX_NPZ_BYTES)
         return {key: torch.from_numpy(value) for key, value in arrays.items()}
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ModelError(
             f"{path}: expected an .npz file with one float array a weight, got: {error}."
         ) from error

@@ -194,6 +194,24 @@ def add_tensors(
     ZooError
         What :func:`zoo.convert.foreign.import_tensors.wrap_tensors` and :meth:`zoo.Zoo.add` raise.
     """
+    kind = kind_of_tensors(zoo, name, model, length=length, pad=pad)
+    content = wrap_tensors(model, kind, name=name, classes=classes, **how)
+    facts: dict[str, Any] = {"kind": kind, "source": source or _origin(model), "force": force}
+    return add_counted(zoo, name, content, classes, kind.default_size, **facts)
+
+
+def kind_of_tensors(
+    zoo: Zoo, name: str, model: bytes | str | Path, *, length: int | None = None, pad: float = 0.0
+) -> Tensors:
+    """What a foreign model of named arrays will take in `zoo`: as the others, or as the first one says.
+
+    Raises
+    ------
+    CardError
+        When the other models of the zoo take no tensors.
+    ModelError
+        What :func:`zoo.convert.foreign.import_tensors.tensors_of` raises.
+    """
     kind = zoo.kind
     if not [card for card in zoo.cards if card.name != name]:
         kind = tensors_of(model, name=name, length=length, pad=pad)
@@ -202,9 +220,7 @@ def add_tensors(
             f"model {name!r}: expected one that takes what the others of the zoo take, {kind}, got one of "
             "tensors. Add it to another zoo: --zoo FOLDER."
         )
-    content = wrap_tensors(model, kind, name=name, classes=classes, **how)
-    facts: dict[str, Any] = {"kind": kind, "source": source or _origin(model), "force": force}
-    return add_counted(zoo, name, content, classes, kind.default_size, **facts)
+    return kind
 
 
 def _origin(model: bytes | str | Path) -> str:

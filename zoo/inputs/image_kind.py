@@ -18,6 +18,7 @@ from zoo.inputs.reference_image import reference_image
 
 _INPUTS = (GraphInput("image", "uint8", ("N", "H", "W", 3)),)
 _MOST_PIXELS = 2**26
+_MADE_SIZES: tuple[Size, ...] = ((32, 32), (97, 61), (224, 224), (1, 1), (480, 640))
 
 
 @register
@@ -92,6 +93,10 @@ class ImageKind(InputKind):
     def reference(self, size: Size) -> NDArray[np.uint8]:
         """See :func:`zoo.inputs.reference_image.reference_image`."""
         return reference_image(*size)
+
+    def made(self) -> list[NDArray[np.uint8]]:
+        """Images of several sizes."""
+        return [self.reference(size) for size in _MADE_SIZES]
 
     def parse_size(self, text: str) -> Size:
         """``224x224``."""

@@ -164,6 +164,11 @@ class InputKind(ABC):
     def reference(self, size: Size) -> Item:
         """The item that models are tested with on every device: whole numbers, the same in every version."""
 
+    def made(self) -> list[Item]:
+        """Items of several sizes or contents, on which what was written is compared with what it is to do."""
+        rng = np.random.default_rng(0)
+        return [self.reference(self.default_size), *(self.random(self.default_size, rng) for _ in range(4))]
+
     def parse_size(self, text: str) -> Size:
         """The size that an option says; raises :class:`InputError`."""
         try:

@@ -18,6 +18,7 @@ from zoo.inputs.signal_files import MAX_SAMPLES, Samples, read_bytes, read_sampl
 SampleType = Literal["uint8", "int16", "float32"]
 MAX_RATE = 10_000_000
 _SUFFIXES = (".npy", ".wav")
+_MADE_LENGTHS = (1, 97, 65_536)
 
 
 @register
@@ -80,6 +81,8 @@ class Signal(InputKind):
                     f"expected a signal {self.type} [L], got {len(given)} bytes. "
                     f"Say what they hold: numpy.frombuffer(content, '{self.type}')."
                 )
+            if isinstance(given, memoryview) and not given.c_contiguous:
+                given = given.tobytes()
             return self._checked(np.frombuffer(given, np.uint8))
         if isinstance(given, str | os.PathLike):
             return self.load(os.fspath(given))
@@ -138,6 +141,10 @@ class Signal(InputKind):
             return values.astype(np.uint8)
         centred = (values - 128) * 128
         return centred.astype(np.int16) if self.type == "int16" else (centred / 32768).astype(np.float32)
+
+    def made(self) -> list[Samples]:
+        """Signals of several lengths."""
+        return super().made() + [self.reference((1, length)) for length in _MADE_LENGTHS]
 
     def _checked(self, samples: Samples) -> Samples:
         if not samples.size:

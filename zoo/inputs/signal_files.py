@@ -59,16 +59,22 @@ def read_samples(path: str | Path, kind: str, rate: int | None) -> Samples:
                     )
                 if found.sampwidth not in (1, 2, 3, 4) or not 1 <= found.nchannels <= 64:
                     raise InputError("expected a .wav file with samples of 8 to 32 bits, got another one.")
-                if found.nframes * found.nchannels > MAX_SAMPLES:
-                    raise InputError(f"expected at most {MAX_SAMPLES:,} samples, got {found.nframes:,}.")
-                content = opened.readframes(found.nframes)
+                content = opened.readframes(min(found.nframes, MAX_SAMPLES // found.nchannels + 1))
         except (wave.Error, EOFError) as error:
             raise InputError(
                 f"expected a .wav file with whole numbers (PCM), got: {str(error) or 'its end too early'}."
             ) from error
-    real = _from_wave(content, found.sampwidth)
-    real = real[: len(real) // found.nchannels * found.nchannels].reshape(-1, found.nchannels).mean(axis=1)
-    return _as_type(real, kind)
+    held = len(content) // (found.sampwidth * found.nchannels)
+    if held * found.nchannels > MAX_SAMPLES:
+        raise InputError(
+            f"expected at most {MAX_SAMPLES:,} samples, got {found.nframes:,}. Give a part of them."
+        )
+    if held < found.nframes:
+        raise InputError(
+            f"expected {found.nframes:,} samples, as the head of the file says, got {held:,}: it was cut "
+            "off, or written to a pipe. Write it again."
+        )
+    return _as_type(_from_wave(content, found.sampwidth).reshape(-1, found.nchannels).mean(axis=1), kind)
 
 
 def _from_wave(content: bytes, width: int) -> NDArray[np.float64]:

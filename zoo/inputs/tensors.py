@@ -138,6 +138,8 @@ class Tensors(InputKind):
         if isinstance(given, np.ndarray) and given.dtype == self.dtype and given.ndim == 1 and len(given):
             return given
         named = self._named(given, "N, ")
+        for one in self.arrays:
+            _check_type(one, named[one.name])
         counts = {np.shape(value)[:1] for value in named.values()}
         if len(counts) != 1 or counts & {(), (0,)}:
             shapes = ", ".join(f"{name} {list(np.shape(value))}" for name, value in named.items())
@@ -233,11 +235,7 @@ class Tensors(InputKind):
         made = np.zeros(lead, self.dtype)
         for one in self.arrays:
             value = given[one.name]
-            if not isinstance(value, np.ndarray | np.generic) or value.dtype != one.type:
-                raise InputError(
-                    f"expected {one.name!r} of the type {one.type}, got {type_name(value)}. Convert it: "
-                    f"numpy.asarray({one.name}, dtype='{one.type}')."
-                )
+            _check_type(one, value)
             have = value.shape[len(lead) :]
             shorter = one.pad is not None and len(have) == len(one.shape) and 1 <= have[0] < one.shape[0]
             if have != one.shape and not (shorter and have[1:] == one.shape[1:]):
@@ -255,6 +253,14 @@ class Tensors(InputKind):
             else:
                 made[one.name] = value
         return made
+
+
+def _check_type(one: Array, value: Any) -> None:
+    if not isinstance(value, np.ndarray | np.generic) or value.dtype != one.type:
+        raise InputError(
+            f"expected {one.name!r} of the type {one.type}, got {type_name(value)}. Convert it: "
+            f"numpy.asarray({one.name}, dtype='{one.type}')."
+        )
 
 
 def _advice(one: Array, have: tuple[int, ...]) -> str:

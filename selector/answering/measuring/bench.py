@@ -19,6 +19,7 @@ from selector.answering.view import View
 from selector.answering.watching import Watch
 from selector.bundle.bundle import BUNDLE_FILE, Bundle, read_bundle
 from selector.bundle.certificate import Certificate
+from selector.bundle.one_file import read_one_file
 from selector.bundle.source import FolderSource
 from selector.drift.blocks import Submit
 from selector.drift.monitor import Monitor
@@ -40,12 +41,12 @@ _DRAWS = 4096  # inputs that a timed monitor is told of, again and again
 
 
 def kind_of_folder(path: str | Path) -> InputKind:
-    """The kind of input that a zoo or a bundle takes.
+    """The kind of input that a zoo, a bundle or a selector in one file takes.
 
     Raises
     ------
     CardError, BundleError
-        When `path` is neither.
+        When `path` is none of them.
 
     Examples
     --------
@@ -54,6 +55,8 @@ def kind_of_folder(path: str | Path) -> InputKind:
     'image'
     """
     folder = Path(path)
+    if folder.is_file():
+        return read_one_file(folder)[0].bundle.kind
     return read_bundle(folder).kind if (folder / BUNDLE_FILE).is_file() else Zoo.open(folder).kind
 
 
@@ -87,7 +90,7 @@ def measure_folder(
     CardError, BundleError
         When `path` is neither a zoo nor a bundle.
     LatencyError
-        When there is nothing to measure.
+        When there is nothing to measure, or `path` is a selector in one file.
 
     Examples
     --------
@@ -97,6 +100,11 @@ def measure_folder(
     ['full', 'small', 'tiny']
     """
     folder = Path(path)
+    if folder.is_file():
+        raise LatencyError(
+            f"expected a zoo or a bundle, whose models are measured one by one, got the file {folder}. "
+            "Measure the bundle that it was made from, or how much the file answers a second (--throughput)."
+        )
     if not (folder / BUNDLE_FILE).is_file():
         zoo = Zoo.open(folder)
         return measure(

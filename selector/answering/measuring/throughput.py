@@ -58,7 +58,8 @@ def measure_throughput(
     """Images a second of every model of a zoo, or of ``predict`` and ``predict_batch`` of a bundle.
 
     Each worker answers as fast as it can for some time, all at once, in three rounds and random order. A
-    bundle follows its policy for its own constraint, so give images like those of the device.
+    bundle, or a selector in one file, follows its policy for its own constraint, so give images like those of
+    the device.
 
     Parameters
     ----------
@@ -94,7 +95,8 @@ def measure_throughput(
             "seconds."
         )
     folder = Path(path).absolute()
-    names = (ONE_BY_ONE, TOGETHER) if (folder / BUNDLE_FILE).is_file() else Zoo.open(folder).names
+    answers = folder.is_file() or (folder / BUNDLE_FILE).is_file()
+    names = (ONE_BY_ONE, TOGETHER) if answers else Zoo.open(folder).names
     rng = np.random.default_rng(seed)
     found: list[Throughput] = []
     for what in names:

@@ -138,8 +138,11 @@ def test_the_commands_take_a_provider(colours: StoredWorld, tmp_path: Path, zoos
     shown.mkdir()
     for i, image in enumerate(images(colours, 30)):
         Image.fromarray(image).save(shown / f"{i}.png")
+    before = zooselect("predict", folder, shown, "--provider", str(OTHER), "--json")
+    assert f"on {OTHER}, which 'zooselect agree' compares with" in before.err
     told = zooselect("agree", folder, "--provider", str(OTHER), "--images", shown)
     assert "of 30 images at most 0 with another label (0.00%), 0 by other models" in told.out
+    assert f"counts on {OTHER}" in told.out
     again: dict[str, Any] = zooselect(
         "agree", folder, "--provider", str(OTHER), "--images", shown, "--json"
     ).json()

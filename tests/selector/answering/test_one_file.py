@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime
 import pytest
+from PIL import Image
 
 from selector import Selector
 from selector.answering.selector import Prediction
+from selector.commands.answer import answer_images
 from tests.support.colours import KINDS, Kind
 from tests.support.fresh_interpreter import HEAVY, loaded_after
 from tests.support.small_models import build_onnx, plain_image
@@ -104,7 +107,9 @@ def test_where_nothing_is_certified_the_reference_model_is_the_file(
     )
 
 
-def test_a_watched_file_notices_what_its_bundle_notices(one_files: OneFiles) -> None:
+def test_a_watched_file_notices_what_its_bundle_notices(
+    one_files: OneFiles, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     bundle = Selector.load(one_files.world.watched["cascade"], watch=True)
     file = Selector.load(one_files.watched("cascade"), watch=True)
     data = one_files.world.data
@@ -114,6 +119,10 @@ def test_a_watched_file_notices_what_its_bundle_notices(one_files: OneFiles) -> 
     assert bundle.drifted
     assert file.drifted
     assert (answer.certified, answer.reason) == (False, "drift")
+    Image.fromarray(RED).save(tmp_path / "red.png")
+    for selector, words in ((bundle, "the reference model full answered"), (file, "nothing was certified")):
+        answer_images(selector, [tmp_path / "red.png"], {}, as_json=True)
+        assert words in capsys.readouterr().err
     with pytest.raises(BundleError, match="expected a file with the drift features"):
         Selector.load(one_files["cascade"], watch=True)
 
@@ -167,13 +176,20 @@ def test_a_copy_for_this_device_answers_the_same_and_is_made_again_when_damaged(
     copy.write_bytes(b"x" + before[1:])
     assert said(Selector.load(path, cache=copies).predict(images[0])) == wanted[0]
     (again,) = copies.glob("*.ort")
-    assert len(list(copies.iterdir())) == 2
+    assert len(list(copies.glob("[!.]*"))) == 2
     assert again.read_bytes() != b"x" + before[1:]
     with pytest.raises(BundleError, match="expected a selector in one file"):
         Selector.load(one_files.world.bundles["probe"], cache=copies)
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(ModelError, match="expected to write a copy to"):
         Selector.load(path, cache=tmp_path / "file")
+
+
+def test_programs_that_begin_together_share_one_copy(one_files: OneFiles, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        loaded = pool.map(lambda _: Selector.load(one_files["cascade"], cache=tmp_path), range(4))
+        assert [file.predict(RED).label for file in loaded] == ["red"] * 4
+    assert sorted(path.suffix for path in tmp_path.glob("[!.]*")) == [".json", ".ort"]
 
 
 def test_images_of_any_size_are_answered(one_files: OneFiles) -> None:

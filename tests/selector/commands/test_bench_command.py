@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 import numpy as np
 import pytest
@@ -15,6 +17,9 @@ from zoo import LatencyTable, Zoo
 from zoo.errors import DigestError, LatencyError
 from zoo.models.latency import summarise
 from zoo.models.timing import Times
+
+if TYPE_CHECKING:
+    from tests.support.one_files import OneFiles
 
 
 @pytest.fixture
@@ -63,6 +68,15 @@ def test_with_more_threads_the_note_says_what_can_be_told(quiet: LatencyTable) -
     many = msgspec.structs.replace(quiet, threads=4)
     (note,) = _notes({}, many, 0)
     assert "With 4 threads" in note
+
+
+def test_a_selector_in_one_file_is_measured_as_a_whole(one_files: OneFiles, zooselect: CommandLine) -> None:
+    file = one_files["cascade"]
+    said = zooselect("bench", file, "--throughput", "--workers", 1, "--seconds", 0.01)
+    assert "predict_batch" in said.out
+    assert f"got the file {file}. Measure the bundle" in zooselect("bench", file, code=1).err
+    told = zooselect("bench", file, "--throughput", "--provider", "CPU", code=1).err
+    assert "expected --throughput or --provider, got both" in told
 
 
 def test_throughput_is_measured_of_threads_and_of_processes(zooselect: CommandLine, small_zoo: Zoo) -> None:

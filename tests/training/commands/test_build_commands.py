@@ -11,6 +11,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.support.foreign_models import foreign_means
+from tests.support.small_tensors import network, table_of
 from tests.support.zoo_commands import add_onnx, make_folder, run
 from zoo.architectures.preprocessing import Preprocess, Preprocessing
 from zoo.architectures.torchvision_models import torchvision_model
@@ -142,6 +143,20 @@ def test_a_check_warns_of_channels_in_reverse_and_adds_the_model(tmp_path: Path,
     assert Zoo.open(tmp_path / "zoo").names == ("net",)
     right = json.loads(run(*command, "--channels", "bgr", "--force", "--json").stdout)
     assert (right["name"], right["check"]["better"], right["check"]["near_chance"]) == ("net", [], False)
+
+
+def test_a_check_takes_what_models_of_arrays_take(tmp_path: Path) -> None:
+    (tmp_path / "net.onnx").write_bytes(network(tokens=True))
+    (tmp_path / "names.txt").write_text("minus\nplus\n", encoding="utf-8")
+    data = table_of(300)
+    rows = data.kind.feeds(data.kind.stack([data.image(i) for i in range(300)]))
+    np.savez(tmp_path / "rows.npz", label=np.array(data.classes)[data.labels], **rows)
+    added = run(
+        *("add", "--onnx", tmp_path / "net.onnx", "--classes", tmp_path / "names.txt", "--tensors"),
+        *("--length", 12, "--zoo", tmp_path / "zoo", "--check", tmp_path / "rows.npz", "--json"),
+    )
+    check = json.loads(added.stdout)["check"]
+    assert (check["accuracy"] > 0.9, check["better"]) == (True, [])
 
 
 def test_images_to_check_with_are_looked_for_first(folder: Path) -> None:

@@ -7,6 +7,7 @@ import wave
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from benchmarks.distribution.network import serving
@@ -26,10 +27,12 @@ from training.data.environments import under_environments
 from training.data.images import LabelledImages
 from training.data.splits import Splits
 from training.fitting.export import check_bundle, export_bundle
+from training.fitting.one_file.page import write_page
+from training.fitting.one_file.write import write_one_file
 from training.outcomes.outcomes import load_outcomes, load_pixels
 from training.outcomes.profile import profile
 from zoo import Zoo
-from zoo.errors import CardError, DataError, InputError
+from zoo.errors import BundleError, CardError, DataError, InputError
 from zoo.inputs.kind import InputKind
 from zoo.inputs.signal import Signal
 from zoo.models.model import Model
@@ -97,6 +100,41 @@ def test_a_bundle_of_other_inputs_says_which_and_images_stay_unnamed(
     assert record["drift"]["features"]
     manifest = json.loads((bundle.parent / "zoo" / "zoo.json").read_text())
     assert manifest["schema_version"] == 4
+
+
+@pytest.mark.parametrize("name", ["bytes", "sound", "tensors", "toy"])
+def test_a_selector_in_one_file_answers_as_its_bundle_does(
+    bundles: dict[str, tuple[Path, LabelledImages]], tmp_path: Path, name: str
+) -> None:
+    bundle, data = bundles[name]
+    items = [data.image(i) for i in range(60)]
+    written = write_one_file(bundle, tmp_path / "f.onnx", images=items[:20], drift=True)
+    assert written.compared > 20
+    file, whole = Selector.load(tmp_path / "f.onnx", watch=True), Selector.load(bundle)
+    wanted = [whole.predict(item) for item in items]
+    assert {one.model for one in wanted} == {"small", "large"}
+    for found in ([file.predict(item) for item in items], file.predict_batch(items)):
+        assert [(one.label, one.path) for one in found] == [(one.label, one.path) for one in wanted]
+        assert all(one.certified for one in found)
+    plain = onnxruntime.InferenceSession(tmp_path / "f.onnx", providers=["CPUExecutionProvider"])
+    feeds = data.kind.feeds(data.kind.stack(items[:1]))
+    (label,) = plain.run(["label"], {key: value.reshape(value.shape[1:]) for key, value in feeds.items()})
+    assert label.item() == wanted[0].label
+
+
+def test_an_array_called_like_an_output_goes_into_no_file(
+    bundles: dict[str, tuple[Path, LabelledImages]], tmp_path: Path
+) -> None:
+    record = (bundles["tensors"][0] / "bundle.json").read_text()
+    (tmp_path / "bundle.json").write_text(record.replace('"name": "row"', '"name": "path"'))
+    with pytest.raises(BundleError, match="other names than the outputs of a file, got path"):
+        write_one_file(tmp_path, tmp_path / "f.onnx")
+
+
+def test_a_page_takes_images_alone(bundles: dict[str, tuple[Path, LabelledImages]], tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"expected a bundle for images.*signal.*--one-file"):
+        write_page(bundles["sound"][0], tmp_path / "page")
+    assert not (tmp_path / "page").exists()
 
 
 def test_a_file_and_its_bytes_are_one_input(

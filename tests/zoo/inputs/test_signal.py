@@ -60,6 +60,7 @@ def test_bytes_are_taken_as_they_are_without_a_copy() -> None:
     whole = np.frombuffer(b"abc", np.uint8)
     assert np.shares_memory(BYTES.one(whole), whole)
     assert BYTES.one(memoryview(b"abc")).tolist() == [[97, 98, 99]]
+    assert BYTES.one(memoryview(b"abc")[::2]).tolist() == [[97, 99]]
 
 
 @pytest.mark.parametrize(("width", "channels"), [(1, 1), (2, 1), (2, 2), (3, 1), (4, 1)])
@@ -80,14 +81,19 @@ def test_files_that_are_too_large_or_broken_are_named(
     np.save(tmp_path / "good.npy", np.zeros(5, np.int16))
     assert len(SOUND.load(tmp_path / "good.npy")) == 5
     np.save(tmp_path / "two.npy", np.zeros((2, 2), np.int16))
-    with (tmp_path / "object.npy").open("wb") as file:
+    with (tmp_path / "object.npy").open("wb") as object_file:
         header = {"descr": "|O", "fortran_order": False, "shape": (1,)}
-        np.lib.format.write_array_header_1_0(file, header)
+        np.lib.format.write_array_header_1_0(object_file, header)
     (tmp_path / "cut.wav").write_bytes(b"RIFF\x10\x00\x00\x00WAVE")
+    with wave.open(str(tmp_path / "whole.wav"), "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", ""))
+        file.writeframes(bytes(200))
+    (tmp_path / "short.wav").write_bytes((tmp_path / "whole.wav").read_bytes()[:100])
     for name, message in {
         "two.npy": r"expected an array int16 \[L\]",
         "object.npy": "expected a .npy file",
         "cut.wav": "expected a .wav file",
+        "short.wav": "expected 100 samples, as the head of the file says, got 28",
         "none.wav": "No such file",
     }.items():
         with pytest.raises(InputError, match=f"{name}: .*{message}"):

@@ -20,7 +20,8 @@ class Block:
     """Nodes in the order in which they run, with the tensors that they need.
 
     A branch holds its own tensors: ONNX Runtime folds and packs those of the graph itself, not those of a
-    graph around it. Names are distinct over all blocks that share `numbers`.
+    graph around it. Names are distinct over all blocks that share `numbers`; they hold a slash, as no
+    input's name does.
     """
 
     numbers: Iterator[int] = field(default_factory=itertools.count)
@@ -33,13 +34,13 @@ class Block:
 
     def add(self, kind: str, *inputs: str, **attributes: Any) -> str:
         """Append an operator with one output; its name."""
-        name = f"{kind.lower()}_{next(self.numbers)}"
+        name = f"{kind.lower()}/{next(self.numbers)}"
         self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
         return name
 
     def constant(self, value: NDArray[Any] | float | Sequence[int] | Sequence[str]) -> str:
         """The name of a stored tensor; Python's floats are float64, its whole numbers int64."""
-        name = f"constant_{next(self.numbers)}"
+        name = f"constant/{next(self.numbers)}"
         array = np.asarray(value)
         if array.dtype.kind == "U":
             tensor = TensorProto(name=name, data_type=TensorProto.STRING, dims=array.shape)
@@ -63,7 +64,7 @@ class Block:
         -------
         The names of `outputs` here.
         """
-        prefix = f"part_{next(self.numbers)}/"
+        prefix = f"part/{next(self.numbers)}/"
         needed, nodes = set(outputs), list[onnx.NodeProto]()
         for node in reversed(graph.node):
             if needed & set(node.output):
@@ -91,7 +92,7 @@ class Block:
             One boolean.
         """
         number = next(self.numbers)
-        outputs = [f"chosen_{number}_{i}" for i in range(len(then[1]))]
+        outputs = [f"chosen/{number}/{i}" for i in range(len(then[1]))]
         graphs = {
             key: helper.make_graph(
                 block.nodes,

@@ -1,4 +1,4 @@
-"""The graph of a selector in one file: an image in, an answer out, and its record among the metadata."""
+"""The graph of a selector in one file: an input in, an answer out, and its record among the metadata."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from selector.bundle.bundle import Bundle
-from selector.bundle.one_file import MAX_FILE_BYTES, RECORD, OneFile
+from selector.bundle.one_file import MAX_FILE_BYTES, RECORD, OneFile, inputs_of
 from selector.policies.policy import Policy
 from selector.policies.staged import StagedPolicy
 from training.fitting.one_file.blocks import Block
@@ -51,8 +51,8 @@ def one_file_graph(
     graphs = _graphs(bundle, policy, drift=record.drift)
     parts = read_parts(bundle, folder, models, graphs)
     block = Block()
-    image = block.add("Unsqueeze", "image", block.constant([0]))
-    rules = Rules(bundle, parts, image, models)
+    inputs = {one.name: block.add("Unsqueeze", one.name, block.constant([0])) for one in bundle.kind.inputs}
+    rules = Rules(bundle, parts, inputs, models)
     if record.drift:
         rules.watch()
     if policy is None or record.threshold is None:
@@ -75,7 +75,7 @@ def one_file_graph(
         "probability": (block.add("Squeeze", answer.probability), []),
     }
     if record.drift and bundle.drift is not None:
-        (features,) = block.place(parts.graphs[bundle.drift.file], {"image": image}, ["features"])
+        (features,) = block.place(parts.graphs[bundle.drift.file], inputs, ["features"])
         width = len(bundle.drift.features)
         outputs["drift_features"] = (block.add("Squeeze", features, block.constant([0])), [width])
         if rules.confidence is not None:
@@ -85,7 +85,12 @@ def one_file_graph(
     graph = helper.make_graph(
         block.nodes,
         "selector",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["H", "W", 3])],
+        [
+            helper.make_tensor_value_info(
+                one.name, helper.np_dtype_to_tensor_dtype(np.dtype(one.type)), one.axes
+            )
+            for one in inputs_of(bundle.kind)
+        ],
         [helper.make_tensor_value_info(name, _KINDS[name], shape) for name, (_, shape) in outputs.items()],
         block.tensors,
     )

@@ -18,11 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selector.answering.view import Asked
+from selector.bundle.bundle import read_bundle
 from selector.bundle.one_file import OneFile
 from training.fitting.one_file.trial import TIMEOUT_S
 from training.fitting.one_file.write import Written, write_one_file
 from zoo.errors import BundleError, MissingExtraError
 from zoo.files import sha256_file, write_atomic
+from zoo.inputs.kinds import IMAGE
 
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"  # that the page was tested with
 RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
@@ -64,8 +66,8 @@ def write_page(
     Raises
     ------
     BundleError
-        When `folder` holds something else, or `runtime` is not such a folder; also what
-        :func:`training.fitting.one_file.write.write_one_file` raises.
+        When the bundle takes no images, `folder` holds something else, or `runtime` is not such a folder;
+        also what :func:`training.fitting.one_file.write.write_one_file` raises.
     MissingExtraError
         When there is no ``npm``, or it cannot fetch the package.
 
@@ -75,7 +77,12 @@ def write_page(
     >>> PAGE_FILES[-1]
     'index.html'
     """
-    target = Path(folder)
+    target, kind = Path(folder), read_bundle(Path(bundle)).kind
+    if kind != IMAGE:
+        raise BundleError(
+            f"expected a bundle for images, which a page takes, got one for {kind}. Write the selector as "
+            "one file, for a page of your own (--one-file)."
+        )
     _check_folder(target)
     with _runtime(runtime) as (dist, version):
         held = {name: _read(dist / name) for name in RUNTIME_FILES}

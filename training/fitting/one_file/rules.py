@@ -55,14 +55,16 @@ class Rules:
 
     Parameters
     ----------
-    image
-        The value of the graph that holds uint8 ``[1, H, W, 3]``.
+    inputs
+        Inputs of the models → values of the graph, each ``[1, …]``.
     models
         In the file; paths are indices of these.
     """
 
-    def __init__(self, bundle: Bundle, parts: Parts, image: str, models: Sequence[str]) -> None:
-        self._bundle, self._parts, self._image = bundle, parts, image
+    def __init__(
+        self, bundle: Bundle, parts: Parts, inputs: Mapping[str, str], models: Sequence[str]
+    ) -> None:
+        self._bundle, self._parts, self._inputs = bundle, parts, inputs
         self._models = list(models)
         self.confidence: str | None = None  # of the first model, once it was placed outside of all branches
         self._watched = False
@@ -93,7 +95,7 @@ class Rules:
         selector = self._bundle.selector
         assert selector is not None
         graph = self._parts.graphs[selector.file]
-        (scores,) = block.place(graph, {"image": self._image}, ["scores"])
+        (scores,) = block.place(graph, self._inputs, ["scores"])
         columns = [policy.order.index(name) for name in policy.models]
         if columns != list(range(len(policy.order))):
             scores = block.add("Gather", scores, block.constant(columns), axis=1)
@@ -218,7 +220,7 @@ class Rules:
         selector = self._bundle.selector
         assert selector is not None
         graph = self._parts.graphs[selector.file]
-        return block.place(graph, {"image": self._image}, ["features"])[0]
+        return block.place(graph, self._inputs, ["features"])[0]
 
     def _logits(self, block: Block, name: str) -> str:
         return self._outputs(block, name, embedding=False)[0]
@@ -226,7 +228,7 @@ class Rules:
     def _outputs(self, block: Block, name: str, *, embedding: bool) -> list[str]:
         """Logits in the order of the bundle's classes, and the embedding where it is wanted."""
         wanted = ["logits", EMBEDDING] if embedding else ["logits"]
-        logits, *rest = block.place(self._parts.graphs[name], {"image": self._image}, wanted)
+        logits, *rest = block.place(self._parts.graphs[name], self._inputs, wanted)
         classes, own = self._bundle.classes, self._bundle.card(name).classes
         if own != classes:
             logits = block.add(
@@ -349,8 +351,8 @@ def _sigmoid(block: Block, odds: str) -> str:
 
 def _lead(block: Block, values: str) -> str:
     """Largest minus second largest ``[1, 1]`` of float64 ``[1, C]``."""
-    tops = f"tops_{next(block.numbers)}"
-    places = f"{tops}_places"
+    tops = f"tops/{next(block.numbers)}"
+    places = f"{tops}/places"
     block.nodes.append(
         helper.make_node("TopK", [values, block.constant([2])], [tops, places], name=tops, axis=1)
     )

@@ -1,10 +1,10 @@
-"""The trial of a file: opened in a process of its own, with limits, and asked for answers to images."""
+"""The trial of a file: opened in a process of its own, with limits, and asked for answers to inputs."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,17 +25,19 @@ _COPIES = (
 
 def try_file(
     path: Path,
-    images: Sequence[NDArray[np.uint8]],
+    inputs: Sequence[Mapping[str, NDArray[Any]]],
     *,
     timeout_s: float = TIMEOUT_S,
     memory_bytes: int | None = None,
 ) -> list[dict[str, Any]]:
-    """What a file answers to images ``[H, W, 3]``, one dictionary of its outputs each.
+    """What a file answers, one dictionary of its outputs for each input.
 
     Nothing of this process is at risk: some graphs end the process that loads them.
 
     Parameters
     ----------
+    inputs
+        Arrays by name, as the graph takes them.
     memory_bytes
         What it may take beside Python and ONNX Runtime; None: six times its size and 1 GiB.
 
@@ -48,11 +50,12 @@ def try_file(
     memory = _COPIES * size + _ROOM_BYTES if memory_bytes is None else memory_bytes
     task = {
         "path": str(path.absolute()),
-        "shapes": [image.shape for image in images],
+        "inputs": [[(name, one.dtype.str, one.shape) for name, one in feeds.items()] for feeds in inputs],
         "memory": memory,
         "seconds": math.ceil(timeout_s) + 1,
     }
-    content = json.dumps(task).encode() + b"\n" + b"".join(image.tobytes() for image in images)
+    numbers = b"".join(one.tobytes() for feeds in inputs for one in feeds.values())
+    content = json.dumps(task).encode() + b"\n" + numbers
     try:
         ended = Process(FUNCTION, own_group=True).ask(content, timeout_s=timeout_s)
     except TimeoutError as error:
@@ -70,7 +73,7 @@ def try_file(
 
 
 def answer(orders: IO[bytes], answers: IO[bytes]) -> None:
-    """The process: reads a task and images, and writes answers or an error as JSON."""
+    """The process: reads a task and inputs, and writes answers or an error as JSON."""
     import onnxruntime as ort
 
     task: dict[str, Any] = json.loads(orders.readline())
@@ -83,15 +86,19 @@ def answer(orders: IO[bytes], answers: IO[bytes]) -> None:
         session = ort.InferenceSession(task["path"], options, providers=["CPUExecutionProvider"])
         names = [output.name for output in session.get_outputs()]
         said["answers"] = []
-        for shape in task["shapes"]:
-            image = np.frombuffer(orders.read(math.prod(shape)), np.uint8).reshape(shape)
-            values = session.run(names, {"image": image})
+        for held in task["inputs"]:
+            values = session.run(names, {name: _read(orders, *how) for name, *how in held})
             said["answers"].append(
                 {name: np.asarray(value).tolist() for name, value in zip(names, values, strict=True)}
             )
     except Exception as error:  # whatever it is, it belongs to the file
         said = {"error": f"{type(error).__name__}: {error}"[:1000]}
     answers.write(json.dumps(said).encode())
+
+
+def _read(stream: IO[bytes], type: str, shape: list[int]) -> NDArray[Any]:
+    numbers = np.dtype(type)
+    return np.frombuffer(stream.read(math.prod(shape) * numbers.itemsize), numbers).reshape(shape)
 
 
 def _failed(what: str) -> SelfTestError:

@@ -10,11 +10,10 @@ from typing import Any, Unpack
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from selector.answering.view import Asked, Course, View
 from selector.bundle.bundle import Bundle, read_bundle, version_for
-from selector.bundle.one_file import ONE_FILE_VERSION, OneFile
+from selector.bundle.one_file import DRIFT_OUTPUTS, ONE_FILE_VERSION, OUTPUTS, OneFile, feeds_of
 from selector.bundle.source import FolderSource
 from selector.policies.policy import Policy
 from training.fitting.one_file.graph import one_file_graph
@@ -22,10 +21,9 @@ from training.fitting.one_file.parts import check_sizes
 from training.fitting.one_file.trial import TIMEOUT_S, try_file
 from zoo.errors import BundleError, ParityError
 from zoo.files import atomic_path
-from zoo.inputs.kinds import IMAGE
+from zoo.inputs.kind import Item
 
 TOLERANCE = 1e-6  # of probabilities
-MADE_SIZES = ((32, 32), (97, 61), (224, 224), (1, 1), (480, 640))
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Written:
 
     record: OneFile
     size_bytes: int
-    compared: int  # images whose answers were those of the bundle
+    compared: int  # inputs whose answers were those of the bundle
     reason: str | None  # why what was asked is not certified
 
 
@@ -43,7 +41,7 @@ def write_one_file(
     path: str | Path,
     precision: float | None = None,
     *,
-    images: Sequence[NDArray[np.uint8]] = (),
+    images: Sequence[Any] = (),
     drift: bool = False,
     timeout_s: float = TIMEOUT_S,
     memory_bytes: int | None = None,
@@ -51,10 +49,11 @@ def write_one_file(
 ) -> Written:
     """Write the selector of a bundle, for one constraint, as a single ONNX file.
 
-    The file takes ``image`` uint8 ``[H, W, 3]`` and gives what ``Selector.predict`` answers:
-    ``probabilities`` float64 ``[C]``, ``class_index`` int64, the strings ``label``, ``model`` and ``path``
-    ``[K]``, and ``probability`` float64, NaN where nothing estimates it. It is tried in a process of its own
-    and compared with the bundle, image by image, before it is moved to `path`.
+    The file takes one input, such as ``image`` uint8 ``[H, W, 3]``, ``signal`` ``[L]``, or arrays by their
+    names. It gives what ``Selector.predict`` answers: ``probabilities`` float64 ``[C]``, ``class_index``
+    int64, the strings ``label``, ``model`` and ``path`` ``[K]``, and ``probability`` float64, NaN where
+    nothing estimates it. It is tried in a process of its own and compared with the bundle, input by input,
+    before it is moved to `path`.
 
     Parameters
     ----------
@@ -63,7 +62,8 @@ def write_one_file(
     precision, **asked
         As for ``Selector.predict``. Where nothing is certified, the file answers as ``predict`` does then.
     images
-        uint8 ``[H, W, 3]`` to compare on, best those that a device will see; a few made ones come on top.
+        Inputs as ``Selector.predict`` takes them to compare on, best those that a device will see; a few made
+        ones come on top.
     drift
         Also give what the drift monitor looks at: ``drift_features`` float32 ``[F]``, and ``confidence``
         float64 where every input comes to the same first model.
@@ -73,8 +73,8 @@ def write_one_file(
     Raises
     ------
     BundleError
-        When the policy needs a model on a server, or models are too large for one file; also when there is no
-        drift reference.
+        When the policy needs a model on a server, models are too large for one file, or an array of the input
+        has the name of an output; also when there is no drift reference.
     ModelError
         When a model has no counterpart in the operators of the others.
     SelfTestError
@@ -93,16 +93,17 @@ def write_one_file(
     """
     folder, target = Path(bundle), Path(path)
     whole, source = read_bundle(folder), FolderSource(folder)
+    taken = {one.name for one in whole.kind.inputs} & {*OUTPUTS, *DRIFT_OUTPUTS}
+    if taken:
+        raise BundleError(
+            f"expected arrays with other names than the outputs of a file, got {', '.join(sorted(taken))}. "
+            "Export a bundle (--out)."
+        )
     view = View(whole, source, source.held(whole), threads=1, refuse_unknown=True).for_asked(asked)
     course = view.course(precision, asked)
     policy = view.policy if course.certificate is not None else None
     models = (view.alone(course.asked.constraint),) if policy is None else policy.models
     _check_local(whole, models)
-    if whole.kind != IMAGE:
-        raise BundleError(
-            f"expected a bundle for images, got one for {whole.kind.noun}s: the file has one input, "
-            "an image. Export a bundle (--out)."
-        )
     check_sizes(whole.card(name) for name in models)
     if drift and whole.drift is None:
         raise BundleError(
@@ -122,14 +123,13 @@ def write_one_file(
         bundle=_part_of(whole, view, course, models),
     )
     record, content = one_file_graph(whole, folder, models, policy, record)
-    shown = [np.asarray(IMAGE.item(image)) for image in images]
-    shown += [IMAGE.reference(size) for size in MADE_SIZES]
+    shown = [whole.kind.item(image) for image in images] + whole.kind.made()
+    feeds = [feeds_of(whole.kind, whole.kind.stack([item])) for item in shown]
     with atomic_path(target) as temporary:
         temporary.write_bytes(content)
-        compared = _compare(
-            view, course, shown, try_file(temporary, shown, timeout_s=timeout_s, memory_bytes=memory_bytes)
-        )
-    return Written(record, len(content), compared, course.reason)
+        answers = try_file(temporary, feeds, timeout_s=timeout_s, memory_bytes=memory_bytes)
+        _compare(view, course, shown, answers)
+    return Written(record, len(content), len(shown), course.reason)
 
 
 def _check_local(bundle: Bundle, models: Sequence[str]) -> None:
@@ -177,11 +177,10 @@ def _part_of(bundle: Bundle, view: View, course: Course, models: Sequence[str]) 
     )
 
 
-def _compare(
-    view: View, course: Course, images: Sequence[NDArray[np.uint8]], answers: Sequence[dict[str, Any]]
-) -> int:
-    for i, (image, got) in enumerate(zip(images, answers, strict=True)):
-        (outcome,) = view.run(image[np.newaxis], course, answer=True)[1]
+def _compare(view: View, course: Course, items: Sequence[Item], answers: Sequence[dict[str, Any]]) -> None:
+    kind = view.bundle.kind
+    for i, (item, got) in enumerate(zip(items, answers, strict=True)):
+        (outcome,) = view.run(kind.stack([item]), course, answer=True)[1]
         assert outcome.answer is not None
         index = int(outcome.answer.argmax())
         wanted = (view.bundle.classes[index], index, outcome.model, list(outcome.path))
@@ -191,8 +190,7 @@ def _compare(
         far = np.isnan(known).any() != np.isnan(known).all() or abs(known[0] - known[1]) > TOLERANCE
         if wanted != found or not off <= TOLERANCE or far:
             raise ParityError(
-                f"image {i}: expected the file to answer {wanted} as the bundle does, got {found}, with "
-                f"probabilities that differ by {off:.1e}. It was not written. Check the versions in "
+                f"{kind.noun} {i}: expected the file to answer {wanted} as the bundle does, got {found}, "
+                f"with probabilities that differ by {off:.1e}. It was not written. Check the versions in "
                 "constraints.txt; if it stays, export a bundle."
             )
-    return len(images)

@@ -92,9 +92,16 @@ def test_a_browser_answers_as_python_does(one_files: OneFiles, tmp_path: Path, t
         tab.choose("#files", [page / "shown" / "0.png", page / "style.css"])
         tab.wait_for("document.querySelectorAll('#list li').length === 1")
         tab.wait_for("document.getElementById('problem').textContent.startsWith('style.css: ')")
+        refused = tab.run(
+            "const { Selector } = await import('./zooselect.js'); const one = await Selector.load();"
+            "const given = [null, 'a.png', { data: new Uint8Array(5), height: 2, width: 2 }];"
+            "const said = await Promise.allSettled(given.map((it) => one.predict(it)));"
+            "return said.map((it) => it.reason.message)"
+        )
         pictures = [tab.picture(width, 900, dark=dark) for width, dark in ((390, False), (1200, True))]
         widths = tab.run("return [document.documentElement.scrollWidth, innerWidth]")
     assert same_answers(found, wanted) == len(images)
+    assert [words.partition(", got ")[2] for words in refused] == ["null.", "a.png.", "5."]
     assert probability_off(found, wanted) < 1e-5
     assert all(picture.startswith(b"\x89PNG") for picture in pictures)
     assert widths[0] <= widths[1]  # nothing lies beside the window

@@ -24,6 +24,7 @@ from training.fitting.one_file.parts import check_sizes
 from training.fitting.one_file.trial import try_file
 from training.fitting.one_file.write import write_one_file
 from zoo.errors import BundleError, DigestError, NotFiniteError, ParityError, SelfTestError
+from zoo.inputs.image_kind import ImageKind
 from zoo.models.card import ModelCard
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def test_models_in_8_bits_and_of_another_opset_are_written(
 def test_numbers_that_are_none_are_no_answer(
     one_files: OneFiles, tmp_path: Path, kind: Kind, operator: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writing, "MADE_SIZES", ())  # on which these models would fail
+    monkeypatch.setattr(ImageKind, "made", lambda _: [])  # on which these models would fail
     folder = copy(one_files, kind, tmp_path / "b")
     change_models(folder, lambda *_: build_onnx(spoiled=operator), classes=COLOURS)
     write_one_file(folder, tmp_path / "f.onnx", images=[RED])
@@ -103,7 +104,7 @@ def test_a_file_that_takes_too_much_or_crashes_is_not_written(one_files: OneFile
     assert not list(tmp_path.iterdir())
     path.write_bytes(b"no model")
     with pytest.raises(SelfTestError, match="INVALID_PROTOBUF"):
-        try_file(path, [RED])
+        try_file(path, [{"image": RED}])
 
 
 def test_models_that_no_single_file_holds_are_named_before_anything_is_read(one_files: OneFiles) -> None:

@@ -169,6 +169,8 @@ at("drop").addEventListener("drop", (event) => {
   at("drop").classList.remove("over");
   if (selector) {
     answerFiles([...event.dataTransfer.files]);
+  } else {
+    complain(new Error("The models are not loaded. Drop the images again when they are."));
   }
 });
 start();

@@ -126,7 +126,8 @@ export class Selector {
    * @param {Parameters<typeof pixelsOf>[0] | {data: Uint8Array, height: number, width: number}} source
    *   What {@link pixelsOf} takes or returns.
    * @returns {Promise<Answer>}
-   * @throws {Error} When there is no image, or a model gives no finite answer to it.
+   * @throws {TypeError|RangeError} When that is no image.
+   * @throws {Error} When a model gives no finite answer to it.
    */
   predict(source) {
     const answered = this.#last.then(() => this.#predict(source));
@@ -141,7 +142,13 @@ export class Selector {
   }
 
   async #predict(source) {
+    if (source === null || typeof source !== "object") {
+      throw new TypeError(`expected an image, a video, a canvas, a file or pixels, got ${source}.`);
+    }
     const { data, height, width } = source.data instanceof Uint8Array ? source : await pixelsOf(source);
+    if (data.length !== height * width * 3) {
+      throw new RangeError(`expected ${height} × ${width} × 3 bytes of pixels, got ${data.length}.`);
+    }
     const image = new this.#runtime.Tensor("uint8", data, [height, width, 3]);
     const start = performance.now();
     const found = await this.#session.run({ image });
