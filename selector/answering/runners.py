@@ -259,23 +259,28 @@ class _PoolRunner:
         self._policy, self._confident = policy, confident
         names = policy.models
         self._steps = [(stage, Scaling.of(stage), names[: i + 1]) for i, stage in enumerate(policy.stages)]
+        self._quick = [
+            (stage.model, stage.scaled, None if scaling.weights is None else scaling, path, stage.probability)
+            for stage, scaling, path in self._steps
+        ]
 
     def one(self, sessions: Single, image: Batch, threshold: float) -> Outcome:
         enough = (*self._policy.setting(threshold), None)  # the last stage answers whatever comes to it
         first: float | None = None
         total: list[float] = []
-        for (stage, scaling, path), least in zip(self._steps, enough, strict=True):
+        for (name, scaled_of, matrix, path, probability), least in zip(self._quick, enough, strict=True):
             count = len(path)
-            if scaling.weights is None:
-                row, _ = sessions.row(stage.model, image)
-                scaled = stage.scaled(row)
+            if matrix is None:
+                row, _ = sessions.row(name, image)
+                scaled = scaled_of(row)
             else:
                 logits, embedding = None, None
-                if scaling.on_embedding:
-                    logits, embedding = sessions.embedded(stage.model, image, len(scaling.weights))
+                if matrix.on_embedding and matrix.weights is not None:
+                    logits, embedding = sessions.embedded(name, image, len(matrix.weights))
+                    row = logits.tolist()[0]
                 else:
-                    logits = sessions.logits(stage.model, image)
-                row, scaled = logits.tolist()[0], scaling(logits, embedding).tolist()[0]
+                    row, logits = sessions.row(name, image)
+                scaled = matrix(logits, embedding).tolist()[0]
             if count == 1:
                 total = scaled
                 if self._confident:
@@ -284,10 +289,10 @@ class _PoolRunner:
                 total = [one + other for one, other in zip(total, scaled, strict=True)]
             margin = margin_of(total, count)
             if least is None or margin >= least:
-                break
-        mean = total if count == 1 else [value / count for value in total]
-        top = mean.index(max(mean))
-        return Outcome(stage.model, path, stage.probability(margin), mean, None, first, top)
+                mean = total if count == 1 else [value / count for value in total]
+                top = mean.index(max(mean))
+                return Outcome(name, path, probability(margin), mean, None, first, top)
+        raise AssertionError("a pool has stages")
 
     def run(self, sessions: Sessions, batch: Batch, threshold: float, *, answer: bool) -> list[Outcome]:
         enough = (*self._policy.setting(threshold), None)  # the last stage answers whatever comes to it
