@@ -274,8 +274,8 @@ class _Ordinary(Watch):
         self._told = (self._told + 1) % _DRAWS
         sure = None if outcome.confidence is None else self._sure.get(outcome.path[0])
         if sure is not None:  # not with _replace, whose time would be taken for the monitor's
-            *most, _, top = outcome
-            outcome = Outcome(*most, sure[self._told], top)
+            model, path, probability, answer, scores, _, top = outcome
+            outcome = Outcome(model, path, probability, answer, scores, sure[self._told], top)
         super().notice_one(image, outcome)
 
     def features(self, waiting: Sequence[Item]) -> NDArray[np.float32]:
