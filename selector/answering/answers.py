@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
+from msgspec.structs import force_setattr
 from numpy.typing import NDArray
 
-from selector.answering.runners import Outcome
+from selector.answering.runners import Outcome, probabilities_of
 from selector.answering.view import Course, Reason, View
 from selector.policies.paths import ALONE, steps_of
 
@@ -44,13 +45,30 @@ class Prediction(msgspec.Struct, frozen=True, eq=False):  # made in a third of t
     """
 
     label: str  # name of the most probable class
-    probabilities: NDArray[np.float64]  # [C], in the order of Selector.classes
+    _answer: NDArray[np.floating] | list[float]  # see `probabilities`
     model: str  # the model that gave the answer, the last one of a committee
     path: tuple[str, ...]  # all models that ran, in order
     probability: float | None  # estimate that the answer is right; None: nothing estimates it
     latency_ms: float  # wall-clock time without reading; in a batch, the mean
     certified: bool  # whether a certificate covers what was asked
     reason: Reason | None = None  # why not, or "server not reached", also where certified; see Reason
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """Class probabilities float64 ``[C]``, in the order of ``Selector.classes``; the sum is 1.
+
+        They are worked out when first asked for.
+
+        Examples
+        --------
+        >>> answer = selector.predict(image)
+        >>> answer.probabilities.shape, int(answer.probabilities.argmax())
+        ((3,), 0)
+        """
+        found = probabilities_of(self._answer)
+        if found is not self._answer:
+            force_setattr(self, "_answer", found)
+        return found
 
     def __eq__(self, other: object) -> bool:
         """Whether both say the same of an input, in whatever time; probabilities of all classes aside."""
@@ -91,8 +109,10 @@ def prediction(outcome: Outcome, course: Course, view: View, start: float, count
     """What was answered, since `start` on the performance counter, as one of `count` answers."""
     model, path, probability, answer, _, _, top = outcome
     assert answer is not None
+    if top is None:
+        top = int(outcome.probabilities.argmax())
     return Prediction(
-        view.bundle.classes[int(answer.argmax()) if top is None else top],
+        view.bundle.classes[top],
         answer,
         model,
         path,

@@ -25,7 +25,8 @@ from zoo.inputs.kind import TYPES, Batch
 from zoo.models.card import match_classes
 from zoo.models.model import Model, all_finite
 
-_JUDGED = ("answer", "scores")
+_JUDGED = ["answer", "scores"]
+_SCORES, _FEATURES = ["scores"], ["features"]
 
 
 class Engine:
@@ -199,26 +200,38 @@ class Engine:
             return self._runner.one(self, image, threshold)
         return self.run(image, threshold, answer=True, alone=alone)[0]
 
-    def row(self, name: str, image: Batch) -> list[float]:
-        """Logits of one model for one image ``[1, H, W, 3]``, in the order of the bundle's classes."""
+    def row(self, name: str, image: Batch) -> tuple[list[float], NDArray[np.float32]]:
+        """Logits of one model for one image ``[1, H, W, 3]``, as a list and ``[1, C]``.
+
+        They are in the order of the bundle's classes.
+        """
         model = self._models.get(name)
         if model is None:
             model = self._open_model(name)
-        row = model.row(image)
-        permutation = self._permutations.get(name)
-        return row if permutation is None else [row[i] for i in permutation.tolist()]
+        if name not in self._permutations:
+            return model.row(image)
+        logits = model.row(image)[1][:, self._permutations[name]]
+        return logits.tolist()[0], logits
+
+    def scores_of(self, image: Batch) -> list[float]:
+        """Scores ``[M]`` of the selector graph for one image ``[1, H, W, 3]``."""
+        found = self._of_images("selector", _SCORES, image)
+        scores: list[float] = found.tolist()[0]
+        if not isfinite(sum(scores)):
+            _check_finite("selector graph", found)
+        return scores
 
     def judge_one(
         self, state: State, logits: NDArray[np.float32], features: NDArray[np.float32] | None
-    ) -> tuple[list[float], list[float]]:
-        """Answer ``[C]`` and scores ``[1 + A]`` of a state as lists, from logits ``[1, K, C]``."""
+    ) -> tuple[list[float], NDArray[np.float32], list[float]]:
+        """Answer of a state, as a list and ``[1, C]``, and a list of scores, from logits ``[1, K, C]``."""
         feeds = {"logits": logits} if features is None else {"logits": logits, "features": features}
-        answer, scores = self._graphs[state.ran].run(_JUDGED, feeds)
+        answer, scores = self._graphs[state.ran].run(_JUDGED, feeds, logits.nbytes)
         row: list[float] = answer.tolist()[0]
         ways: list[float] = scores.tolist()[0]
         if not isfinite(sum(row) + sum(ways)):
             _check_finite(state.file, answer, scores)
-        return row, ways
+        return row, answer, ways
 
     def asking(self, reach: Reach, until: float) -> Asking:
         """The sessions of one answer, whose servers have to answer by `until` of the monotonic clock."""
@@ -276,13 +289,13 @@ class Engine:
 
     def scores(self, batch: Batch) -> NDArray[np.float32]:
         """Scores ``[N, M]`` of the selector graph."""
-        scores = self._of_images("selector", "scores", batch)
+        scores = self._of_images("selector", _SCORES, batch)
         _check_finite("selector graph", scores)
         return scores
 
     def features(self, batch: Batch) -> NDArray[np.float32]:
         """Features ``[N, F]`` of the selector graph."""
-        return self._of_images("selector", "features", batch)
+        return self._of_images("selector", _FEATURES, batch)
 
     def open_drift(self) -> None:
         """Open the graph of what is watched."""
@@ -290,10 +303,12 @@ class Engine:
 
     def watched(self, batch: Batch) -> NDArray[np.float32]:
         """Features ``[N, F]`` that tell whether inputs have changed; for bundles with a drift reference."""
-        return self._of_images("drift", "features", batch)
+        return self._of_images("drift", _FEATURES, batch)
 
-    def _of_images(self, graph: str, output: str, batch: Batch) -> NDArray[np.float32]:
-        values: NDArray[np.float32] = self._graphs[graph].run([output], self.kind.feeds(batch))[0]
+    def _of_images(self, graph: str, outputs: list[str], batch: Batch) -> NDArray[np.float32]:
+        values: NDArray[np.float32] = self._graphs[graph].run(outputs, self.kind.feeds(batch), batch.nbytes)[
+            0
+        ]
         return values
 
     def judge(
@@ -301,7 +316,7 @@ class Engine:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Answers ``[N, C]`` and scores ``[N, 1 + A]`` of a state, from logits ``[N, K, C]``."""
         feeds = {"logits": logits} if features is None else {"logits": logits, "features": features}
-        answer, scores = self._graphs[state.ran].run(_JUDGED, feeds)
+        answer, scores = self._graphs[state.ran].run(_JUDGED, feeds, logits.nbytes)
         _check_finite(state.file, answer, scores)
         return answer, scores
 

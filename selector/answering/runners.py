@@ -16,7 +16,14 @@ from selector.policies.cascade import CascadePolicy, LookaheadPolicy, LookaheadS
 from selector.policies.input import InputPolicy
 from selector.policies.policy import Policy
 from selector.policies.pool import PoolPolicy, Scaling, margin_of, margins
-from selector.policies.rules import Floats, confidence, confidence_of, shares
+from selector.policies.rules import (
+    Floats,
+    confidence,
+    log_odds_of,
+    next_action_of,
+    shares,
+    shares_of,
+)
 from selector.policies.staged import StagedPolicy, State
 from zoo.inputs.kind import Batch
 
@@ -30,11 +37,26 @@ class Outcome(NamedTuple):
     model: str  # the model whose answer counts
     path: tuple[str, ...]  # all models that ran (or would run), in order
     probability: float  # estimated probability that the answer is right; NaN where nothing estimates it
-    answer: NDArray[np.float64] | None  # class probabilities [C]; None where the model was only picked
+    # Class probabilities [C]; None where the model was only picked. A list holds logits, whose softmax they
+    # are: it is not worked out for who wants the label alone.
+    answer: NDArray[np.floating] | list[float] | None
     scores: Sequence[float] | None = None  # of all models, in the policy's order, where the policy has them
     # log-odds of the first model's answer, where that is the same model for every image
     confidence: float | None = None
     top: int | None = None  # the most probable class, where that is known already
+
+    @property
+    def probabilities(self) -> Floats:
+        """Class probabilities float64 ``[C]`` of what was answered."""
+        return probabilities_of(self.answer)
+
+
+def probabilities_of(answer: NDArray[np.floating] | list[float] | None) -> Floats:
+    """Class probabilities float64 ``[C]`` of an answer as an :class:`Outcome` holds it."""
+    if isinstance(answer, list):
+        return np.array(shares_of(answer))
+    assert answer is not None, "a model that was only picked"
+    return np.asarray(answer, np.float64)
 
 
 class Sessions(Protocol):
@@ -68,8 +90,8 @@ class Sessions(Protocol):
 class Single(Protocol):
     """What a runner runs for one image, uint8 ``[1, H, W, 3]``; as :class:`Sessions`, but in lists."""
 
-    def row(self, name: str, image: Batch) -> list[float]:
-        """Logits of one model, in the order of the bundle's classes."""
+    def row(self, name: str, image: Batch) -> tuple[list[float], NDArray[np.float32]]:
+        """Logits of one model, as a list and ``[1, C]``, in the order of the bundle's classes."""
         ...
 
     def logits(self, name: str, batch: Batch) -> NDArray[np.float32]:
@@ -82,8 +104,8 @@ class Single(Protocol):
         """As of :class:`Sessions`."""
         ...
 
-    def scores(self, batch: Batch) -> NDArray[np.float32]:
-        """As of :class:`Sessions`."""
+    def scores_of(self, image: Batch) -> list[float]:
+        """Scores ``[M]`` of the selector graph."""
         ...
 
     def features(self, batch: Batch) -> NDArray[np.float32]:
@@ -92,8 +114,8 @@ class Single(Protocol):
 
     def judge_one(
         self, state: State, logits: NDArray[np.float32], features: NDArray[np.float32] | None
-    ) -> tuple[list[float], list[float]]:
-        """Answer and scores of a state, from logits ``[1, K, C]``."""
+    ) -> tuple[list[float], NDArray[np.float32], list[float]]:
+        """Answer of a state, as a list and ``[1, C]``, and its scores, from logits ``[1, K, C]``."""
         ...
 
 
@@ -149,8 +171,9 @@ def run_alone(name: str, sessions: Sessions, batch: Batch, *, answer: bool, conf
 
 def one_alone(name: str, sessions: Single, image: Batch, *, confident: bool) -> Outcome:
     """:func:`run_alone` for one image ``[1, H, W, 3]`` that is to be answered."""
-    odds, found, top = confidence_of(sessions.row(name, image))
-    return Outcome(name, (name,), _UNKNOWN, np.array(found), None, odds if confident else None, top)
+    row, _ = sessions.row(name, image)
+    odds, top = log_odds_of(row) if confident else (None, row.index(max(row)))
+    return Outcome(name, (name,), _UNKNOWN, row, None, odds, top)
 
 
 class _InputRunner:
@@ -164,11 +187,11 @@ class _InputRunner:
         ]
 
     def one(self, sessions: Single, image: Batch, threshold: float) -> Outcome:
-        scores: list[float] = sessions.scores(image).tolist()[0]
+        scores = sessions.scores_of(image)
         pick = self._policy.pick([scores[column] for column in self._columns], threshold)
         name, path, column = self._ways[pick]
-        _, found, top = confidence_of(sessions.row(name, image))
-        return Outcome(name, path, scores[column], np.array(found), scores, None, top)
+        row, _ = sessions.row(name, image)
+        return Outcome(name, path, scores[column], row, scores, None, row.index(max(row)))
 
     def run(self, sessions: Sessions, batch: Batch, threshold: float, *, answer: bool) -> list[Outcome]:
         policy, columns = self._policy, self._columns
@@ -195,17 +218,18 @@ class _CascadeRunner:
         names = policy.models
         stages: tuple[Stage | LookaheadStage, ...] = policy.stages
         self._steps = [(stage, names[: i + 1], i + 1 == len(names)) for i, stage in enumerate(stages)]
+        self._quick = [(stage.model, stage.judge, path, is_last) for stage, path, is_last in self._steps]
 
     def one(self, sessions: Single, image: Batch, threshold: float) -> Outcome:
         first: float | None = None
-        for stage, path, is_last in self._steps:
-            name = stage.model
-            odds, found, top = confidence_of(sessions.row(name, image))
+        for name, judge, path, is_last in self._quick:
+            row, _ = sessions.row(name, image)
+            odds, top = log_odds_of(row)
             if first is None:
                 first = odds
-            probability, enough = stage.judge(odds, threshold)
+            probability, enough = judge(odds, threshold)
             if enough or is_last:
-                return Outcome(name, path, probability, np.array(found), None, first, top)
+                return Outcome(name, path, probability, row, None, first, top)
         raise AssertionError("a cascade has stages")
 
     def run(self, sessions: Sessions, batch: Batch, threshold: float, *, answer: bool) -> list[Outcome]:
@@ -235,35 +259,40 @@ class _PoolRunner:
         self._policy, self._confident = policy, confident
         names = policy.models
         self._steps = [(stage, Scaling.of(stage), names[: i + 1]) for i, stage in enumerate(policy.stages)]
+        self._quick = [
+            (stage.model, stage.scaled, None if scaling.weights is None else scaling, path, stage.probability)
+            for stage, scaling, path in self._steps
+        ]
 
     def one(self, sessions: Single, image: Batch, threshold: float) -> Outcome:
         enough = (*self._policy.setting(threshold), None)  # the last stage answers whatever comes to it
         first: float | None = None
         total: list[float] = []
-        for (stage, scaling, path), least in zip(self._steps, enough, strict=True):
+        for (name, scaled_of, matrix, path, probability), least in zip(self._quick, enough, strict=True):
             count = len(path)
-            if scaling.weights is None:
-                row = sessions.row(stage.model, image)
-                scaled = stage.scaled(row)
+            if matrix is None:
+                row, _ = sessions.row(name, image)
+                scaled = scaled_of(row)
             else:
                 logits, embedding = None, None
-                if scaling.on_embedding:
-                    logits, embedding = sessions.embedded(stage.model, image, len(scaling.weights))
+                if matrix.on_embedding and matrix.weights is not None:
+                    logits, embedding = sessions.embedded(name, image, len(matrix.weights))
+                    row = logits.tolist()[0]
                 else:
-                    logits = sessions.logits(stage.model, image)
-                row, scaled = logits.tolist()[0], scaling(logits, embedding).tolist()[0]
+                    row, logits = sessions.row(name, image)
+                scaled = matrix(logits, embedding).tolist()[0]
             if count == 1:
                 total = scaled
                 if self._confident:
-                    first = confidence_of(row)[0]
+                    first, _ = log_odds_of(row)
             else:
                 total = [one + other for one, other in zip(total, scaled, strict=True)]
             margin = margin_of(total, count)
             if least is None or margin >= least:
-                break
-        mean = total if count == 1 else [value / count for value in total]
-        _, found, top = confidence_of(mean)
-        return Outcome(stage.model, path, stage.probability(margin), np.array(found), None, first, top)
+                mean = total if count == 1 else [value / count for value in total]
+                top = mean.index(max(mean))
+                return Outcome(name, path, probability(margin), mean, None, first, top)
+        raise AssertionError("a pool has stages")
 
     def run(self, sessions: Sessions, batch: Batch, threshold: float, *, answer: bool) -> list[Outcome]:
         enough = (*self._policy.setting(threshold), None)  # the last stage answers whatever comes to it
@@ -303,24 +332,30 @@ class _StagedRunner:
     def __init__(self, policy: StagedPolicy, *, confident: bool) -> None:
         self._policy, self._confident = policy, confident
         self._states = {state.ran: state for state in policy.states}
+        # of a state: what may run next, and its cost, nothing first
+        self._ways = {
+            state.ran: ((None, *(action[0] for action in state.actions)), state.ways_ms)
+            for state in policy.states
+        }
 
     def one(self, sessions: Single, image: Batch, threshold: float) -> Outcome:
         policy = self._policy
         features = sessions.features(image) if policy.features else None
         state = policy.states[0]
         ran = state.ran
-        logits = sessions.logits(ran[0], image)
-        first = confidence_of(logits.tolist()[0])[0] if self._confident else None
-        rows = logits[:, np.newaxis]
+        row, logits = sessions.row(ran[0], image)
+        first = log_odds_of(row)[0] if self._confident else None
+        rows = logits[np.newaxis]
         while True:
-            answer, scores = sessions.judge_one(state, rows, features)
-            name = state.next(scores, threshold, policy.rule)
+            listed, answer, scores = sessions.judge_one(state, rows, features)
+            names, costs = self._ways[ran]
+            name = names[next_action_of(scores, costs, threshold, policy.rule)] if names[1:] else None
             if name is None:
-                top = answer.index(max(answer))
-                return Outcome(ran[-1], ran, scores[0], np.array(answer), None, first, top)
+                top = listed.index(max(listed))
+                return Outcome(ran[-1], ran, scores[0], answer[0], None, first, top)
             ran = (*ran, name)
             state = self._states[ran]
-            rows = np.concatenate([rows, sessions.logits(name, image)[:, np.newaxis]], axis=1)
+            rows = np.concatenate([rows, sessions.row(name, image)[1][np.newaxis]], axis=1)
 
     def run(self, sessions: Sessions, batch: Batch, threshold: float, *, answer: bool) -> list[Outcome]:
         policy = self._policy

@@ -260,7 +260,10 @@ class View:
 
     def course(self, precision: float | None, asked: Asked) -> Course:
         """What to do for a constraint; raises :class:`PrecisionError` when it is none."""
-        course = self._course(precision, asked)
+        known: Course | None = None
+        if not asked and (precision is None or isinstance(precision, float)):  # what most calls ask
+            known = self.courses.get(precision)
+        course = self._new_course(precision, asked) if known is None else known
         if asked and course.reason == "models missing" and asked.get("never_remote"):
             course = replace(course, reason="never remote")
         watch = self.watch
@@ -269,13 +272,15 @@ class View:
     def one(self, image: Batch, precision: float | None, asked: Asked) -> tuple[Course, Outcome]:
         """:meth:`answer` for one image ``[1, H, W, 3]`` of a view without servers, in less time."""
         course = self.course(precision, asked)
-        outcome = self.engine.one(image, course.threshold, alone=self.alone(course.asked.constraint))
+        threshold = course.threshold
+        alone = self.alone(course.asked.constraint) if threshold is None else ""
+        outcome = self.engine.one(image, threshold, alone=alone)
         watch = self.watch
         if watch is not None:
             watch.notice_one(image, outcome)
             if watch.alarm and course.certificate is not None:
                 course = course.void()
-                outcome = self.engine.one(image, course.threshold, alone=self.alone(course.asked.constraint))
+                outcome = self.engine.one(image, None, alone=self.alone(course.asked.constraint))
         return course, outcome
 
     def answer(
@@ -346,13 +351,6 @@ class View:
         asking = None if until is None else self.engine.asking(self.reach, until)
         run = partial(self.engine.run, threshold=course.threshold, alone=alone, answer=answer, asking=asking)
         return run_pieces(run, images) if isinstance(images, Portion) else run(images)
-
-    def _course(self, precision: float | None, asked: Asked) -> Course:
-        if not asked and (precision is None or isinstance(precision, float)):  # what most calls ask
-            known = self.courses.get(precision)
-            if known is not None:
-                return known
-        return self._new_course(precision, asked)
 
     def _new_course(self, precision: float | None, asked: Asked) -> Course:
         environment = self.proven_for(asked.get("environment"))

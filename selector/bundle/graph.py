@@ -86,8 +86,10 @@ class Graph:
                 self._runs = Runs(session, limits=limits)
             return self._runs
 
-    def run(self, outputs: Sequence[str], feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """Values of `outputs`.
+    def run(
+        self, outputs: Sequence[str], feeds: Mapping[str, NDArray[Any]], input_bytes: int | None = None
+    ) -> list[NDArray[Any]]:
+        """Values of `outputs`, for inputs of that many bytes, by default those of `feeds`.
 
         Raises
         ------
@@ -97,8 +99,10 @@ class Graph:
             When it takes more than the source's limits allow.
         """
         runs = self._runs or self.open()
+        if input_bytes is None:
+            input_bytes = sum(value.nbytes for value in feeds.values())
         try:
-            return runs.run(outputs, feeds, sum(value.nbytes for value in feeds.values()))
+            return runs.run(outputs, feeds, input_bytes)
         except (TimeoutError, MemoryError) as error:
             raise LimitError(
                 f"{self._name}: expected its answer, got {error}. "

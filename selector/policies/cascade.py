@@ -54,10 +54,11 @@ class LookaheadStage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
     def judge(self, log_odds: float, threshold: float) -> tuple[float, bool]:
         """Estimated probability that the answer is right, and whether no later one is worth its time."""
-        first = sigmoid_of(self.scales[0] * log_odds + self.offsets[0])
+        scales, offsets = self.scales, self.offsets
+        first = sigmoid_of(scales[0] * log_odds + offsets[0])
         stopping = first - threshold * 0.0
-        for scale, offset, cost in zip(self.scales[1:], self.offsets[1:], self.costs_ms, strict=True):
-            if sigmoid_of(scale * log_odds + offset) - threshold * cost > stopping:
+        for i, cost in enumerate(self.costs_ms, 1):
+            if sigmoid_of(scales[i] * log_odds + offsets[i]) - threshold * cost > stopping:
                 return first, False
         return first, True
 

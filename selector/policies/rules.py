@@ -101,26 +101,33 @@ def _sums(weights: Floats) -> Floats:
     return sums
 
 
-def confidence_of(row: Sequence[float]) -> tuple[float, list[float], int]:
-    """:func:`confidence` and its :func:`shares` of one row of up to :data:`MAX_LISTED` logits, bit for bit.
+def log_odds_of(row: Sequence[float]) -> tuple[float, int]:
+    """Log-odds as of :func:`confidence`, bit for bit, of one row of up to :data:`MAX_LISTED` logits.
 
     Returns
     -------
     tuple
-        Log-odds, class probabilities ``[C]``, and the top class.
+        Log-odds, and the top class.
     """
     top = max(row)
     best = row.index(top)
-    weights = [exp(value - top) for value in row]
     others = 0.0
-    for weight in weights[:best]:  # not sum(): since Python 3.12 it rounds otherwise
-        others += weight
-    total = others + _TOP
-    for weight in weights[best + 1 :]:
-        others += weight
+    for value in row[:best]:
+        others += exp(value - top)
+    for value in row[best + 1 :]:
+        others += exp(value - top)
+    return -log(others + _TINY), best
+
+
+def shares_of(row: Sequence[float]) -> list[float]:
+    """Class probabilities ``[C]`` as of :func:`shares` of :func:`confidence`, bit for bit, of such a row."""
+    top = max(row)
+    weights = [exp(value - top) for value in row]
+    weights[row.index(top)] = _TOP
+    total = 0.0
+    for weight in weights:  # not sum(): since Python 3.12 it rounds otherwise
         total += weight
-    weights[best] = _TOP
-    return -log(others + _TINY), [weight / total for weight in weights], best
+    return [weight / total for weight in weights]
 
 
 def sigmoid(odds: Floats) -> Floats:
@@ -131,7 +138,9 @@ def sigmoid(odds: Floats) -> Floats:
 
 def sigmoid_of(odds: float) -> float:
     """:func:`sigmoid` of one number, but for the last bit; see :func:`sigmoid_of_each`."""
-    return 1.0 / (1.0 + math.exp(min(max(-odds, -700.0), 700.0)))
+    if -700.0 < odds < 700.0:
+        return 1.0 / (1.0 + exp(-odds))
+    return 1.0 / (1.0 + exp(min(max(-odds, -700.0), 700.0)))
 
 
 def sigmoid_of_each(odds: Floats) -> Floats:
@@ -203,8 +212,8 @@ def next_action_of(scores: Sequence[float], costs_ms: Sequence[float], threshold
     """:func:`next_action` of one row, without numpy's overhead."""
     if rule == "price":
         worth = [score - threshold * cost for score, cost in zip(scores, costs_ms, strict=True)]
-        return max(range(len(worth)), key=worth.__getitem__)
+        return worth.index(max(worth))
     for i, score in enumerate(scores):
         if score >= threshold:
             return i
-    return max(range(len(scores)), key=scores.__getitem__)
+    return scores.index(max(scores))

@@ -27,6 +27,7 @@ from zoo.models.zoo import Zoo
 
 MAX_CLASSES = 100  # beyond, single classes are too rare in the samples to be worth a weight
 UNDISTURBED_QUANTILE = 0.25  # quantile of times that other programs on the machine hardly touch
+_MAX_SUMS = 2**14  # numbers of a matrix that adds up probabilities
 _MIN_PROBABILITY = 1e-4  # of a probability, before its logarithm
 _TINY = 1e-12
 
@@ -64,30 +65,60 @@ class StageEstimator:
         g = OperatorList()
         over_classes = g.constant([1])
         each = g.add("Softmax", "logits", axis=2)
-        if self.committee:
+        if self.models == 1:
+            answer = g.add("Flatten", each)
+        elif self.committee:
             answer = g.add("ReduceMean", each, over_classes, keepdims=0)
         else:
             answer = g.add("Gather", each, g.constant(self.models - 1), axis=1)
-        best = g.add("ReduceMax", answer, over_classes, keepdims=1)
-        # the top class itself, not all that equal it: of equals the first, as argmax has it
-        top = g.add("ArgMax", answer, axis=1, keepdims=1)
-        is_top = g.add("Equal", g.constant(np.arange(self.classes)[np.newaxis]), top)
-        rest = g.add("ReduceSum", g.add("Where", is_top, g.constant(0.0), answer), over_classes, keepdims=1)
+        # 1 for the top class itself, not for all that equal it: of equals the first, as argmax has it
+        is_top = g.add("Hardmax", answer, axis=1)
         # All logarithms at once; the difference of the first two, the log-odds, is left to the weights.
-        logged, floors, odds = [best, rest], [_TINY, _TINY], self.weights[:1]
+        sums = self._sums_of_shares()
+        floors = np.full((1, sums.shape[1]), _MIN_PROBABILITY)
+        floors[:, :2] = _TINY
+        odds = self.weights[:1]
         weights = [odds, -odds, self.weights[1:-1]]
-        if self.models > 1:
-            top_each = g.add("Where", g.add("Unsqueeze", is_top, over_classes), each, g.constant(0.0))
-            logged.append(g.add("ReduceSum", top_each, g.constant([2]), keepdims=0))
-            floors += [_MIN_PROBABILITY] * self.models
-        if self.classes <= MAX_CLASSES:
-            logged.append(answer)
-            floors += [_MIN_PROBABILITY] * self.classes
-        values = g.add("Add", g.add("Concat", *logged, axis=1), g.constant(np.array([floors])))
+        if sums.size <= _MAX_SUMS:  # a product takes less time than one operator for each kind of sum
+            flat = answer if self.models == 1 else g.add("Flatten", each)
+            of_each = is_top if self.models == 1 else g.add("Concat", *[is_top] * self.models, axis=1)
+            tops = g.add("Mul", flat, of_each)
+            # what is below the top is added up without it: the difference of two sums would have no digits
+            shares = g.add("Concat", tops, g.add("Sub", flat, tops), axis=1)
+            values = g.add("Gemm", shares, g.constant(sums), g.constant(floors))
+        else:
+            below = g.add("Sub", answer, g.add("Mul", answer, is_top))
+            logged = [
+                g.add("ReduceMax", answer, over_classes, keepdims=1),
+                g.add("ReduceSum", below, over_classes, keepdims=1),
+            ]
+            if self.models > 1:
+                tops = g.add("Mul", g.add("Unsqueeze", is_top, over_classes), each)
+                logged.append(g.add("ReduceSum", tops, g.constant([2]), keepdims=0))
+            if self.classes <= MAX_CLASSES:
+                logged.append(answer)
+            values = g.add("Add", g.add("Concat", *logged, axis=1), g.constant(floors))
         parts = [g.add("Log", values)]
         if self.classes <= MAX_CLASSES:
-            parts.append(g.add("Cast", is_top, to=TensorProto.FLOAT))
+            parts.append(is_top)
         return self._finished(g, parts, answer, weights)
+
+    def _sums_of_shares(self) -> Floats:
+        """What is a sum of what models give to classes ``[2 * K * C, S]``: to the top, then to the others.
+
+        Columns: the answer's top class, all others; for several models the top class of each; for up to 100
+        classes every class of the answer.
+        """
+        of_answer = np.full(self.models, 1 / self.models) if self.committee else np.eye(self.models)[-1]
+        each = np.ones(self.classes)
+        columns = [np.kron(place, np.kron(of_answer, each))[:, np.newaxis] for place in np.eye(2)]
+        if self.models > 1:
+            tops = np.kron(np.eye(self.models), each[:, np.newaxis])
+            columns.append(np.concatenate([tops, np.zeros_like(tops)]))
+        if self.classes <= MAX_CLASSES:
+            of_class = np.kron(of_answer[:, np.newaxis], np.eye(self.classes))
+            columns.append(np.concatenate([of_class, of_class]))
+        return np.concatenate(columns, axis=1)
 
     def _of_numbers(self) -> bytes:
         """The graph for models that told one number each; what is answered is no affair of it."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -76,6 +76,7 @@ class Model:
     ) -> None:
         self.card = card
         self.kind = kind_of(card.input_record or None)
+        self._feeds = self.kind.feeds
         self.threads = threads
         self._one_row = (1, len(card.classes))
         self.embedding_width: int | None = None  # of the second output, where there is one
@@ -266,26 +267,27 @@ class Model:
         """
         return self._outputs(images, _LOGITS)[0]
 
-    def row(self, image: Batch) -> list[float]:
-        """Logits of one image ``[1, H, W, 3]`` that was checked already, as a list of C numbers.
+    def row(self, image: Batch) -> tuple[list[float], NDArray[np.float32]]:
+        """Logits of one image ``[1, H, W, 3]`` that was checked already: a list of C numbers, and ``[1, C]``.
 
-        For few classes this takes less time than arrays. Raises like :meth:`logits`.
+        For few classes lists take less time than arrays. Raises like :meth:`logits`.
 
         Examples
         --------
-        >>> len(zoo.model("tiny").row(image[np.newaxis]))
-        3
+        >>> row, logits = zoo.model("tiny").row(image[np.newaxis])
+        >>> len(row), logits.shape
+        (3, (1, 3))
         """
         try:
-            logits = self._runs.run(_LOGITS, self.kind.feeds(image), image.nbytes)[0]
+            logits = self._runs.run(_LOGITS, self._feeds(image), image.nbytes)[0]
         except Exception as error:
             self._fail(error, image)
         if logits.shape != self._one_row:
             self._check_widths([logits], _LOGITS, 1)
         row: list[float] = logits.tolist()[0]
-        if not math.isfinite(sum(row)):  # the sum of finite float32 does not overflow here
+        if not isfinite(sum(row)):  # the sum of finite float32 does not overflow here
             self._finite(logits, image)
-        return row
+        return row, logits
 
     def _outputs(self, images: Batch, names: list[str]) -> list[NDArray[np.float32]]:
         try:

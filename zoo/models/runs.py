@@ -84,14 +84,15 @@ class Runs:
             When it takes more than the limits allow.
         """
         last, self._last_bytes = self._last_bytes, input_bytes
-        gives_back = False
+        options = None
         if (input_bytes > _LARGE_BYTES or last > _LARGE_BYTES) and self._arena:
-            gives_back = not last <= _ALIKE * input_bytes <= _ALIKE * _ALIKE * last
+            if not last <= _ALIKE * input_bytes <= _ALIKE * _ALIKE * last:
+                options = self._gives_back
             if not last and self._limits is None:
                 self._seed(feeds)
         if self._limits is not None:
-            return self._limited(self._limits, outputs, feeds, gives_back=gives_back)
-        values: list[NDArray[Any]] = self._run(outputs, feeds, self._gives_back if gives_back else None)
+            return self._limited(self._limits, outputs, feeds, gives_back=options is not None)
+        values: list[NDArray[Any]] = self._run(outputs, feeds, options)
         return values
 
     def _limited(

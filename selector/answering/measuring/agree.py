@@ -180,8 +180,7 @@ class _Counted:
         return self._runner.run(side, batch, threshold, answer=True)[0]
 
     def _class_of(self, outcome: Outcome) -> tuple[int, ...]:
-        assert outcome.answer is not None
-        return self._right(outcome.answer)
+        return self._right(outcome.probabilities)
 
     def _right(self, values: NDArray[np.floating]) -> tuple[int, ...]:
         """What decides whether an answer is right: its class, or the set of its k most probable ones."""

@@ -335,7 +335,10 @@ class _Ordinary(Watch):
         """As if its first model had been as sure as models are of inputs like those of the calibration."""
         self._told = (self._told + 1) % _DRAWS
         sure = None if outcome.confidence is None else self._sure.get(outcome.path[0])
-        super().notice_one(image, outcome if sure is None else outcome._replace(confidence=sure[self._told]))
+        if sure is not None:  # not with _replace, whose time would be taken for the monitor's
+            model, path, probability, answer, scores, _, top = outcome
+            outcome = Outcome(model, path, probability, answer, scores, sure[self._told], top)
+        super().notice_one(image, outcome)
 
     def features(self, waiting: Sequence[Item]) -> NDArray[np.float32]:
         """Features of inputs like those of the calibration, once those of the given ones are there."""

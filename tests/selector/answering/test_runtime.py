@@ -105,6 +105,23 @@ def test_an_answer_is_shown_in_one_line_and_compared_by_what_it_says(world: Worl
 
 
 @all_kinds
+@pytest.mark.parametrize("precision", [0.9, 0.999])
+def test_probabilities_are_there_whenever_they_are_asked_for(
+    world: World, kind: Kind, precision: float
+) -> None:
+    selector = Selector.load(world.bundles[kind])
+    image = world.data.image(0)
+    (batch,) = selector.predict_batch(image[np.newaxis], precision)
+    found = selector.predict(image, precision)
+    said, shown = hash(found), repr(found)
+    assert found.probabilities.dtype == batch.probabilities.dtype == np.float64
+    assert found.probabilities.tolist() == batch.probabilities.tolist()
+    assert found.probabilities is found.probabilities
+    assert found.label == selector.classes[int(found.probabilities.argmax())]
+    assert (hash(found), repr(found)) == (said, shown)
+
+
+@all_kinds
 def test_an_array_of_images_is_answered_in_order_and_pieces(world: World, kind: Kind) -> None:
     selector = Selector.load(world.bundles[kind])
     stacked = np.stack([world.data.image(i) for i in range(150)])

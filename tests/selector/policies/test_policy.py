@@ -25,11 +25,12 @@ from selector.policies.rules import (
     MAX_LISTED,
     choose,
     confidence,
-    confidence_of,
     escalate,
+    log_odds_of,
     next_action,
     next_action_of,
     shares,
+    shares_of,
     softmax,
 )
 from zoo.errors import PrecisionError
@@ -96,10 +97,10 @@ def assert_alike(values: Any) -> None:
     assert [shares(one[1])[0].tolist() for one in alone] == shares(weights).tolist()
     np.testing.assert_allclose(shares(weights), softmax(values), rtol=1e-12, atol=0)
     if values.shape[1] <= MAX_LISTED:
-        listed = [confidence_of(row) for row in values.tolist()]
+        listed = [log_odds_of(row) for row in values.tolist()]
         assert [one[0] for one in listed] == odds
-        assert [one[1] for one in listed] == shares(weights).tolist()
-        assert [one[2] for one in listed] == values.argmax(axis=1).tolist()
+        assert [one[1] for one in listed] == values.argmax(axis=1).tolist()
+        assert [shares_of(row) for row in values.tolist()] == shares(weights).tolist()
 
 
 @given(logits)

@@ -70,15 +70,16 @@ class Stored:
         reverse = np.arange(len(self._outcomes.classes))[::-1]
         return self._outcomes.logits[batch, self._outcomes.models.index(name)][:, reverse][:, reverse]
 
-    def row(self, name: str, batch: NDArray[Any]) -> list[float]:
-        return self.logits(name, batch).tolist()[0]  # type: ignore[no-any-return]
+    def row(self, name: str, batch: NDArray[Any]) -> tuple[list[float], NDArray[np.float32]]:
+        logits = self.logits(name, batch)
+        return logits.tolist()[0], logits
 
     def embedded(self, name: str, batch: NDArray[Any], width: int) -> Any:
         raise AssertionError("no policy here needs an embedding")
 
     def judge_one(self, state: State, logits: NDArray[np.float32], features: Any) -> Any:
         answer, scores = self.judge(state, logits, features)
-        return answer.tolist()[0], scores.tolist()[0]
+        return answer.tolist()[0], answer, scores.tolist()[0]
 
     def features(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         return self._outcomes.features[batch]
@@ -88,6 +89,9 @@ class Stored:
             ["scores"], {"features": self.features(batch)}
         )[0]
         return found
+
+    def scores_of(self, batch: NDArray[Any]) -> list[float]:
+        return self.scores(batch).tolist()[0]  # type: ignore[no-any-return]
 
     def judge(self, state: State, logits: NDArray[np.float32], features: NDArray[np.float32] | None) -> Any:
         feeds = {"logits": logits} if features is None else {"logits": logits, "features": features}
@@ -152,14 +156,13 @@ def assert_as_simulated(policy: FittedPolicy, outcomes: Outcomes, thresholds: An
 
 def rounded(outcome: Outcome) -> tuple[Any, ...]:
     """All of an outcome, to the last bit."""
-    assert outcome.answer is not None
-    return (*outcome[:3], outcome.answer.tolist(), *outcome[4:6])
+    return (*outcome[:3], outcome.probabilities.tolist(), *outcome[4:6])
 
 
 def label(outcome: Outcome) -> int:
-    assert outcome.answer is not None
-    assert outcome.top in (None, int(outcome.answer.argmax()))
-    return int(outcome.answer.argmax())
+    top = int(outcome.probabilities.argmax())
+    assert outcome.top in (None, top)
+    return top
 
 
 def path(outcome: Outcome) -> tuple[str, ...]:

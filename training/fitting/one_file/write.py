@@ -181,11 +181,11 @@ def _compare(view: View, course: Course, items: Sequence[Item], answers: Sequenc
     kind = view.bundle.kind
     for i, (item, got) in enumerate(zip(items, answers, strict=True)):
         (outcome,) = view.run(kind.stack([item]), course, answer=True)[1]
-        assert outcome.answer is not None
-        index = int(outcome.answer.argmax())
+        probabilities = outcome.probabilities
+        index = int(probabilities.argmax())
         wanted = (view.bundle.classes[index], index, outcome.model, list(outcome.path))
         found = (got["label"], got["class_index"], got["model"], got["path"])
-        off = float(np.abs(np.array(got["probabilities"]) - outcome.answer).max())
+        off = float(np.abs(np.array(got["probabilities"]) - probabilities).max())
         known = np.array([got["probability"], outcome.probability])
         far = np.isnan(known).any() != np.isnan(known).all() or abs(known[0] - known[1]) > TOLERANCE
         if wanted != found or not off <= TOLERANCE or far:
