@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ MAX_MODELS = 8  # more are narrowed down to the most useful ones before chains a
 FIT_ROWS = 100_000  # samples that policies are fitted to; no estimator here gains from more
 SEARCH_ROWS = 6000  # samples that they are compared on
 SEARCH_THRESHOLDS = 48
+_FEWER_VARIANTS = 0.1  # share of originals that may have fewer variants than are kept of all others
 GRAPHS_FOLDER = "graphs"  # folder of the graphs of states
 
 RULES: tuple[Rule, ...] = ("threshold", "price")
@@ -128,9 +130,39 @@ def part_to_fit(outcomes: Some, seed: int) -> Some:
     return _part(outcomes, FIT_ROWS, seed)
 
 
-def part_to_compare(outcomes: Some, seed: int) -> Some:
+def part_to_compare(outcomes: Some, seed: int, most: int | None = None) -> Some:
     """All samples, or so many of them that candidates can be compared in seconds."""
-    return _part(outcomes, SEARCH_ROWS, seed)
+    return _part(outcomes, most or SEARCH_ROWS, seed)
+
+
+def evenly(outcomes: Some, seed: int) -> Some:
+    """Samples in which originals count as they do in certify and test, where each has one.
+
+    Where nearly all originals have equally many variants, all samples stay. Otherwise those with more lose
+    some, drawn at random: what is enough for a mix in which a few originals count many times is not enough
+    for the mix that a certificate is about.
+    """
+    _, original, sizes = np.unique(outcomes.groups, return_inverse=True, return_counts=True)
+    most = int(np.quantile(sizes, _FEWER_VARIANTS, method="lower")) if len(sizes) else 0
+    mixed = np.random.default_rng(seed).permutation(len(outcomes))
+    order = mixed[np.argsort(original[mixed], kind="stable")]
+    place = np.empty(len(outcomes), np.intp)
+    place[order] = np.arange(len(outcomes)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    kept = np.flatnonzero(place < most)
+    return outcomes if len(kept) == len(outcomes) else outcomes.rows(kept)
+
+
+def rows_for(models: int) -> int:
+    """Samples on which chains of so few models can be compared in the time that those of MAX_MODELS take on
+    SEARCH_ROWS.
+
+    With more samples less of what decides is luck.
+    """
+    return min(FIT_ROWS, SEARCH_ROWS * (_chains(MAX_MODELS) // max(1, _chains(min(models, MAX_MODELS)))))
+
+
+def _chains(models: int) -> int:
+    return sum(comb(models, length) for length in range(2, MAX_STAGES + 1))
 
 
 def _part(outcomes: Some, most: int, seed: int) -> Some:

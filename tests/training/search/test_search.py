@@ -15,12 +15,14 @@ from training.search.plans import (
     FoldedScores,
     StagedPlan,
     chain_states,
+    evenly,
     fit_plan,
     folded_frontier,
     part_to_compare,
     part_to_fit,
     plans,
     probe_states,
+    rows_for,
 )
 from zoo.errors import DataError
 
@@ -126,6 +128,24 @@ def test_more_samples_than_needed_are_drawn_from(
     assert part_to_fit(development, 0) is development
     monkeypatch.setattr("training.search.plans.FIT_ROWS", 120)
     assert len(part_to_fit(development, 0)) == 120
+
+
+def test_the_fewer_chains_there_are_the_more_samples_compare_them() -> None:
+    most = [rows_for(models) for models in range(1, 10)]
+    assert most == sorted(most, reverse=True)
+    assert most[0] > 10 * most[-1]
+    assert most[-1] == most[-2]
+
+
+def test_originals_count_alike_where_some_have_more_variants(development: Outcomes) -> None:
+    assert evenly(development, 0) is development
+    _, original = np.unique(development.groups, return_inverse=True)
+    uneven = development.rows(
+        np.flatnonzero((original % 2 == 0) | (development.environments == development.environments[0]))
+    )
+    part, other = evenly(uneven, 0), evenly(uneven, 1)
+    assert sorted(part.groups.tolist()) == sorted(set(uneven.groups.tolist()))
+    assert set(part.ids.tolist()) != set(other.ids.tolist())
 
 
 def test_equal_plans_give_equal_graphs(development: Outcomes) -> None:
