@@ -109,6 +109,7 @@ def search_table(
         reference,
         found.frontiers,
         found.scalings,
+        every_variant=part_to_fit(rounded.split(FIT, TUNE), seed),
     )
     candidates = all_candidates(situation, kinds, input_fit)
     if folder is not None and known is None:
