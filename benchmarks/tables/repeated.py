@@ -21,6 +21,7 @@ from training.routing.evaluation import oracle
 from training.routing.fit import fit_table_outcomes
 from training.routing.options import RouteOptions
 from training.routing.search import search_table
+from training.search.plans import evenly
 
 MAX_DROP = 0.02
 _ANY_COSTS = (
@@ -82,8 +83,8 @@ def repeat_table(
     seen, costs = search.rounded, search.costs
     ours = Choices(search.candidates, search.situation.outcomes, costs)
     seconds = {"zooselect": time.perf_counter() - start}
-    development, test = seen.split(FIT, TUNE), seen.split(TEST)
-    accuracy = development.accuracy()
+    development, test = evenly(seen.split(FIT, TUNE), seed), seen.split(TEST)
+    accuracy = ours.compared.accuracy()  # of what the frontiers are about: another part has other luck
     reference = max(accuracy, key=lambda name: (accuracy[name], -costs[name]))
     order = by_cost(costs, seen.models)
     best = max(point.accuracy for one in search.candidates for point in one.frontier)
@@ -133,7 +134,7 @@ def repeat_table(
     row = oracle(test)
     figures = TableRepetition(
         repetition,
-        _certified_drop(record, dealt, seed),
+        certified_drop(record, dealt, seed),
         promised,
         improved,
         Point(row.accuracy, row.mean_ms, row.p95_ms),
@@ -141,14 +142,8 @@ def repeat_table(
     return figures, (ours, seen)
 
 
-def violations(choices: Choices, outcomes: TableOutcomes, seed: int) -> list[Guarantee]:
-    """What became of certificates of policies of several models in many draws of certify samples."""
-    later = [one for one in choices.candidates if len(one.models) > 1] or [*choices.candidates]
-    some = Choices(later, choices.compared, choices.costs)
-    return study(some, outcomes, seed=seed, only_usual=True)
-
-
-def _certified_drop(record: TableRecord, dealt: TableOutcomes, seed: int) -> DropPoint:
+def certified_drop(record: TableRecord, dealt: TableOutcomes, seed: int) -> DropPoint:
+    """What a router does that is fitted to dealt samples and certified for that drop."""
     fitted = fit_table_outcomes(dealt, record, RouteOptions(max_drop=MAX_DROP, seed=seed))
     test = fitted.seen(dealt.split(TEST))
     at, column = fitted.simulate(test), test.models.index(fitted.router.reference)
@@ -159,6 +154,13 @@ def _certified_drop(record: TableRecord, dealt: TableOutcomes, seed: int) -> Dro
         at.mean_ms,
         float(test.paid[:, column].mean()),
     )
+
+
+def violations(choices: Choices, outcomes: TableOutcomes, seed: int) -> list[Guarantee]:
+    """What became of certificates of policies of several models in many draws of certify samples."""
+    later = [one for one in choices.candidates if len(one.models) > 1] or [*choices.candidates]
+    some = Choices(later, choices.compared, choices.costs)
+    return study(some, outcomes, seed=seed, only_usual=True)
 
 
 def _paid(point: Simulated, test: TableOutcomes) -> Simulated:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from benchmarks.result import finish
 from benchmarks.selection.compare import error, speedups, verdicts
 from benchmarks.selection.guarantee import Guarantee
+from benchmarks.tables.experiments import ExperimentPoint, by_experiment
 from benchmarks.tables.repeated import MAX_DROP, TableRepetition, peers_for, repeat_table, violations
 from benchmarks.tables.sources import SOURCES, prepare
 from benchmarks.tables.targets import targets
@@ -47,16 +48,20 @@ def run_table_suite(
         found.append(figures)
         if one == seed and any(len(candidate.models) > 1 for candidate in choices.candidates):
             guarantees = violations(choices, seen, seed)
+    experiments = by_experiment(record, outcomes, seed)
     figures_of = _figures(found, guarantees, able)
     print(f"{SOURCES[name].title}: {len(outcomes):,} samples, {len(outcomes.models)} models, {record.unit}")
     print(_peers_table(figures_of))
     print(_headlines(figures_of, record.unit))
+    if experiments:
+        print(_experiments_table(experiments, record.unit))
     held = targets(name, figures_of)
     print(*held, sep="\n")
     figures_of["targets"] = {one.what: one.holds for one in held}
+    figures_of["experiments"] = msgspec.to_builtins(experiments)
     figures_of["runs"] = [msgspec.to_builtins(one) for one in found]
     results.mkdir(parents=True, exist_ok=True)
-    return finish(name, figures_of, seed=seed, folder=results, file_only=("runs",))
+    return finish(name, figures_of, seed=seed, folder=results, file_only=("experiments", "runs"))
 
 
 def _figures(
@@ -144,6 +149,23 @@ def _peers_table(figures: dict[str, Any]) -> str:
         f"cost at drop {MAX_DROP:g}",
     ]
     return table(heads, rows, "lrrrrr")
+
+
+def _experiments_table(found: Sequence[ExperimentPoint], unit: str) -> str:
+    rows = [
+        [
+            one.experiment,
+            f"{one.samples:,}",
+            "yes" if one.drop.certified else "no",
+            f"{one.drop.cost:.4g}",
+            f"{one.drop.reference_cost / one.drop.cost:.2f}",
+            f"{one.drop.reference:.1%}",
+            f"{(one.drop.reference - one.drop.accuracy) * 100:+.2f}",
+        ]
+        for one in found
+    ]
+    heads = ["a router of its own for", "certify samples", f"drop {MAX_DROP:g} certified", f"mean {unit}"]
+    return table([*heads, "× cheaper", "reference on test", "points below it"], rows, "lrlrrrr")
 
 
 def _headlines(figures: dict[str, Any], unit: str) -> str:

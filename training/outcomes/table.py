@@ -255,7 +255,7 @@ def _arrow(source: Path) -> pa.Table:
     except pa.ArrowInvalid as error:
         raise DataError(
             f"{source}: expected a {kind[1:].replace('csv', 'CSV').replace('parquet', 'Parquet')} file, got: "
-            f"{str(error)[:200]}. Write it again."
+            f"{str(error)[:200].rstrip('.')}. Write it again."
         ) from error
     _check_size(table.num_rows, table.column_names, source)
     return table

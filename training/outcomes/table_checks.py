@@ -163,18 +163,30 @@ def _leaks(table: OutcomeTable) -> list[str]:
     found = []
     for j, name in enumerate(table.feature_names):
         known = ~np.isnan(features[:, j])
-        ranks = rankdata(features[known, j])
-        for m, model in enumerate(table.models):
-            yes = right[known, m]
-            ones, zeros = int(yes.sum()), int((~yes).sum())
-            if min(ones, zeros) < 8:
-                continue
-            area = (float(ranks[yes].sum()) - ones * (ones + 1) / 2) / (ones * zeros)
-            if max(area, 1 - area) > LEAK_AUC:
-                found.append(
-                    f"feature {name} alone tells whether {model} is right (area under the ROC curve "
-                    f"{max(area, 1 - area):.3f}): it may come from the answer or the label, which are not "
-                    "there when a model has to be chosen. Leave it out with --ignore if so"
-                )
-                break
+        told = _telling(rankdata(features[known, j]), right[known], table.models)
+        what = f"feature {name}"
+        if told is None and not known.all():
+            told = _telling(rankdata(known), right, table.models)
+            what = f"that feature {name} is missing"
+        if told is not None:
+            model, area = told
+            found.append(
+                f"{what} alone tells whether {model} is right (area under the ROC curve {area:.3f}): it may "
+                "come from the answer or the label, which are not there when a model has to be chosen. Leave "
+                "it out with --ignore if so"
+            )
     return found
+
+
+def _telling(
+    ranks: NDArray[np.float64], right: NDArray[np.bool_], models: tuple[str, ...]
+) -> tuple[str, float] | None:
+    """The first model that these ranks ``[n]`` tell all about, right ``[n, M]``, and how well they do."""
+    for model, yes in zip(models, right.T, strict=True):
+        ones, zeros = int(yes.sum()), int((~yes).sum())
+        if min(ones, zeros) < 8:
+            continue
+        area = (float(ranks[yes].sum()) - ones * (ones + 1) / 2) / (ones * zeros)
+        if max(area, 1 - area) > LEAK_AUC:
+            return model, max(area, 1 - area)
+    return None

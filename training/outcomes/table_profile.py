@@ -93,8 +93,8 @@ def store_table(
     for name in ALL_SPLITS:
         if getattr(dealt, name) > 0 and not (names == name).any():
             raise DataError(
-                f"{len(set(table.groups.tolist()))} groups are too few: none fell into the split {name!r}. "
-                "Give more rows or a larger share."
+                f"expected inputs in the split {name!r}, got none: {len(set(table.groups.tolist())):,} that "
+                "do not share a group are too few. Give more rows, or a larger share with --split."
             )
     digest = _digest(table)
     record_of_splits = SplitRecord(

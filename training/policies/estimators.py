@@ -212,15 +212,14 @@ class CorrectnessEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc
 
     def _convert(self, width: int) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto], dict[str, int]]:
         estimator = self.pipeline_[-1]
+        if isinstance(estimator, OneVsRestClassifier):
+            return self._linear()
         nodes, constants, opsets = (
             (*estimator.to_nodes(), {"": OPSET})
             if isinstance(estimator, Neighbours)
             else self._converted(width)
         )
-        constants += [
-            numpy_helper.from_array(np.array(value, np.float32), name)
-            for name, value in (("low", _CLIP), ("high", 1 - _CLIP), ("one", 1.0))
-        ]
+        constants += _constants(low=_CLIP, high=1 - _CLIP, one=1.0)
         odds = [
             helper.make_node("Clip", ["probability", "low", "high"], ["clipped"]),
             helper.make_node("Sub", ["one", "clipped"], ["wrong"]),
@@ -228,6 +227,26 @@ class CorrectnessEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc
             helper.make_node("Log", ["odds"], ["log_odds"]),
         ]
         return [*nodes, *odds], constants, opsets
+
+    def _linear(self) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto], dict[str, int]]:
+        """Logistic regressions as one product, whose sums are log-odds already."""
+        scaler, models = self.pipeline_[0], self.pipeline_[-1].estimators_
+        most = np.log((1 - _CLIP) / _CLIP)
+        constants = _constants(
+            mean=scaler.mean_,
+            spread=scaler.scale_,
+            weights=np.concatenate([model.coef_ for model in models]).T,
+            intercepts=np.concatenate([model.intercept_ for model in models]),
+            low=-most,
+            high=most,
+        )
+        nodes = [
+            helper.make_node("Sub", ["features", "mean"], ["centred"]),
+            helper.make_node("Div", ["centred", "spread"], ["standard"]),
+            helper.make_node("Gemm", ["standard", "weights", "intercepts"], ["sums"]),
+            helper.make_node("Clip", ["sums", "low", "high"], ["log_odds"]),
+        ]
+        return nodes, constants, {"": OPSET}
 
     def _converted(self, width: int) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto], dict[str, int]]:
         """What skl2onnx makes of the pipeline, from ``features`` to ``probability``."""
@@ -287,6 +306,10 @@ class CorrectnessEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         clipped = np.clip(probabilities.reshape(len(features), -1), _CLIP, 1 - _CLIP)
         odds: Floats = np.log(clipped / (1 - clipped))
         return odds
+
+
+def _constants(**values: Any) -> list[onnx.TensorProto]:
+    return [numpy_helper.from_array(np.array(value, np.float32), name) for name, value in values.items()]
 
 
 def _can_hold_out(targets: NDArray[np.int64]) -> bool:

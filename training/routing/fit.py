@@ -38,6 +38,7 @@ from training.routing.proofs import Proofs
 from training.routing.search import TableSearch, search_table
 from training.search.candidates import failure_ms, worth_keeping
 from training.search.comparisons import CandidateComparison, comparisons
+from training.search.plans import evenly
 from zoo.files import sha256_bytes
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}")  # of what is watched
@@ -124,7 +125,7 @@ def _search(
     outcomes: TableOutcomes, record: TableRecord, options: RouteOptions, searches: Path | None = None
 ) -> _Found:
     development, certify = outcomes.split(FIT, TUNE), len(outcomes.split(CERTIFY))
-    accuracy, costs = development.accuracy(), development.mean_costs()
+    accuracy, costs = evenly(development, options.seed).accuracy(), development.mean_costs()
     by_accuracy = tuple(sorted(accuracy, key=lambda name: (-accuracy[name], costs[name], name)))
     search = search_table(
         outcomes,

@@ -117,10 +117,11 @@ def levels_for(worth: Sequence[Simulated], asked: Constraint) -> list[Constraint
     levels += [Constraint(kind="max_drop", level=level) for level in DROPS]
     means = [point.mean_ms for point in worth]
     most, least = 1.1 * max(means), max(min(means), 1e-6 * max(means))
-    levels += [
-        Constraint(kind="mean_ms", level=float(level))
-        for level in np.geomspace(least, most, TIME_BUDGETS + 1)[1:]
-    ]
+    if most > 0:  # a model that costs nothing needs no budget
+        levels += [
+            Constraint(kind="mean_ms", level=float(level))
+            for level in np.geomspace(least, most, TIME_BUDGETS + 1)[1:]
+        ]
     late = sorted({float(np.quantile(point.cost_ms, 0.97)) for point in worth})
     chosen = {late[round(i)] for i in np.linspace(0, len(late) - 1, min(len(late), TIME_BUDGETS))}
     levels += [Constraint(kind="p95_ms", level=level) for level in sorted(chosen) if level > 0]

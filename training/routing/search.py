@@ -18,7 +18,7 @@ from training.routing.estimates import fit_estimates, with_estimates
 from training.routing.scales import given_features, scaled, score_scales
 from training.search.candidates import Candidate, Situation, all_candidates
 from training.search.input_fit import InputFit
-from training.search.plans import part_to_compare, part_to_fit
+from training.search.plans import evenly, part_to_compare, part_to_fit, rows_for
 from training.search.search import known_search
 from training.search.searched import Searched, save_searched, table_search_key
 from zoo.errors import DataError
@@ -88,16 +88,17 @@ def search_table(
     evidence = seen.combinable or any(scale is not None for scale in scales.values())
     kinds = _kinds(policy, evidence=evidence, features=bool(given))
     key = table_search_key(seen, kinds=kinds, seed=seed, reference=reference)
-    known = None if folder is None else known_search(folder, key, seen)
+    known = None
+    if folder is not None:
+        known = known_search(folder, key, seen, compared=len(_judged(seen, seed)[1]))
     found = known or _estimated(seen, costs, seed)
     input_fit = found.input_fit
     if input_fit is not None:
-        judged = part_to_fit(seen.split(FIT, TUNE), seed)
+        learned = part_to_fit(seen.split(FIT, TUNE), seed).ids
         graph = input_fit.order, input_fit.scores, input_fit.features
-        seen = with_estimates(seen, *graph, (judged.ids, found.estimated))
+        seen = with_estimates(seen, *graph, (learned, found.estimated))
     rounded = seen.rounded(seed)
-    judged = part_to_fit(rounded.split(FIT, TUNE), seed)
-    compared = part_to_compare(judged, seed)
+    judged, compared = _judged(rounded, seed)
     situation = Situation(
         judged,
         compared,
@@ -108,6 +109,7 @@ def search_table(
         reference,
         found.frontiers,
         found.scalings,
+        every_variant=part_to_fit(rounded.split(FIT, TUNE), seed),
     )
     candidates = all_candidates(situation, kinds, input_fit)
     if folder is not None and known is None:
@@ -121,9 +123,16 @@ def _estimated(seen: TableOutcomes, costs: Mapping[str, float], seed: int) -> Se
     none = np.empty((len(seen), 0), np.float32)
     if not seen.feature_names:
         return Searched(None, none, 0.0, 0.0, None)
-    judged = part_to_fit(seen.split(FIT, TUNE).rounded(seed), seed)
-    fit, folded = fit_estimates(judged, part_to_compare(judged, seed), costs, seed=seed)
+    rounded = seen.rounded(seed)
+    learned, (_, compared) = part_to_fit(rounded.split(FIT, TUNE), seed), _judged(rounded, seed)
+    fit, folded = fit_estimates(learned, compared, costs, seed=seed)
     return Searched(None, none, 0.0, 0.0, fit, estimated=folded)
+
+
+def _judged(seen: TableOutcomes, seed: int) -> tuple[TableOutcomes, TableOutcomes]:
+    """Fit and tune samples that policies are fitted to, and those of them that candidates are compared on."""
+    judged = evenly(part_to_fit(seen.split(FIT, TUNE), seed), seed)
+    return judged, part_to_compare(judged, seed, rows_for(len(seen.models)))
 
 
 def expected_costs(development: TableOutcomes) -> dict[str, float]:

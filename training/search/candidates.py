@@ -80,6 +80,8 @@ class Situation:
     known: dict[str, list[Outline]] = field(default_factory=dict)
     scalings: dict[str, Recalibrated] = field(default_factory=dict)  # of the final fit, likewise
     scaled: dict[str, Scaled] = field(default_factory=dict)  # models on the compared samples
+    # what policies that see features learn from, if not from these samples: features tell mixes apart
+    every_variant: Outcomes | None = None
 
     @cached_property
     def stages(self) -> dict[str, Stage]:
@@ -204,8 +206,7 @@ def staged_candidates(
         ):
             if not names:
                 continue
-            features = at.outcomes.feature_columns(names).astype(np.float64)
-            informed = FoldedScores(at.outcomes, at.folds, features)
+            informed = FoldedScores.informed(at.outcomes, at.folds, names, at.every_variant)
             for committee in committees(at.outcomes):
                 best = [plan for plan, _ in ranked if plan.committee == committee][:most]
                 plans = [replace(plan, features=names, sees=sees) for plan in best]
@@ -390,7 +391,8 @@ def staged_candidate(
     label += f", {plan.sees}" if plan.features else ""
 
     def build() -> FittedPolicy:
-        return fit_plan(plan, at.everything, at.costs, overhead_ms=overhead_ms, stage_ms=at.stage_ms)
+        samples = at.every_variant if plan.features and at.every_variant is not None else at.everything
+        return fit_plan(plan, samples, at.costs, overhead_ms=overhead_ms, stage_ms=at.stage_ms)
 
     kind = "probe" if plan.probe else "cascade"
     frontier = at.outline(f"{label}, {plan.rule} {' '.join(plan.chain)}", simulate)

@@ -10,15 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
 
 from selector.policies.rules import Rule
 from selector.policies.staged import StagedPolicy, State
-from training.outcomes.folds import Folds
+from training.outcomes.folds import Folds, grouped_folds
 from training.outcomes.outcomes import Outcomes, Some
-from training.policies.frontier import Floats, Simulated, by_cost, cost_at, pareto_places
+from training.policies.frontier import Floats, Indices, Simulated, by_cost, cost_at, pareto_places
 from training.policies.logistic import fit_logistic, log_odds, sigmoid
 from training.policies.staged import Chain, FittedStaged, PlanState, follow_all, staged_thresholds
 from training.policies.state_scores import StageEstimator, answers, fit_stage, stage_inputs
@@ -29,6 +30,8 @@ MAX_MODELS = 8  # more are narrowed down to the most useful ones before chains a
 FIT_ROWS = 100_000  # samples that policies are fitted to; no estimator here gains from more
 SEARCH_ROWS = 6000  # samples that they are compared on
 SEARCH_THRESHOLDS = 48
+MORE_VARIANTS = 4  # times as many samples as are compared may be learned from
+_FEWER_VARIANTS = 0.1  # share of originals that may have fewer variants than are kept of all others
 GRAPHS_FOLDER = "graphs"  # folder of the graphs of states
 
 RULES: tuple[Rule, ...] = ("threshold", "price")
@@ -77,15 +80,41 @@ class FoldedScores:
         Fit and tune samples.
     folds
         Pairs of row indices: to fit on, to score.
+    rows
+        Of the samples, those that plans are judged on; by default all.
     """
 
-    def __init__(self, outcomes: Outcomes, folds: Folds, features: Floats | None = None) -> None:
+    def __init__(
+        self,
+        outcomes: Outcomes,
+        folds: Folds,
+        features: Floats | None = None,
+        rows: Indices | None = None,
+    ) -> None:
         self.outcomes = outcomes
         self.folds = folds
         self.features = features
+        self.rows = slice(None) if rows is None else rows
+        self.judged = outcomes if rows is None else outcomes.rows(rows)
         self._inputs: dict[tuple[Chain, bool], Floats] = {}
         self._right: dict[tuple[frozenset[str] | str, bool], NDArray[np.bool_]] = {}
         self._scores: dict[tuple[Chain, frozenset[str] | str, bool], Floats] = {}
+
+    @classmethod
+    def informed(
+        cls, compared: Outcomes, folds: Folds, names: Sequence[str], every_variant: Outcomes | None
+    ) -> FoldedScores:
+        """Scores that see features, which tell mixes apart: they learn from every variant of the compared
+        samples' originals, unless these are very many."""
+        some, rows = compared, None
+        if every_variant is not None:
+            theirs = np.flatnonzero(np.isin(every_variant.groups, compared.groups))
+            if len(compared) < len(theirs) <= MORE_VARIANTS * len(compared):
+                some = every_variant.rows(theirs)
+                folds = grouped_folds(some.groups)
+                place = {name: i for i, name in enumerate(some.ids.tolist())}
+                rows = np.array([place[name] for name in compared.ids.tolist()])
+        return cls(some, folds, some.feature_columns(names).astype(np.float64), rows)
 
     def right(self, ran: Chain, committee: bool) -> NDArray[np.bool_]:
         """Whether the answer after `ran` is right ``[n]``."""
@@ -128,9 +157,39 @@ def part_to_fit(outcomes: Some, seed: int) -> Some:
     return _part(outcomes, FIT_ROWS, seed)
 
 
-def part_to_compare(outcomes: Some, seed: int) -> Some:
+def part_to_compare(outcomes: Some, seed: int, most: int | None = None) -> Some:
     """All samples, or so many of them that candidates can be compared in seconds."""
-    return _part(outcomes, SEARCH_ROWS, seed)
+    return _part(outcomes, most or SEARCH_ROWS, seed)
+
+
+def evenly(outcomes: Some, seed: int) -> Some:
+    """Samples in which originals count as they do in certify and test, where each has one.
+
+    Where nearly all originals have equally many variants, all samples stay. Otherwise those with more lose
+    some, drawn at random: what is enough for a mix in which a few originals count many times is not enough
+    for the mix that a certificate is about.
+    """
+    _, original, sizes = np.unique(outcomes.groups, return_inverse=True, return_counts=True)
+    most = int(np.quantile(sizes, _FEWER_VARIANTS, method="lower")) if len(sizes) else 0
+    mixed = np.random.default_rng(seed).permutation(len(outcomes))
+    order = mixed[np.argsort(original[mixed], kind="stable")]
+    place = np.empty(len(outcomes), np.intp)
+    place[order] = np.arange(len(outcomes)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    kept = np.flatnonzero(place < most)
+    return outcomes if len(kept) == len(outcomes) else outcomes.rows(kept)
+
+
+def rows_for(models: int) -> int:
+    """Samples on which chains of so few models can be compared in the time that those of MAX_MODELS take on
+    SEARCH_ROWS.
+
+    With more samples less of what decides is luck.
+    """
+    return min(FIT_ROWS, SEARCH_ROWS * (_chains(MAX_MODELS) // max(1, _chains(min(models, MAX_MODELS)))))
+
+
+def _chains(models: int) -> int:
+    return sum(comb(models, length) for length in range(2, MAX_STAGES + 1))
 
 
 def _part(outcomes: Some, most: int, seed: int) -> Some:
@@ -154,12 +213,12 @@ def folded_frontier(
     Of many thresholds only those are kept that no other beats in both accuracy and time.
     """
     steps = plan.steps(costs)
-    scores = [folded.scores(step, plan.committee) for step in steps]
-    right = np.stack([folded.right(step.ran, plan.committee) for step in steps], axis=1)
+    scores = [folded.scores(step, plan.committee)[folded.rows] for step in steps]
+    right = np.stack([folded.right(step.ran, plan.committee)[folded.rows] for step in steps], axis=1)
     stop_costs = overhead_ms + np.array([sum(costs[m] + stage_ms for m in step.ran) for step in steps])
     thresholds = staged_thresholds(steps, scores, plan.rule, count=count)
     stopped = follow_all(steps, scores, thresholds, plan.rule)
-    charged = folded.outcomes.charge([step.ran for step in steps], stop_costs)
+    charged = folded.judged.charge([step.ran for step in steps], stop_costs)
     ends = [stopped == i for i in range(len(steps))]
     mean_ms = _mean_ms(ends, charged)
     accuracy = sum((end & right[:, i]).mean(axis=1) for i, end in enumerate(ends))

@@ -89,7 +89,8 @@ def consider(
             seed=seed,
             reference=reference,
         )
-        known = known_search(folder, key, outcomes, zoo.kind)
+        count = min(SEARCH_ROWS, int(np.isin(outcomes.splits, (FIT, TUNE)).sum()))
+        known = known_search(folder, key, outcomes, zoo.kind, compared=count)
     if known is None:
         check()
     workers = processes or Processes(1)
@@ -164,9 +165,11 @@ def _train(
     return Searched(scout, log_odds, *decision_costs_ms(zoo, table, len(outcomes.classes)), None)
 
 
-def known_search(folder: Path, key: str, outcomes: Outcomes, kind: InputKind = IMAGE) -> Searched | None:
-    """What an earlier search on fit and tune samples of `outcomes` found, if one with this key was kept."""
-    compared = min(SEARCH_ROWS, int(np.isin(outcomes.splits, (FIT, TUNE)).sum()))
+def known_search(
+    folder: Path, key: str, outcomes: Outcomes, kind: InputKind = IMAGE, *, compared: int
+) -> Searched | None:
+    """What an earlier search on `outcomes` found that compared on so many samples, if one with this key was
+    kept."""
     try:
         return load_searched(folder, key, outcomes=outcomes, compared=compared, kind=kind)
     except DataError as error:

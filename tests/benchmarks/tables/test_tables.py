@@ -11,6 +11,7 @@ pytest.importorskip("pyarrow")
 
 from benchmarks.selection.mixes import Point
 from benchmarks.tables.aiq import aiq
+from benchmarks.tables.experiments import by_experiment
 from benchmarks.tables.repeated import peers_for, repeat_table
 from tests.support.small_router import store_rows
 from tests.support.small_table import table_rows
@@ -34,3 +35,19 @@ def test_peers_and_ours_pay_for_the_same_answers(tmp_path: Path) -> None:
     assert found.aiq["zooselect"] > found.aiq["single"]
     assert found.oracle.accuracy >= max(one.accuracy for one in found.repetition.settings)
     assert found.drop.cost <= found.drop.reference_cost
+
+
+def test_every_experiment_has_a_certificate_of_its_own(tmp_path: Path) -> None:
+    rows = [
+        row | {"environment": f"{'dark' if i % 2 else 'blur'}:{i % 3}"}
+        for i, row in enumerate(table_rows(800))
+    ]
+    folder = store_rows(tmp_path, rows)
+    record, outcomes = (
+        read_table_record(folder),
+        load_table_outcomes(folder, splits=("fit", "tune", "certify", "test")),
+    )
+    found = by_experiment(record, outcomes, 0)
+    assert [one.experiment for one in found] == ["blur", "dark"]
+    assert sum(one.samples for one in found) == pytest.approx(200, abs=20)
+    assert by_experiment(record, outcomes.environment("blur:0"), 0) == []

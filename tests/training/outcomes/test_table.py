@@ -159,6 +159,9 @@ def test_a_feature_that_tells_who_is_right_is_warned_of(tmp_path: Path) -> None:
     assert [text.split(":")[0] for text in checked(tmp_path, rows).warnings] == [
         "feature leak alone tells whether large is right (area under the ROC curve 1.000)"
     ]
+    for row in rows:
+        row["feature.leak"] = 1.0 if row["large.right"] else None
+    assert "that feature leak is missing alone tells whether large" in checked(tmp_path, rows).warnings[0]
     assert checked(tmp_path, table_rows(60)).warnings == ()
 
 

@@ -17,6 +17,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from training.policies.estimators import SMALL, CorrectnessEstimator
 from training.policies.platt import platt
 from training.search.selector_graph import score_difference
+from zoo.models.session import open_session
 
 TRIED = (*SMALL, "40 neighbours")  # the others are larger or smaller ones of these
 RNG = np.random.default_rng(0)
@@ -165,6 +166,23 @@ def test_of_equal_examples_the_same_are_neighbours_in_every_batch() -> None:
     assert score_difference(estimator, content, few) <= 1e-6
     for row in few[:20]:
         assert score_difference(estimator, content, row[np.newaxis]) <= 1e-6
+
+
+def test_an_input_has_the_same_neighbours_alone_and_among_others() -> None:
+    session = open_session(
+        CorrectnessEstimator("40 neighbours").fit(X, columns("usual")).to_onnx(5).SerializeToString(),
+        name="s",
+    )
+    (together,) = session.run(["scores"], {"features": X})
+    alone = [session.run(["scores"], {"features": X[[i]]})[0][0] for i in range(60)]
+    np.testing.assert_allclose(together[:60], alone, atol=2e-7)  # logarithms round in several ways
+
+
+def test_a_logistic_regression_is_one_product_however_many_models() -> None:
+    graphs = [CorrectnessEstimator().fit(X, np.stack([EASY, HARD] * n, axis=1)).to_onnx(5) for n in (1, 9)]
+    few, many = ([node.op_type for node in graph.graph.node] for graph in graphs)
+    assert few == many
+    assert len(many) <= 6
 
 
 def test_a_forest_does_not_split_between_values_that_differ_by_rounding() -> None:

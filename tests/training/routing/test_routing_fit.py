@@ -139,6 +139,27 @@ def test_certificates_are_about_what_was_paid(folder: Path) -> None:
     )
 
 
+def test_a_model_may_cost_nothing(tmp_path: Path) -> None:
+    rows = [row | {"small.cost": 0} for row in table_rows(300)]
+    fitted = fit_table(store_rows(tmp_path, rows), precision=0.6, policy="cascade")
+    assert fitted.certificate() is not None
+    assert {one.constraint.kind for one in fitted.router.certificates} >= {"precision", "mean_cost"}
+
+
+def test_originals_with_more_variants_count_no_more_than_others(tmp_path: Path) -> None:
+    rows = [
+        row | {"id": f"{i}-{n}", "group": f"g{i}", "environment": f"e{n}"}
+        for i, row in enumerate(table_rows(300))
+        for n in range(1 if i % 3 else 6)
+    ]
+    folder = store_rows(tmp_path, rows)
+    outcomes = load_table_outcomes(folder, splits=("fit", "tune"))
+    features = read_table_record(folder).features
+    situation = search.search_table(outcomes, features, policy="cascade").situation
+    for part in (situation.everything, situation.outcomes):
+        assert len(part) == len(set(part.groups.tolist())) == len(set(outcomes.groups.tolist()))
+
+
 def test_a_budget_of_cost_is_kept_on_inputs_that_nothing_was_chosen_on(folder: Path) -> None:
     fitted = fit_table(folder / "table-profile", mean_cost=0.6, policy="cascade")
     assert fitted.certificate() is not None

@@ -15,12 +15,14 @@ from training.search.plans import (
     FoldedScores,
     StagedPlan,
     chain_states,
+    evenly,
     fit_plan,
     folded_frontier,
     part_to_compare,
     part_to_fit,
     plans,
     probe_states,
+    rows_for,
 )
 from zoo.errors import DataError
 
@@ -126,6 +128,43 @@ def test_more_samples_than_needed_are_drawn_from(
     assert part_to_fit(development, 0) is development
     monkeypatch.setattr("training.search.plans.FIT_ROWS", 120)
     assert len(part_to_fit(development, 0)) == 120
+
+
+def test_the_fewer_chains_there_are_the_more_samples_compare_them() -> None:
+    most = [rows_for(models) for models in range(1, 10)]
+    assert most == sorted(most, reverse=True)
+    assert most[0] > 10 * most[-1]
+    assert most[-1] == most[-2]
+
+
+def with_fewer_variants(outcomes: Outcomes) -> Outcomes:
+    """Half of the originals in one environment only."""
+    _, original = np.unique(outcomes.groups, return_inverse=True)
+    return outcomes.rows(
+        np.flatnonzero((original % 2 == 0) | (outcomes.environments == outcomes.environments[0]))
+    )
+
+
+def test_originals_count_alike_where_some_have_more_variants(development: Outcomes) -> None:
+    assert evenly(development, 0) is development
+    uneven = with_fewer_variants(development)
+    part, other = evenly(uneven, 0), evenly(uneven, 1)
+    assert sorted(part.groups.tolist()) == sorted(set(uneven.groups.tolist()))
+    assert set(part.ids.tolist()) != set(other.ids.tolist())
+
+
+def test_scores_that_see_features_learn_from_every_variant_and_are_judged_on_one(
+    development: Outcomes,
+) -> None:
+    uneven = with_fewer_variants(development)
+    compared = evenly(uneven, 0)
+    names = development.feature_names[:2]
+    folded = FoldedScores.informed(compared, grouped_folds(compared.groups), names, uneven)
+    assert len(folded.outcomes) == len(uneven) > len(compared)
+    np.testing.assert_array_equal(folded.judged.ids, compared.ids)
+    plan = StagedPlan(NAMES, False, "price", False, names)
+    for point in folded_frontier(plan, folded, COSTS_MS):
+        assert len(point.right) == len(compared)
 
 
 def test_equal_plans_give_equal_graphs(development: Outcomes) -> None:
