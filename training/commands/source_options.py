@@ -66,9 +66,10 @@ DeadlineOption = Annotated[
     int, typer.Option(min=1, help="Remote: milliseconds for a request, where an answer gives none.")
 ]
 
+MAX_PIXELS = 2**26
 _PREPROCESSING = {"size", "mean", "std", "crop", "interpolation", "channels"}
 
-_OF_IMAGES = {*_PREPROCESSING, "layout", "scale"}
+_OF_IMAGES = {*_PREPROCESSING, "layout", "scale", "encoding", "quality"}
 
 # Parameters of the command; name, zoo, force and json apply to every source.
 APPLY: dict[str, set[str]] = {
@@ -91,6 +92,10 @@ APPLY: dict[str, set[str]] = {
         "probabilities",
     },
     "remote": {
+        "signal",
+        "tensors",
+        *SIGNAL_OPTIONS,
+        *TENSOR_OPTIONS,
         "model",
         "version",
         "token_env",
@@ -109,6 +114,11 @@ APPLY: dict[str, set[str]] = {
 }
 
 
+for _applies in APPLY.values():
+    _applies.add("check")
+APPLY["remote"].remove("check")  # which looks into the file of a model
+
+
 def check_source(context: typer.Context) -> None:
     """Check that one source was given, and only options that apply to it.
 
@@ -124,7 +134,7 @@ def check_source(context: typer.Context) -> None:
         raise ModelError(f"expected one of {listed}, got {', '.join(map(_dashed, sources)) or 'none'}.")
     known = set().union(*APPLY.values())
     applies = APPLY[sources[0]]
-    if sources == ["onnx"]:
+    if sources in (["onnx"], ["remote"]):
         applies = applies - _not_for(there)
     options = {parameter.name: parameter.opts[0] for parameter in context.command.params if parameter.name}
     wrong = [options[name] for name in options if name in there and name in known - applies]
@@ -137,7 +147,7 @@ def check_source(context: typer.Context) -> None:
 
 
 def _not_for(there: Collection[str]) -> set[str]:
-    """Options of ``--onnx`` that do not apply to the kind of input that was named."""
+    """Options of ``--onnx`` and ``--remote`` that do not apply to the kind of input that was named."""
     if "signal" in there:
         return {*_OF_IMAGES, "tensors", *(TENSOR_OPTIONS - SIGNAL_OPTIONS)}
     if "tensors" in there:
@@ -196,9 +206,14 @@ def add_from_server(
 def parse_size(text: str) -> tuple[int, int]:
     height, _, width = text.lower().partition("x")
     try:
-        return int(height), int(width or height)
+        size = int(height), int(width or height)
     except ValueError:
-        raise CardError(f"--size: expected pixels such as 224 or 224x320, got {text!r}.") from None
+        size = 0, 0
+    if not (min(size) > 0 and size[0] * size[1] <= MAX_PIXELS):
+        raise CardError(
+            f"--size: expected pixels such as 224 or 224x320, at most {MAX_PIXELS:,} in all, got {text!r}."
+        )
+    return size
 
 
 def parse_side(text: str) -> int:
