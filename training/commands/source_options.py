@@ -73,12 +73,13 @@ _OF_IMAGES = {*_PREPROCESSING, "layout", "scale", "encoding", "quality"}
 
 # Parameters of the command; name, zoo, force and json apply to every source.
 APPLY: dict[str, set[str]] = {
-    "cifar_resnet": {"weights", "classes"},
-    "torchvision": {"pretrained", "weights", "classes", *_PREPROCESSING},
-    "timm": {"pretrained", "weights", "classes", *_PREPROCESSING},
-    "efficientnet_lite": {"classes", "size"},
-    "huggingface": {"classes", *_PREPROCESSING, "input_name", "output_name", "probabilities"},
+    "cifar_resnet": {"weights", "check", "classes"},
+    "torchvision": {"pretrained", "weights", "check", "classes", *_PREPROCESSING},
+    "timm": {"pretrained", "weights", "check", "classes", *_PREPROCESSING},
+    "efficientnet_lite": {"check", "classes", "size"},
+    "huggingface": {"check", "classes", *_PREPROCESSING, "input_name", "output_name", "probabilities"},
     "onnx": {
+        "check",
         "classes",
         "signal",
         "tensors",
@@ -91,7 +92,7 @@ APPLY: dict[str, set[str]] = {
         "output_name",
         "probabilities",
     },
-    "remote": {
+    "remote": {  # without check, which looks into the file of a model
         "signal",
         "tensors",
         *SIGNAL_OPTIONS,
@@ -112,11 +113,6 @@ APPLY: dict[str, set[str]] = {
         "probabilities",
     },
 }
-
-
-for _applies in APPLY.values():
-    _applies.add("check")
-APPLY["remote"].remove("check")  # which looks into the file of a model
 
 
 def check_source(context: typer.Context) -> None:

@@ -165,6 +165,13 @@ def _array_for(
             taken, mine = Ends(first=fixed, pad=pad), [fixed, *mine[1:]]
         elif not isinstance(first, int) and taken.width:
             mine = [taken.width, *mine[1:]]
+    if taken.width and -1 in there[:1]:  # nothing is filled, and white space is the server's affair
+        if taken.strip:
+            raise ModelError(
+                f"remote model {name!r}: expected a network of a fixed size for --strip, got {got}. "
+                "Leave it out."
+            )
+        taken = Ends(taken.first, taken.last)
     fits = len(mine) == len(there) and all(
         have == -1 or have == want for have, want in zip(there, mine, strict=True)
     )
@@ -231,7 +238,7 @@ def _sent(one: SentArray, values: NDArray[Any]) -> NDArray[Any]:
 def _ended(one: SentArray, values: NDArray[Any], *, fixed: bool) -> NDArray[Any]:
     """The first and the last numbers of the first axis, padded where the server takes a fixed number."""
     length, width = values.shape[1], one.first + one.last
-    if not (fixed or one.strip):
+    if not fixed:
         return (
             values
             if length <= width

@@ -199,7 +199,7 @@ class Client:
         if not self.breaker.allows():
             raise CircuitOpenError(
                 f"{self.address} failed several times; it is asked again in {self.breaker.left_s:.1f} "
-                "seconds. Local models go on answering."
+                "seconds. Check that it runs."
             )
         self.traffic.add(requests=1)
         try:
@@ -208,7 +208,9 @@ class Client:
             self.traffic.add(failures=1)
             self.breaker.failed()
             if isinstance(error, DeadlineError):
-                raise DeadlineError(f"{self.address}: {error} Local models go on answering.") from error
+                raise DeadlineError(
+                    f"{self.address}: {error} Give it more time, or check that it runs."
+                ) from error
             raise
         self.breaker.worked()
         return found

@@ -18,7 +18,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from zoo.errors import ZooError
+from zoo.errors import CardError, ZooError
 from zoo.files import encode_record, read_record, write_atomic
 from zoo.inputs.kind import InputKind, Item
 from zoo.inputs.kinds import IMAGE
@@ -171,7 +171,12 @@ def save_network(network: Network, path: str | Path) -> None:
 
 
 def load_network(name_or_path: str | Path) -> Network:
-    """The network of a preset's name, or of a file; raises :class:`CardError` when it does not validate.
+    """The network of a preset's name, or of a file.
+
+    Raises
+    ------
+    CardError
+        When it is neither, or does not validate.
 
     Examples
     --------
@@ -182,6 +187,11 @@ def load_network(name_or_path: str | Path) -> Network:
     preset = PRESETS.get(str(name_or_path))
     if preset is not None:
         return preset
+    if not Path(name_or_path).is_file():
+        raise CardError(
+            f"expected one of the networks {', '.join(PRESETS)} or the file of a network table, got "
+            f"{str(name_or_path)!r}. Check the spelling, or measure one: zooselect bench --network."
+        )
     return read_record(Path(name_or_path), Network, schema_version=SCHEMA_VERSION)
 
 

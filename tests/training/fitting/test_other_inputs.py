@@ -249,6 +249,14 @@ def test_a_server_is_a_stage_for_other_inputs_and_without_it_the_device_answers(
         assert {one.model for one in there} == {"small", "large"}
         assert all(one.certified for one in there)
         assert selector.predict(items[0], never_remote=True).model == "small"
+        if name == "tensors":
+            made = colour_publisher(tmp_path / "p", zoo, bundles={"rows": tmp_path / "bundle"})
+            with (
+                serving(made.folder) as files,
+                Device.set_up(tmp_path / "d", files.url, made.root, servers=[server.url]) as device,
+            ):
+                device.install("rows")
+                assert [device.predict(item).model for item in items] == [one.model for one in there]
     used = selector._view.reach.used()
     assert used.inputs == sum(one.model == "large" for one in there)
     assert used.sent_bytes > used.inputs * min(100, remote.remote.uplink_bytes)

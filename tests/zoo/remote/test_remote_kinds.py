@@ -149,7 +149,7 @@ def test_what_is_sent_of_a_signal_is_what_the_front_of_a_graph_makes_of_it(
 def test_of_a_long_signal_only_the_ends_travel_to_a_server_of_any_length(tmp_path: Path) -> None:
     home, away = signal_zoo(tmp_path / "home", BYTES), Zoo.create(tmp_path / "away")
     with inference(home.folder) as server:
-        wanted = Wanted(kind=BYTES, ends=Ends(first=6))
+        wanted = Wanted(kind=BYTES, ends=Ends(first=6, pad=256))  # which no byte holds, and nothing needs
         remote = add_remote(away, server.url, "small", wanted=wanted).remote
         whole = add_remote(away, server.url, "small", name="whole").remote
         given = BYTES.random((1, 5000), np.random.default_rng(0))[np.newaxis]
@@ -194,6 +194,7 @@ def test_tensors_of_a_server_that_names_no_kind_are_those_of_its_metadata(tmp_pa
         (BYTES, [tensor("x", "INT32", -1, 8)], Ends(first=9), "--first and --last"),
         (BYTES, [tensor("x", "UINT8", -1, 8)], Ends(first=8, pad=256), "--pad"),
         (BYTES, [tensor("x", "BYTES", -1)], Ends(), "an input of numbers"),
+        (BYTES, [tensor("x", "UINT8", -1, -1)], Ends(first=6, strip=9), "a fixed size for --strip"),
         (Signal("float32"), [tensor("x", "INT16", -1, -1)], Ends(), "real numbers"),
         (BYTES, [tensor("x", "UINT8", -1, 2, 4)], Ends(first=8), "signal uint8"),
         (BYTES, [tensor("x", "UINT8", -1, -1), tensor("y", "UINT8", -1, -1)], Ends(), "inputs among signal"),
