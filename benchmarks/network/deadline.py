@@ -120,7 +120,7 @@ def attack(answers: int, *, seed: int = 0, deadlines_ms: tuple[float, ...] = (5,
     process.start()
     control.start()
     runs = _runs(line.recv())
-    runs.ask(images, time.monotonic() + 10)
+    runs.ask({"image": images}, time.monotonic() + 10)
     line.send("begin")
     line.recv()
     clock.send(time.monotonic())
@@ -132,7 +132,7 @@ def attack(answers: int, *, seed: int = 0, deadlines_ms: tuple[float, ...] = (5,
         deadline = time.monotonic() + float(rng.choice(deadlines_ms)) / 1000
         clock.send(deadline)
         try:
-            found = runs.ask(images, deadline)
+            found = runs.ask({"image": images}, deadline)
             good += 1
             wrong += not np.array_equal(found, right)
         except UnreachableError as error:

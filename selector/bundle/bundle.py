@@ -25,7 +25,8 @@ from zoo.releases.bundle_files import BundleFiles
 from zoo.releases.input_reference import InputReference
 from zoo.types import Name, Positive, Sha256, check_relative
 
-SCHEMA_VERSION = 8  # since 8, certificates may be about another execution provider than the CPU's
+SCHEMA_VERSION = 9  # since 9, models that take other inputs than images may be on servers
+PROVIDERS_VERSION = 8  # since 8, certificates may be about another execution provider than the CPU's
 KINDS_VERSION = 7  # since 7, models may take other inputs than images
 REMOTE_VERSION = 6
 LOCAL_VERSION = 5  # the oldest that can hold the bundle is written, so that older readers go on reading
@@ -45,11 +46,13 @@ def version_for(models: Iterable[ModelCard], *, provider: str | UnsetType = UNSE
     5
     """
     cards = tuple(models)
-    if provider is not UNSET:
+    others = any(card.kind.record is not None for card in cards)
+    remote = any(card.remote is not None for card in cards)
+    if others and remote:
         return SCHEMA_VERSION
-    if any(card.kind.record is not None for card in cards):
-        return KINDS_VERSION
-    return REMOTE_VERSION if any(card.remote is not None for card in cards) else LOCAL_VERSION
+    if provider is not UNSET:
+        return PROVIDERS_VERSION
+    return KINDS_VERSION if others else REMOTE_VERSION if remote else LOCAL_VERSION
 
 
 class SelectorGraph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

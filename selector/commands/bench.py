@@ -91,6 +91,8 @@ def bench(
         raise LatencyError(
             "expected --throughput or --provider, got both: throughput is measured on the CPU. Leave one out."
         )
+    if network and throughput:
+        raise LatencyError("expected one of --network and --throughput, got both. Measure twice.")
     kind = kind_of_folder(path)
     if images is not None:
         files, unread = input_files([images], kind), list[str]()
@@ -160,10 +162,11 @@ def _measure_network(
     from zoo.models.zoo import Zoo
     from zoo.remote.network import measure_network, save_network
 
-    cards = [card for card in Zoo.open(path).cards if card.remote is not None]
+    zoo = Zoo.open(path)
+    cards = [card for card in zoo.cards if card.remote is not None]
     remotes = {card.name: card.remote for card in cards if card.remote is not None}
     widths = {card.name: len(card.classes) for card in cards}
-    found = measure_network(remotes, widths, images, name=name, rounds=rounds)
+    found = measure_network(remotes, widths, images, name=name, rounds=rounds, kind=zoo.kind)
     target = out or Path("my-profile") / "network" / f"{name}.json"
     save_network(found, target)
     if as_json:

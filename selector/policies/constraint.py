@@ -13,6 +13,10 @@ KINDS: tuple[ConstraintKind, ...] = get_args(ConstraintKind)
 
 _SLACK = 1e-12  # levels come from decimal fractions
 
+NOTHING_SENT = (
+    ". To send nothing, fit for no network (--network none), or ask with never_remote (--never-remote)"
+)
+
 
 class Constraint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A least share of right answers, a greatest drop of it below the reference model, or a budget.
@@ -46,7 +50,7 @@ class Constraint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
             none = self.on_network and self.level == 0
             raise ValueError(
                 f"expected a {self.kind} strictly between {low:g} and {high:g}, got {self.level!r}"
-                + (". To send nothing, ask with never_remote (--never-remote)" if none else "")
+                + (NOTHING_SENT if none else "")
             )
 
     @property

@@ -55,8 +55,9 @@ def serve_models(
     """Serve the models of a zoo, or a whole bundle, to other programs until interrupted.
 
     It speaks the Open Inference Protocol v2 over HTTP, as Triton and KServe do: the input is 'image', uint8
-    [N, H, W, 3], or BYTES [N] with JPEG or PNG files. A bundle answers under one name; its parameters are
-    those of 'predict', such as precision. Example: zooselect zoo serve my-bundle --name birds --replicas 2
+    [N, H, W, 3], or BYTES [N] with JPEG or PNG files; of signals and tensors their arrays by name. A bundle
+    answers under one name; its parameters are those of 'predict', such as precision.
+    Example: zooselect zoo serve my-bundle --name birds --replicas 2
     """
     try:
         from selector.fleet.server import address_of, bind, serve
@@ -79,7 +80,7 @@ def serve_models(
     )
     if (folder / BUNDLE_FILE).is_file():
         name = name or bundle_name(folder)
-    begin_serving(host, token, what="images")
+    begin_serving(host, token, what="inputs")
     if ray is not None:
         if port == 0:
             raise ServiceError("--port: expected a port with --ray, got 0: every node listens on the same.")

@@ -16,7 +16,7 @@ from selector.serving.served import Form, Rows, Served
 from zoo.errors import ImageError, InputError, PrecisionError, ProtocolError
 from zoo.inputs.image import decode_image
 from zoo.remote import protocol
-from zoo.remote.discover import CLASSES, ENCODINGS
+from zoo.remote.discover import CLASSES, ENCODINGS, INPUT
 
 WRONG = (ProtocolError, InputError, PrecisionError)  # what a client is to blame for
 TIMEOUT = "timeout"  # parameter of a request: microseconds, as Triton has it
@@ -77,7 +77,8 @@ def answer_of(served: Served, request: protocol.InferRequest, rows: Rows) -> pro
 
 
 def metadata_of(served: Served) -> protocol.ModelMetadata:
-    """What is told about a model: its tensors, and in the parameters its classes in their order."""
+    """What is told about a model: its tensors, and in the parameters its classes and its kind of input."""
+    record = None if served.kind is None else served.kind.record
     return protocol.ModelMetadata(
         name=served.name,
         versions=(served.version,),
@@ -85,7 +86,8 @@ def metadata_of(served: Served) -> protocol.ModelMetadata:
         inputs=_described(served.takes),
         outputs=_described(served.outputs),
         parameters={CLASSES: list(served.classes)}
-        | ({ENCODINGS: ["tensor", "jpeg", "png"]} if served.takes[0].files else {}),
+        | ({ENCODINGS: ["tensor", "jpeg", "png"]} if served.takes[0].files else {})
+        | ({} if record is None else {INPUT: msgspec.to_builtins(record)}),
     )
 
 
@@ -115,9 +117,8 @@ def _images(inputs: Sequence[protocol.Tensor], served: Served, limits: Limits) -
             f"expected at most {limits.pixels:,} pixels in a request, got "
             f"{math.prod(rows[first.name].shape[:3]):,}."
         )
-    if len(rows) > 1:
-        assert served.kind is not None
-        return served.kind.rows(served.kind.batch(rows))
+    if served.kind is not None and not first.files:
+        return served.kind.rows(served.kind.batch(rows if len(rows) > 1 else rows[first.name]))
     return list(np.ascontiguousarray(rows[first.name]))
 
 

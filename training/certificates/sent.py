@@ -104,6 +104,8 @@ def _why_unknown(card: ModelCard) -> str:
         return ""
     if card.remote.encoding != "tensor":
         return f"images are sent as {card.remote.encoding}, in as many bytes as each needs"
-    if card.remote.input_layout != "features" and card.remote.pixels.size is None:
+    if any(one.shape.count(-1) for one in card.remote.arrays or ()):
+        return f"{card.kind.noun}s are sent in the length that they come in"
+    if card.remote.input_layout in ("nhwc", "nchw") and card.remote.pixels.size is None:
         return "images are sent in the size that they come in"
     return "" if card.remote.uplink_bytes else "the bytes of a request were not measured"

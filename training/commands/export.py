@@ -224,7 +224,7 @@ def _export_bundle(fit: Path, zoo: Path, out: Path, models: str, as_json: bool) 
         return
     can = loaded.certified_precisions
     say(
-        f"{out}: {len(loaded.models)} models, {size / 1e6:.1f} MB, certified precisions "
-        f"{f'{can[0]:g} to {can[-1]:g}' if can else 'none with these models'}. "
+        f"{out}: {len(loaded.models)} model{'s' * (len(loaded.models) > 1)}, {size / 1e6:.1f} MB, "
+        f"certified precisions {f'{can[0]:g} to {can[-1]:g}' if can else 'none with these models'}. "
         f"Next: {command('predict', out, loaded.kind.noun.upper())}"
     )

@@ -102,4 +102,5 @@ def _made(card: ModelCard) -> str:
         return card.source
     how: list[str] = [card.compression] if card.compression != "none" else []
     how += [f"adapted to {card.adapted.environment}"] if card.adapted is not None else []
+    how += [f"its tail on {card.remote.address}"] if card.remote is not None else []
     return ", ".join([card.parent, *how])

@@ -96,7 +96,7 @@ def scenario(
     """
     import msgspec
 
-    from training.evaluation.timeline import late_answers, timeline_table
+    from training.evaluation.timeline import LATE_MS, late_answers, timeline_table
     from training.reports.timeline_page import render_timeline
     from training.scenarios.materials import cifar10, digit_networks, digits_over_network
     from training.scenarios.scenario import Settings, run_scenario
@@ -161,7 +161,11 @@ def scenario(
     say()
     say(timeline_table(timeline))
     limit = timeline.deadline_ms
-    late = "" if limit is None else f", {late_answers(timeline)} later than the deadline of {limit:g} ms"
+    late = (
+        ""
+        if limit is None
+        else f", {late_answers(timeline)} more than {LATE_MS:g} ms after the deadline of {limit:g}"
+    )
     say(
         f"\n{len(timeline.answers):,} answers, none failed, the longest took {timeline.longest_ms:.0f} ms"
         f"{late}. "

@@ -66,18 +66,20 @@ DeadlineOption = Annotated[
     int, typer.Option(min=1, help="Remote: milliseconds for a request, where an answer gives none.")
 ]
 
+MAX_PIXELS = 2**26
 _PREPROCESSING = {"size", "mean", "std", "crop", "interpolation", "channels"}
 
-_OF_IMAGES = {*_PREPROCESSING, "layout", "scale"}
+_OF_IMAGES = {*_PREPROCESSING, "layout", "scale", "encoding", "quality"}
 
 # Parameters of the command; name, zoo, force and json apply to every source.
 APPLY: dict[str, set[str]] = {
-    "cifar_resnet": {"weights", "classes"},
-    "torchvision": {"pretrained", "weights", "classes", *_PREPROCESSING},
-    "timm": {"pretrained", "weights", "classes", *_PREPROCESSING},
-    "efficientnet_lite": {"classes", "size"},
-    "huggingface": {"classes", *_PREPROCESSING, "input_name", "output_name", "probabilities"},
+    "cifar_resnet": {"weights", "check", "classes"},
+    "torchvision": {"pretrained", "weights", "check", "classes", *_PREPROCESSING},
+    "timm": {"pretrained", "weights", "check", "classes", *_PREPROCESSING},
+    "efficientnet_lite": {"check", "classes", "size"},
+    "huggingface": {"check", "classes", *_PREPROCESSING, "input_name", "output_name", "probabilities"},
     "onnx": {
+        "check",
         "classes",
         "signal",
         "tensors",
@@ -90,7 +92,11 @@ APPLY: dict[str, set[str]] = {
         "output_name",
         "probabilities",
     },
-    "remote": {
+    "remote": {  # without check, which looks into the file of a model
+        "signal",
+        "tensors",
+        *SIGNAL_OPTIONS,
+        *TENSOR_OPTIONS,
         "model",
         "version",
         "token_env",
@@ -124,7 +130,7 @@ def check_source(context: typer.Context) -> None:
         raise ModelError(f"expected one of {listed}, got {', '.join(map(_dashed, sources)) or 'none'}.")
     known = set().union(*APPLY.values())
     applies = APPLY[sources[0]]
-    if sources == ["onnx"]:
+    if sources in (["onnx"], ["remote"]):
         applies = applies - _not_for(there)
     options = {parameter.name: parameter.opts[0] for parameter in context.command.params if parameter.name}
     wrong = [options[name] for name in options if name in there and name in known - applies]
@@ -137,7 +143,7 @@ def check_source(context: typer.Context) -> None:
 
 
 def _not_for(there: Collection[str]) -> set[str]:
-    """Options of ``--onnx`` that do not apply to the kind of input that was named."""
+    """Options of ``--onnx`` and ``--remote`` that do not apply to the kind of input that was named."""
     if "signal" in there:
         return {*_OF_IMAGES, "tensors", *(TENSOR_OPTIONS - SIGNAL_OPTIONS)}
     if "tensors" in there:
@@ -196,9 +202,14 @@ def add_from_server(
 def parse_size(text: str) -> tuple[int, int]:
     height, _, width = text.lower().partition("x")
     try:
-        return int(height), int(width or height)
+        size = int(height), int(width or height)
     except ValueError:
-        raise CardError(f"--size: expected pixels such as 224 or 224x320, got {text!r}.") from None
+        size = 0, 0
+    if not (min(size) > 0 and size[0] * size[1] <= MAX_PIXELS):
+        raise CardError(
+            f"--size: expected pixels such as 224 or 224x320, at most {MAX_PIXELS:,} in all, got {text!r}."
+        )
+    return size
 
 
 def parse_side(text: str) -> int:

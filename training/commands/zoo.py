@@ -26,6 +26,7 @@ from training.commands.adding.signal_options import (
     SignalOption,
     StripOption,
     TensorsOption,
+    signal_ends,
     signal_front,
     signal_kind,
 )
@@ -190,6 +191,10 @@ def add(
         if channels == "gray":
             raise ModelError("--remote: expected --channels rgb or bgr, got gray.")
         wanted = Wanted(
+            kind=kind,
+            ends=signal_ends(kind, first=first, last=last, pad=pad, strip=strip, seconds=seconds),
+            tensors=tensors,
+            length=length,
             classes=names,
             size=parse_size(size) if size else None,
             encoding=encoding,
@@ -205,10 +210,6 @@ def add(
             output=output_name or "",
             output_kind="probabilities" if probabilities else "logits",
         )
-        if shown is not None:
-            raise ModelError(
-                "--remote: expected no --check, which looks into the file of a model. Leave it out."
-            )
         token = (token_env, token_file)
         add_from_server(zoo, remote, model, wanted, version, token, deadline_ms, name, force, as_json)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Literal
 
@@ -86,6 +87,7 @@ class Timeline(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 LATE_INPUT = 300
+LATE_MS = 5.0  # behind a deadline, which a thread may wait for its turn
 
 
 def phase_of(
@@ -177,7 +179,22 @@ def timeline_table(timeline: Timeline) -> str:
     return shown if timeline.as_good is None else f"{timeline.as_good.sentence}\n\n{shown}"
 
 
-def late_answers(timeline: Timeline, margin_ms: float = 5.0) -> int:
+def changes(phases: Sequence[Phase]) -> list[tuple[Phase, int | None]]:
+    """The first phase of each new environment, and the inputs from there until its specialist answered.
+
+    The network may change meanwhile, which begins a phase of its own. None: it never answered there.
+    """
+    found: list[tuple[Phase, int | None]] = []
+    for last, phase in itertools.pairwise(phases):
+        if phase.environment != last.environment:
+            found.append((phase, phase.switched))
+        elif found and found[-1][1] is None and phase.switched is not None:
+            began = found[-1][0]
+            found[-1] = began, phase.first - began.first + phase.switched
+    return found
+
+
+def late_answers(timeline: Timeline, margin_ms: float = LATE_MS) -> int:
     """How many answers took longer than their deadline and a margin, which a thread may wait for its turn."""
     limit = np.inf if timeline.deadline_ms is None else timeline.deadline_ms + margin_ms
     return sum(answer.latency_ms > limit for answer in timeline.answers)

@@ -48,7 +48,7 @@ from zoo.errors import CardError, DataError, ProviderError, StaleError, ZooError
 from zoo.files import atomic_path, encode_record, read_record, write_atomic
 from zoo.inputs.kinds import IMAGE, Signal
 from zoo.models.card import check_same_classes, match_classes
-from zoo.models.model import Model, read_graph
+from zoo.models.model import Model
 from zoo.models.zoo import Zoo
 from zoo.providers import CPU, Provider
 
@@ -342,9 +342,9 @@ def _ends(zoo: Zoo, names: Sequence[str]) -> tuple[int, int] | None:
     """How much of the beginning and of the end of a signal the models see; None where one does not say."""
     if not isinstance(zoo.kind, Signal):
         return None
-    from zoo.convert.signals.signal_front import ends_of
+    from zoo.convert.signals.signal_front import ends_seen
 
-    found = [ends_of(read_graph(zoo.card(name), zoo.folder)) for name in names]
+    found = [ends_seen(zoo.card(name), zoo.folder) for name in names]
     known = [ends for ends in found if ends is not None]
     if not known or len(known) < len(found):
         return None

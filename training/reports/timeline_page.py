@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from training.evaluation.timeline import Timeline
+from training.evaluation.timeline import Timeline, changes
 from training.reports.page import page_templates, picture
 from training.reports.timeline_plot import MEAN_WINDOW_INPUTS, timeline_plot
 from zoo.files import write_atomic
@@ -33,10 +33,9 @@ def render_timeline(timeline: Timeline, path: str | Path) -> None:
 
 def _key(timeline: Timeline) -> list[tuple[str, str]]:
     """The figures on top, with their words."""
-    moves = zip(timeline.phases, timeline.phases[1:], strict=False)
-    changed = [phase for last, phase in moves if phase.environment != last.environment]
-    switched = [phase.switched for phase in changed if phase.switched is not None]
-    known = sum(phase.specialist is not None for phase in changed)
+    changed = changes(timeline.phases)
+    switched = [inputs for _, inputs in changed if inputs is not None]
+    known = sum(phase.specialist is not None for phase, _ in changed)
     moved = sum(phase.bytes_moved for phase in timeline.phases[1:])
     shown = []
     moving = timeline.deadline_ms is not None

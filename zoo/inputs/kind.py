@@ -71,6 +71,10 @@ class InputKind(ABC):
         """What a graph is given for a batch."""
         return {self.inputs[0].name: batch}
 
+    def padding(self, name: str) -> float | None:
+        """What fills the first axis of the graphs' input `name` where it may be shorter; None: it may not."""
+        return None
+
     # what an application hands over
 
     @abstractmethod

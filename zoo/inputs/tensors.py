@@ -125,6 +125,10 @@ class Tensors(InputKind):
         """The arrays ``[N, …]`` by name."""
         return {one.name: np.ascontiguousarray(batch[one.name]) for one in self.arrays}
 
+    def padding(self, name: str) -> float | None:
+        """Of the array of this name."""
+        return next((one.pad for one in self.arrays if one.name == name), None)
+
     def item(self, given: Any) -> Rows:
         """One input: arrays by name, an array where there is but one, or the path of a ``.npz`` file."""
         if isinstance(given, np.ndarray | np.void) and given.dtype == self.dtype and given.ndim == 0:

@@ -17,8 +17,9 @@ from zoo.types import Name, NonNegative, Positive, Sha256, Share, check_relative
 if TYPE_CHECKING:
     from zoo.inputs.kind import InputKind
 
-SCHEMA_VERSION = 4  # since 2, a card may say that its model was adapted; since 3, that a server holds it
-REMOTE_VERSION = 3  # since 4, that it takes another kind of input than images
+SCHEMA_VERSION = 5  # since 2, a card may say that its model was adapted; since 3, that a server holds it;
+KINDS_VERSION = 4  # since 4, that it takes another kind of input than images; since 5, both of these
+REMOTE_VERSION = 3
 LOCAL_VERSION = 2  # the oldest that holds the models is written, so that older readers go on reading
 
 Compression = Literal["none", "int8", "distilled"]
@@ -132,8 +133,8 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
     def __post_init__(self) -> None:
         check_relative(self.file)
-        if self.input_record is not UNSET and self.kind.record is not None and self.remote is not None:
-            raise ValueError("remote: expected a model that looks at images")
+        if self.remote is not None:
+            _check_sent(self.kind, self.remote)
         if len(set(self.classes)) != len(self.classes):
             twice = [name for name, count in Counter(self.classes).items() if count > 1]
             more = f" and {len(twice) - 3} more" if len(twice) > 3 else ""
@@ -174,7 +175,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         remote = any(card.remote is not None for card in models)
         version = REMOTE_VERSION if remote else LOCAL_VERSION
         if any(card.kind.record is not None for card in models):
-            version = SCHEMA_VERSION
+            version = SCHEMA_VERSION if remote else KINDS_VERSION
         return cls(schema_version=version, models=models)
 
     @property
@@ -201,6 +202,16 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         raise ModelNotFoundError(
             f"no model {name!r} in this zoo. It holds: {', '.join(self.names) or 'nothing yet'}."
         )
+
+
+def _check_sent(kind: InputKind, remote: Remote) -> None:
+    """Check that a server is sent what its card says is handed over; raises ValueError."""
+    arrays = () if remote.arrays is UNSET else remote.arrays
+    if (kind.record is None) != (not arrays):
+        raise ValueError(f"remote: expected a layout of {kind.noun}s, got {remote.input_layout!r}")
+    known = {one.name for one in kind.inputs}
+    if unknown := [one.array for one in arrays if one.array not in known]:
+        raise ValueError(f"remote: expected arrays among {', '.join(sorted(known))}, got {unknown[0]!r}")
 
 
 def manifest_json_schema() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,7 +37,7 @@ class HeadRuns(RemoteRuns):
         super().__init__(remote, width=width)
         self._head, self._name = head, name
 
-    def ask(self, images: NDArray[Any], deadline: float) -> NDArray[np.float32]:
+    def ask(self, feeds: Mapping[str, NDArray[Any]], deadline: float) -> NDArray[np.float32]:
         """As :meth:`RemoteRuns.ask`; the head takes its time before that, out of the same deadline.
 
         Raises
@@ -44,8 +45,9 @@ class HeadRuns(RemoteRuns):
         ModelError, LimitError
             When the head fails, or takes more than its limits allow.
         """
+        (images,) = feeds.values()
         try:
-            codes = self._head.run([CODES], {"image": images}, images.nbytes)[0]
+            codes = self._head.run([CODES], feeds, images.nbytes)[0]
         except (TimeoutError, MemoryError) as error:
             raise LimitError(
                 f"the head of model {self._name!r}: expected codes of images {list(images.shape)}, "
@@ -58,7 +60,8 @@ class HeadRuns(RemoteRuns):
                 f"{str(error).strip().splitlines()[0][:300]}. Cut the model again."
             ) from error
         most = max(1, MAX_REQUEST_BYTES * len(codes) // max(1, codes.nbytes))
-        found = [super(HeadRuns, self).ask(codes[i : i + most], deadline) for i in range(0, len(codes), most)]
+        parts = [{CODES: codes[i : i + most]} for i in range(0, len(codes), most)]
+        found = [super(HeadRuns, self).ask(part, deadline) for part in parts]
         return found[0] if len(found) == 1 else np.concatenate(found)
 
 

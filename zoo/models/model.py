@@ -255,7 +255,7 @@ class Model:
         """
         if self.remote is None:
             return self.run(images)
-        return self._finite(self.remote.ask(images, deadline), images)
+        return self._finite(self.remote.ask(self.kind.feeds(images), deadline), images)
 
     def run_unchecked(self, images: Batch) -> NDArray[np.float32]:
         """Like :meth:`run`, but the logits may be NaN or infinite.

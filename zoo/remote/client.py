@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from zoo.errors import (
     CircuitOpenError,
@@ -86,16 +86,9 @@ class Client:
             import urllib3  # noqa: F401
         except ImportError as error:
             raise MissingExtraError(f"asking a server needs urllib3: {install_command('fetch')}") from error
-        from zoo.connections import proxy_for
-
         self._headers = dict(HEADERS)
         if token is not None:
-            plain = self.address.startswith("http:")
-            if plain and (not is_loopback(self.address) or proxy_for(self.address)):
-                raise TokenError(
-                    f"expected https for a token, got {self.address}: everyone on the way could read it. "
-                    "Ask the server over https, or leave the token out."
-                )
+            check_secret(self.address)
             self._headers["Authorization"] = f"Bearer {token.text}"
         self.breaker = breaker or Breaker()
         self.traffic = Traffic()
@@ -206,7 +199,7 @@ class Client:
         if not self.breaker.allows():
             raise CircuitOpenError(
                 f"{self.address} failed several times; it is asked again in {self.breaker.left_s:.1f} "
-                "seconds. Local models go on answering."
+                "seconds. Check that it runs."
             )
         self.traffic.add(requests=1)
         try:
@@ -215,7 +208,9 @@ class Client:
             self.traffic.add(failures=1)
             self.breaker.failed()
             if isinstance(error, DeadlineError):
-                raise DeadlineError(f"{self.address}: {error} Local models go on answering.") from error
+                raise DeadlineError(
+                    f"{self.address}: {error} Give it more time, or check that it runs."
+                ) from error
             raise
         self.breaker.worked()
         return found
@@ -320,6 +315,23 @@ class Client:
             self._process = os.getpid()
             self._pool = connections(self.address, lambda: "", kept=KEPT, timeout_s=10.0, proxied=True)
         return self._pool
+
+
+def check_secret(address: str) -> None:
+    """Raise :class:`TokenError` where a token for this server could be read on its way.
+
+    Examples
+    --------
+    >>> from zoo.remote.client import check_secret
+    >>> check_secret("https://models.example.org")
+    """
+    from zoo.connections import proxy_for
+
+    if urlsplit(address).scheme == "http" and (not is_loopback(address) or proxy_for(address)):
+        raise TokenError(
+            f"expected https for a token, got {address}: everyone on the way could read it. "
+            "Ask the server over https, or leave the token out."
+        )
 
 
 def model_path(name: str, version: str = "") -> str:

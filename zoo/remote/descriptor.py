@@ -8,17 +8,19 @@ from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from zoo.errors import ModelError, ZooError
 from zoo.types import NonNegative, Positive
 
 Encoding = Literal["tensor", "jpeg", "png"]
-InputLayout = Literal["nhwc", "nchw", "bytes", "features"]
+InputLayout = Literal["nhwc", "nchw", "bytes", "features", "arrays"]
 OutputKind = Literal["logits", "probabilities"]
 ServerName = Annotated[str, Meta(min_length=1, max_length=200)]
 Triple = tuple[float, float, float]
+MOST_NUMBERS = 2**24  # of one array that is sent
 FEATURES: Final = "features"  # the layout of an input that the head of a cut gives
+ARRAYS: Final = "arrays"  # that of inputs which are no images
 
 
 class Pixels(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -44,6 +46,36 @@ class Pixels(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             raise ValueError("expected finite means and scale, and stds above 0")
 
 
+class SentArray(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One array of an input that is no image, and what the server takes of it.
+
+    Examples
+    --------
+    >>> from zoo.remote.descriptor import SentArray
+    >>> SentArray(array="tokens", name="input_ids", datatype="INT32", shape=(128,)).first
+    0
+    """
+
+    array: ServerName  # its name in the zoo
+    name: ServerName  # and on the server
+    datatype: str
+    shape: tuple[Annotated[int, Meta(ge=-1)], ...]  # of one input there; -1: any size
+    # So many numbers of the beginning and of the end of its first axis, one after the other; both 0: all.
+    first: NonNegative = 0
+    last: NonNegative = 0
+    pad: float = 0.0  # what fills one that is too short
+    strip: NonNegative = 0  # white space at the outer ends of so many of the first and last bytes is left out
+    scale: float = 1.0  # numbers are multiplied by it
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.pad) and math.isfinite(self.scale)):
+            raise ValueError("expected a finite pad and scale")
+        if 0 in self.shape or (-1 not in self.shape and math.prod(self.shape) > MOST_NUMBERS):
+            raise ValueError(f"expected 1 to {MOST_NUMBERS:,} numbers in an input, got {list(self.shape)}")
+        if max(self.first, self.last, self.strip) > MOST_NUMBERS:
+            raise ValueError(f"expected first, last and strip of at most {MOST_NUMBERS:,}")
+
+
 class Remote(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A model that a server of the Open Inference Protocol holds.
 
@@ -62,7 +94,8 @@ class Remote(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     version: Annotated[str, Meta(max_length=200)] = ""  # empty: which the server chooses
     input_name: ServerName
     input_datatype: str = "UINT8"
-    # "bytes": a file of an image each; "features": the tensor at a cut of a graph, as the head gives it
+    # "bytes": a file of an image each; "features": the tensor at a cut of a graph, as the head gives it;
+    # "arrays": what is no image, in several tensors of which the fields here tell the first
     input_layout: InputLayout = "nhwc"
     input_rank: Positive = 4  # axes of the input, the first of images
     output_name: ServerName
@@ -78,11 +111,15 @@ class Remote(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     deadline_ms: Positive = 10_000  # of a request, where an answer gives none of its own
     uplink_bytes: NonNegative = 0  # of the request for one image, headers of HTTP included; 0: not measured
     downlink_bytes: NonNegative = 0  # of the answer to it
+    # Left out of what is written where there are none: older readers know no such field.
+    arrays: Annotated[tuple[SentArray, ...], Meta(min_length=1, max_length=16)] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         check_address(self.address)
         if (self.encoding == "tensor") == (self.input_layout == "bytes"):
             raise ValueError(f"encoding {self.encoding!r} does not go with layout {self.input_layout!r}")
+        if (self.input_layout == ARRAYS) != (self.arrays is not UNSET):
+            raise ValueError(f"expected arrays with layout {ARRAYS!r} and with no other")
 
 
 def decode_remote(content: bytes, name: str) -> Remote:

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
 
 from zoo.errors import ModelError
-from zoo.remote.descriptor import Encoding, InputLayout, OutputKind, Pixels, Remote
+from zoo.inputs.kind import InputKind, InputRecord
+from zoo.inputs.kinds import IMAGE, kind_of
+from zoo.remote.arrays import WHOLE, Ends, arrays_for
+from zoo.remote.descriptor import ARRAYS, Encoding, InputLayout, OutputKind, Pixels, Remote
 from zoo.remote.protocol import BYTES, ModelMetadata, TensorMetadata
 
 _FLOATS = ("FP32", "FP16", "FP64")
+UPGRADE = "Install the version of zooselect that the server has."
+OTHER_KIND = "Leave --signal and --tensors out, or add it to a zoo of that kind: --zoo FOLDER."
 CLASSES = "classes"  # parameter of a model's metadata that names them, where the server is ours
 ENCODINGS = "encodings"  # parameter that says that its input takes files as well, as BYTES [N]
+INPUT = "input"  # parameter that says what kind of input it takes, as cards do; without: images
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,10 @@ class Wanted:
     True
     """
 
+    kind: InputKind | None = None  # of its inputs
+    ends: Ends = WHOLE  # what it takes of a signal; of tensors, what fills those that are too short
+    tensors: bool = False  # it takes named arrays: those of the zoo, or its own where it is the first model
+    length: int | None = None  # of its arrays, where their first axis is free
     classes: tuple[str, ...] = ()
     size: tuple[int, int] | None = None  # height, width
     encoding: Encoding | None = None
@@ -59,7 +70,7 @@ def discover(
     Raises
     ------
     ModelError
-        When it is no classifier of images that can be asked; the message says what is missing.
+        When it is no classifier that can be asked; the message says what is missing.
 
     Examples
     --------
@@ -73,12 +84,21 @@ def discover(
     ('nhwc', ('cat', 'dog'))
     """
     name = metadata.name
-    source = _one(name, "input", metadata.inputs, wanted.input)
-    offered = (metadata.parameters or {}).get(ENCODINGS)
-    if isinstance(offered, list) and wanted.encoding != "tensor" and wanted.encoding in offered:
-        source = TensorMetadata(name=source.name, datatype=BYTES, shape=(-1,))
+    kind = kind_there(metadata, wanted)
+    if kind == IMAGE:
+        source = _one(name, "input", metadata.inputs, wanted.input)
+        offered = (metadata.parameters or {}).get(ENCODINGS)
+        if isinstance(offered, list) and wanted.encoding != "tensor" and wanted.encoding in offered:
+            source = TensorMetadata(name=source.name, datatype=BYTES, shape=(-1,))
+        facts = (
+            _file_input(name, source, wanted) if source.datatype == BYTES else _pixels(name, source, wanted)
+        )
+        sources = [source]
+    else:
+        sources = _several(name, metadata.inputs, wanted.input)
+        facts = {"input_layout": ARRAYS, "arrays": arrays_for(name, kind, sources, wanted.ends)}
+        source = sources[0]
     result = _one(name, "output", metadata.outputs, wanted.output)
-    facts = _file_input(name, source, wanted) if source.datatype == BYTES else _pixels(name, source, wanted)
     if result.datatype not in _FLOATS:
         raise _no(name, f"an output of {', '.join(_FLOATS)}", f"{result.name!r} {result.datatype}")
     classes = _classes(name, metadata, wanted)
@@ -98,7 +118,7 @@ def discover(
         "output_name": result.name,
         "output_datatype": result.datatype,
         "output_kind": wanted.output_kind,
-        "batch": _batch(name, source),
+        "batch": min((one for one in map(partial(_batch, name), sources) if one), default=None),
         "quality": wanted.quality,
         "token_env": token_env,
         "token_file": token_file,
@@ -111,10 +131,38 @@ def discover(
         raise ModelError(f"remote model {name!r} cannot be added: {error}. Correct it.") from error
 
 
+def kind_there(metadata: ModelMetadata, wanted: Wanted) -> InputKind:
+    """The kind of input that a model takes, as its server or the user says; images where neither does.
+
+    Raises
+    ------
+    ModelError
+        When they say different ones, or the server one that is not known here.
+
+    Examples
+    --------
+    >>> from zoo.remote.discover import Wanted, kind_there
+    >>> from zoo.remote.protocol import ModelMetadata
+    >>> metadata = ModelMetadata(name="m", parameters={"input": {"kind": "signal", "settings": {}}})
+    >>> kind_there(metadata, Wanted()).noun
+    'signal'
+    """
+    said = (metadata.parameters or {}).get(INPUT)
+    if said is None:
+        return wanted.kind or IMAGE
+    try:
+        kind = kind_of(msgspec.convert(said, InputRecord))
+    except ValueError as error:
+        raise _no(metadata.name, "a kind of input that is known here", f"{error}", UPGRADE) from error
+    if wanted.kind not in (None, kind):
+        raise _no(metadata.name, f"{wanted.kind}", f"one of {kind}, as its server says", OTHER_KIND)
+    return kind
+
+
 def _no(name: str, expected: str, got: str, advice: str = "") -> ModelError:
     return ModelError(
         f"remote model {name!r}: expected {expected}, got {got}. "
-        + (advice or "A remote model is a classifier of images that returns one value a class.")
+        + (advice or "A remote model is a classifier that returns one value a class.")
     )
 
 
@@ -130,6 +178,13 @@ def _one(name: str, what: str, found: tuple[TensorMetadata, ...] | None, wanted:
             name, f"one {what}" + f" {wanted!r}" * bool(wanted), there, f"Choose one of them with --{what}."
         )
     return next(item for item in found or () if item.name == names[0])
+
+
+def _several(name: str, found: tuple[TensorMetadata, ...] | None, wanted: str) -> list[TensorMetadata]:
+    """The inputs of a model; the one that is `wanted`, or all."""
+    if wanted or not found:
+        return [_one(name, "input", found, wanted)]
+    return [*found]
 
 
 def _batch(name: str, source: TensorMetadata) -> int | None:
@@ -160,7 +215,8 @@ def _pixels(name: str, source: TensorMetadata, wanted: Wanted) -> dict[str, Any]
     if wanted.encoding not in (None, "tensor"):
         raise _no(name, f"an input of BYTES for {wanted.encoding}", got, "Leave --encoding out.")
     if source.datatype not in ("UINT8", *_FLOATS) or len(shape) != 4:
-        raise _no(name, f"an input of 4 axes of UINT8 or {', '.join(_FLOATS)}, or of BYTES", got)
+        wanted_form = f"an input of 4 axes of UINT8 or {', '.join(_FLOATS)}, or of BYTES"
+        raise _no(name, wanted_form, got, "For other inputs than images give --signal or --tensors.")
     fits: list[InputLayout] = []
     if shape[3] == 3 or (shape[3] == -1 and wanted.layout == "nhwc"):
         fits.append("nhwc")

@@ -11,15 +11,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from zoo.errors import ZooError
+from zoo.errors import CardError, ZooError
 from zoo.files import encode_record, read_record, write_atomic
+from zoo.inputs.kind import InputKind, Item
+from zoo.inputs.kinds import IMAGE
 from zoo.remote.client import Client
 from zoo.remote.descriptor import Remote
 from zoo.remote.runs import RemoteRuns
@@ -106,10 +108,11 @@ PRESETS: Mapping[str, Network] = {
 def measure_network(
     remotes: Mapping[str, Remote],
     widths: Mapping[str, int],
-    images: Sequence[NDArray[np.uint8]],
+    images: Sequence[Item],
     *,
     name: str,
     rounds: int = 20,
+    kind: InputKind = IMAGE,
 ) -> Network:
     """Measure the way to the one server of `remotes`, and its time for each of them.
 
@@ -121,7 +124,7 @@ def measure_network(
     remotes, widths
         By name in the zoo: the models, and how many classes each has.
     images
-        uint8 ``[H, W, 3]`` to ask for, one in each request.
+        uint8 ``[H, W, 3]``, or inputs of another `kind`, to ask for, one in each request.
     rounds
         How often each time is taken; the median counts.
 
@@ -143,6 +146,7 @@ def measure_network(
     first = next(iter(remotes.values()))
     client = Client.of(first)
     deadline_s = first.deadline_ms / 1000
+    feeds = [kind.feeds(kind.stack([item])) for item in images]
     try:
         rtt_ms = _median_ms(lambda: client.ready(deadline_s=deadline_s), rounds)
         small, large = (_refused_ms(client, first, size, rounds) for size in PROBE_BYTES)
@@ -153,7 +157,7 @@ def measure_network(
         server_ms = {}
         for model, remote in remotes.items():
             runs = RemoteRuns(remote, width=widths[model], client=client)
-            whole_ms, up, down = _asked(runs, images, rounds)
+            whole_ms, up, down = _asked(runs, feeds, rounds)
             server_ms[model] = max(0.0, whole_ms - way.answer_ms(uplink_bytes=up, downlink_bytes=down))
     finally:
         client.close()
@@ -167,7 +171,12 @@ def save_network(network: Network, path: str | Path) -> None:
 
 
 def load_network(name_or_path: str | Path) -> Network:
-    """The network of a preset's name, or of a file; raises :class:`CardError` when it does not validate.
+    """The network of a preset's name, or of a file.
+
+    Raises
+    ------
+    CardError
+        When it is neither, or does not validate.
 
     Examples
     --------
@@ -178,6 +187,11 @@ def load_network(name_or_path: str | Path) -> Network:
     preset = PRESETS.get(str(name_or_path))
     if preset is not None:
         return preset
+    if not Path(name_or_path).is_file():
+        raise CardError(
+            f"expected one of the networks {', '.join(PRESETS)} or the file of a network table, got "
+            f"{str(name_or_path)!r}. Check the spelling, or measure one: zooselect bench --network."
+        )
     return read_record(Path(name_or_path), Network, schema_version=SCHEMA_VERSION)
 
 
@@ -196,13 +210,14 @@ def _median_ms(call: Callable[[], object], rounds: int) -> float:
     return median(times)
 
 
-def _asked(runs: RemoteRuns, images: Sequence[NDArray[np.uint8]], rounds: int) -> tuple[float, float, float]:
-    """Milliseconds of one image, and the bytes up and down, as the medians of `rounds`."""
+def _asked(
+    runs: RemoteRuns, feeds: Sequence[Mapping[str, NDArray[Any]]], rounds: int
+) -> tuple[float, float, float]:
+    """Milliseconds of one input, and the bytes up and down, as the medians of `rounds`."""
     found = []
     for k in range(rounds + 1):
-        image = images[k % len(images)][np.newaxis]
         start = time.perf_counter()
-        runs.ask(image, time.monotonic() + runs.remote.deadline_ms / 1000)
+        runs.ask(feeds[k % len(feeds)], time.monotonic() + runs.remote.deadline_ms / 1000)
         found.append(((time.perf_counter() - start) * 1000, *runs.last_bytes))
     whole_ms, up, down = np.median(found[1:], axis=0)
     return float(whole_ms), float(up), float(down)

@@ -1,15 +1,26 @@
-"""From an image to what a server takes: resized, scaled, in its layout; or a file of JPEG or PNG."""
+"""From inputs to what a server takes: images resized, scaled, in its layout; or files of JPEG or PNG."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from msgspec import UNSET
 from numpy.typing import NDArray
 
+from zoo.remote.arrays import array_tensors
 from zoo.remote.descriptor import Pixels, Remote
 from zoo.remote.protocol import DTYPES, Tensor, bytes_tensor
+
+
+def input_tensors(remote: Remote, feeds: Mapping[str, NDArray[Any]]) -> tuple[Tensor, ...]:
+    """The inputs of a request for what a graph would be given."""
+    if remote.arrays is not UNSET:
+        return array_tensors(remote.arrays, feeds)
+    (images,) = feeds.values()
+    return (input_tensor(remote, images),)
 
 
 def input_tensor(remote: Remote, images: NDArray[Any]) -> Tensor:

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from zoo.errors import ProtocolError
 from zoo.remote.client import Client, bounded
 from zoo.remote.descriptor import Remote
-from zoo.remote.pixels import input_tensor
+from zoo.remote.pixels import input_tensors
 from zoo.remote.protocol import DTYPES, LIMITS, InferRequest
 
-MAX_REQUEST_BYTES = 8 * 1024 * 1024  # of pixels in one request; more images go in several
+MAX_REQUEST_BYTES = 8 * 1024 * 1024  # of inputs in one request; more go in several
 FLOOR = 1e-7  # smallest probability that a logarithm is taken of
 
 
 class RemoteRuns:
-    """Asks the server for the logits of images. Safe to use from several threads.
+    """Asks the server for the logits of images or other inputs. Safe to use from several threads.
 
     Parameters
     ----------
@@ -50,33 +50,36 @@ class RemoteRuns:
     def run(
         self, outputs: Sequence[str], feeds: Mapping[str, NDArray[Any]], input_bytes: int
     ) -> list[NDArray[Any]]:
-        """The logits of the images in `feeds`, in requests of which each has the deadline of the model."""
-        (images,) = feeds.values()
-        most = max(1, MAX_REQUEST_BYTES * len(images) // max(1, input_bytes))
+        """The logits of the inputs in `feeds`, in requests of which each has the deadline of the model."""
+        count = _count(feeds)
+        most = max(1, MAX_REQUEST_BYTES * count // max(1, input_bytes))
         most = min(most, self.remote.batch or most)
         found = [
-            self.ask(images[first : first + most], time.monotonic() + self.remote.deadline_ms / 1000)
-            for first in range(0, len(images), most)
+            self.ask(
+                {name: values[first : first + most] for name, values in feeds.items()},
+                time.monotonic() + self.remote.deadline_ms / 1000,
+            )
+            for first in range(0, count, most)
         ]
         return [found[0] if len(found) == 1 else np.concatenate(found)]
 
-    def ask(self, images: NDArray[Any], deadline: float) -> NDArray[np.float32]:
-        """The logits float32 ``[N, C]`` of images, or an error by `deadline` of the monotonic clock.
+    def ask(self, feeds: Mapping[str, NDArray[Any]], deadline: float) -> NDArray[np.float32]:
+        """The logits float32 ``[N, C]`` of inputs, or an error by `deadline` of the monotonic clock.
 
-        Values may be NaN or infinite.
+        `feeds` is what a graph would be given: arrays ``[N, …]`` by name. Values may be NaN or infinite.
 
         Raises
         ------
         UnreachableError
             Or one of its kinds: see :meth:`zoo.remote.client.Client.infer`.
         """
-        remote = self.remote
-        sent = input_tensor(remote, images)
+        remote, count = self.remote, _count(feeds)
+        sent = input_tensors(remote, feeds)
         request = InferRequest(
-            (sent,), outputs=(remote.output_name,), binary_of={remote.output_name: remote.binary}
+            sent, outputs=(remote.output_name,), binary_of={remote.output_name: remote.binary}
         )
         dtype = DTYPES[remote.output_datatype]
-        limits = bounded(LIMITS, len(images) * self.width, dtype.itemsize)
+        limits = bounded(LIMITS, count * self.width, dtype.itemsize)
         response, reply = self.client.infer(
             remote.model,
             request,
@@ -90,9 +93,9 @@ class RemoteRuns:
         if output is None or output.datatype != remote.output_datatype:
             got = "none" if output is None else output.datatype
             raise self._strange(f"an output {remote.output_name!r} {remote.output_datatype}", got)
-        if output.values.size != len(images) * self.width or output.values.shape[:1] != (len(images),):
-            raise self._strange(f"values {[len(images), self.width]}", str(list(output.values.shape)))
-        values = output.values.reshape(len(images), self.width).astype(np.float32)
+        if output.values.size != count * self.width or output.values.shape[:1] != (count,):
+            raise self._strange(f"values {[count, self.width]}", str(list(output.values.shape)))
+        values = output.values.reshape(count, self.width).astype(np.float32)
         if remote.output_kind == "probabilities":
             values = np.log(np.maximum(values, np.float32(FLOOR)))  # NaN stays NaN
         return values
@@ -103,3 +106,7 @@ class RemoteRuns:
             "The server holds another model than it says, or than when it was added. Correct it there, or "
             "add it again."
         )
+
+
+def _count(feeds: Mapping[str, NDArray[Any]]) -> int:
+    return len(next(iter(feeds.values())))

@@ -25,10 +25,12 @@ class Token:
         Raises
         ------
         TokenError
-            When it is not there, or cannot be one.
+            When it is not there, or cannot be one, or both are named.
         """
         if not env and not file:
             return None
+        if env and file:
+            raise TokenError(f"expected one place of a token, got {env} and {file}. Name one of them.")
         if env:
             where, text = f"the environment variable {env}", os.environ.get(env, "")
         else:
@@ -37,9 +39,13 @@ class Token:
                 with open_file(Path(file)) as stream:
                     text = stream.read(MAX_TOKEN_BYTES + 1).decode("ascii")
             except (OSError, UnicodeDecodeError) as error:
-                raise TokenError(f"expected a token in {file}, got: {error}. Write one there.") from error
+                got = error.strerror if isinstance(error, OSError) else "other characters than ASCII"
+                raise TokenError(f"expected a token in {file}, got: {got}. Write one there.") from error
         text = text.strip()
         if not text or len(text) > MAX_TOKEN_BYTES or not text.isascii() or not text.isprintable():
-            got = "nothing" if not text else "something else"
-            raise TokenError(f"expected a token in {where}, got {got}. Put one there (--token-env NAME).")
+            got = "one of other characters" if text else "nothing"
+            raise TokenError(
+                f"expected a token of at most {MAX_TOKEN_BYTES:,} printable ASCII characters in {where}, got "
+                f"{got if len(text) <= MAX_TOKEN_BYTES else 'a longer one'}. Put one there."
+            )
         return cls(text)

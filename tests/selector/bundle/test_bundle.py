@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from selector import Selector
-from selector.bundle.bundle import Bundle, bundle_json_schema, read_bundle, subject
+from selector.bundle.bundle import SCHEMA_VERSION, Bundle, bundle_json_schema, read_bundle, subject
 from selector.bundle.certificate import Certificate, covering
 from selector.policies.constraint import Constraint
 from selector.policies.staged import StagedPolicy
@@ -126,9 +126,10 @@ def test_a_wrong_field_is_named_with_its_path(
 
 
 def test_a_bundle_of_a_newer_version_says_to_upgrade(record: Record, tmp_path: Path) -> None:
-    record["schema_version"], record["unheard"] = 9, "of"
+    record["schema_version"], record["unheard"] = SCHEMA_VERSION + 1, "of"
     with pytest.raises(
-        SchemaVersionError, match=r"expected schema version 8 or older, got 9\. .*upgrade this one"
+        SchemaVersionError,
+        match=rf"expected schema version {SCHEMA_VERSION} or older, .*upgrade this one",
     ):
         read(record, tmp_path)
 

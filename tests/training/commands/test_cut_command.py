@@ -60,6 +60,7 @@ def test_a_model_with_its_tail_on_a_server_is_added_on_request(
     found = done.json()
     assert (found["name"], found["remote"]["model"]) == ("net-cut2-remote", "rest")
     assert Zoo.open("my-zoo").names == ("net", "net-cut2", "net-cut2-remote")
+    assert "net-cut2, its tail on https://models.example.org" in zooselect("zoo", "list").out
     assert "expected --at PLACE" in zooselect("zoo", "cut", "net", "--remote", "https://x.org", code=1).err
 
 
@@ -90,4 +91,11 @@ def test_bad_input_is_told_before_images_are_read(zooselect: CommandLine, zoo: Z
     assert "expected --data IMAGES" in zooselect("zoo", "cut", "net", "--at", "2", code=1).err
     done = zooselect("zoo", "cut", "net", "--at", "c3", "--data", "nowhere", code=1)
     assert "beside which 'r2' crosses, too. Near: 1 (input/normalised), 2 (r1), 3 (r2), 4 (flat)" in done.err
+    at = ("zoo", "cut", "net", "--at", "2", "--data", "nowhere")
+    for wrong, said in (
+        (["--remote", "file:///x"], "expected an address"),
+        (["--remote", "http://models.example.org", "--token-env", "TOKEN"], "expected https for a token"),
+        (["--served-as", "rest"], "expected --remote ADDRESS"),
+    ):
+        assert said in zooselect(*at, *wrong, code=1).err
     assert zoo.names == ("net",)

@@ -7,9 +7,13 @@ import pytest
 
 from benchmarks.network.server import served, serving
 from tests.support.colours import colour_zoo
+from tests.support.inference_client import inference
+from tests.support.small_signals import signal_zoo
+from tests.support.small_tensors import tensor_zoo
 from training.outcomes.accuracy import profiled_accuracy
 from training.outcomes.parts import read_profile_record
 from zoo import Zoo
+from zoo.inputs.signal import Signal
 
 CLASSES = ("red", "green", "blue")
 
@@ -49,6 +53,13 @@ def test_a_remote_model_is_added_profiled_and_timed_beside_local_ones(zooselect,
         (["--model", "Means", "--weights", "w.npz"], "only options that apply"),
         (["--model", "Means", "--channels", "gray"], "rgb or bgr"),
         (["--model", "Means", "--token-env", "NO_SUCH_TOKEN"], "NO_SUCH_TOKEN"),
+        (["--model", "Means", "--token-env", "HOME", "--token-file", "token"], "one place of a token"),
+        (["--model", "Means", "--size", "0"], "--size: expected pixels"),
+        (["--model", "Means", "--size", "99999"], "--size: expected pixels"),
+        (["--model", "Means", "--check", "photos"], "got --check"),
+        (["--model", "Means", "--signal", "bytes", "--quality", 50], "got --quality"),
+        (["--model", "Means", "--first", 5], "got --first"),
+        (["--model", "Means", "--signal", "sound", "--rate", 8000], "--first and --last"),
         (["--model", "Other"], "404"),
     ],
 )
@@ -64,6 +75,30 @@ def test_options_that_do_not_fit_are_refused(zooselect, tmp_path, server, option
 def test_addresses_of_other_kinds_are_refused(zooselect, tmp_path, address):
     done = zooselect("zoo", "add", "--zoo", tmp_path / "zoo", "--remote", address, "--model", "m", code=1)
     assert "expected an address" in done.err
+
+
+@pytest.mark.parametrize("kind", ["signal", "tensors"])
+def test_models_of_other_inputs_are_served_and_added_by_commands(zooselect, tmp_path, kind):
+    home = signal_zoo(tmp_path / "home", Signal()) if kind == "signal" else tensor_zoo(tmp_path / "home")
+    with inference(home.folder) as there:
+        how = ["--signal", "bytes", "--first", 96] if kind == "signal" else ["--tensors"]
+        given = ["zoo", "add", "--zoo", tmp_path / "zoo", "--remote", there.url, "--model", "large"]
+        done = zooselect(*given, *how)
+        assert f"down for one {home.kind.noun}, 2 classes" in done.out
+        network = zooselect("bench", tmp_path / "zoo", "--network", "--runs", 20, "--json").json()
+        assert list(network["server_ms"]) == ["large"]
+        assert "--throughput" in zooselect("bench", "--network", "--throughput", code=1).err
+
+
+def test_a_model_of_other_classes_is_added_with_a_warning(zooselect, tmp_path, server):
+    zoo = colour_zoo(tmp_path / "zoo")
+    server.models["birds"] = served(means, ("kite", "owl", "rook"))
+    done = zooselect("zoo", "add", "--zoo", zoo.folder, "--remote", server.url, "--model", "birds")
+    assert "warning: models 'tiny' and 'birds' answer with different classes" in done.err
+    assert (
+        "warning"
+        not in zooselect("zoo", "add", "--zoo", zoo.folder, "--remote", server.url, "--model", "Means").err
+    )
 
 
 def test_what_looks_into_a_graph_says_that_a_server_holds_it(zooselect, tmp_path, server, pictures):

@@ -11,6 +11,7 @@ from training.evaluation.timeline import (
     Mark,
     Phase,
     Timeline,
+    changes,
     late_answers,
     moving_mean,
     phase_of,
@@ -95,3 +96,13 @@ def test_over_a_network_it_is_told_who_answered_what_was_sent_and_what_came_late
     assert "not reached" in head
     assert row.split()[:3] == ["clear", "4g", "–"]
     assert "2.7" in row.split()
+
+
+def test_a_specialist_that_comes_on_the_next_network_came_in_its_environment() -> None:
+    def phase(environment: str, first: int, switched: int | None) -> Phase:
+        return msgspec.structs.replace(dark(), environment=environment, first=first, switched=switched)
+
+    phases = [phase("clear", 0, 0), phase("dark", 10, None), phase("dark", 20, 3), phase("dark", 30, 0)]
+    later = [*phases, phase("clear", 40, None)]
+    assert [inputs for _, inputs in changes(later)] == [13, None]
+    assert changes(phases[:1]) == []

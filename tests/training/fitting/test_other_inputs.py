@@ -18,6 +18,7 @@ from selector.device.device import Device
 from selector.serving.questions import Limits, question_of
 from selector.serving.served import open_served
 from tests.support.colours import latency_table
+from tests.support.inference_client import inference
 from tests.support.small_publisher import colour_publisher
 from tests.support.small_signals import CLASSES, WIDTHS, signal_zoo, signals
 from tests.support.small_tensors import KIND, table_of, tensor_zoo
@@ -32,10 +33,12 @@ from training.fitting.one_file.write import write_one_file
 from training.outcomes.outcomes import load_outcomes, load_pixels
 from training.outcomes.profile import profile
 from zoo import Zoo
-from zoo.errors import BundleError, CardError, DataError, InputError
+from zoo.convert.foreign.add_remote import add_remote
+from zoo.errors import BundleError, CardError, DataError, InputError, PrecisionError
 from zoo.inputs.kind import InputKind
 from zoo.inputs.signal import Signal
-from zoo.models.model import Model
+from zoo.models.model import Model, read_graph
+from zoo.models.zoo import add_again
 from zoo.remote.protocol import InferRequest, Tensor, encode_infer_request
 
 COSTS_MS = {"small": 0.1, "large": 1.0}
@@ -260,6 +263,47 @@ def test_a_server_takes_other_inputs_as_requests(
     rows = served.answer(asked_for.images, asked_for.asked)
     wanted = Selector.load(bundle).predict_batch(items, 0.8)
     assert [label.decode() for label in rows["label"].tolist()] == [one.label for one in wanted]
+
+
+@pytest.mark.parametrize("name", ["bytes", "tensors"])
+def test_a_server_is_a_stage_for_other_inputs_and_without_it_the_device_answers(
+    bundles: dict[str, tuple[Path, LabelledImages]], tmp_path: Path, name: str
+) -> None:
+    bundle, data = bundles[name]
+    home, zoo = Zoo.open(bundle.parent / "zoo"), Zoo.create(tmp_path / "zoo")
+    add_again(zoo, home.card("small"), read_graph(home.card("small"), home.folder))
+    items = [data.image(i) for i in range(40)]
+    with inference(home.folder) as server:
+        remote = add_remote(zoo, server.url, "large")
+        profile(zoo, data, tmp_path / "profile", splits=COLOUR_SPLITS, progress=False)
+        asked = {"precision": 0.8} if name == "bytes" else {"mean_uplink_kb": 0.3}
+        table = latency_table(zoo, COSTS_MS)
+        fitted = fit_colours(tmp_path / "profile", zoo, table, policy="cascade", **asked)
+        assert fitted.certificate() is not None
+        export_bundle(fitted, zoo, tmp_path / "bundle")
+        assert json.loads((tmp_path / "bundle" / "bundle.json").read_text())["schema_version"] == 9
+        selector = Selector.load(tmp_path / "bundle")
+        there = selector.predict_batch(items)
+        assert {one.model for one in there} == {"small", "large"}
+        assert all(one.certified for one in there)
+        assert selector.predict(items[0], never_remote=True).model == "small"
+        if name == "tensors":
+            made = colour_publisher(tmp_path / "p", zoo, bundles={"rows": tmp_path / "bundle"})
+            with (
+                serving(made.folder) as files,
+                Device.set_up(tmp_path / "d", files.url, made.root, servers=[server.url]) as device,
+            ):
+                device.install("rows")
+                assert [device.predict(item).model for item in items] == [one.model for one in there]
+    used = selector._view.reach.used()
+    assert used.inputs == sum(one.model == "large" for one in there)
+    assert used.sent_bytes > used.inputs * min(100, remote.remote.uplink_bytes)
+    gone = selector.predict(items[next(i for i, one in enumerate(there) if one.model == "large")])
+    assert (gone.model, gone.certified) == ("small", False)
+    assert "server" in gone.reason
+    if name == "bytes":
+        with pytest.raises(PrecisionError, match="signals are sent in the length that they come in"):
+            fit_colours(tmp_path / "profile", zoo, table, policy="cascade", mean_uplink_kb=0.3)
 
 
 def test_a_command_answers_files_and_names_what_it_cannot_read(

@@ -51,7 +51,7 @@ def soon(seconds=10.0):
 def test_a_server_answers_over_a_connection_that_is_kept(server):
     runs = runs_of(server)
     for _ in range(3):
-        assert np.array_equal(runs.ask(IMAGES, soon()), means(IMAGES))
+        assert np.array_equal(runs.ask({"image": IMAGES}, soon()), means(IMAGES))
     assert len(server.connections) == 1
     assert runs.client.traffic.requests == 3
     assert runs.client.traffic.uplink_bytes == 3 * runs.last_bytes[0] > 3 * IMAGES.nbytes
@@ -60,8 +60,8 @@ def test_a_server_answers_over_a_connection_that_is_kept(server):
 def test_a_server_without_binary_tensors_is_asked_in_json(server):
     server.extensions = ()
     with pytest.raises(UnreachableError, match="binary"):
-        runs_of(server).ask(IMAGES, soon())
-    assert np.allclose(runs_of(server, binary=False).ask(IMAGES, soon()), means(IMAGES))
+        runs_of(server).ask({"image": IMAGES}, soon())
+    assert np.allclose(runs_of(server, binary=False).ask({"image": IMAGES}, soon()), means(IMAGES))
 
 
 def test_images_go_in_requests_of_the_size_that_the_server_takes(server):
@@ -72,7 +72,7 @@ def test_images_go_in_requests_of_the_size_that_the_server_takes(server):
 
 def test_probabilities_become_logits(server):
     server.models["m"] = served(lambda images: np.float32([[0.5, 0, 0.5]] * len(images)), ("r", "g", "b"))
-    logits = runs_of(server, output_kind="probabilities").ask(IMAGES, soon())
+    logits = runs_of(server, output_kind="probabilities").ask({"image": IMAGES}, soon())
     assert np.allclose(np.exp(logits), [[0.5, 0, 0.5]] * 2, atol=1e-6)
 
 
@@ -80,7 +80,7 @@ def test_probabilities_become_logits(server):
 def test_a_server_that_never_ends_its_answer_is_left_at_the_deadline(server, fault):
     server.fault = hostile.FAULTS[fault]
     with pytest.raises(DeadlineError, match="in time"):
-        runs_of(server).ask(IMAGES, soon(0.03))
+        runs_of(server).ask({"image": IMAGES}, soon(0.03))
 
 
 @pytest.mark.parametrize("fault", [hostile.reset, hostile.end])
@@ -91,11 +91,11 @@ def test_a_connection_that_ends_is_tried_once_more(server, fault):
         left.pop()(handler) if left else handler.infer(handler.body)
 
     server.fault = once
-    assert np.array_equal(runs_of(server).ask(IMAGES, soon()), means(IMAGES))
+    assert np.array_equal(runs_of(server).ask({"image": IMAGES}, soon()), means(IMAGES))
     asked = len(server.asked)
     server.fault = fault
     with pytest.raises(UnreachableError, match="expected an answer from"):
-        runs_of(server).ask(IMAGES, soon())
+        runs_of(server).ask({"image": IMAGES}, soon())
     assert len(server.asked) == asked + 2
 
 
@@ -121,17 +121,17 @@ def _status(status, body=b"", headers=None):
 def test_what_is_no_answer_is_an_error_of_ours(server, fault, kind, said):
     server.fault = fault
     with pytest.raises(kind, match=said):
-        runs_of(server).ask(IMAGES, soon())
+        runs_of(server).ask({"image": IMAGES}, soon())
 
 
 def test_other_shapes_and_datatypes_than_those_of_the_card_are_refused(server):
     with pytest.raises(ProtocolError, match=r"\[2, 4\], got \[2, 3\]"):
-        runs_of(server, width=4).ask(IMAGES, soon())
+        runs_of(server, width=4).ask({"image": IMAGES}, soon())
     with pytest.raises(ProtocolError, match="FP64, got FP32"):
-        runs_of(server, output_datatype="FP64").ask(IMAGES, soon())
+        runs_of(server, output_datatype="FP64").ask({"image": IMAGES}, soon())
     server.models["m"] = served(lambda images: means(images).T, ("r", "g", "b"))
     with pytest.raises(ProtocolError, match=r"got \[3, 2\]"):
-        runs_of(server).ask(IMAGES, soon())
+        runs_of(server).ask({"image": IMAGES}, soon())
 
 
 def test_a_server_that_is_none_is_said_to_be_none():
@@ -149,18 +149,18 @@ def test_the_breaker_opens_after_failures_and_tries_again(server):
     server.fault = _status(500)
     for _ in range(2):
         with pytest.raises(UnreachableError, match="500"):
-            runs.ask(IMAGES, soon())
+            runs.ask({"image": IMAGES}, soon())
     asked = len(server.asked)
     with pytest.raises(CircuitOpenError, match=r"again in 5\.0 seconds"):
-        runs.ask(IMAGES, soon())
+        runs.ask({"image": IMAGES}, soon())
     assert len(server.asked) == asked
     now[0] = 5.0
     with pytest.raises(UnreachableError, match="500"):
-        runs.ask(IMAGES, soon())
+        runs.ask({"image": IMAGES}, soon())
     assert breaker.left_s == 10
     now[0] = 15.0
     server.fault = None
-    assert len(runs.ask(IMAGES, soon())) == 2
+    assert len(runs.ask({"image": IMAGES}, soon())) == 2
     assert not breaker.is_open
 
 
@@ -185,6 +185,13 @@ def test_a_token_is_sent_and_not_shown(server, monkeypatch, tmp_path):
 
 def test_a_token_goes_over_plain_http_to_no_other_machine(monkeypatch):
     token = Token("secret")
+    for address in (
+        "HTTP://models.example.org",
+        "http://127.0.0.1.example.org",
+        "http://localhost.example.org",
+    ):
+        with pytest.raises(TokenError, match="https"):
+            Client(address, token=token)
     with pytest.raises(TokenError, match="https") as caught:
         Client("http://models.example.org", token=token)
     assert "secret" not in str(caught.value)
@@ -228,9 +235,9 @@ def test_limits_follow_what_is_asked_for():
 def test_a_deadline_that_has_passed_says_nothing_about_the_server(server):
     runs = runs_of(server, breaker=Breaker(failures=1))
     with pytest.raises(DeadlineError, match="passed"):
-        runs.ask(IMAGES, soon(-1))
+        runs.ask({"image": IMAGES}, soon(-1))
     assert server.asked == []
-    assert len(runs.ask(IMAGES, soon())) == 2
+    assert len(runs.ask({"image": IMAGES}, soon())) == 2
 
 
 def test_a_server_is_asked_over_tls_with_its_certificate_checked(server, tmp_path, monkeypatch):

@@ -217,4 +217,8 @@ def test_presets_are_ordered_as_the_networks_are():
     assert times == sorted(times)
     assert times[-1] == np.inf
     assert load_network("4g") is PRESETS["4g"]
+    with pytest.raises(
+        CardError, match="networks wifi, 4g, 5g, none or the file of a network table, got '3g'"
+    ):
+        load_network("3g")
     assert all(network.source and not network.measured for network in PRESETS.values())

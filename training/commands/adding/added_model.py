@@ -32,11 +32,12 @@ def tell(card: ModelCard, zoo: Path, as_json: bool, *, check: dict[str, object] 
         facts = card if check is None else {**msgspec.to_builtins(card), "check": check}
         say(msgspec.json.encode(facts).decode())
         return
+    _warn_of_classes(card, zoo)
     if card.remote is not None:
         far = card.remote
         say(
             f"{card.name}: {far.model} on {far.address}, {far.uplink_bytes:,} bytes up and "
-            f"{far.downlink_bytes:,} down for one image, {len(card.classes)} classes."
+            f"{far.downlink_bytes:,} down for one {card.kind.noun}, {len(card.classes)} classes."
         )
         say(f"Next: {command('zoo', 'list', zoo=zoo)}")
         return
@@ -45,3 +46,15 @@ def tell(card: ModelCard, zoo: Path, as_json: bool, *, check: dict[str, object] 
         f"{card.size_bytes / 1e6:.2f} MB, {len(card.classes)} classes."
     )
     say(f"Next: {command('zoo', 'list', zoo=zoo)}")
+
+
+def _warn_of_classes(card: ModelCard, zoo: Path) -> None:
+    """Say where a model answers with other classes than the first of the zoo: nothing is fitted to both."""
+    from zoo.errors import ClassMismatchError
+    from zoo.models.card import check_same_classes
+    from zoo.models.zoo import Zoo
+
+    try:
+        check_same_classes((Zoo.open(zoo).cards[0], card))
+    except ClassMismatchError as error:
+        say(f"warning: {error}", err=True)

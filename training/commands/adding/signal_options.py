@@ -11,14 +11,15 @@ from zoo.errors import ModelError
 if TYPE_CHECKING:
     from zoo.convert.signals.signal_front import SignalFront
     from zoo.inputs.signal import Signal
+    from zoo.remote.arrays import Ends
 
 SignalName = Literal["bytes", "sound", "samples"]
 
 SignalOption = Annotated[
     SignalName | None,
     typer.Option(
-        help="ONNX: it takes no images but bytes of files, sound (16 bits a sample), or samples of sensors "
-        "(float32)."
+        help="ONNX, remote: it takes no images but bytes of files, sound (16 bits a sample), or samples of "
+        "sensors (float32)."
     ),
 ]
 FirstOption = Annotated[
@@ -47,8 +48,8 @@ TensorsOption = Annotated[
     bool,
     typer.Option(
         "--tensors",
-        help="ONNX: it takes named arrays, such as rows of a table, tokens or embeddings. The first model of "
-        "the zoo says which; others take these, or some of them.",
+        help="ONNX, remote: it takes named arrays, such as rows of a table, tokens or embeddings. The first "
+        "model of the zoo says which; others take these, or some of them.",
     ),
 ]
 LengthOption = Annotated[
@@ -98,3 +99,21 @@ def signal_front(
     if not first and not last:
         raise ModelError("--signal: expected --first or --last, or --seconds, got none of them.")
     return SignalFront(kind, first=first, last=last, pad=pad, strip=strip)
+
+
+def signal_ends(
+    kind: Signal | None, *, first: int, last: int, pad: float, strip: int, seconds: float | None
+) -> Ends:
+    """What a model on a server takes of a signal, by the options; all of it where they do not say.
+
+    Raises
+    ------
+    ModelError
+        When they contradict each other.
+    """
+    from zoo.remote.arrays import Ends
+
+    if kind is None or not (first or last or strip or seconds is not None):
+        return Ends(pad=pad)
+    front = signal_front(kind, first=first, last=last, pad=pad, strip=strip, seconds=seconds)
+    return Ends(front.first, front.last, front.pad, front.strip)

@@ -92,10 +92,14 @@ def cut(
     if at:
         if not data:
             raise DataError("--at: expected --data IMAGES to measure the 8-bit scales on, got none.")
+        if not remote and (served_as or token_env):
+            raise DataError("--served-as, --token-env: expected --remote ADDRESS as well, got none.")
+        if remote:
+            from zoo.convert.cut.add_cut import add_remote_cut, check_server
+
+            check_server(remote, token_env)  # before the images are read, which may take a while
         made = _add(target, card, at, data, images, share, name, force, seed, as_json)
         if remote:
-            from zoo.convert.cut.add_cut import add_remote_cut
-
             made = add_remote_cut(
                 target, made.name, remote, served_as=served_as, token_env=token_env, force=force
             )

@@ -25,6 +25,7 @@ from zoo.models.head_runs import FEATURES, RECORD
 from zoo.models.model import read_graph
 from zoo.models.session import open_session
 from zoo.models.zoo import Zoo
+from zoo.remote.client import check_secret
 from zoo.remote.descriptor import Remote, checked
 from zoo.remote.sizes import expected_bytes
 
@@ -155,6 +156,13 @@ def add_cut(
     return made
 
 
+def check_server(address: str, token_env: str) -> None:
+    """Raise :class:`ZooError` where no tail can be asked at `address`, or not with a token."""
+    checked(address)
+    if token_env:
+        check_secret(address)
+
+
 def add_remote_cut(
     zoo: Zoo,
     cut: str,
@@ -185,9 +193,12 @@ def add_remote_cut(
     ------
     CardError, StaleError, DigestError
         When the parts of the model are not there, or not its own.
+    TokenError
+        When a token would go over plain HTTP to another machine.
     ZooError
         When the address is none, and what :meth:`zoo.Zoo.add` raises.
     """
+    check_server(address, token_env)
     card = zoo.card(cut)
     parts = load_parts(zoo.folder, card)
     head = onnx.load_model_from_string(read_part(zoo.folder, parts, "head"))

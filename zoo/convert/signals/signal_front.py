@@ -7,6 +7,7 @@ lacks is padded. White space at the outer ends of text can be stripped before.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -16,6 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 from zoo.convert.preprocessing_graph import OPSET, PREFIX, GraphBuilder
 from zoo.errors import ModelError
 from zoo.inputs.signal import Signal
+from zoo.models.card import ModelCard
+from zoo.models.model import read_graph
 
 FROM, TO = "from", "to"  # constants of the slice of an end
 Form = Literal["flat", "channel first", "channel last"]  # [N, W], [N, 1, W], [N, W, 1]
@@ -165,6 +168,20 @@ class SignalFront:
         steps = build.constant(f"{side}_offsets", [offsets], np.int64)
         index = build.op("Add", f"{side}_index", place, steps)
         return build.op("GatherElements", f"{side}_kept", padded, index, axis=1)
+
+
+def ends_seen(card: ModelCard, folder: Path) -> tuple[int, int] | None:
+    """How many of the first and of the last samples a model of a zoo sees, here or on its server.
+
+    None where nothing says so. Raises as :func:`zoo.models.model.read_graph`.
+    """
+    if card.remote is None:
+        return ends_of(read_graph(card, folder))
+    found = [one for one in card.remote.arrays or () if one.first or one.last]
+    if not found:
+        return None
+    sent = found[0]
+    return (sent.strip or sent.first) * bool(sent.first), (sent.strip or sent.last) * bool(sent.last)
 
 
 def ends_of(content: bytes) -> tuple[int, int] | None:
