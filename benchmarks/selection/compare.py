@@ -116,7 +116,9 @@ def _verdict(name: str, repetitions: Sequence[Repetition]) -> Verdict:
             differences.append(np.array(met))
     if not differences:
         nothing = float("nan")
-        return Verdict(name, 0, *[nothing] * 6, 0, True, False, nothing)
+        return Verdict(
+            name, 0, nothing, nothing, nothing, nothing, nothing, nothing, 0, True, False, strength=nothing
+        )
     means = [float(values.mean()) for values in differences]
     errors = [error(values) for values in differences]
     worst = int(np.argmin(means))
