@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,7 @@ from zoo.inputs.kind import Batch as Rows
 _MOST_BYTES = 2**18
 
 
-class _Waiting(NamedTuple):
-    image: Rows  # one input
-    confidence: Confidence | None
+_Waiting: TypeAlias = "tuple[Rows, Confidence | None]"  # one input; a plain tuple, as answers wait for it
 
 
 class Watch:
@@ -89,12 +87,12 @@ class Watch:
         def kept() -> _Waiting:
             sure = outcome.confidence
             known = None if sure is None else (outcome.path[0], sure)
-            return _Waiting(image.copy() if waits else image, known)
+            return image.copy() if waits else image, known
 
         self._blocks.note(kept, self._look, alone=not waits, submit=submit)
 
     def _look(self, waiting: Sequence[_Waiting]) -> tuple[NDArray[np.float32], list[Confidence | None]]:
-        return self.features([one.image for one in waiting]), [one.confidence for one in waiting]
+        return self.features([image for image, _ in waiting]), [known for _, known in waiting]
 
     def features(self, waiting: Sequence[Rows]) -> NDArray[np.float32]:
         """What the monitor looks at ``[n, F]``, of n batches of one input."""

@@ -27,7 +27,7 @@ from zoo.models.zoo import Zoo
 
 MAX_CLASSES = 100  # beyond, single classes are too rare in the samples to be worth a weight
 UNDISTURBED_QUANTILE = 0.25  # quantile of times that other programs on the machine hardly touch
-_MAX_SUMS = 2**14  # numbers of a matrix that adds up probabilities
+_MAX_SUMS = 2**12  # numbers of a matrix that adds up probabilities; a device fetches them with every state
 _MIN_PROBABILITY = 1e-4  # of a probability, before its logarithm
 _TINY = 1e-12
 
