@@ -78,6 +78,7 @@ def serving_on_ray(
             f"--ray needs the package {error.name!r}: {install_command('ray,serve')}"
         ) from error
 
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # which tells of each start and end
     told = options or Options()
     files = packed(folder)
     more: dict[str, Any] = {}
