@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,8 @@ def labelled_table(path: str | Path, kind: InputKind, *, skip_bad: bool = False)
     count = len(labels)
     values = {one.name: _column(columns, one, path) for one in kind.inputs}
     named = {name: _words(columns[name], path) for name in _NAMES if name in columns}
-    short = {name: len(value) for name, value in {**values, **named}.items() if len(value) != count}
+    held: Mapping[str, Sized] = {**values, **named}
+    short = {name: len(value) for name, value in held.items() if len(value) != count}
     if short or not count:
         raise DataError(f"{path}: expected rows for each of {count} labels, got {short or 'none'}.")
     classes = sorted(set(labels))

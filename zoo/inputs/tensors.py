@@ -184,7 +184,8 @@ class Tensors(InputKind):
             found = read_npz(path, self.dtype.itemsize + MAX_ARRAYS * 2**14)
             return self._filled(self._named(found, ""), ())
         except InputError as error:
-            raise InputError(f"{path}: {error}") from error
+            other = "" if self.is_file_name(Path(path).name) else f" Give a {self.formats} file of one input."
+            raise InputError(f"{path}: {error}{other}") from error
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror or error}.") from error
 

@@ -119,3 +119,5 @@ def test_a_file_that_unpacks_to_more_than_an_input_is_refused(tmp_path: Path) ->
     (tmp_path / "b.npz").write_bytes(b"PK\x03\x04nothing")
     with pytest.raises(InputError, match=r"expected a \.npz file"):
         KIND.load(tmp_path / "b.npz")
+    with pytest.raises(InputError, match=r"rows\.parquet: .* Give a \.npz file of one input\."):
+        KIND.load(written(tmp_path, ROWS))
