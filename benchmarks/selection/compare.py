@@ -116,7 +116,8 @@ def _verdict(name: str, repetitions: Sequence[Repetition]) -> Verdict:
             differences.append(np.array(met))
     if not differences:
         nothing = float("nan")
-        return Verdict(name, 0, *[nothing] * 6, 0, True, False, nothing)
+        no = (nothing, nothing)  # a mean or a worst level, and its error
+        return Verdict(name, 0, *no, nothing, *no, nothing, 0, True, False, nothing)
     means = [float(values.mean()) for values in differences]
     errors = [error(values) for values in differences]
     worst = int(np.argmin(means))
