@@ -13,7 +13,6 @@ from benchmarks.selection.mixes import Point
 from benchmarks.tables.aiq import aiq
 from benchmarks.tables.experiments import by_experiment
 from benchmarks.tables.repeated import peers_for, repeat_table
-from benchmarks.tables.targets import targets
 from tests.support.small_router import store_rows
 from tests.support.small_table import table_rows
 from training.outcomes.table_profile import load_table_outcomes, read_table_record
@@ -52,17 +51,3 @@ def test_every_experiment_has_a_certificate_of_its_own(tmp_path: Path) -> None:
     assert [one.experiment for one in found] == ["blur", "dark"]
     assert sum(one.samples for one in found) == pytest.approx(200, abs=20)
     assert by_experiment(record, outcomes.environment("blur:0"), 0) == []
-
-
-@pytest.mark.parametrize(
-    ("violated", "holds"), [([10, 12, 0, 8], True), ([14, 10, 9, 9], True), ([3, 22, 0, 1], False)]
-)
-def test_certificates_may_be_false_as_often_as_their_level_explains(violated: list[int], holds: bool) -> None:
-    figures = {
-        "peers": [],
-        "guarantee": [{"violated": count, "draws": 200} for count in violated],
-        "at_reference": [{"ratio": 2.0, "ratio_error": 0.1}],
-        "certified_drop": {},
-    }
-    (found,) = targets("mmlu-pro", figures)
-    assert (found.holds, str(max(violated)) in found.found) == (holds, True)
