@@ -12,12 +12,15 @@ import typer
 from benchmarks.elsewhere.commands import register
 from benchmarks.options import (
     DATA,
+    WORK,
     DataOption,
+    Given,
     ResultsOption,
     SeedOption,
     WeightsOption,
     WorkOption,
     named,
+    on_data,
 )
 from selector.commands.say import say
 from zoo.errors import ZooError
@@ -53,26 +56,23 @@ PeersOption = Annotated[
 
 
 def _add_suite(name: str, about: str) -> None:
+    @on_data
     def suite(
-        data: DataOption = DATA,
-        weights: WeightsOption = DATA,
-        work: WorkOption = Path("results/work"),
+        given: Given,
         splits: SplitsOption = 10,
         jobs: JobsOption = 2,
         rounds: RoundsOption = 2,
         peers: PeersOption = "",
         ray: RayOption = None,
-        seed: SeedOption = 0,
         results: ResultsOption = Path("results"),
     ) -> None:
         from benchmarks.peers import PEERS
         from benchmarks.selection.suite import run_suite
-        from benchmarks.selection.zoos import Given
 
         chosen = [] if peers == "none" else named("peers", peers, PEERS)
         run_suite(
             name,
-            Given(work, data, weights, seed),
+            given,
             splits=splits,
             jobs=jobs,
             rounds=rounds,
@@ -102,7 +102,7 @@ for _name, _about in {
 def _add_table_suite(name: str, about: str) -> None:
     def suite(
         data: DataOption = DATA,
-        work: WorkOption = Path("results/work"),
+        work: WorkOption = WORK,
         splits: SplitsOption = 10,
         peers: PeersOption = "",
         seed: SeedOption = 0,
@@ -136,96 +136,81 @@ for _name, _about in {
 
 
 @app.command()
+@on_data
 def scale(
-    data: DataOption = DATA,
-    weights: WeightsOption = DATA,
-    work: WorkOption = Path("results/work"),
+    given: Given,
     samples: Annotated[list[int] | None, typer.Option(help="Samples to fit; may be repeated.")] = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Processes that share a fit. Default: one a core.")
     ] = None,
-    seed: SeedOption = 0,
     results: ResultsOption = Path("results"),
 ) -> None:
     """Time and peak memory of fitting, by default on 50,000 and 1,000,000 samples of eight models."""
     from benchmarks.selection.scale import SAMPLES, run_scale
-    from benchmarks.selection.zoos import Given
 
-    run_scale(Given(work, data, weights, seed), samples=samples or SAMPLES, jobs=jobs, results=results)
+    run_scale(given, samples=samples or SAMPLES, jobs=jobs, results=results)
 
 
 @app.command()
+@on_data
 def speed(
-    data: DataOption = DATA,
-    weights: WeightsOption = DATA,
-    work: WorkOption = Path("results/work"),
-    seed: SeedOption = 0,
+    given: Given,
     results: ResultsOption = Path("results"),
 ) -> None:
     """The selector's own time per image, parity with torch and scikit-learn, and profiling throughput."""
     from benchmarks.selection.speed import run_speed
-    from benchmarks.selection.zoos import Given
 
-    run_speed(Given(work, data, weights, seed), results=results)
+    run_speed(given, results=results)
 
 
 @app.command()
+@on_data
 def clock(
-    data: DataOption = DATA,
-    weights: WeightsOption = DATA,
-    work: WorkOption = Path("results/work"),
+    given: Given,
     suites: Annotated[
         str, typer.Option(help="Which, separated by commas.")
     ] = "cifar10,cifar10-float,cifar10-environments",
     answers: Annotated[int, typer.Option(min=100, help="Inputs to answer under each budget.")] = 2000,
-    seed: SeedOption = 0,
     results: ResultsOption = Path("results"),
 ) -> None:
     """Certified budgets of time, mean and 95th percentile, held against a clock on fresh inputs."""
     from benchmarks.selection.clock import run_clock
-    from benchmarks.selection.zoos import SUITES, Given
+    from benchmarks.selection.zoos import SUITES
 
     chosen = named("suites", suites, SUITES)
-    run_clock(Given(work, data, weights, seed), suites=chosen, answers=answers, results=results)
+    run_clock(given, suites=chosen, answers=answers, results=results)
 
 
 @app.command()
+@on_data
 def drift(
-    data: DataOption = DATA,
-    weights: WeightsOption = DATA,
-    work: WorkOption = Path("results/work"),
+    given: Given,
     suites: Annotated[str, typer.Option(help="Which, separated by commas.")] = "cifar10,digits",
     streams: Annotated[int, typer.Option(min=1, help="Streams in which nothing changes.")] = 1000,
     runs: Annotated[int, typer.Option(min=1, help="Changes to each environment.")] = 200,
-    seed: SeedOption = 0,
     results: ResultsOption = Path("results"),
 ) -> None:
     """False alarms of the drift monitor, how soon it notices each environment, and its time per input."""
     from benchmarks.selection.drift import SUITES, run_drift
-    from benchmarks.selection.zoos import Given
 
     chosen = named("suites", suites, SUITES)
-    run_drift(Given(work, data, weights, seed), suites=chosen, streams=streams, runs=runs, results=results)
+    run_drift(given, suites=chosen, streams=streams, runs=runs, results=results)
 
 
 @app.command()
+@on_data
 def certificates(
-    data: DataOption = DATA,
-    weights: WeightsOption = DATA,
-    work: WorkOption = Path("results/work"),
+    given: Given,
     draws: Annotated[int, typer.Option(min=1, help="Draws of each simulation.")] = 2000,
     splits: Annotated[int, typer.Option(min=0, help="Splits of CIFAR-10 outcomes; 0: none.")] = 3,
     latency: Annotated[
         Path | None, typer.Option(help="Latency table of the CIFAR-10 zoo; measured where it is not there.")
     ] = None,
-    seed: SeedOption = 0,
     results: ResultsOption = Path("results"),
 ) -> None:
     """False certificates at the boundary, and what each test of a precision proves on CIFAR-10 outcomes."""
     from benchmarks.selection.certificates import run_certificates
-    from benchmarks.selection.zoos import Given
 
-    given = Given(work, data, weights, seed)
     run_certificates(given, draws=draws, splits=splits, latency=latency, results=results)
 
 
@@ -243,20 +228,17 @@ def distribution(
 
 
 @app.command()
+@on_data
 def network(
-    data: DataOption = DATA,
-    weights: WeightsOption = DATA,
-    work: WorkOption = Path("results/work"),
+    given: Given,
     only: Annotated[str, typer.Option(help="Parts, separated by commas. Default: all.")] = "",
-    seed: SeedOption = 0,
     results: ResultsOption = Path("results"),
 ) -> None:
     """Models on servers: which inputs are worth asking for, what serving takes, and clusters."""
     from benchmarks.network.suites import PARTS
-    from benchmarks.selection.zoos import Given
 
     for part in named("parts", only or ",".join(PARTS), PARTS):
-        PARTS[part](Given(work, data, weights, seed), results)
+        PARTS[part](given, results)
 
 
 @app.command()
@@ -290,21 +272,18 @@ def soak(
 
 
 @app.command()
+@on_data
 def cuts(
-    data: DataOption = DATA,
-    weights: WeightsOption = DATA,
-    work: WorkOption = Path("results/work"),
+    given: Given,
     models: Annotated[str, typer.Option(help="Which, separated by commas.")] = "resnet56,efficientnet-lite0",
     images: Annotated[int, typer.Option(min=8, help="Images on which 8-bit codes are judged.")] = 200,
-    seed: SeedOption = 0,
     results: ResultsOption = Path("results"),
 ) -> None:
     """Models cut in two at every place: answers against the whole, and the plan's best against a clock."""
     from benchmarks.network.cuts import MODELS, run_cuts
-    from benchmarks.selection.zoos import Given
 
     chosen = named("models", models, MODELS)
-    run_cuts(Given(work, data, weights, seed), models=chosen, images=images, results=results)
+    run_cuts(given, models=chosen, images=images, results=results)
 
 
 def _cores(text: str) -> list[int]:

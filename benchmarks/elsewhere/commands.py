@@ -7,15 +7,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.options import (
-    DATA,
-    DataOption,
-    ResultsOption,
-    SeedOption,
-    WeightsOption,
-    WorkOption,
-    named,
-)
+from benchmarks.options import Given, ResultsOption, named, on_data
 
 
 def register(app: typer.Typer) -> None:
@@ -25,58 +17,47 @@ def register(app: typer.Typer) -> None:
     app.command("providers")(providers)
 
 
+@on_data
 def one_file(
-    data: DataOption = DATA,
-    weights: WeightsOption = DATA,
-    work: WorkOption = Path("results/work"),
+    given: Given,
     images: Annotated[int, typer.Option(min=20, help="Test images to compare on.")] = 1_000,
     rounds: Annotated[int, typer.Option(min=1, help="How often each timed image is answered.")] = 5,
     kinds: Annotated[str, typer.Option(help="Kinds of policy, separated by commas. Default: all.")] = "",
-    seed: SeedOption = 0,
     results: ResultsOption = Path("results"),
 ) -> None:
     """Every kind of policy as one file beside its bundle: answers, times, and a process without zooselect."""
     from benchmarks.elsewhere.bundles import KINDS
     from benchmarks.elsewhere.one_file import run_one_file
-    from benchmarks.selection.zoos import Given
 
     chosen = named("kinds", kinds or ",".join(KINDS), KINDS)
-    run_one_file(
-        Given(work, data, weights, seed), images=images, rounds=rounds, kinds=chosen, results=results
-    )
+    run_one_file(given, images=images, rounds=rounds, kinds=chosen, results=results)
 
 
+@on_data
 def web(
-    data: DataOption = DATA,
-    weights: WeightsOption = DATA,
-    work: WorkOption = Path("results/work"),
+    given: Given,
     images: Annotated[int, typer.Option(min=6, help="Test images to compare on.")] = 200,
     runtime: Annotated[
         str | None,
         typer.Option(help="Folder 'dist' of the npm package onnxruntime-web. Default: npm fetches it."),
     ] = None,
-    seed: SeedOption = 0,
     results: ResultsOption = Path("results"),
 ) -> None:
     """The page in Chromium: answers beside those of Python, and times beside the largest model alone."""
     from benchmarks.elsewhere.web import run_web
-    from benchmarks.selection.zoos import Given
 
-    run_web(Given(work, data, weights, seed), images=images, runtime=runtime, results=results)
+    run_web(given, images=images, runtime=runtime, results=results)
 
 
+@on_data
 def providers(
     provider: Annotated[str, typer.Option(help="The one beside the CPU's, such as OpenVINO.")],
-    data: DataOption = DATA,
-    weights: WeightsOption = DATA,
-    work: WorkOption = Path("results/work"),
+    given: Given,
     images: Annotated[int, typer.Option(min=20, help="Test images to compare on.")] = 1_000,
-    seed: SeedOption = 0,
     results: ResultsOption = Path("results"),
 ) -> None:
     """CIFAR-10 with another execution provider: agreement, times, and what certificates are worth there."""
     from benchmarks.elsewhere.providers import run_providers
-    from benchmarks.selection.zoos import Given
     from zoo.providers import Provider
 
-    run_providers(Given(work, data, weights, seed), Provider.of(provider), images=images, results=results)
+    run_providers(given, Provider.of(provider), images=images, results=results)

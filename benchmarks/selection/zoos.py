@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.options import Given as Given
 from benchmarks.selection.adapted import add_children, add_first, add_heads, add_smaller, copy_models
 from benchmarks.selection.signals.magika import MODELS, magika_zoo
 from benchmarks.selection.signals.packaged_files import packaged_files
@@ -45,17 +46,6 @@ SOUND_SHARE = 0.3  # of the sounds, that the networks learn from
 SOUND_EPOCHS = {"tiny": 16, "small": 16, "full": 6}
 SOUND_SEVERITY = 0.6
 ALL_FIT = {"fit": 1.0, "tune": 0.0, "certify": 0.0, "test": 0.0}  # suites deal the samples out themselves
-
-
-@dataclass(frozen=True)
-class Given:
-    """Where real data and weights lie, and where to work."""
-
-    work: Path
-    # cifar10-{test,train}.zip, imagenet-600.zip, imagenet-wnids.txt, magika.zip, or unpacked
-    data: Path | None = None
-    weights: Path | None = None  # cifar10-resnet{20,32,44,56}.npz
-    seed: int = 0
 
 
 @dataclass(frozen=True)

@@ -254,30 +254,35 @@ def asking_constraint(**own: Any) -> Callable[[Command], Command]:
     **own
         Options as this command has them, by name.
     """
-    return functools.partial(_with_options, {**_CONSTRAINT, **own}, given)
+    return functools.partial(with_options, {**_CONSTRAINT, **own}, given)
 
 
 def asking_answer(command: Command) -> Command:
     """Decorate a command: it has all options of an answer in place of its parameter `asked`."""
-    return _with_options(_ANSWER, asked_for, command)
+    return with_options(_ANSWER, asked_for, command, defaults={"never_remote": False})
 
 
-def _with_options(
-    options: Mapping[str, Any], collect: Callable[..., dict[str, Any]], command: Command
+def with_options(
+    options: Mapping[str, Any],
+    collect: Callable[..., Any],
+    command: Command,
+    *,
+    into: str = "asked",
+    defaults: Mapping[str, Any] | None = None,
 ) -> Command:
-    """The command with `options`, of which `collect` makes its argument `asked`."""
+    """The command with `options`, of which `collect` makes its argument `into`; their default is None."""
 
     @functools.wraps(command)
     def run(**values: Any) -> None:
-        command(asked=collect(**{name: values.pop(name) for name in options}), **values)
+        command(**{into: collect(**{name: values.pop(name) for name in options})}, **values)
 
     parameters: list[inspect.Parameter] = []
     for own in inspect.signature(command, eval_str=True).parameters.values():
-        if own.name != "asked":
+        if own.name != into:
             parameters.append(own.replace(kind=inspect.Parameter.KEYWORD_ONLY))
             continue
         for name, annotation in options.items():
-            default = False if annotation is NeverRemoteOption else None
+            default = (defaults or {}).get(name)
             parameters.append(
                 inspect.Parameter(
                     name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation

@@ -20,15 +20,19 @@ from training.policies.frontier import Point
 from zoo.errors import DataError
 
 # Of hundreds of candidates some look good by luck, with few samples above all. As in the one-standard-error
-# rule of Breiman et al. (1984), a gain counts as far as it exceeds so many of its standard errors.
+# rule of Breiman et al. (1984), a gain within a budget counts as far as it exceeds so many of its standard
+# errors.
 STANDARD_ERRORS_DISCOUNTED = 1.5
+# Under a bound on accuracy one is taken off, and the expected time is over what is left of the doubt. With a
+# larger discount any single model, however dear, would be better than a cascade that may just fail.
+STANDARD_ERRORS_TAKEN_OFF = 1.0
 ACCURACY_NOISE = 0.005  # of an accuracy: where nothing is good enough, less than this is not paid for
-# What certify samples show varies, and so does what frontiers show. They are compared at the middles of
-# equally likely parts of both, in standard deviations. Many parts of the former, or a policy that fails to be
-# certified once in twenty times would seem as good as one that never does; few of the latter, only so that
-# one lucky point does not decide.
-CERTIFY_QUANTILES: tuple[float, ...] = tuple(float(ndtri((part + 0.5) / 40)) for part in range(40))
-SMOOTHING_QUANTILES: tuple[float, ...] = tuple(float(ndtri(0.1 + 0.2 * part)) for part in range(5))
+SMOOTHING = ACCURACY_NOISE / 2  # standard deviation of every point, so that a lucky one decides little
+# What certify samples show varies, and so does what frontiers show. Policies are compared at the middles of
+# equally likely parts of both, in standard deviations: of many, or a policy that fails to be certified once
+# in twenty times would seem as good as one that never does.
+LUCK: tuple[float, ...] = tuple(float(ndtri((part + 0.5) / 40)) for part in range(40))
+LEAST_CERTIFIED = 0.25  # of the draws: where no policy is certified so often, the most accurate one is best
 
 
 def accuracy_to_certify(precision: float, samples: int, *, delta: float = 0.05) -> float:
@@ -137,23 +141,19 @@ class Aim:
                 (1.0, point.accuracy - STANDARD_ERRORS_DISCOUNTED * point.doubt, -point.mean_ms)
                 for point in enough
             )
-        slacks = np.array(
-            [self.slack(point) - STANDARD_ERRORS_DISCOUNTED * point.doubt for point in frontier]
-        )
+        doubts = np.array([point.doubt for point in frontier])
         costs = np.array([point.mean_ms for point in frontier])
-        luck = np.add.outer(
-            self._spread(frontier) * np.array(CERTIFY_QUANTILES),
-            ACCURACY_NOISE / 2 * np.array(SMOOTHING_QUANTILES),
-        ).ravel()
-        by_slack = np.argsort(-slacks)
-        cheapest = np.minimum.accumulate(costs[by_slack])
-        reaching = np.searchsorted(-slacks[by_slack], luck, side="right")  # points with a slack >= -luck
-        if not reaching.any():
+        slacks = np.array([self.slack(point) for point in frontier]) - STANDARD_ERRORS_TAKEN_OFF * doubts
+        spreads = np.sqrt(self._spread(frontier) ** 2 + doubts**2 + SMOOTHING**2)
+        reached = slacks[:, np.newaxis] >= np.outer(spreads, LUCK)
+        certified = reached.any(axis=0)
+        if certified.mean() < LEAST_CERTIFIED:
             # a lead within the noise is not worth any time
             near = costs[slacks >= slacks.max() - ACCURACY_NOISE].min()
             return (0.0, 100 * round(slacks.max() / ACCURACY_NOISE) - float(np.log(near)))
-        expected = np.where(reaching > 0, cheapest[reaching - 1], self.failure_ms).mean()
-        return (1.0 if slacks.max() >= 0 else 0.5, -float(np.log(expected)))
+        cheapest = np.where(reached, costs[:, np.newaxis], np.inf).min(axis=0)
+        expected = np.where(certified, cheapest, self.failure_ms).mean()
+        return (1.0, -float(np.log(expected)))
 
     def _spread(self, frontier: Sequence[Point]) -> float:
         """Standard deviation of what the certify samples show of the frontier's most accurate point."""

@@ -130,8 +130,6 @@ def adapt(
     """
     card = zoo.card(parent)
     name = check_names(zoo, card, environment, name, force=force)
-    if labels_from == parent:
-        raise DataError(f"expected labels from a more accurate model than {parent!r} itself. Name another.")
     content = read_graph(card, zoo.folder)
     check_operators(content, name=parent)
     found = changeable(content, classes=len(card.classes), name=parent)
@@ -174,12 +172,10 @@ def adapt(
         content,
         child,
         known,
-        data,
         name=name,
         source=source,
         environment=environment,
         changed=chosen,
-        labels=labels_from or "given",
         difference=difference(content, child),
         keep=keep,
         force=force,
@@ -193,13 +189,11 @@ def judge_child(
     content: bytes,
     child: bytes,
     known: Examples,
-    data: LabelledImages,
     *,
     name: str,
     source: str,
     environment: str,
     changed: tuple[Changed, ...],
-    labels: str,
     difference: Difference,
     keep: bool,
     force: bool,
@@ -215,8 +209,6 @@ def judge_child(
         What the child learned from, and what was held out.
     changed
         Groups of tensors in which they differ.
-    labels
-        Where the labels are from.
     keep
         Add it also if it is no better.
     """
@@ -235,7 +227,7 @@ def judge_child(
             changed=changed,
             changed_bytes=max(1, difference.changed_bytes),
             samples=len(known.learn),
-            labels=labels,
+            labels=known.labels_from or "given",
             trained_on=known.part,
         ),
     )
@@ -256,7 +248,7 @@ def judge_child(
     )
     if judged.p_value > MAX_P_VALUE and not keep:
         return judged
-    remember(zoo, known.part, data)
+    remember(zoo, known.part, known.data)
     return replace(judged, card=add_again(zoo, new, child, force=force), kept=True)
 
 

@@ -26,6 +26,8 @@ MAX_HELD_OUT_IMAGES = 2_000
 class Examples:
     """Images with what is right on them, as indices of the model's classes."""
 
+    data: LabelledImages
+    labels_from: str | None  # model whose answers are right; else the labels of the data are
     part: TrainedOn  # of the data; all images of both kinds are from it
     learn: LabelledImages
     labels: NDArray[np.int64]
@@ -54,15 +56,19 @@ def gather(
     ClassMismatchError
         When the model or the labelling model does not know the classes.
     DataError
-        When there are too few images, or a class has none.
+        When a model is to label its own images, there are too few of them, or a class has none.
     """
+    if labels_from == card.name:
+        raise DataError(
+            f"expected labels from a more accurate model than {labels_from!r} itself. Name another."
+        )
     teacher = None if labels_from is None else zoo.model(labels_from, threads=allowed_cores())
     part = usual_part(card, data, share, seed)
     learn, held = learned_part(data, part, images)
     labels, logits = _labels(card, teacher, learn, progress=progress)
     missing = _missing(card, labels, allow_missing=allow_missing)
     truth, _ = _labels(card, teacher, held, progress=progress)
-    return Examples(part, learn, labels, logits, held, truth, missing)
+    return Examples(data, labels_from, part, learn, labels, logits, held, truth, missing)
 
 
 def learned_part(data: LabelledImages, part: TrainedOn, images: int) -> tuple[LabelledImages, LabelledImages]:

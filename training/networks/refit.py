@@ -12,7 +12,7 @@ from training.networks.adapt import Adaptation, check_names, judge_child
 from training.networks.adaptation_images import MAX_IMAGES, gather
 from zoo.convert.head import Head, find_head, head_difference, replace_head, with_embedding
 from zoo.cores import allowed_cores
-from zoo.errors import CardError, DataError
+from zoo.errors import CardError
 from zoo.models.model import EMBEDDING, read_graph
 from zoo.models.session import open_session
 from zoo.models.zoo import Zoo, held_message
@@ -68,8 +68,6 @@ def refit_head(
     """
     card = zoo.card(parent)
     name = check_names(zoo, card, environment, name, force=force)
-    if labels_from == parent:
-        raise DataError(f"expected labels from a more accurate model than {parent!r} itself. Name another.")
     content = read_graph(card, zoo.folder)
     head = find_head(content, classes=len(card.classes), name=parent)
     known = gather(
@@ -96,12 +94,10 @@ def refit_head(
         content,
         child,
         known,
-        data,
         name=name,
         source=source,
         environment=environment,
         changed=("head",),
-        labels=labels_from or "given",
         difference=head_difference(content, child),
         keep=keep,
         force=force,

@@ -92,3 +92,14 @@ def test_failing_once_in_twenty_times_counts() -> None:
     assert dear.rank(roomy) > dear.rank(tight)
     cheap = replace(aim("precision", 0.9), failure_ms=2.5)
     assert cheap.rank(tight) > cheap.rank(roomy)
+
+
+def test_a_cascade_that_is_mostly_certified_beats_a_dear_single_model_that_may_fail_as_well() -> None:
+    needed = accuracy_to_certify(0.9, 400)
+    cascade, single = [replace(point(needed + 0.01, 2.0), doubt=0.008)], [point(needed + 0.01, 5.0)]
+    assert aim("precision", 0.9).rank(cascade) > aim("precision", 0.9).rank(single)
+
+
+def test_where_hardly_anything_would_be_certified_the_most_accurate_policy_is_best() -> None:
+    cheap, accurate = [replace(point(0.87, 0.1), doubt=0.02)], [point(0.89, 5.9)]
+    assert aim("precision", 0.93).rank(accurate) > aim("precision", 0.93).rank(cheap)

@@ -9,8 +9,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from zoo.convert.rewriting.import_graph import ending
 from zoo.errors import ClassMismatchError, ModelError, ParityError
 from zoo.models.session import open_session
+
+OutputKind = Literal["logits", "probabilities"]
 
 FLOOR = 1e-7  # smallest probability that a logarithm is taken of
 _TOLERANCE = 1e-3  # of the largest logit; float16 networks and batches summed in another order need it
@@ -96,17 +99,17 @@ def original_answers(original: onnx.ModelProto, given: Mapping[str, NDArray[Any]
     return found
 
 
-def choose_back(answers: Floats, *, last: str, classes: int, probabilities: bool, name: str) -> Back:
+def choose_back(
+    answers: Floats, network: onnx.ModelProto, classes: int, said: OutputKind, *, name: str
+) -> Back:
     """How the answers of a network become logits.
 
     Parameters
     ----------
     answers
         What it returned for images, float32 ``[N, width]``.
-    last
-        The operator that computes its output.
-    probabilities
-        Whether the user says that it returns probabilities.
+    said
+        What the user says that it returns.
 
     Raises
     ------
@@ -115,7 +118,7 @@ def choose_back(answers: Floats, *, last: str, classes: int, probabilities: bool
     ModelError
         When its answers are not what they are said to be.
     """
-    width = answers.shape[1]
+    width, last = answers.shape[1], ending(network)
     one_for_two = width == 1 and classes == 2
     if width != classes and not one_for_two:
         raise ClassMismatchError(
@@ -125,7 +128,7 @@ def choose_back(answers: Floats, *, last: str, classes: int, probabilities: bool
         )
     inside = answers.min() >= 0 and answers.max() <= 1
     apart = np.abs(answers.astype(np.float64).sum(axis=1) - 1).max()
-    if not probabilities:
+    if said == "logits":
         if inside and ((width > 1 and apart < 1e-3) or (one_for_two and last == "Sigmoid")):
             found = "between 0 and 1" + (" that sum to 1" if width > 1 else " from a sigmoid")
             raise ModelError(

@@ -14,6 +14,7 @@ from zoo.architectures.preprocessing import Preprocessing
 from zoo.convert.foreign.import_check import (
     FLOOR,
     Back,
+    OutputKind,
     as_logits,
     before,
     check_answers,
@@ -27,7 +28,6 @@ from zoo.convert.rewriting.import_graph import (
     add_prefix,
     all_nodes,
     depends_on_batch,
-    ending,
     extract,
     free_batch,
     scan_batch,
@@ -38,7 +38,6 @@ from zoo.errors import ModelError, ZooError
 from zoo.quiet import quiet
 
 Scale = Literal["0..1", "0..255"]
-OutputKind = Literal["logits", "probabilities"]
 
 CORE_PREFIX = "net/"
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
@@ -134,18 +133,11 @@ def wrap_foreign(
     images = random_images(preprocessing.resolution)
     given = {source.name: before(front, images, name=name)}
     answers = original_answers(original, given, name=name)
-    back = choose_back(
-        answers,
-        last=ending(original),
-        classes=len(classes),
-        probabilities=output_kind == "probabilities",
-        name=name,
-    )
+    back = choose_back(answers, original, len(classes), output_kind, name=name)
     expected = as_logits(answers, back)
 
     def wrapped(*, scan: bool) -> bytes:
         part = extract(converted, source.name, result.name, name=name)
-        add_prefix(part.graph, CORE_PREFIX)
         append_back(part, back)
         if scan:
             scan_batch(part, len(classes))
@@ -293,7 +285,8 @@ def _advice(kind: int, sizes: list[int | str]) -> str:
 
 
 def append_back(core: onnx.ModelProto, back: Back) -> None:
-    """Turn the network's own output into ``logits`` float32, as :func:`.import_check.as_logits`."""
+    """Prefix the network's own names, and turn its output into ``logits`` float32, as :func:`as_logits`."""
+    add_prefix(core.graph, CORE_PREFIX)
     end = core.graph.output[0]
     build = GraphBuilder("output/")
     last = end.name

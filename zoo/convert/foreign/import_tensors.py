@@ -12,11 +12,15 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from zoo.convert.foreign.import_check import as_logits, check_answers, choose_back, original_answers
+from zoo.convert.foreign.import_check import (
+    OutputKind,
+    as_logits,
+    check_answers,
+    choose_back,
+    original_answers,
+)
 from zoo.convert.foreign.import_file import read_foreign
 from zoo.convert.foreign.import_onnx import (
-    CORE_PREFIX,
-    OutputKind,
     append_back,
     check_alone,
     check_operators,
@@ -28,7 +32,7 @@ from zoo.convert.foreign.import_onnx import (
     sizes_of,
 )
 from zoo.convert.preprocessing_graph import IR_VERSION, PREFIX, GraphBuilder, without_notes
-from zoo.convert.rewriting.import_graph import add_prefix, ending, extract, free_batch, simplify
+from zoo.convert.rewriting.import_graph import extract, free_batch, simplify
 from zoo.errors import ModelError
 from zoo.inputs.tensors import Array, NumberType, Tensors
 
@@ -142,16 +146,9 @@ def wrap_tensors(
     given = kind.feeds(kind.stack([kind.random(kind.default_size, rng) for _ in range(2)]))
     shown = {key: _shown(value, given[taken[key].name], taken[key]) for key, value in inputs.items()}
     answers = original_answers(original, shown, name=name)
-    back = choose_back(
-        answers,
-        last=ending(original),
-        classes=len(classes),
-        probabilities=output_kind == "probabilities",
-        name=name,
-    )
+    back = choose_back(answers, original, len(classes), output_kind, name=name)
     used = [inputs[value.name] for value in original.graph.input]
     part = original if opset_of(original) >= _OLDEST_OPSET else modern(original, name)
-    add_prefix(part.graph, CORE_PREFIX)
     append_back(part, back)
     free_batch(part)
     build = GraphBuilder(PREFIX)

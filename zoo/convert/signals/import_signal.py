@@ -8,13 +8,18 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from zoo.convert.foreign.import_check import as_logits, before, check_answers, choose_back, original_answers
+from zoo.convert.foreign.import_check import (
+    OutputKind,
+    as_logits,
+    before,
+    check_answers,
+    choose_back,
+    original_answers,
+)
 from zoo.convert.foreign.import_file import read_foreign
 from zoo.convert.foreign.import_onnx import (
-    CORE_PREFIX,
     FLOATS,
     WHOLE,
-    OutputKind,
     append_back,
     check_alone,
     check_operators,
@@ -26,13 +31,7 @@ from zoo.convert.foreign.import_onnx import (
     sizes_of,
 )
 from zoo.convert.preprocessing_graph import attach_front
-from zoo.convert.rewriting.import_graph import (
-    add_prefix,
-    ending,
-    extract,
-    free_batch,
-    simplify,
-)
+from zoo.convert.rewriting.import_graph import extract, free_batch, simplify
 from zoo.convert.signals.signal_front import Form, SignalFront
 from zoo.errors import ModelError
 
@@ -96,15 +95,8 @@ def wrap_signal(
     begin = front.model(type=kind, form=form, opset=opset_of(whole))
     signals = _signals(front)
     answers = original_answers(original, {source.name: before(begin, signals, name=name)}, name=name)
-    back = choose_back(
-        answers,
-        last=ending(original),
-        classes=len(classes),
-        probabilities=output_kind == "probabilities",
-        name=name,
-    )
+    back = choose_back(answers, original, len(classes), output_kind, name=name)
     part = extract(whole, source.name, result.name, name=name)
-    add_prefix(part.graph, CORE_PREFIX)
     append_back(part, back)
     free_batch(part)
     joined = attach_front(part, name=name, front=begin)
