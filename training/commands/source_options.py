@@ -147,7 +147,7 @@ def _not_for(there: Collection[str]) -> set[str]:
     if "signal" in there:
         return {*_OF_IMAGES, "tensors", *(TENSOR_OPTIONS - SIGNAL_OPTIONS)}
     if "tensors" in there:
-        return {*_OF_IMAGES, "signal", "input_name", "check", *(SIGNAL_OPTIONS - TENSOR_OPTIONS)}
+        return {*_OF_IMAGES, "signal", "input_name", *(SIGNAL_OPTIONS - TENSOR_OPTIONS)}
     return SIGNAL_OPTIONS | TENSOR_OPTIONS
 
 
