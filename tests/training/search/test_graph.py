@@ -73,9 +73,7 @@ def assert_parity(kind: str, images: list[NDArray[np.uint8]], features: NDArray[
     if kind == "forest":  # a feature within float32 rounding of a split may end in the leaf beside it
         assert (off > 1e-4).sum() <= 1
         assert off.max() < 0.05
-    elif kind.endswith(
-        "neighbours"
-    ):  # a direction may be rounded to the next step
+    elif kind.endswith("neighbours"):  # a direction may be rounded to the next step
         assert (off > 1e-4).sum() <= 10
         assert off.max() < 0.005
     else:
