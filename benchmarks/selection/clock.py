@@ -168,7 +168,8 @@ def _yardstick(selector: Selector) -> tuple[Callable[[NDArray[np.uint8]], object
     """Answers on the shortest path of a selector, and the mean milliseconds that were measured of it."""
     found = [path for path in selector.bundle.costs_ms().paths if path.source == "measured"]
     first = min(found, key=lambda path: len(path.models))
-    view = views_on_paths(selector, watch=True, submit=beside)[first.steps, first.models]
+    views = views_on_paths(selector, models=first.models[:1], watch=True, submit=beside)
+    view = views[first.steps, first.models]
     return Selector(view, selector.folder, threads=selector.threads).predict, first.mean_ms
 
 
