@@ -27,11 +27,12 @@ STANDARD_ERRORS_DISCOUNTED = 1.5
 # larger discount any single model, however dear, would be better than a cascade that may just fail.
 STANDARD_ERRORS_TAKEN_OFF = 1.0
 ACCURACY_NOISE = 0.005  # of an accuracy: where nothing is good enough, less than this is not paid for
-SMOOTHING = ACCURACY_NOISE / 2  # standard deviation of every point, so that a lucky one decides little
 # What certify samples show varies, and so does what frontiers show. Policies are compared at the middles of
-# equally likely parts of both, in standard deviations: of many, or a policy that fails to be certified once
-# in twenty times would seem as good as one that never does.
+# equally likely parts of both, in standard deviations: of many of the former, or a policy that fails to be
+# certified once in twenty times would seem as good as one that never does; of few of the latter, only so that
+# a lucky point decides little.
 LUCK: tuple[float, ...] = tuple(float(ndtri((part + 0.5) / 40)) for part in range(40))
+SMOOTHING: tuple[float, ...] = tuple(ACCURACY_NOISE / 2 * float(ndtri(0.1 + 0.2 * part)) for part in range(5))
 LEAST_CERTIFIED = 0.25  # of the draws: where no policy is certified so often, the most accurate one is best
 
 
@@ -144,8 +145,9 @@ class Aim:
         doubts = np.array([point.doubt for point in frontier])
         costs = np.array([point.mean_ms for point in frontier])
         slacks = np.array([self.slack(point) for point in frontier]) - STANDARD_ERRORS_TAKEN_OFF * doubts
-        spreads = np.sqrt(self._spread(frontier) ** 2 + doubts**2 + SMOOTHING**2)
-        reached = slacks[:, np.newaxis] >= np.outer(spreads, LUCK)
+        spreads = np.sqrt(self._spread(frontier) ** 2 + doubts**2)
+        luck = np.add.outer(np.outer(spreads, LUCK), SMOOTHING).reshape(len(frontier), -1)
+        reached = slacks[:, np.newaxis] >= luck
         certified = reached.any(axis=0)
         if certified.mean() < LEAST_CERTIFIED:
             # a lead within the noise is not worth any time

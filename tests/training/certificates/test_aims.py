@@ -103,3 +103,9 @@ def test_a_cascade_that_is_mostly_certified_beats_a_dear_single_model_that_may_f
 def test_where_hardly_anything_would_be_certified_the_most_accurate_policy_is_best() -> None:
     cheap, accurate = [replace(point(0.87, 0.1), doubt=0.02)], [point(0.89, 5.9)]
     assert aim("precision", 0.93).rank(accurate) > aim("precision", 0.93).rank(cheap)
+
+
+def test_an_accuracy_that_needs_no_certificate_is_reached_by_what_is_a_little_better() -> None:
+    single, cascade = [point(0.805, 0.4)], [point(0.82, 0.43)]
+    plain = replace(aim("precision", 0.8), samples=10**9, failure_ms=70.0)
+    assert plain.rank(single) > plain.rank(cascade)
