@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.errors import InputError
+from zoo.errors import InputError, ModelError
 from zoo.inputs.image_files import ending, is_hidden
 from zoo.inputs.kind import GraphInput, InputKind, InputRecord, Item, Size, register, type_name
 from zoo.inputs.numpy_files import read_npz
@@ -26,6 +26,12 @@ Rows: TypeAlias = NDArray[Any]  # structured: one field an array
 MAX_ARRAYS = 16
 MAX_NUMBERS = 2**24  # of one input
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,47}")  # of which features have longer ones
+_STAND_INS: Mapping[str, NumberType] = {  # for numbers that no zoo holds
+    "float16": "float32",
+    "uint16": "int32",
+    "uint32": "int64",
+    "uint64": "int64",
+}
 _TAKEN = ("logits", "embedding", "features", "scores")  # what graphs give
 
 
@@ -275,3 +281,52 @@ def _advice(one: Array, have: tuple[int, ...]) -> str:
     if len(have) == len(one.shape) + 1:
         return "A batch goes to predict_batch or select_batch."
     return "Reshape it."
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a network takes, in the words of its file or its server."""
+
+    name: str
+    numbers: str  # type, as numpy calls it
+    axes: tuple[int | None, ...]  # without that of the batch; None: free
+    shown: str
+
+
+def tensors_for(
+    whose: str, taken: Sequence[Taken], *, length: int | None, pad: float, otherwise: str, rename: str
+) -> Tensors:
+    """The kind of input that a network takes, for the first model of a zoo.
+
+    Parameters
+    ----------
+    whose
+        Network it is, for errors.
+    length, pad
+        How long an axis after that of the batch may be at most, where it is free, and what fills up to that.
+    otherwise, rename
+        What to do where another axis is free, and where a name is none for an array.
+
+    Raises
+    ------
+    ModelError
+        When an axis is free and no length is given, or what it takes makes no arrays.
+    """
+    arrays = []
+    for one in taken:
+        free = one.axes[:1] == (None,)
+        if None in one.axes[free:] or (free and length is None):
+            raise ModelError(
+                f"{whose}: expected fixed sizes, but for the batch and the axis after it, got {one.shown}. "
+                + ("Say how long that axis may be with --length." if free else otherwise)
+            )
+        sizes: Any = (length, *one.axes[1:]) if free else one.axes
+        numbers: Any = _STAND_INS.get(one.numbers, one.numbers)
+        try:
+            arrays.append(Array(one.name, numbers, sizes, pad if free else None))
+        except ValueError as error:
+            raise ModelError(f"{whose}: {error}. {rename}") from error
+    try:
+        return Tensors(tuple(arrays))
+    except ValueError as error:
+        raise ModelError(f"{whose}: {error}.") from error

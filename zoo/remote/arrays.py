@@ -11,16 +11,10 @@ from numpy.typing import NDArray
 
 from zoo.errors import ModelError
 from zoo.inputs.kind import GraphInput, InputKind
-from zoo.inputs.tensors import Array, NumberType, Tensors
+from zoo.inputs.tensors import Taken, Tensors, tensors_for
 from zoo.remote.descriptor import SentArray
 from zoo.remote.protocol import DTYPES, Tensor, TensorMetadata
 
-STAND_INS: Mapping[str, NumberType] = {  # for numbers that no zoo holds
-    "FP16": "float32",
-    "UINT16": "int32",
-    "UINT32": "int64",
-    "UINT64": "int64",
-}
 OTHER = "Only classifiers of images, signals and arrays of numbers can be asked."
 WHITE_SPACE = b"\t\n\v\f\r "  # of ASCII
 
@@ -117,25 +111,16 @@ def tensors_there(
     >>> str(tensors_there("m", [tokens], length=128))
     'tensors (tokens int32 [1 to 128])'
     """
-    arrays = []
+    whose, taken = f"remote model {name!r}", []
     for source in inputs:
-        shape, free = source.shape[1:], source.shape[1:2] == (-1,)
-        got = f"an input {source.name!r} {source.datatype} {list(source.shape)}"
-        if source.datatype not in DTYPES or -1 in shape[free:] or (free and length is None):
-            raise ModelError(
-                f"remote model {name!r}: expected numbers of fixed sizes, but for the batch and the axis "
-                f"after it, got {got}. " + ("Say how long that axis may be with --length." if free else OTHER)
-            )
-        numbers = STAND_INS.get(source.datatype, DTYPES[source.datatype].name)
-        try:
-            sizes = (length, *shape[1:]) if free else shape
-            arrays.append(Array(source.name, numbers, sizes, pad if free else None))  # type: ignore[arg-type]
-        except ValueError as error:
-            raise ModelError(f"remote model {name!r}: {error}. Rename the tensor there.") from error
-    try:
-        return Tensors(tuple(arrays))
-    except ValueError as error:
-        raise ModelError(f"remote model {name!r}: {error}.") from error
+        shown = f"an input {source.name!r} {source.datatype} {list(source.shape)}"
+        if source.datatype not in DTYPES:
+            raise ModelError(f"{whose}: expected numbers, got {shown}. {OTHER}")
+        axes = tuple(None if size == -1 else size for size in source.shape[1:])
+        taken.append(Taken(source.name, DTYPES[source.datatype].name, axes, shown))
+    return tensors_for(
+        whose, taken, length=length, pad=pad, otherwise=OTHER, rename="Rename the tensor there."
+    )
 
 
 def _array_for(

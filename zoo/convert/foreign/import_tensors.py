@@ -34,11 +34,10 @@ from zoo.convert.foreign.import_onnx import (
 from zoo.convert.preprocessing_graph import IR_VERSION, PREFIX, GraphBuilder, without_notes
 from zoo.convert.rewriting.import_graph import extract, free_batch, simplify
 from zoo.errors import ModelError
-from zoo.inputs.tensors import Array, NumberType, Tensors
+from zoo.inputs.tensors import Array, NumberType, Taken, Tensors, tensors_for
 
 _OLDEST_OPSET = 13  # that has the operators in front of a network and behind it
 _NUMBERS = (*get_args(NumberType), "float16", "uint16", "uint32")
-_STAND_INS: dict[str, NumberType] = {"float16": "float32", "uint16": "int32", "uint32": "int64"}
 
 
 def tensors_of(
@@ -61,32 +60,19 @@ def tensors_of(
         When an axis is free and no length is given, or an input holds no numbers.
     """
     foreign = simplify(read_foreign(model, name=name))
-    arrays = []
+    taken = []
     for value in inputs_of(foreign):
-        axes = _axes(value, name)
-        first_free = bool(axes) and not isinstance(axes[0], int)
-        if any(not isinstance(size, int) for size in axes[first_free:]) or (first_free and length is None):
-            raise ModelError(
-                f"model {name!r}: expected fixed sizes, but for the batch and the axis after it, got "
-                f"{describe(value)}. "
-                + ("Say how long that axis may be with --length." if first_free else "Export it so.")
-            )
-        shape = [length if i == 0 and first_free else size for i, size in enumerate(axes)]
+        axes = tuple(size if isinstance(size, int) else None for size in _axes(value, name))
         numbers = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name
-        try:
-            array = Array(
-                _called(value.name),
-                _STAND_INS.get(numbers, numbers),  # type: ignore[arg-type]
-                tuple(shape),  # type: ignore[arg-type]
-                pad if first_free else None,
-            )
-        except ValueError as error:
-            raise ModelError(f"model {name!r}: {error}. Rename the input of the network.") from error
-        arrays.append(array)
-    try:
-        return Tensors(tuple(arrays))
-    except ValueError as error:
-        raise ModelError(f"model {name!r}: {error}.") from error
+        taken.append(Taken(_called(value.name), numbers, axes, describe(value)))
+    return tensors_for(
+        f"model {name!r}",
+        taken,
+        length=length,
+        pad=pad,
+        otherwise="Export it so.",
+        rename="Rename the input of the network.",
+    )
 
 
 def wrap_tensors(
