@@ -60,21 +60,25 @@ def by_storage(candidates: Sequence[Candidate], zoo: Zoo, aim: Aim) -> tuple[Sto
     best: tuple[float, ...] | None = None
     for size, candidate in sized:
         rank = standing(candidate, aim)
-        if best is None or rank > best:
-            if rows and rows[-1].size_bytes == size:
-                rows.pop()
-            best = rank
-            point = aim.nearest(candidate.frontier)
-            rows.append(
-                StorageRow(
-                    size_bytes=size,
-                    models=candidate.models,
-                    reaches=aim.slack(point) >= 0,
-                    accuracy=point.accuracy,
-                    mean_ms=aim.time_ms(point),
-                )
-            )
+        if best is not None and rank <= best:
+            continue
+        point = aim.nearest(candidate.frontier)
+        row = StorageRow(
+            size_bytes=size,
+            models=candidate.models,
+            reaches=aim.slack(point) >= 0,
+            accuracy=point.accuracy,
+            mean_ms=aim.time_ms(point),
+        )
+        smaller = [one for one in rows if one.size_bytes < size]
+        # what is only surer to be certified is no reason to hold more
+        if not smaller or _better(row, smaller[-1]):
+            best, rows = rank, [*smaller, row]
     return tuple(rows)
+
+
+def _better(row: StorageRow, other: StorageRow) -> bool:
+    return (row.reaches, row.accuracy) > (other.reaches, other.accuracy) or row.mean_ms < other.mean_ms
 
 
 class CandidateComparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
