@@ -102,7 +102,9 @@ class Pool:
     def delay(self, blocks: Blocks[NDArray[np.float32]], stream: NDArray[np.float32]) -> int:
         """Inputs until the alarm, as a Selector has them looked at; one more than there are without one."""
         for i, row in enumerate(stream):
-            blocks.note(lambda row=row: row, self.looked)  # type: ignore[misc]
+            number = blocks.comes()
+            if number:
+                blocks.note(number, lambda row=row: row, self.looked)  # type: ignore[misc]
             if blocks.alarm:
                 return i + 1
         blocks.status(self.looked)
@@ -228,7 +230,9 @@ def time_us(size: int, seed: int, *, inputs: int = TIMED_INPUTS) -> dict[str, fl
         return pool.looked([*values[list(waiting)]])
 
     def stream(i: int) -> None:
-        blocks.note(lambda: i, looked)
+        number = blocks.comes()
+        if number:
+            blocks.note(number, lambda: i, looked)
 
     calls = {
         "features": features,

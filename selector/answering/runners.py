@@ -41,8 +41,9 @@ class Outcome(NamedTuple):
     # are: it is not worked out for who wants the label alone.
     answer: NDArray[np.floating] | list[float] | None
     scores: Sequence[float] | None = None  # of all models, in the policy's order, where the policy has them
-    # log-odds of the first model's answer, where that is the same model for every image
-    confidence: float | None = None
+    # log-odds of the first model's answer, where that is the same model for every image; a list holds its
+    # logits, whose log-odds are not worked out for inputs that nobody looks at
+    confidence: float | list[float] | None = None
     top: int | None = None  # the most probable class, where that is known already
 
     @property
@@ -172,8 +173,7 @@ def run_alone(name: str, sessions: Sessions, batch: Batch, *, answer: bool, conf
 def one_alone(name: str, sessions: Single, image: Batch, *, confident: bool) -> Outcome:
     """:func:`run_alone` for one image ``[1, H, W, 3]`` that is to be answered."""
     row, _ = sessions.row(name, image)
-    odds, top = log_odds_of(row) if confident else (None, row.index(max(row)))
-    return Outcome(name, (name,), _UNKNOWN, row, None, odds, top)
+    return Outcome(name, (name,), _UNKNOWN, row, None, row if confident else None, row.index(max(row)))
 
 
 class _InputRunner:
@@ -266,7 +266,7 @@ class _PoolRunner:
 
     def one(self, sessions: Single, image: Batch, threshold: float) -> Outcome:
         enough = (*self._policy.setting(threshold), None)  # the last stage answers whatever comes to it
-        first: float | None = None
+        first: list[float] | None = None
         total: list[float] = []
         for (name, scaled_of, matrix, path, probability), least in zip(self._quick, enough, strict=True):
             count = len(path)
@@ -283,8 +283,7 @@ class _PoolRunner:
                 scaled = matrix(logits, embedding).tolist()[0]
             if count == 1:
                 total = scaled
-                if self._confident:
-                    first, _ = log_odds_of(row)
+                first = row if self._confident else None
             else:
                 total = [one + other for one, other in zip(total, scaled, strict=True)]
             margin = margin_of(total, count)
@@ -344,7 +343,7 @@ class _StagedRunner:
         state = policy.states[0]
         ran = state.ran
         row, logits = sessions.row(ran[0], image)
-        first = log_odds_of(row)[0] if self._confident else None
+        first = row if self._confident else None
         rows = logits[np.newaxis]
         while True:
             listed, answer, scores = sessions.judge_one(state, rows, features)

@@ -20,6 +20,7 @@ from selector.answering.watching import Watch
 from selector.bundle.bundle import Bundle, valid_certificates
 from selector.bundle.certificate import Certificate, covering
 from selector.bundle.source import Source
+from selector.drift.blocks import every_for
 from selector.drift.monitor import Monitor
 from selector.policies.constraint import Constraint, constraint
 from selector.policies.policy import Policy
@@ -159,7 +160,7 @@ class View:
         self.watch: Watch | None = None
         if watching and bundle.drift is not None:
             monitor = Monitor(bundle.drift) if taken is None else taken.monitor
-            self.watch = Watch(self.engine, monitor, taken)
+            self.watch = Watch(self.engine, monitor, taken, every=every_for(bundle.least_ms(costs_of)))
 
     def _engine_of(self, source: Source, policy: Policy | None, fallback: str, *, watch: bool) -> Engine:
         return Engine(self.bundle, source, policy, fallback, threads=self._threads, watch=watch)

@@ -12,15 +12,16 @@ from selector.answering.batches import Batch, Portion
 from selector.answering.beside import beside
 from selector.answering.engine import Engine
 from selector.answering.runners import Outcome
-from selector.drift.blocks import Blocks, Submit
+from selector.drift.blocks import LEAST_EVERY, Blocks, Submit
 from selector.drift.monitor import Confidence, DriftStatus, Monitor
+from selector.policies.rules import log_odds_of
 from zoo.inputs.kind import Batch as Rows
 
 # An image above this does not wait: a copy would take memory, and what the monitor takes is little beside it.
 _MOST_BYTES = 2**18
 
 
-_Waiting: TypeAlias = "tuple[Rows, Confidence | None]"  # one input; a plain tuple, as answers wait for it
+_Waiting: TypeAlias = "tuple[Rows, Outcome]"  # one input; a plain tuple, as answers wait for it
 
 
 class Watch:
@@ -35,20 +36,33 @@ class Watch:
         The watch that this one takes the place of; what waits there waits here.
     submit
         Has something done in another thread; None: everything is done in that of the answers.
+    every
+        One of how many inputs is looked at while nothing speaks for a change; see :func:`.blocks.every_for`.
     """
 
     def __init__(
-        self, engine: Engine, monitor: Monitor, before: Watch | None = None, submit: Submit | None = beside
+        self,
+        engine: Engine,
+        monitor: Monitor,
+        before: Watch | None = None,
+        submit: Submit | None = beside,
+        *,
+        every: int = LEAST_EVERY,
     ) -> None:
         self._engine = engine
         self._opened = False
         self._submit = submit
-        self._blocks: Blocks[_Waiting] = Blocks(monitor) if before is None else before._blocks
+        self._blocks: Blocks[_Waiting] = Blocks(monitor, every=every) if before is None else before._blocks
 
     @property
     def monitor(self) -> Monitor:
         """What looks at them; it may be ahead of what counts."""
         return self._blocks.monitor
+
+    @property
+    def every(self) -> int:
+        """One of how many inputs is looked at while nothing speaks for a change."""
+        return self._blocks.every
 
     @property
     def alarm(self) -> bool:
@@ -72,27 +86,37 @@ class Watch:
         """Note images with what became of them."""
         every = images.images if isinstance(images, Portion) else images
         for i, outcome in enumerate(outcomes):
-            self._note(every[i] if isinstance(every, list) else every[i : i + 1], outcome, None)
+            number = self._blocks.comes()
+            if number:
+                self._note(number, every[i] if isinstance(every, list) else every[i : i + 1], outcome, None)
 
     def notice_one(self, image: Rows, outcome: Outcome) -> None:
         """Note a batch of one input with what became of it."""
-        self._note(image, outcome, self._submit)
+        number = self._blocks.comes()
+        if number:
+            self._note(number, image, outcome, self._submit)
 
-    def _note(self, image: Rows, outcome: Outcome, submit: Submit | None) -> None:
+    def _note(self, number: int, image: Rows, outcome: Outcome, submit: Submit | None) -> None:
         if not self._opened:  # what cannot be watched is said at the first image
             self._engine.open_drift()
             self._opened = True
         waits = isinstance(image, np.ndarray) and image.nbytes <= _MOST_BYTES
 
         def kept() -> _Waiting:
-            sure = outcome.confidence
-            known = None if sure is None else (outcome.path[0], sure)
-            return image.copy() if waits else image, known
+            return image.copy() if waits else image, outcome
 
-        self._blocks.note(kept, self._look, alone=not waits, submit=submit)
+        self._blocks.note(number, kept, self._look, alone=not waits, submit=submit)
 
     def _look(self, waiting: Sequence[_Waiting]) -> tuple[NDArray[np.float32], list[Confidence | None]]:
-        return self.features([image for image, _ in waiting]), [known for _, known in waiting]
+        features = self.features([image for image, _ in waiting])
+        return features, [self.confidence(outcome) for _, outcome in waiting]
+
+    def confidence(self, outcome: Outcome) -> Confidence | None:
+        """The first model of an outcome and the log-odds of its answer, where they are watched."""
+        sure = outcome.confidence
+        if isinstance(sure, list):
+            sure, _ = log_odds_of(sure)
+        return None if sure is None else (outcome.path[0], sure)
 
     def features(self, waiting: Sequence[Rows]) -> NDArray[np.float32]:
         """What the monitor looks at ``[n, F]``, of n batches of one input."""

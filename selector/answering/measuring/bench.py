@@ -21,8 +21,8 @@ from selector.bundle.bundle import BUNDLE_FILE, Bundle, read_bundle
 from selector.bundle.certificate import Certificate
 from selector.bundle.one_file import read_one_file
 from selector.bundle.source import FolderSource
-from selector.drift.blocks import Submit
-from selector.drift.monitor import Monitor
+from selector.drift.blocks import LEAST_EVERY, Submit
+from selector.drift.monitor import Confidence, Monitor
 from selector.drift.reference import DriftReference
 from selector.policies.paths import ALONE, forced, paths_of, steps_of
 from selector.policies.policy import Policy
@@ -296,7 +296,7 @@ def views_on_paths(
         view = View(changed, source, held, threads=selector.threads, watch=watched, before=view)
         view.engine.open(view.needed)
         if view.watch is not None and bundle.drift is not None:
-            view.watch = _Ordinary(view.engine, bundle.drift, submit)
+            view.watch = _Ordinary(view, bundle.drift, submit)
         found[steps, path] = view
     return found
 
@@ -314,7 +314,7 @@ def as_usual(selector: Selector) -> None:
     """
     view, drift = selector._view, selector.bundle.drift
     if view.watch is not None and drift is not None:
-        view.watch = _Ordinary(view.engine, msgspec.structs.replace(drift, alpha=_NEVER), beside)
+        view.watch = _Ordinary(view, msgspec.structs.replace(drift, alpha=_NEVER), beside)
 
 
 class _Ordinary(Watch):
@@ -323,22 +323,22 @@ class _Ordinary(Watch):
     Inputs that are made up for timing are unlike any: a monitor would look at them one by one.
     """
 
-    def __init__(self, engine: Engine, reference: DriftReference, submit: Submit | None) -> None:
-        super().__init__(engine, Monitor(reference), submit=submit)
+    def __init__(self, view: View, reference: DriftReference, submit: Submit | None) -> None:
+        every = LEAST_EVERY if view.watch is None else view.watch.every
+        super().__init__(view.engine, Monitor(reference), submit=submit, every=every)
         rng = np.random.default_rng(0)
         columns = [_drawn(one, rng) for one in reference.features]
         self._rows = np.stack(columns, axis=1)
         self._sure = {name: _drawn(one, rng).tolist() for name, one in reference.confidence.items()}
         self._told = self._shown = 0
 
-    def notice_one(self, image: Item, outcome: Outcome) -> None:
+    def confidence(self, outcome: Outcome) -> Confidence | None:
         """As if its first model had been as sure as models are of inputs like those of the calibration."""
+        known = super().confidence(outcome)
+        if known is None or known[0] not in self._sure:
+            return known
         self._told = (self._told + 1) % _DRAWS
-        sure = None if outcome.confidence is None else self._sure.get(outcome.path[0])
-        if sure is not None:  # not with _replace, whose time would be taken for the monitor's
-            model, path, probability, answer, scores, _, top = outcome
-            outcome = Outcome(model, path, probability, answer, scores, sure[self._told], top)
-        super().notice_one(image, outcome)
+        return known[0], self._sure[known[0]][self._told]
 
     def features(self, waiting: Sequence[Item]) -> NDArray[np.float32]:
         """Features of inputs like those of the calibration, once those of the given ones are there."""
