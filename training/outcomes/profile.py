@@ -40,12 +40,14 @@ from training.outcomes.parts import (
     part_path,
     parts_folder,
     read_profile_record,
+    write_part,
+    write_table,
 )
 from training.outcomes.shards import FEATURES, MAX_EMBEDDING, PIXELS, Profiling, ShardRunner
 from training.outcomes.spread import spread_parts
 from zoo.cores import allowed_cores
-from zoo.errors import CardError, DataError, ProviderError, StaleError, ZooError
-from zoo.files import atomic_path, encode_record, read_record, write_atomic
+from zoo.errors import CardError, DataError, ProviderError, StaleError
+from zoo.files import encode_record, read_record, write_atomic
 from zoo.inputs.kinds import IMAGE, Signal
 from zoo.models.card import check_same_classes, match_classes
 from zoo.models.model import Model
@@ -170,7 +172,7 @@ def write_samples(
             "split": names[rows].tolist(),
         }
     )
-    _write_table(table, folder / SAMPLES_FILE)
+    write_table(table, folder / SAMPLES_FILE)
 
 
 def held_out_images(folder: str | Path, data: LabelledImages) -> LabelledImages:
@@ -303,9 +305,10 @@ def _run_missing(
                 if name in how.orders and whole.shape[1] > len(record.classes):
                     # before the logits: where these are there, nothing is missing
                     logits, embedding = np.split(whole, [len(record.classes)], axis=1)
-                    _write_part(ids, embedding, embedding_folder(folder, name, record), part)
+                    write_part(ids, embedding, embedding_folder(folder, name, record), part)
                     whole = logits
-                _write_part(ids, whole, parts_folder(folder, name, record), part)
+                target = parts_folder(folder, name, record)
+                write_part(ids, whole, target, part, as_bytes=name == PIXELS)
 
 
 def _run_here(
@@ -371,25 +374,9 @@ def lanes_for(threads: int, size_bytes: int) -> int:
     return min(threads, max(1, MODEL_BYTES // max(1, size_bytes)))
 
 
-def _write_part(ids: list[str], values: NDArray[Any], folder: Path, part: int) -> None:
-    column = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
-    _write_table(pa.table({"id": ids, "values": column}), part_path(folder, part))
-
-
 def _grid(data: LabelledImages, rows: NDArray[np.intp]) -> int:
     sample = rows[:: max(1, len(rows) // 15)][:15]
     return features_of(data.kind).grid_for([data.image(int(i)) for i in sample])
-
-
-def _write_table(table: pa.Table, path: Path) -> None:
-    try:
-        with atomic_path(path) as temporary:
-            pq.write_table(table, temporary, compression="zstd")
-    except OSError as error:
-        raise ZooError(
-            f"cannot write {path}: {error.strerror or error}. What was finished before is kept; "
-            "free some space and run the same command again, it continues."
-        ) from error
 
 
 def _remove_others(folder: Path, record: ProfileRecord) -> None:

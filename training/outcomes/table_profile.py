@@ -15,7 +15,7 @@ from selector.policies.rules import confidence
 from selector.routing.record import Evidence
 from training.data.splits import CERTIFY, FIT, TUNE, Splits, one_environment_per_group
 from training.outcomes.outcomes import ALL_SPLITS
-from training.outcomes.parts import PROFILE_FILE, SplitRecord
+from training.outcomes.parts import PROFILE_FILE, SplitRecord, lists_of
 from training.outcomes.table import OutcomeTable
 from training.outcomes.table_checks import CheckedTable
 from training.outcomes.table_outcomes import TableOutcomes
@@ -118,7 +118,7 @@ def store_table(
         "features": table.features,
         "logits": logits.reshape(len(table), -1),
     }
-    wide = {name: _wide(values[used]) for name, values in numbers.items() if values.shape[1]}
+    wide = {name: lists_of(values[used]) for name, values in numbers.items() if values.shape[1]}
     target.mkdir(parents=True, exist_ok=True)
     name, sha256 = _write(pa.table(texts | wide), target)
     record = TableRecord(
@@ -277,10 +277,6 @@ def _digest(table: OutcomeTable) -> str:
     head = msgspec.json.encode((table.models, table.feature_names, table.unit, list(table.logits), *texts))
     labels = b"" if table.labels is None else table.labels.tobytes()
     return sha256_bytes(b"\0".join([head, *(np.ascontiguousarray(one).tobytes() for one in arrays), labels]))
-
-
-def _wide(values: NDArray[np.floating]) -> pa.Array:
-    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).ravel()), values.shape[1])
 
 
 def _write(table: pa.Table, folder: Path) -> tuple[str, str]:

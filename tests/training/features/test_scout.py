@@ -126,6 +126,39 @@ def test_a_profile_of_an_earlier_version_serves_and_is_completed(world: World, t
     assert len(list((tmp_path / "p/outputs").glob(f"{FEATURES}-*"))) == 1
 
 
+def test_pixels_are_read_from_bytes_and_from_lists_of_an_earlier_version(
+    world: World, tmp_path: Path
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from training.outcomes import parts
+
+    shutil.copytree(world.profile, tmp_path / "p")
+    record = read_profile_record(tmp_path / "p")
+    now, then = (
+        parts.parts_folder(tmp_path / "p", PIXELS, record),
+        parts._pixels_folder(tmp_path / "p", record, 1),
+    )
+    assert now != then
+    known = load_pixels(tmp_path / "p")
+    then.mkdir()
+    for path in sorted(now.iterdir()):
+        table = pq.read_table(path)
+        rows = np.frombuffer(b"".join(table["values"].to_pylist()), np.uint8).reshape(len(table), -1)
+        pq.write_table(pa.table({"id": table["id"], "values": parts.lists_of(rows)}), then / path.name)
+    shutil.rmtree(now)
+    np.testing.assert_array_equal(load_pixels(tmp_path / "p"), known)
+    profile(world.zoo, world.data, tmp_path / "p", splits=COLOUR_SPLITS, progress=False)
+    assert not now.exists(), "what an earlier version wrote is complete"
+    path = sorted(then.iterdir())[0]
+    table = pq.read_table(path)
+    short = pa.array([b"12"] * len(table), pa.binary(2))
+    pq.write_table(pa.table({"id": table["id"], "values": short}), path)
+    with pytest.raises(DataError, match=r"rows do not belong to samples\.parquet"):
+        load_pixels(tmp_path / "p")
+
+
 def as_version_1(folder: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq

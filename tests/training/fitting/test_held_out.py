@@ -28,6 +28,11 @@ def corrupt(folder: Path, *splits: str) -> None:
     rng = np.random.default_rng(0)
     for path in folder.glob("outputs/*/part-*.parquet"):
         table = pq.read_table(path)
+        if pa.types.is_fixed_size_binary(table["values"].type):
+            width = table["values"].type.byte_width
+            table = table.set_column(1, "values", pa.FixedSizeListArray.from_arrays(
+                pa.array(np.frombuffer(b"".join(table["values"].to_pylist()), np.uint8)), width
+            ))  # fmt: skip
         width = table["values"].type.list_size
         values = np.array(table["values"].combine_chunks().flatten()).reshape(-1, width)
         first = int(path.stem.split("-")[1]) * 1024
