@@ -23,7 +23,7 @@ from zoo.models.zoo import Zoo, add_again
 
 ADAPTATION_IMAGES = 10_000  # that each model is adapted with
 FIRST_SHAPE = (24, 48, 96), (0, 0, 1)  # widths and residual pairs: 4 million multiply-accumulates
-FIRST_EPOCHS = {"cpu": 10, "cuda": 40}  # minutes on two processor cores; a minute on a graphics card
+FIRST_EPOCHS = {"cpu": 30, "cuda": 40}  # ten minutes on two processor cores; one on a graphics card
 FIRST_RECIPE = Recipe(
     epochs=FIRST_EPOCHS[pick_torch_device("auto")],
     batch_size=128,

@@ -303,6 +303,11 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         """Milliseconds that an answer takes at least, as of :meth:`costs_ms`, whose errors it raises.
 
         That of the cheapest model on the device, or of the cheapest of all where none is.
+
+        Examples
+        --------
+        >>> bundle.least_ms()
+        0.1
         """
         models = self.costs_ms(costs_of).models
         return min(models[name] for name in self.local or models)
