@@ -59,6 +59,7 @@ def study(
     test: PrecisionTest = "binomial",
     below_best: Sequence[float] | None = None,
     only_usual: bool = False,
+    draws: int = DRAWS,
 ) -> list[Guarantee]:
     """One row for every precision and number of certify samples.
 
@@ -71,6 +72,8 @@ def study(
         Below the best cross-validated accuracy: the precisions that are asked for.
     only_usual
         With the usual number of certify samples only.
+    draws
+        Of certify samples, for each row.
     """
     development, world = outcomes.split(FIT, TUNE), outcomes.split(CERTIFY, TEST)
     best = max(point.accuracy for candidate in choices.candidates for point in candidate.frontier)
@@ -91,7 +94,8 @@ def study(
         control = partial(_control, development.right, [point.right for point in worth], world.right)
         for size in steps:
             used = None if test == "binomial" else control
-            rows.append(_row(policy, frontier, right, level, size, usual, fallback, dearest, used, seed))
+            seen = _row(policy, frontier, right, level, size, usual, fallback, dearest, used, seed, draws)
+            rows.append(seen)
     return rows
 
 
@@ -106,6 +110,7 @@ def _row(
     dearest_ms: float,
     control: Callable[[np.ndarray], Control] | None,
     seed: int,
+    draws: int,
 ) -> Guarantee:
     rng = np.random.default_rng([seed, size, round(level * 1000)])
     top_ms = max(policy.possible_costs_ms())
@@ -126,7 +131,7 @@ def _row(
         )
         return tests.certify(asked, delta=DELTA)
 
-    for _ in range(DRAWS):
+    for _ in range(draws):
         found = certify(rng.integers(0, len(reference), size))
         if found is None:
             continue
@@ -135,7 +140,7 @@ def _row(
         violated += point.accuracy < level
         times.append(point.mean_ms)
     if size == usual:
-        for _ in range(DRAWS):
+        for _ in range(draws):
             mixed = rng.permutation(len(reference))
             half, other = mixed[: len(mixed) // 2], mixed[len(mixed) // 2 :]
             found = certify(half)
@@ -144,13 +149,13 @@ def _row(
         precision=level,
         below_best=max(point.accuracy for point in frontier) - level,
         samples=size,
-        draws=DRAWS,
+        draws=draws,
         certified=certified,
         violated=violated,
         below_on_test=below,
-        price=float(np.mean([*times, *[dearest_ms] * (DRAWS - certified)])) / hindsight,
+        price=float(np.mean([*times, *[dearest_ms] * (draws - certified)])) / hindsight,
         floor=_one_test(frontier, level, size, dearest_ms) / hindsight,
-        mean_ms=float(np.mean([*times, *[fallback_ms] * (DRAWS - certified)])),
+        mean_ms=float(np.mean([*times, *[fallback_ms] * (draws - certified)])),
     )
 
 

@@ -24,6 +24,7 @@ from training.routing.search import search_table
 from training.search.plans import evenly
 
 MAX_DROP = 0.02
+TABLE_DRAWS = 1000  # of certify samples: few tell a rate of 5 % from one of 7 %
 _ANY_COSTS = (
     "always-largest",
     "single",
@@ -160,7 +161,7 @@ def violations(choices: Choices, outcomes: TableOutcomes, seed: int) -> list[Gua
     """What became of certificates of policies of several models in many draws of certify samples."""
     later = [one for one in choices.candidates if len(one.models) > 1] or [*choices.candidates]
     some = Choices(later, choices.compared, choices.costs)
-    return study(some, outcomes, seed=seed, only_usual=True)
+    return study(some, outcomes, seed=seed, only_usual=True, draws=TABLE_DRAWS)
 
 
 def _paid(point: Simulated, test: TableOutcomes) -> Simulated:
