@@ -25,6 +25,7 @@ from zoo.models.zoo import Zoo
 CHAINS: tuple[tuple[str, ...], ...] = (("tiny", "small"), ("resnet20-int8", "resnet20"))
 IMAGES = 64
 _STRETCH = 64  # answers in a row
+_ROUNDS_ALONE = 30  # of a model, for the bundle's latency table
 
 
 def over_bare(
@@ -92,7 +93,10 @@ def monitor_share(
     """
     images = made_images(inputs * rounds, seed=seed + 1)  # others than those of the reference, and none twice
     policy, graphs = made_policies(chain, len(zoo.card(chain[0]).classes))["cascade"]
-    write_bundle(folder / "watched", zoo, chain, policy, graphs)
+    runs: dict[str, Callable[[Any], object]] = {name: bare_run(zoo, name) for name in chain}
+    times_us = quiet_times_us(runs, images[:IMAGES], rounds=_ROUNDS_ALONE, seed=seed)
+    costs_ms = {name: taken / 1e3 for name, taken in times_us.items()}
+    write_bundle(folder / "watched", zoo, chain, policy, graphs, costs_ms=costs_ms)
     plain = _answers(folder / "watched")
     aside, alone = (_answers(folder / "watched", watch=True, submit=submit) for submit in (beside, None))
     rows = []

@@ -143,9 +143,22 @@ def made_policies(names: Sequence[str], classes: int) -> dict[str, tuple[Policy,
 
 
 def write_bundle(
-    folder: Path, zoo: Zoo, names: Sequence[str], policy: Policy, graphs: Mapping[str, bytes]
+    folder: Path,
+    zoo: Zoo,
+    names: Sequence[str],
+    policy: Policy,
+    graphs: Mapping[str, bytes],
+    *,
+    costs_ms: Mapping[str, float] | None = None,
 ) -> Bundle:
-    """Write a bundle with a drift reference that answers by `policy` with these models of `zoo`."""
+    """Write a bundle with a drift reference that answers by `policy` with these models of `zoo`.
+
+    Parameters
+    ----------
+    costs_ms
+        Of each model, by default 1 ms for the first, 2 for the second and so on; a monitor looks at the more
+        inputs the longer answers take.
+    """
     cards = tuple(zoo.card(name) for name in names)
     files = dict(graphs)
     record = None
@@ -163,7 +176,7 @@ def write_bundle(
         policies=(policy,),
         default=Constraint(kind="precision", level=0.8),
         certificates=(),
-        costs=(_costs(cards),),
+        costs=(_costs(cards, costs_ms),),
         calibration=Calibration(data_sha256="0" * 64, fit=1, tune=1, certify=1),
         selector=record,
         drift=drift,
@@ -197,8 +210,8 @@ def made_reference(zoo: Zoo, names: Sequence[str], *, seed: int = 0) -> tuple[Dr
     return reference, content
 
 
-def _costs(cards: Sequence[ModelCard]) -> DeviceCosts:
-    times = {card.name: float(i + 1) for i, card in enumerate(cards)}
+def _costs(cards: Sequence[ModelCard], costs_ms: Mapping[str, float] | None) -> DeviceCosts:
+    times = {card.name: float(i + 1) for i, card in enumerate(cards)} if costs_ms is None else dict(costs_ms)
     return DeviceCosts(device="any", threads=1, image=(SIDE, SIDE), models=times)
 
 

@@ -16,7 +16,7 @@ from zoo.inputs.kind import InputKind
 from zoo.inputs.kinds import InputLike
 
 _IMAGES_PER_INFERENCE = 64
-_BYTES_PER_INFERENCE = 2**16  # of inputs: beyond it, what layers hand on does not stay in the caches
+_BYTES_PER_INFERENCE = 2**15  # of inputs: beyond it, what layers hand on does not stay in the caches
 # These bound memory.
 _IMAGES_TOGETHER = 1024  # that a policy decides about together
 _IMAGES_IN_MEMORY = 256  # of an iterable, which may read files
@@ -140,6 +140,6 @@ def per_inference(batch: Rows) -> int:
     --------
     >>> import numpy as np
     >>> [per_inference(np.zeros((9, side, side, 3), np.uint8)) for side in (8, 32, 224)]
-    [64, 21, 1]
+    [64, 10, 1]
     """
     return max(1, min(_IMAGES_PER_INFERENCE, _BYTES_PER_INFERENCE // int(batch.nbytes // len(batch))))

@@ -223,9 +223,13 @@ def write_table(table: pa.Table, path: Path) -> None:
     """Write a table of a profile; raises :class:`ZooError` where there is no room."""
     try:
         with atomic_path(path) as temporary:
-            # numbers hardly ever come twice, and nobody reads statistics
-            words = [name for name in table.column_names if name != "values"]
-            pq.write_table(table, temporary, compression="zstd", use_dictionary=words, write_statistics=False)
+            # lists of numbers neither repeat nor get shorter, and nobody reads statistics
+            lists = [one.name for one in table.schema if pa.types.is_fixed_size_list(one.type)]
+            others = [name for name in table.column_names if name not in lists]
+            packed = dict.fromkeys(others, "zstd") | {f"{name}.list.element": "none" for name in lists}
+            pq.write_table(
+                table, temporary, compression=packed, use_dictionary=others, write_statistics=False
+            )
     except OSError as error:
         raise ZooError(
             f"cannot write {path}: {error.strerror or error}. What was finished before is kept; "
