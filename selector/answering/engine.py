@@ -233,6 +233,17 @@ class Engine:
             _check_finite(state.file, answer, scores)
         return row, answer, ways
 
+    def judge_scores(
+        self, state: State, logits: NDArray[np.float32], features: NDArray[np.float32] | None
+    ) -> list[float]:
+        """The scores of :meth:`judge_one` alone: what nobody asks for is not copied out of the graph."""
+        feeds = {"logits": logits} if features is None else {"logits": logits, "features": features}
+        scores = self._graphs[state.ran].run(_SCORES, feeds, logits.nbytes)[0]
+        ways: list[float] = scores.tolist()[0]
+        if not isfinite(sum(ways)):
+            _check_finite(state.file, scores)
+        return ways
+
     def asking(self, reach: Reach, until: float) -> Asking:
         """The sessions of one answer, whose servers have to answer by `until` of the monotonic clock."""
         return Asking(self, reach, until)

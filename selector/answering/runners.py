@@ -119,6 +119,12 @@ class Single(Protocol):
         """Answer of a state, as a list and ``[1, C]``, and its scores, from logits ``[1, K, C]``."""
         ...
 
+    def judge_scores(
+        self, state: State, logits: NDArray[np.float32], features: NDArray[np.float32] | None
+    ) -> list[float]:
+        """The scores of :meth:`judge_one` alone, where the answer is the last model's."""
+        ...
+
 
 class Runner(Protocol):
     """Answers images by one policy."""
@@ -346,15 +352,19 @@ class _StagedRunner:
         first = row if self._confident else None
         rows = logits[np.newaxis]
         while True:
-            listed, answer, scores = sessions.judge_one(state, rows, features)
+            answer: NDArray[np.floating] | list[float] = row
+            if policy.is_of_last(ran):
+                scores = sessions.judge_scores(state, rows, features)
+            else:
+                row, (answer,), scores = sessions.judge_one(state, rows, features)
             names, costs = self._ways[ran]
             name = names[next_action_of(scores, costs, threshold, policy.rule)] if names[1:] else None
             if name is None:
-                top = listed.index(max(listed))
-                return Outcome(ran[-1], ran, scores[0], answer[0], None, first, top)
+                return Outcome(ran[-1], ran, scores[0], answer, None, first, row.index(max(row)))
             ran = (*ran, name)
             state = self._states[ran]
-            rows = np.concatenate([rows, sessions.row(name, image)[1][np.newaxis]], axis=1)
+            row, logits = sessions.row(name, image)
+            rows = np.concatenate([rows, logits[np.newaxis]], axis=1)
 
     def run(self, sessions: Sessions, batch: Batch, threshold: float, *, answer: bool) -> list[Outcome]:
         policy = self._policy
@@ -369,12 +379,13 @@ class _StagedRunner:
             state = self._states[ran]
             known = None if features is None else _part(features, images)
             answers, scores = sessions.judge(state, rows, known)
+            found = _shares(rows[:, -1]) if policy.is_of_last(ran) else answers.astype(np.float64)
             ways: dict[str, list[int]] = {}
             for i, row in enumerate(scores.tolist()):
                 name = state.next(row, threshold, policy.rule)
                 if name is None:
-                    found = answers[i].astype(np.float64)
-                    outcomes[images[i]] = Outcome(ran[-1], ran, row[0], found, None, confidences[images[i]])
+                    odds = confidences[images[i]]
+                    outcomes[images[i]] = Outcome(ran[-1], ran, row[0], found[i], None, odds)
                 else:
                     ways.setdefault(name, []).append(i)
             for name, going in ways.items():

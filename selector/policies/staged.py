@@ -90,6 +90,10 @@ class StagedPolicy(
         """Whether the threshold is a probability of being right, or the price of a millisecond."""
         return self.rule == "threshold"
 
+    def is_of_last(self, ran: tuple[str, ...]) -> bool:
+        """Whether the answer after these models is the last one's, so that its logits say all."""
+        return len(ran) == 1 or not self.committee
+
     def decision_ms(self, costs: DecisionCosts, ran: int) -> float:
         """Milliseconds of all decisions until `ran` models have run."""
         return costs.stage_ms * ran + (costs.selector_ms if self.features else 0.0)

@@ -81,6 +81,9 @@ class Stored:
         answer, scores = self.judge(state, logits, features)
         return answer.tolist()[0], answer, scores.tolist()[0]
 
+    def judge_scores(self, state: State, logits: NDArray[np.float32], features: Any) -> Any:
+        return self.judge(state, logits, features)[1].tolist()[0]
+
     def features(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         return self._outcomes.features[batch]
 

@@ -192,15 +192,20 @@ class Rules:
         each = [*before, block.add("Expand", logits, block.constant([1, 1, classes]))]
         together = block.add("Concat", *each, axis=1) if len(each) > 1 else each[0]
         inputs = {"logits": together} | ({} if features is None else {"features": features})
-        answer, scores = block.place(self._parts.graphs[state.file], inputs, ["answer", "scores"])
+        of_last = policy.is_of_last(ran)
+        wanted = ["scores"] if of_last else ["scores", "answer"]
+        scores, *answers = block.place(self._parts.graphs[state.file], inputs, wanted)
         wide = block.add("Cast", scores, to=TensorProto.DOUBLE)
 
         def stop(inside: Block) -> Answer:
+            probability = inside.add("Slice", wide, *(inside.constant([i]) for i in (0, 1, 1)))
+            if of_last:
+                return self._of_model(inside, self._look(inside, logits), ran, probability)
             return Answer(
-                inside.add("Cast", answer, to=TensorProto.DOUBLE),
-                inside.add("ArgMax", answer, axis=1, keepdims=0),
+                inside.add("Cast", answers[0], to=TensorProto.DOUBLE),
+                inside.add("ArgMax", answers[0], axis=1, keepdims=0),
                 self._path(inside, ran),
-                inside.add("Slice", wide, *(inside.constant([i]) for i in (0, 1, 1))),
+                probability,
             )
 
         if not state.actions:
