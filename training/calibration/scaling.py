@@ -17,7 +17,7 @@ from selector.policies.pool import MAX_WEIGHTS, Scaling
 from selector.policies.rules import Floats
 
 MAX_MATRIX_CLASSES = 32
-MAX_CLASSES = 128  # with more classes a model gets a temperature alone
+MAX_CLASSES = 128  # with more classes no last layer is refitted, and biases are not found by Newton's method
 BIAS_PENALTY = 1.0
 RIDGE = 1000.0  # of the weights that matrix scaling adds, where logits have a standard deviation of SPREAD
 SPREAD = 6.5
@@ -40,10 +40,10 @@ class Linear:
         return added
 
 
-def fit_vector(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> Scaling:
-    """A scale and a bias a class, for logits ``[n, C]`` and labels ``[n]``, by Newton's method.
+def fit_vector(logits: NDArray[np.floating], labels: NDArray[np.integer], *, biases: bool = True) -> Scaling:
+    """A scale and a bias a class, for logits ``[n, C]`` and labels ``[n]``, or a scale alone.
 
-    With more than :data:`MAX_CLASSES` classes there are no biases. The scale is not negative.
+    By Newton's method, with more than :data:`MAX_CLASSES` classes by L-BFGS. The scale is not negative.
 
     Examples
     --------
@@ -51,26 +51,40 @@ def fit_vector(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> Sca
     True
     """
     wide, (count, classes) = logits.astype(np.float64), logits.shape
-    biases = classes if classes <= MAX_CLASSES else 0
-    truth = (np.arange(count), labels)
-    at = np.zeros(1 + biases)  # scale, then biases
-    at[0] = 1.0
-    start, ridge = at.copy(), np.full(1 + biases, BIAS_PENALTY)
+    added = classes if biases else 0
+    truth, seen = (np.arange(count), labels), np.bincount(labels, minlength=classes)
+    start, ridge = np.zeros(1 + added), np.full(1 + added, BIAS_PENALTY)  # of the scale, then of biases
+    start[0] = 1.0
 
     def loss_of(values: Floats) -> tuple[float, Floats]:
-        scaled = values[0] * wide + (values[1:] if biases else 0.0)
+        scaled = values[0] * wide + (values[1:] if added else 0.0)
         loss, shares = _log_loss(scaled, truth)
         return loss + 0.5 * float((ridge * (values - start) ** 2).sum()), shares
 
+    def gradient_of(values: Floats, shares: Floats) -> Floats:
+        gradient: Floats = ridge * (values - start)
+        gradient[0] += np.vdot(shares, wide) - wide[truth].sum()
+        if added:
+            gradient[1:] += shares.sum(axis=0) - seen
+        return gradient
+
+    if added > MAX_CLASSES:
+        from scipy.optimize import minimize  # here: it takes long to load, and a kept search needs none
+
+        def both(values: Floats) -> tuple[float, Floats]:
+            loss, shares = loss_of(values)
+            return loss, gradient_of(values, shares)
+
+        at = minimize(both, start, jac=True, method="L-BFGS-B", options={"maxiter": 200, "ftol": 1e-9}).x
+        return Scaling(max(float(at[0]), 0.0), at[1:], None)
+    at = start
     loss, shares = loss_of(at)
     for _ in range(30):
         mean = (shares * wide).sum(axis=1)
         off = shares * (wide - mean[:, np.newaxis])
-        gradient, curvature = ridge * (at - start), np.diag(ridge)
-        gradient[0] += mean.sum() - wide[truth].sum()
+        gradient, curvature = gradient_of(at, shares), np.diag(ridge)
         curvature[0, 0] += (off * wide).sum()
-        if biases:
-            gradient[1:] += shares.sum(axis=0) - np.bincount(labels, minlength=classes)
+        if added:
             curvature[1:, 1:] += np.diag(shares.sum(axis=0)) - shares.T @ shares
             curvature[0, 1:] += off.sum(axis=0)
             curvature[1:, 0] = curvature[0, 1:]
@@ -84,7 +98,7 @@ def fit_vector(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> Sca
         at, gained, loss = at - size * step, loss - fresh, fresh
         if gained < 1e-7 * count:
             break
-    return Scaling(max(float(at[0]), 0.0), at[1:] if biases else None, None)
+    return Scaling(max(float(at[0]), 0.0), at[1:] if added else None, None)
 
 
 def fit_linear(

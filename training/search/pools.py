@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from selector.policies.pool import PoolPolicy, PoolStage, Scaling, margins, stopping
 from training.calibration.scaling import (
+    MAX_CLASSES,
     fit_embedding,
     fit_matrix,
     fit_vector,
@@ -26,7 +27,7 @@ from training.policies.joint import joint_thresholds
 from training.policies.platt import platt
 from training.policies.pool import FittedPool
 
-ScalingMethod = Literal["vector", "matrix", "head"]
+ScalingMethod = Literal["temperature", "vector", "matrix", "head"]
 MAX_STAGES = 4
 PRICES = 64  # of a millisecond, each with thresholds of its own
 FIT_ROWS = 12_000  # samples that a hundred numbers and a few thresholds are fitted to
@@ -106,6 +107,7 @@ class Pools:
         """How a model can be recalibrated, the simplest way first."""
         classes, embedding = len(self.outcomes.classes), self.outcomes.embeddings.get(name)
         there: dict[ScalingMethod, bool] = {
+            "temperature": classes > MAX_CLASSES,  # else biases have always been worth it
             "vector": True,
             "matrix": has_matrix(classes),
             "head": embedding is not None and has_head(classes, embedding.shape[1], len(embedding)),
@@ -207,7 +209,7 @@ class Pools:
         chosen = slice(None) if rows is None else rows
         logits = self.outcomes.logits[chosen, self.outcomes.models.index(name)]
         labels = self.outcomes.labels[chosen]
-        scaling = fit_vector(logits, labels)
+        scaling = fit_vector(logits, labels, biases=method != "temperature")
         if method == "head":
             return fit_embedding(scaling, logits, self.outcomes.embeddings[name][chosen], labels)
         return fit_matrix(scaling, logits, labels) if method == "matrix" else scaling

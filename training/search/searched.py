@@ -39,7 +39,7 @@ from zoo.models.latency import LatencyTable
 from zoo.models.zoo import Zoo
 from zoo.types import NonNegative
 
-SEARCH_VERSION = 6  # of what a search does; another one finds other things
+SEARCH_VERSION = 7  # of what a search does; another one finds other things
 MAX_FILES = 8  # searches that are kept beside a profile, the latest ones
 MAX_BYTES = 2**31  # of the contents of a file
 _ARRAYS = {
@@ -291,7 +291,8 @@ def _form(one: Recalibrated) -> _Form:
 def _fits(form: _Form, name: str, outcomes: Outcomes) -> bool:
     """Whether scalings are of a form that the outcomes of a model can have."""
     classes, embedding = len(outcomes.classes), outcomes.embeddings.get(name)
-    rows = {"vector": 0, "matrix": classes, "head": 0 if embedding is None else embedding.shape[1]}
+    width = 0 if embedding is None else embedding.shape[1]
+    rows = {"temperature": 0, "vector": 0, "matrix": classes, "head": width}
     return (
         form.fits in range(3, FOLDS + 2)
         and form.biases in (0, classes)

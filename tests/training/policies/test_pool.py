@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import msgspec
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from selector.answering.runners import runner_of
 from selector.policies.policy import Policy
 from selector.policies.pool import MAX_WEIGHTS, PoolPolicy, PoolStage, Scaling, margins, stopping
+from training.calibration import scaling as scaling_of
 from training.calibration.scaling import fit_embedding, fit_linear, fit_matrix, fit_vector, has_head
 from training.outcomes.outcomes import Outcomes
 from training.policies.joint import joint_thresholds
@@ -81,11 +83,36 @@ def test_few_samples_and_missing_classes_leave_all_numbers_finite(labels: list[i
         assert np.abs(scaling.bias).max() < 20
 
 
-def test_with_many_classes_a_model_gets_a_temperature_alone() -> None:
-    logits, labels = some_logits(300, 200, seed=0)
-    scaling = fit_vector(logits, labels)
-    assert scaling.bias is None
-    assert (scaling(logits).argmax(axis=1) == logits.argmax(axis=1)).all()
+def test_of_many_classes_those_that_never_occur_are_named_no_more_where_that_pays() -> None:
+    rng = np.random.default_rng(5)
+    labels = rng.integers(0, 20, 800)
+    raw = rng.normal(size=(800, 200)) + 3.0 * np.eye(200)[labels]
+    logits = raw.astype(np.float32)
+    known, held = slice(0, 600), slice(600, 800)
+    vector = fit_vector(logits[known], labels[known])
+    warm = fit_vector(logits[known], labels[known], biases=False)
+    assert warm.bias is None
+    assert vector.bias is not None
+    assert np.isfinite(vector.bias).all()
+    assert vector.bias[20:].max() < vector.bias[:20].min()
+    assert accuracy(vector, logits[held], labels[held]) > accuracy(warm, logits[held], labels[held]) + 0.1
+    outcomes = replace(
+        some_outcomes(800, 200), labels=labels, logits=np.stack([logits] * 3, axis=1)
+    )  # the same three times
+    pools = Pools.of(outcomes, {"a": 1.0, "b": 2.0, "c": 3.0}, 0.0)
+    assert pools.methods("a") == ("temperature", "vector")
+    assert pools.scaled("a").method == "vector"
+
+
+def test_both_ways_to_fit_biases_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, labels = some_logits(1000, 12, seed=6)
+    newton = fit_vector(logits, labels)
+    monkeypatch.setattr(scaling_of, "MAX_CLASSES", 6)
+    other = fit_vector(logits, labels)
+    assert newton.bias is not None
+    assert other.bias is not None
+    assert other.scale == pytest.approx(newton.scale, abs=2e-3)
+    assert other.bias == pytest.approx(newton.bias, abs=1e-2)
 
 
 def test_inputs_wider_than_there_are_samples_are_fitted_as_in_the_space_that_they_span() -> None:
