@@ -188,13 +188,17 @@ def drift(
     suites: Annotated[str, typer.Option(help="Which, separated by commas.")] = "cifar10,digits",
     streams: Annotated[int, typer.Option(min=1, help="Streams in which nothing changes.")] = 1000,
     runs: Annotated[int, typer.Option(min=1, help="Changes to each environment.")] = 200,
+    every: Annotated[
+        int,
+        typer.Option(min=2, help="One of how many inputs is looked at while nothing speaks for a change."),
+    ] = 2,
     results: ResultsOption = Path("results"),
 ) -> None:
     """False alarms of the drift monitor, how soon it notices each environment, and its time per input."""
     from benchmarks.selection.drift import SUITES, run_drift
 
     chosen = named("suites", suites, SUITES)
-    run_drift(given, suites=chosen, streams=streams, runs=runs, results=results)
+    run_drift(given, suites=chosen, streams=streams, runs=runs, every=every, results=results)
 
 
 @app.command()

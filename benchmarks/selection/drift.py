@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from benchmarks.result import finish
 from benchmarks.selection.zoos import Given, Prepared, prepare_cifar10_drift, prepare_digits
 from selector.commands.tables import table
-from selector.drift.blocks import Blocks
+from selector.drift.blocks import LEAST_EVERY, Blocks
 from selector.drift.monitor import BLOCK_INPUTS, Confidence, Monitor
 from selector.drift.reference import DriftReference
 from training.evaluation.records import wilson_interval
@@ -59,18 +59,19 @@ class Pool:
     names: tuple[str, ...]
     values: Mapping[str, NDArray[np.float32]]  # environment → [originals, F + 1]
     model: str
+    every: int = LEAST_EVERY  # one of how many inputs is looked at while nothing speaks for a change
 
     @classmethod
-    def of(cls, outcomes: Outcomes, model: str) -> Pool:
+    def of(cls, outcomes: Outcomes, model: str, *, every: int = LEAST_EVERY) -> Pool:
         """The pool of all outcomes of a profile with every original in every environment."""
         names = tuple(name for name in WATCHED if name in outcomes.feature_names)
         odds = outcomes.log_odds[:, [outcomes.models.index(model)]].astype(np.float32)
-        every = np.concatenate([outcomes.feature_columns(names), odds], axis=1)
+        columns = np.concatenate([outcomes.feature_columns(names), odds], axis=1)
         values = {}
         for environment in dict.fromkeys(outcomes.environments.tolist()):
             rows = np.flatnonzero(outcomes.environments == environment)
-            values[environment] = every[rows[np.argsort(outcomes.groups[rows])]]
-        return cls(names, values, model)
+            values[environment] = columns[rows[np.argsort(outcomes.groups[rows])]]
+        return cls(names, values, model, every)
 
     def drawn(self, environment: str, rng: np.random.Generator) -> NDArray[np.float32]:
         """All originals in random order, in one environment, or each in a random one."""
@@ -99,6 +100,10 @@ class Pool:
         )
         return Monitor(reference, seed)
 
+    def blocks(self, monitor: Monitor) -> Blocks[NDArray[np.float32]]:
+        """What has a monitor look at inputs as a Selector does."""
+        return Blocks(monitor, every=self.every)
+
     def delay(self, blocks: Blocks[NDArray[np.float32]], stream: NDArray[np.float32]) -> int:
         """Inputs until the alarm, as a Selector has them looked at; one more than there are without one."""
         for i, row in enumerate(stream):
@@ -124,7 +129,7 @@ def stationary(pool: Pool, sizes: Sizes, calibrated: str, streams: int, seed: in
         drawn = pool.drawn(calibrated, rng)
         known, calibration, stream = _parts(drawn, sizes)
         monitor = pool.monitor(known, calibration, s, alpha=min(ALPHAS))
-        pool.delay(Blocks(monitor), stream[: sizes.quiet])
+        pool.delay(pool.blocks(monitor), stream[: sizes.quiet])
         highest[s] = monitor.log_evidence
     row: dict[str, Any] = {"calibrated": calibrated, "streams": streams, "inputs": sizes.quiet}
     for alpha in ALPHAS:
@@ -145,7 +150,7 @@ def change(
         rng = np.random.default_rng([seed, r])
         known, calibration, stream = _parts(pool.drawn(calibrated, rng), sizes)
         monitor = pool.monitor(known, calibration, r)
-        blocks: Blocks[NDArray[np.float32]] = Blocks(monitor)
+        blocks = pool.blocks(monitor)
         early += pool.delay(blocks, stream[:quiet]) <= quiet
         delays[r] = pool.delay(blocks, pool.drawn(environment, rng)[: sizes.changed])
         moved.update(monitor.moved[:3])
@@ -164,15 +169,28 @@ def change(
 
 
 def run_drift(
-    given: Given, *, suites: Sequence[str], streams: int, runs: int, results: Path
+    given: Given,
+    *,
+    suites: Sequence[str],
+    streams: int,
+    runs: int,
+    every: int = LEAST_EVERY,
+    results: Path,
 ) -> dict[str, Any]:
-    """Run the suite, print tables and write the result file."""
-    figures: dict[str, Any] = {"alpha": ALPHA, "suites": {}}
+    """Run the suite, print tables and write the result file.
+
+    Parameters
+    ----------
+    every
+        One of how many inputs is looked at while nothing speaks for a change: by a Selector two to four; see
+        :func:`selector.drift.blocks.every_for`.
+    """
+    figures: dict[str, Any] = {"alpha": ALPHA, "every": every, "suites": {}}
     for name in suites:
         prepare, model, sizes = SUITES[name]
         prepared = prepare(given)
         outcomes = load_outcomes(prepared.profile, zoo=prepared.zoo, splits=ALL_SPLITS)
-        pool = Pool.of(outcomes, model)
+        pool = Pool.of(outcomes, model, every=every)
         print(f"{prepared.title}; {sizes.calibration} calibration samples, confidence of {model}")
         calibrations = (next(iter(pool.values)), MIX)
         quiet = [stationary(pool, sizes, one, streams, given.seed) for one in calibrations]

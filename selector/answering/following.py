@@ -109,6 +109,7 @@ class StoreSelector(Selector):
             watch=self._watch,
             before=before,
             left_out={*held} - {*usable} | graphs if usable else (),
+            brisk=True,  # a device fetches what fits once inputs have changed, and they may come slowly
         )
 
     @property

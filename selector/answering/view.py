@@ -20,7 +20,7 @@ from selector.answering.watching import Watch
 from selector.bundle.bundle import Bundle, valid_certificates
 from selector.bundle.certificate import Certificate, covering
 from selector.bundle.source import Source
-from selector.drift.blocks import every_for
+from selector.drift.blocks import LEAST_EVERY, every_for
 from selector.drift.monitor import Monitor
 from selector.policies.constraint import Constraint, constraint
 from selector.policies.policy import Policy
@@ -105,6 +105,8 @@ class View:
     left_out
         Names of models, which are not among the installed, and of graphs that took more than they may.
         Without a graph no policy is followed, and nothing is watched.
+    brisk
+        Whether a change of the inputs is to be noticed as soon as ever, also beside fast models.
     """
 
     def __init__(
@@ -119,6 +121,7 @@ class View:
         before: View | None = None,
         refuse_unknown: bool = False,
         left_out: Collection[str] = (),
+        brisk: bool = False,
     ) -> None:
         if not installed:
             names = ", ".join(card.name for card in bundle.models)
@@ -160,7 +163,8 @@ class View:
         self.watch: Watch | None = None
         if watching and bundle.drift is not None:
             monitor = Monitor(bundle.drift) if taken is None else taken.monitor
-            self.watch = Watch(self.engine, monitor, taken, every=every_for(bundle.least_ms(costs_of)))
+            every = LEAST_EVERY if brisk else every_for(bundle.least_ms(costs_of))
+            self.watch = Watch(self.engine, monitor, taken, every=every)
 
     def _engine_of(self, source: Source, policy: Policy | None, fallback: str, *, watch: bool) -> Engine:
         return Engine(self.bundle, source, policy, fallback, threads=self._threads, watch=watch)

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from selector.drift.monitor import Confidence, DriftStatus, Floats, Monitor
 
 LEAST_EVERY = 2  # while nothing speaks for a change, one of so many inputs is looked at, at least
-MOST_EVERY = 4  # or a change would show late where inputs come slowly
+MOST_EVERY = 8
 
 # Milliseconds of answers, at least, for each input that is looked at. Right after a model, looking takes some
 # 40 µs; of those, answers in another thread wait for 10 to 20.
@@ -33,7 +33,7 @@ def every_for(answer_ms: float) -> int:
     Examples
     --------
     >>> every_for(1.0), every_for(0.2), every_for(0.0)
-    (2, 4, 4)
+    (2, 4, 8)
     """
     wanted = _MS_A_LOOK / max(answer_ms, _MS_A_LOOK / MOST_EVERY)
     return max(LEAST_EVERY, min(MOST_EVERY, math.ceil(wanted - 1e-9)))
