@@ -18,6 +18,8 @@ from selector.policies.rules import Floats
 
 MAX_MATRIX_CLASSES = 32
 MAX_CLASSES = 128  # with more classes no last layer is refitted, and biases are not found by Newton's method
+MOST_LOGITS = 2_000_000  # of many classes that biases are fitted to: half a second a fit
+LEAST_ROWS = 500
 BIAS_PENALTY = 1.0
 RIDGE = 1000.0  # of the weights that matrix scaling adds, where logits have a standard deviation of SPREAD
 SPREAD = 6.5
@@ -43,15 +45,21 @@ class Linear:
 def fit_vector(logits: NDArray[np.floating], labels: NDArray[np.integer], *, biases: bool = True) -> Scaling:
     """A scale and a bias a class, for logits ``[n, C]`` and labels ``[n]``, or a scale alone.
 
-    By Newton's method, with more than :data:`MAX_CLASSES` classes by L-BFGS. The scale is not negative.
+    By Newton's method; biases of more than :data:`MAX_CLASSES` classes by L-BFGS, on as many of the samples,
+    drawn at random, as have :data:`MOST_LOGITS` logits. The scale is not negative.
 
     Examples
     --------
     >>> fit_vector(np.array([[9.0, 0.0], [9.0, 0.0]]), np.array([0, 1])).scale < 0.2
     True
     """
-    wide, (count, classes) = logits.astype(np.float64), logits.shape
+    count, classes = logits.shape
     added = classes if biases else 0
+    enough = max(LEAST_ROWS, MOST_LOGITS // classes)
+    if added > MAX_CLASSES and count > enough:
+        chosen = np.sort(np.random.default_rng(0).choice(count, enough, replace=False))
+        return fit_vector(logits[chosen], labels[chosen])
+    wide = logits.astype(np.float64)
     truth, seen = (np.arange(count), labels), np.bincount(labels, minlength=classes)
     start, ridge = np.zeros(1 + added), np.full(1 + added, BIAS_PENALTY)  # of the scale, then of biases
     start[0] = 1.0
@@ -75,7 +83,7 @@ def fit_vector(logits: NDArray[np.floating], labels: NDArray[np.integer], *, bia
             loss, shares = loss_of(values)
             return loss, gradient_of(values, shares)
 
-        at = minimize(both, start, jac=True, method="L-BFGS-B", options={"maxiter": 200, "ftol": 1e-9}).x
+        at = minimize(both, start, jac=True, method="L-BFGS-B", options={"maxiter": 40, "ftol": 1e-9}).x
         return Scaling(max(float(at[0]), 0.0), at[1:], None)
     at = start
     loss, shares = loss_of(at)

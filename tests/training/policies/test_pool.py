@@ -104,6 +104,21 @@ def test_of_many_classes_those_that_never_occur_are_named_no_more_where_that_pay
     assert pools.scaled("a").method == "vector"
 
 
+def test_biases_of_many_classes_are_fitted_to_some_of_many_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(7)
+    labels = rng.integers(0, 20, 3000)
+    logits = (rng.normal(size=(3000, 200)) + 3.0 * np.eye(200)[labels]).astype(np.float32)
+    monkeypatch.setattr(scaling_of, "MOST_LOGITS", 200 * 1000)
+    some, known, held = fit_vector(logits[:2500], labels[:2500]), logits[:2500], slice(2500, 3000)
+    assert some.bias is not None
+    monkeypatch.undo()
+    every = fit_vector(known, labels[:2500])
+    assert every.bias is not None
+    assert not np.array_equal(some.bias, every.bias)
+    for one in (some, every):
+        assert accuracy(one, logits[held], labels[held]) > 0.6
+
+
 def test_both_ways_to_fit_biases_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     logits, labels = some_logits(1000, 12, seed=6)
     newton = fit_vector(logits, labels)
