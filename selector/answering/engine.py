@@ -222,27 +222,18 @@ class Engine:
         return scores
 
     def judge_one(
-        self, state: State, logits: NDArray[np.float32], features: NDArray[np.float32] | None
-    ) -> tuple[list[float], NDArray[np.float32], list[float]]:
-        """Answer of a state, as a list and ``[1, C]``, and a list of scores, from logits ``[1, K, C]``."""
-        feeds = {"logits": logits} if features is None else {"logits": logits, "features": features}
-        answer, scores = self._graphs[state.ran].run(_JUDGED, feeds, logits.nbytes)
-        row: list[float] = answer.tolist()[0]
-        ways: list[float] = scores.tolist()[0]
-        if not isfinite(sum(row) + sum(ways)):
-            _check_finite(state.file, answer, scores)
-        return row, answer, ways
+        self, state: State, logits: NDArray[np.float32], features: NDArray[np.float32] | None, *, answer: bool
+    ) -> tuple[list[float], NDArray[np.float32] | None]:
+        """Scores of a state, and its answer ``[1, C]`` if wanted, from logits ``[1, K, C]``.
 
-    def judge_scores(
-        self, state: State, logits: NDArray[np.float32], features: NDArray[np.float32] | None
-    ) -> list[float]:
-        """The scores of :meth:`judge_one` alone: what nobody asks for is not copied out of the graph."""
+        What nobody wants is not copied out of the graph.
+        """
         feeds = {"logits": logits} if features is None else {"logits": logits, "features": features}
-        scores = self._graphs[state.ran].run(_SCORES, feeds, logits.nbytes)[0]
-        ways: list[float] = scores.tolist()[0]
-        if not isfinite(sum(ways)):
-            _check_finite(state.file, scores)
-        return ways
+        found = self._graphs[state.ran].run(_JUDGED if answer else _SCORES, feeds, logits.nbytes)
+        scores: list[float] = found[-1].tolist()[0]
+        if not isfinite(sum(scores)) or (answer and not all_finite(found[0])):
+            _check_finite(state.file, *found)
+        return scores, found[0] if answer else None
 
     def asking(self, reach: Reach, until: float) -> Asking:
         """The sessions of one answer, whose servers have to answer by `until` of the monotonic clock."""

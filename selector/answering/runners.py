@@ -114,15 +114,9 @@ class Single(Protocol):
         ...
 
     def judge_one(
-        self, state: State, logits: NDArray[np.float32], features: NDArray[np.float32] | None
-    ) -> tuple[list[float], NDArray[np.float32], list[float]]:
-        """Answer of a state, as a list and ``[1, C]``, and its scores, from logits ``[1, K, C]``."""
-        ...
-
-    def judge_scores(
-        self, state: State, logits: NDArray[np.float32], features: NDArray[np.float32] | None
-    ) -> list[float]:
-        """The scores of :meth:`judge_one` alone, where the answer is the last model's."""
+        self, state: State, logits: NDArray[np.float32], features: NDArray[np.float32] | None, *, answer: bool
+    ) -> tuple[list[float], NDArray[np.float32] | None]:
+        """Scores of a state, and its answer ``[1, C]`` if wanted, from logits ``[1, K, C]``."""
         ...
 
 
@@ -346,21 +340,17 @@ class _StagedRunner:
     def one(self, sessions: Single, image: Batch, threshold: float) -> Outcome:
         policy = self._policy
         features = sessions.features(image) if policy.features else None
-        state = policy.states[0]
-        ran = state.ran
+        state, ran = policy.states[0], policy.states[0].ran
         row, logits = sessions.row(ran[0], image)
         first = row if self._confident else None
         rows = logits[np.newaxis]
         while True:
-            answer: NDArray[np.floating] | list[float] = row
-            if policy.is_of_last(ran):
-                scores = sessions.judge_scores(state, rows, features)
-            else:
-                row, (answer,), scores = sessions.judge_one(state, rows, features)
+            scores, mean = sessions.judge_one(state, rows, features, answer=not policy.is_of_last(ran))
             names, costs = self._ways[ran]
             name = names[next_action_of(scores, costs, threshold, policy.rule)] if names[1:] else None
             if name is None:
-                return Outcome(ran[-1], ran, scores[0], answer, None, first, row.index(max(row)))
+                answer, top = (row, row.index(max(row))) if mean is None else (mean[0], int(mean.argmax()))
+                return Outcome(ran[-1], ran, scores[0], answer, None, first, top)
             ran = (*ran, name)
             state = self._states[ran]
             row, logits = sessions.row(name, image)

@@ -16,11 +16,10 @@ from selector.answering.engine import Engine
 from selector.answering.reach import Reach, TooLateError, deadline_of
 from selector.answering.recent import Question, Recent
 from selector.answering.runners import Outcome
-from selector.answering.watching import Watch
+from selector.answering.watching import Watch, one_of
 from selector.bundle.bundle import Bundle, valid_certificates
 from selector.bundle.certificate import Certificate, covering
 from selector.bundle.source import Source
-from selector.drift.blocks import LEAST_EVERY, every_for
 from selector.drift.monitor import Monitor
 from selector.policies.constraint import Constraint, constraint
 from selector.policies.policy import Policy
@@ -94,8 +93,7 @@ class Course:
 class View:
     """A bundle with some of its models: which policy is followed, what is certified, the open sessions.
 
-    Never changed once it is in use, except for sessions and courses that are added when first needed. An
-    answer uses one view from beginning to end.
+    In use only sessions and courses are added, when first needed. An answer uses one view all along.
 
     Parameters
     ----------
@@ -106,7 +104,7 @@ class View:
         Names of models, which are not among the installed, and of graphs that took more than they may.
         Without a graph no policy is followed, and nothing is watched.
     brisk
-        Whether a change of the inputs is to be noticed as soon as ever, also beside fast models.
+        Whether a change of the inputs is to be noticed soon, beside fast models as well.
     """
 
     def __init__(
@@ -163,8 +161,7 @@ class View:
         self.watch: Watch | None = None
         if watching and bundle.drift is not None:
             monitor = Monitor(bundle.drift) if taken is None else taken.monitor
-            every = LEAST_EVERY if brisk else every_for(bundle.least_ms(costs_of))
-            self.watch = Watch(self.engine, monitor, taken, every=every)
+            self.watch = Watch(self.engine, monitor, taken, every=one_of(bundle, self.costs, brisk=brisk))
 
     def _engine_of(self, source: Source, policy: Policy | None, fallback: str, *, watch: bool) -> Engine:
         return Engine(self.bundle, source, policy, fallback, threads=self._threads, watch=watch)
@@ -327,7 +324,7 @@ class View:
     def _probe(self, until: float) -> None:
         """Ask each model on a server for one made-up input; raises UnreachableError."""
         for name in sorted(self.remote):
-            kind = self.engine.kind
+            kind = self.kind
             self.engine.ask(name, kind.one(kind.reference(self.bundle.card(name).resolution)), until)
 
     @property

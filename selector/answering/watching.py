@@ -12,7 +12,8 @@ from selector.answering.batches import Batch, Portion
 from selector.answering.beside import beside
 from selector.answering.engine import Engine
 from selector.answering.runners import Outcome
-from selector.drift.blocks import LEAST_EVERY, Blocks, Submit
+from selector.bundle.bundle import Bundle, DeviceCosts
+from selector.drift.blocks import LEAST_EVERY, Blocks, Submit, every_for
 from selector.drift.monitor import Confidence, DriftStatus, Monitor
 from selector.policies.rules import log_odds_of
 from zoo.inputs.kind import Batch as Rows
@@ -22,6 +23,15 @@ _MOST_BYTES = 2**18
 
 
 _Waiting: TypeAlias = "tuple[Rows, Outcome]"  # one input; a plain tuple, as answers wait for it
+
+
+def one_of(bundle: Bundle, costs: DeviceCosts, *, brisk: bool) -> int:
+    """One of how many inputs is looked at while nothing speaks for a change; a `brisk` watch passes few.
+
+    An answer takes as long as the cheapest model on the device at least, or of all where none is.
+    """
+    least_ms = min(costs.models[name] for name in bundle.local or costs.models)
+    return LEAST_EVERY if brisk else every_for(least_ms)
 
 
 class Watch:

@@ -299,19 +299,6 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             "Name one of these, or measure on the device: zooselect bench"
         )
 
-    def least_ms(self, costs_of: str | None = None) -> float:
-        """Milliseconds that an answer takes at least, as of :meth:`costs_ms`, whose errors it raises.
-
-        That of the cheapest model on the device, or of the cheapest of all where none is.
-
-        Examples
-        --------
-        >>> bundle.least_ms()
-        0.1
-        """
-        models = self.costs_ms(costs_of).models
-        return min(models[name] for name in self.local or models)
-
 
 def valid_certificates(bundle: Bundle, policy: int) -> list[Certificate]:
     """Certificates of the policy with this index that were made for exactly what the bundle holds."""

@@ -77,12 +77,9 @@ class Stored:
     def embedded(self, name: str, batch: NDArray[Any], width: int) -> Any:
         raise AssertionError("no policy here needs an embedding")
 
-    def judge_one(self, state: State, logits: NDArray[np.float32], features: Any) -> Any:
-        answer, scores = self.judge(state, logits, features)
-        return answer.tolist()[0], answer, scores.tolist()[0]
-
-    def judge_scores(self, state: State, logits: NDArray[np.float32], features: Any) -> Any:
-        return self.judge(state, logits, features)[1].tolist()[0]
+    def judge_one(self, state: State, logits: NDArray[np.float32], features: Any, *, answer: bool) -> Any:
+        found, scores = self.judge(state, logits, features)
+        return scores.tolist()[0], found if answer else None
 
     def features(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         return self._outcomes.features[batch]
