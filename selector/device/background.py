@@ -112,9 +112,11 @@ class Updater:
                 self._process = self._start()
             process = self._process
         line = b""
-        with contextlib.suppress(OSError, ValueError):  # it has ended; the empty answer says so
-            process.tell(b'{"lately":[' + b",".join(parts) + b"]}\n")
-            line = process.read_line(MAX_REPLY_BYTES)
+        with contextlib.suppress(ValueError):  # it was ended here; the empty answer says so
+            with contextlib.suppress(OSError):  # it has ended, and may have said something before
+                process.tell(b'{"lately":[' + b",".join(parts) + b"]}\n")
+            with contextlib.suppress(OSError):
+                line = process.read_line(MAX_REPLY_BYTES)
         try:
             if line.endswith(b"\n"):
                 return msgspec.json.decode(line, type=Reply)

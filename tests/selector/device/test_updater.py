@@ -30,6 +30,7 @@ from tests.support.small_processes import alive
 from tests.support.small_publisher import Publisher, colour_publisher
 from zoo import Zoo
 from zoo.errors import CardError, FetchError, TrustError, UpdaterError, ZooError
+from zoo.process import Process
 
 OWN = """
 import sys, time
@@ -208,10 +209,20 @@ def test_a_process_that_cannot_start_is_told(device: Device, monkeypatch: pytest
         ("sys.exit('out of luck')", "status 1), with the words 'out of luck'"),
     ],
 )
+@pytest.mark.parametrize("ended_before", [False, True])
 def test_a_process_that_says_something_else_is_ended(
-    device: Device, monkeypatch: pytest.MonkeyPatch, code: str, reason: str
+    device: Device, monkeypatch: pytest.MonkeyPatch, code: str, reason: str, *, ended_before: bool
 ) -> None:
     monkeypatch.setattr("zoo.process._START", f"import sys; sys.stdin.readline(); {code}")
+    tell = Process.tell
+
+    def tell_late(process: Process, content: bytes) -> None:
+        if content.startswith(b'{"lately"'):
+            until(lambda: process._process.poll() is not None)
+        tell(process, content)
+
+    if ended_before and "2**21" not in code:  # that one waits for somebody to read it
+        monkeypatch.setattr(Process, "tell", tell_late)
     updater = Updater(device.folder)
     found = updater.round([])
     assert isinstance(found.problem, UpdaterError)
