@@ -79,7 +79,7 @@ CIFAR = Pair("network-answers", prepare_cifar10, "resnet20-int8", "resnet56", "t
 PHOTOS = Pair(
     "network-photos",
     prepare_photo_pair,
-    "efficientnet-lite0",
+    "efficientnet-lite0-int8",
     "efficientnet-lite2",
     "jpeg",
     asked={"max_drop": SLACK},

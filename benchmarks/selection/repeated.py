@@ -252,7 +252,14 @@ class Choices:
     def choice(self, level: float, samples: int = UNLIMITED_SAMPLES) -> tuple[Candidate, FrontierPoint]:
         """The best candidate for a precision, to be certified on so many samples, and its best point."""
         constraint = Constraint(kind="precision", level=min(max(level, 0.001), 0.999))
-        aim = Aim(constraint, samples, DELTA, self._nothing, self._failure_ms)
+        aim = Aim(
+            constraint,
+            samples,
+            DELTA,
+            self._nothing,
+            self._failure_ms,
+            candidates=len(self.candidates),
+        )
         chosen = max(self.candidates, key=lambda candidate: standing(candidate, aim))
         return chosen, aim.nearest(chosen.frontier)
 

@@ -9,11 +9,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from benchmarks.peers import PEERS
+from benchmarks.peers.peer import Peer
 from benchmarks.selection.guarantee import Guarantee, study
-from benchmarks.selection.mixes import Point, point_of, reaching
-from benchmarks.selection.repeated import LEVELS, OFFSETS, Choices, Repetition, deal
+from benchmarks.selection.mixes import Point, point_of, reaching, worth_mixing
+from benchmarks.selection.repeated import DELTA, LEVELS, OFFSETS, Choices, Repetition, deal
 from benchmarks.tables.aiq import aiq
-from training.data.splits import FIT, TEST, TUNE
+from selector.policies.constraint import Constraint
+from training.certificates.certify import Tests
+from training.data.splits import CERTIFY, FIT, TEST, TUNE
 from training.outcomes.table_outcomes import TableOutcomes
 from training.outcomes.table_profile import TableRecord
 from training.policies.frontier import Simulated, by_cost
@@ -57,7 +60,8 @@ class TableRepetition:
 
     repetition: Repetition
     drop: DropPoint
-    peers_drop: dict[str, float]  # peer → cost at which it promises that drop, uncertified
+    promised: dict[str, float]  # method → cost at which it promises that drop, uncertified
+    proven: dict[str, float]  # peer → cost at which that drop is certified for it, or of the reference model
     aiq: dict[str, float]  # method → average improvement in quality
     oracle: Point
 
@@ -93,6 +97,7 @@ def repeat_table(
     found: dict[str, tuple[Point | None, ...]] = {}
     frontiers: dict[str, tuple[Point, ...]] = {}
     promised: dict[str, float] = {}
+    proven: dict[str, float] = {}
     column = test.models.index(reference)
     dear = Point(float(test.right[:, column].mean()), float(test.paid[:, column].mean()), 0.0)
     for name in peers:
@@ -109,6 +114,9 @@ def repeat_table(
         found[name] = tuple(reaching(level, chosen_on, settings, shown) for level in levels)
         at = reaching(accuracy[reference] - MAX_DROP, chosen_on, settings, shown)
         promised[name] = dear.mean_ms if at is None else at.mean_ms
+        last = _proven(peer, seen.split(CERTIFY), reference)
+        proven[name] = dear.mean_ms if last is None else settings[last].mean_ms
+    promised["zooselect"] = ours.reaching(accuracy[reference] - MAX_DROP, test).mean_ms
     settings = ours.settings(test)
     repetition = Repetition(
         seed=seed,
@@ -137,6 +145,7 @@ def repeat_table(
         repetition,
         certified_drop(record, dealt, seed),
         promised,
+        proven,
         improved,
         Point(row.accuracy, row.mean_ms, row.p95_ms),
     )
@@ -155,6 +164,27 @@ def certified_drop(record: TableRecord, dealt: TableOutcomes, seed: int) -> Drop
         at.mean_ms,
         float(test.paid[:, column].mean()),
     )
+
+
+def _proven(peer: Peer, held: TableOutcomes, reference: str) -> int | None:
+    """The cheapest setting of a peer that the certify samples prove the drop for, as they do for ours.
+
+    Settings that no mix of others beats on development samples are tested from the most accurate one on, and
+    the testing stops at the first that is not proven.
+    """
+    settings = [_paid(one, held) for one in peer.frontier(held)]
+    order = worth_mixing(peer.development_frontier())[::-1]
+    tests = Tests(
+        [settings[i] for i in order],
+        reference=held.right[:, held.models.index(reference)],
+        top_ms=max(float(one.cost_ms.max()) for one in settings),
+    )
+    asked, last = Constraint(kind="max_drop", level=MAX_DROP), None
+    for place, i in enumerate(order):
+        if not tests.rejects(place, asked, DELTA):
+            break
+        last = i
+    return last
 
 
 def violations(choices: Choices, outcomes: TableOutcomes, seed: int) -> list[Guarantee]:

@@ -39,11 +39,13 @@ def targets(name: str, figures: dict[str, Any]) -> list[Target]:
         text = f"in {certified} splits, {drop['ratio'][0]:.2f} × cheaper"
         what = "something cheaper than the reference model is certified for the drop"
         found.append(Target(what, text, drop["certified"] > 0 and drop["ratio"][0] > 1))
-        costs = [one["cost_at_drop"] for one in figures["peers"]]
-        if costs:
-            text = f"{drop['cost'][0]:.4g} against {min(costs):.4g}"
-            what = "no dearer than what peers promise for that drop, uncertified"
-            found.append(Target(what, text, drop["cost"][0] <= min(costs)))
+        for what, cost, key in (
+            ("no dearer than any peer that is certified for that drop", drop["cost"][0], "proven_cost"),
+            ("no dearer than any peer that promises that drop", drop["promised_cost"], "promised_cost"),
+        ):
+            costs = [one[key] for one in figures["peers"]]
+            if costs:
+                found.append(Target(what, f"{cost:.4g} against {min(costs):.4g}", cost <= min(costs)))
     return found
 
 

@@ -26,6 +26,7 @@ STANDARD_ERRORS_DISCOUNTED = 1.5
 # Under a bound on accuracy one is taken off, and the expected time is over what is left of the doubt. With a
 # larger discount any single model, however dear, would be better than a cascade that may just fail.
 STANDARD_ERRORS_TAKEN_OFF = 1.0
+MANY = 1000  # candidates that all of this is for: the best of few is less lucky
 ACCURACY_NOISE = 0.005  # of an accuracy: where nothing is good enough, less than this is not paid for
 # What certify samples show varies, and so does what frontiers show. Policies are compared at the middles of
 # equally likely parts of both, in standard deviations: of many of the former, or a policy that fails to be
@@ -54,6 +55,21 @@ def share_of_margin(test: PrecisionTest, *, development: int, certify: int) -> f
     return math.sqrt(1 - development / (development + certify) * CORRELATION**2)
 
 
+def share_of_luck(candidates: int) -> float:
+    """By how much the best of so many candidates looks better by luck, as a share of what the best of
+    :data:`MANY` does; 1 at most.
+
+    What the largest of n normal draws is expected to be (Blom 1958) stands for it.
+
+    Examples
+    --------
+    >>> [round(share_of_luck(count), 2) for count in (1, 11, 100, 1000, 5000)]
+    [0.0, 0.49, 0.77, 1.0, 1.0]
+    """
+    largest, of_many = (float(ndtri((n - 0.375) / (n + 0.25))) for n in (max(candidates, 1), MANY))
+    return min(1.0, largest / of_many)
+
+
 @dataclass(frozen=True)
 class Aim:
     """A constraint, and what must be seen elsewhere for it to be provable on `samples` certify samples.
@@ -69,6 +85,8 @@ class Aim:
     share_of_margin
         What the test of a precision asks for above it, as a share of what the exact binomial does: see
         :func:`share_of_margin`.
+    candidates
+        How many policies are compared.
     """
 
     constraint: Constraint
@@ -77,6 +95,7 @@ class Aim:
     reference: NDArray[np.bool_]
     failure_ms: float
     share_of_margin: float = 1.0
+    candidates: int = MANY
     # of what is charged for one more unit sent, and how much of the budget that is: see
     # training.search.charges
     unit_ms: float | None = None
@@ -144,7 +163,7 @@ class Aim:
             )
         doubts = np.array([point.doubt for point in frontier])
         costs = np.array([point.mean_ms for point in frontier])
-        slacks = np.array([self.slack(point) for point in frontier]) - STANDARD_ERRORS_TAKEN_OFF * doubts
+        slacks = np.array([self.slack(point) for point in frontier]) - self._taken_off * doubts
         spreads = np.sqrt(self._spread(frontier) ** 2 + doubts**2)
         luck = np.add.outer(np.outer(spreads, LUCK), SMOOTHING).reshape(len(frontier), -1)
         reached = slacks[:, np.newaxis] >= luck
@@ -156,6 +175,10 @@ class Aim:
         cheapest = np.where(reached, costs[:, np.newaxis], np.inf).min(axis=0)
         expected = np.where(certified, cheapest, self.failure_ms).mean()
         return (1.0, -float(np.log(expected)))
+
+    @property
+    def _taken_off(self) -> float:
+        return STANDARD_ERRORS_TAKEN_OFF * share_of_luck(self.candidates)
 
     def _spread(self, frontier: Sequence[Point]) -> float:
         """Standard deviation of what the certify samples show of the frontier's most accurate point."""

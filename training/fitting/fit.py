@@ -283,6 +283,7 @@ def search(
             test.test, development=len(outcomes.split(FIT, TUNE)), certify=len(outcomes.split(CERTIFY))
         ),
         tail=given.table.tail(zoo.names),
+        candidates=len(candidates),
     )
     candidates = within_bytes(candidates, zoo, options.max_bytes)
     local = {card.name for card in zoo.cards if card.remote is None}

@@ -150,6 +150,7 @@ def _search(
         compared.right[:, compared.models.index(by_accuracy[0])],
         failure_ms=failure_ms(search.candidates, search.costs),
         share_of_margin=share_of_margin(test.test, development=len(development), certify=certify),
+        candidates=len(search.candidates),
     )
     kept = worth_keeping(search.candidates, aim)
     policies = tuple(candidate.build() for candidate in kept)

@@ -77,6 +77,13 @@ def test_a_doubtful_gain_ranks_behind_a_sure_one(kind: ConstraintKind) -> None:
     assert goal.best(lucky) is lucky[0], "doubt decides between policies, not on the threshold of one"
 
 
+def test_of_few_policies_the_best_is_less_lucky() -> None:
+    goal = replace(aim("precision", 0.9, samples=10**9), failure_ms=5.0)
+    alone, saving = [point(0.95, 5.0)], [replace(point(0.9, 2.0), doubt=0.02)]
+    assert replace(goal, candidates=1000).rank(alone) > replace(goal, candidates=1000).rank(saving)
+    assert replace(goal, candidates=11).rank(alone) < replace(goal, candidates=11).rank(saving)
+
+
 def test_room_above_the_aim_is_worth_what_it_saves_when_luck_is_bad() -> None:
     needed = accuracy_to_certify(0.9, 400)
     tight, roomy = [point(needed, 2.0)], [point(needed + 0.04, 2.6), point(needed, 2.1)]

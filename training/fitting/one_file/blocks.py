@@ -32,9 +32,9 @@ class Block:
         """An empty block for a branch of this one; it may use all values of this one."""
         return Block(self.numbers)
 
-    def add(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """Append an operator with one output; its name."""
-        name = f"{kind.lower()}/{next(self.numbers)}"
+    def add(self, kind: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
+        """Append an operator with one output; its name, which is made up where none is given."""
+        name = name or f"{kind.lower()}/{next(self.numbers)}"
         self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
         return name
 

@@ -52,36 +52,35 @@ def one_file_graph(
     parts = read_parts(bundle, folder, models, graphs)
     block = Block()
     inputs = {one.name: block.add("Unsqueeze", one.name, block.constant([0])) for one in bundle.kind.inputs}
-    rules = Rules(bundle, parts, inputs, models)
+    rules = Rules(bundle, parts, inputs)
     if record.drift:
         rules.watch()
     if policy is None or record.threshold is None:
         answer = rules.alone(block, models[0])
     else:
         answer = rules.follow(block, policy, record.threshold)
-    names = block.constant(list(models))
-    path = block.add("Gather", names, answer.path)
-    last = block.add("Gather", path, block.constant(np.array(-1)))
-    index = block.add("Squeeze", answer.top, block.constant([0]))
-    outputs: dict[str, tuple[str, list[int | str]]] = {
-        "probabilities": (
-            block.add("Squeeze", answer.probabilities, block.constant([0])),
-            [len(bundle.classes)],
-        ),
-        "class_index": (index, []),
-        "label": (block.add("Gather", block.constant(list(bundle.classes)), index), []),
-        "model": (last, []),
-        "path": (path, ["K"]),
-        "probability": (block.add("Squeeze", answer.probability), []),
+    first = block.constant([0])
+    index = block.add("Squeeze", answer.top, name="class_index")
+    path = block.add("Identity", answer.path, name="path")
+    block.add("Gather", path, block.constant(np.array(-1)), name="model")
+    block.add("Gather", block.constant(list(bundle.classes)), index, name="label")
+    block.add("Squeeze", answer.probabilities, first, name="probabilities")
+    block.add("Squeeze", answer.probability, name="probability")
+    outputs: dict[str, list[int | str]] = {
+        "probabilities": [len(bundle.classes)],
+        "class_index": [],
+        "label": [],
+        "model": [],
+        "path": ["K"],
+        "probability": [],
     }
     if record.drift and bundle.drift is not None:
         (features,) = block.place(parts.graphs[bundle.drift.file], inputs, ["features"])
-        width = len(bundle.drift.features)
-        outputs["drift_features"] = (block.add("Squeeze", features, block.constant([0])), [width])
+        block.add("Squeeze", features, first, name="drift_features")
+        outputs["drift_features"] = [len(bundle.drift.features)]
         if rules.confidence is not None:
-            outputs["confidence"] = (block.add("Squeeze", rules.confidence), [])
-    for name, (value, _) in outputs.items():
-        block.nodes.append(helper.make_node("Identity", [value], [name], name=f"give_{name}"))
+            block.add("Squeeze", rules.confidence, name="confidence")
+            outputs["confidence"] = []
     graph = helper.make_graph(
         block.nodes,
         "selector",
@@ -91,7 +90,7 @@ def one_file_graph(
             )
             for one in inputs_of(bundle.kind)
         ],
-        [helper.make_tensor_value_info(name, _KINDS[name], shape) for name, (_, shape) in outputs.items()],
+        [helper.make_tensor_value_info(name, _KINDS[name], shape) for name, shape in outputs.items()],
         block.tensors,
     )
     model = helper.make_model(graph, opset_imports=parts.imports(), producer_name="zooselect")

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 from selector.bundle.bundle import Bundle
 from selector.policies.cascade import CascadePolicy, LookaheadPolicy, LookaheadStage, Stage
 from selector.policies.input import InputPolicy
-from selector.policies.pool import PoolPolicy, PoolStage, Scaling
+from selector.policies.pool import PoolPolicy, Scaling
 from selector.policies.rules import Rule
 from selector.policies.staged import StagedPolicy, State
 from training.fitting.one_file.blocks import Block
@@ -26,28 +26,26 @@ from zoo.models.model import EMBEDDING
 
 ROOM = 1e-12  # relative, of numbers that are compared with a threshold
 _TINY = 1e-30  # see selector.policies.rules
-_TOP = 1.0 + 2.0**-51
 _LEAST_ODDS = -50.0  # log-odds of top classes lie between minus the log of the number of classes
 _MOST_ODDS = 70.0  # and minus the log of the tiny number
 _CLEAR = 2.0  # above all scores
 
 
 class Answer(NamedTuple):
-    """Values of one answer: float64 ``[1, C]``, int64 ``[1]``, int64 ``[K]`` and float64 ``[1, 1]``."""
+    """Values of one answer: float64 ``[1, C]``, int64 ``[1, 1]``, strings ``[K]`` and float64 ``[1, 1]``."""
 
     probabilities: str
     top: str
-    path: str  # indices of the models that ran
+    path: str  # names of the models that ran
     probability: str
 
 
 class _Look(NamedTuple):
     """How sure the logits of a model are."""
 
+    wide: str  # float64 [1, C], the logits
     top: str  # int64 [1, 1], the class
-    is_top: str  # bool [1, C]
-    weights: str  # float64 [1, C], probabilities but for their sum
-    others: str  # float64 [1, 1], the sum of the weights of all other classes
+    odds: str  # float64 [1, 1], log-odds of the class; NaN where a logit is not finite
 
 
 class Rules:
@@ -57,15 +55,10 @@ class Rules:
     ----------
     inputs
         Inputs of the models → values of the graph, each ``[1, …]``.
-    models
-        In the file; paths are indices of these.
     """
 
-    def __init__(
-        self, bundle: Bundle, parts: Parts, inputs: Mapping[str, str], models: Sequence[str]
-    ) -> None:
+    def __init__(self, bundle: Bundle, parts: Parts, inputs: Mapping[str, str]) -> None:
         self._bundle, self._parts, self._inputs = bundle, parts, inputs
-        self._models = list(models)
         self.confidence: str | None = None  # of the first model, once it was placed outside of all branches
         self._watched = False
 
@@ -75,8 +68,14 @@ class Rules:
 
     def alone(self, block: Block, name: str) -> Answer:
         """One model; nothing estimates how often it is right."""
-        look = self._look(block, self._logits(block, name), first=True)
-        return self._of_model(block, look, (name,), block.constant(np.full((1, 1), np.nan)))
+        logits = self._logits(block, name)
+        if self._watched:
+            self._look(block, logits, first=True)
+        wide = block.add("Cast", logits, to=TensorProto.DOUBLE)
+        zero = _unless_infinite(block, wide, block.constant(np.zeros((1, 1))), len(self._bundle.classes))
+        sure = block.add("Add", wide, zero)
+        top = block.add("ArgMax", wide, axis=1, keepdims=1)
+        return self._of_model(block, sure, top, (name,), block.constant(np.full((1, 1), np.nan)))
 
     def follow(self, block: Block, policy: object, threshold: float) -> Answer:
         """A whole policy."""
@@ -104,8 +103,7 @@ class Rules:
         probability = block.add("GatherElements", wide, pick, axis=1)
 
         def answer(branch: Block, name: str) -> Answer:
-            look = self._look(branch, self._logits(branch, name))
-            return self._of_model(branch, look, (name,), branch.add("Identity", probability))
+            return self._of_logits(branch, self._logits(branch, name), (name,), probability)
 
         ways = {name: [i] for i, name in enumerate(policy.models)}
         return _one_of(block, pick, ways, answer)
@@ -117,13 +115,14 @@ class Rules:
         look = self._look(block, self._logits(block, stage.model), first=place == 0)
 
         def stop(inside: Block) -> Answer:
-            odds = _log_odds(inside, look.others)
             scale, offset = (
                 (stage.scale, stage.offset)
                 if isinstance(stage, Stage)
                 else (stage.scales[0], stage.offsets[0])
             )
-            return self._of_model(inside, look, path, _sigmoid(inside, _linear(inside, odds, scale, offset)))
+            probability = inside.add("Sigmoid", _linear(inside, look.odds, scale, offset))
+            top = inside.add("Identity", look.top)  # a branch gives what it made
+            return self._of_model(inside, look.wide, top, path, probability)
 
         def go_on(inside: Block) -> Answer:
             return self._chain(inside, policy, threshold, place + 1)
@@ -131,14 +130,12 @@ class Rules:
         if len(path) == len(policy.stages):
             return stop(block)
         if isinstance(stage, LookaheadStage):
-            return _branch(block, _worth_more(block, look.others, stage, threshold), go_on, stop)
+            return _branch(block, _worth_more(block, look.odds, stage, threshold), go_on, stop)
         compared = _bound(stage, threshold)
         if isinstance(compared, bool):
             return stop(block) if compared else go_on(block)
         kind, bound = compared
-        return _branch(
-            block, block.add(kind, look.others, block.constant(np.full((1, 1), bound))), go_on, stop
-        )
+        return _branch(block, block.add(kind, look.odds, block.constant(np.full((1, 1), bound))), go_on, stop)
 
     def _pool(
         self, block: Block, policy: PoolPolicy, setting: Sequence[float], place: int, before: str
@@ -151,28 +148,23 @@ class Rules:
         total = _scaled(block, scaling, outputs)
         if before:
             total = block.add("Add", before, total)
-        two = _lead(block, total)
-        margin = block.add("Div", two, block.constant(float(count))) if count > 1 else two
+        lead = _lead(block, total, len(self._bundle.classes))  # of the sum; margins are of the mean
 
         def stop(inside: Block) -> Answer:
-            return self._of_pool(inside, stage, total, margin, policy.models[:count])
+            mean = inside.add("Div", total, inside.constant(float(count))) if count > 1 else total
+            top = inside.add("ArgMax", total, axis=1, keepdims=1)
+            odds = _linear(inside, lead, stage.slope / count, stage.offset)
+            return self._of_model(inside, mean, top, policy.models[:count], inside.add("Sigmoid", odds))
 
         def go_on(inside: Block) -> Answer:
             return self._pool(inside, policy, setting, count, total)
 
         if count == len(policy.stages):
             return stop(block)
-        least = setting[place] - ROOM * abs(setting[place])
+        least = count * (setting[place] - ROOM * abs(setting[place]))
         if math.isinf(least):
             return stop(block) if least < 0 else go_on(block)
-        return _branch(block, block.add("Less", margin, block.constant(np.full((1, 1), least))), go_on, stop)
-
-    def _of_pool(
-        self, block: Block, stage: PoolStage, total: str, margin: str, path: Sequence[str]
-    ) -> Answer:
-        mean = block.add("Div", total, block.constant(float(len(path)))) if len(path) > 1 else total
-        odds = _linear(block, margin, stage.slope, stage.offset)
-        return self._of_model(block, self._sure(block, mean), path, _sigmoid(block, odds))
+        return _branch(block, block.add("Less", lead, block.constant(np.full((1, 1), least))), go_on, stop)
 
     def _staged(
         self,
@@ -200,10 +192,10 @@ class Rules:
         def stop(inside: Block) -> Answer:
             probability = inside.add("Slice", wide, *(inside.constant([i]) for i in (0, 1, 1)))
             if of_last:
-                return self._of_model(inside, self._look(inside, logits), ran, probability)
+                return self._of_logits(inside, logits, ran, probability)
             return Answer(
                 inside.add("Cast", answers[0], to=TensorProto.DOUBLE),
-                inside.add("ArgMax", answers[0], axis=1, keepdims=0),
+                inside.add("ArgMax", answers[0], axis=1, keepdims=1),
                 self._path(inside, ran),
                 probability,
             )
@@ -242,33 +234,31 @@ class Rules:
         return [logits, *rest]
 
     def _look(self, block: Block, logits: str, *, first: bool = False) -> _Look:
-        look = self._sure(block, block.add("Cast", logits, to=TensorProto.DOUBLE))
-        if first and self._watched:
-            self.confidence = _log_odds(block, look.others)
-        return look
-
-    def _sure(self, block: Block, wide: str) -> _Look:
-        """How sure float64 logits ``[1, C]`` are, with the arithmetic of ``rules.confidence``."""
+        """How sure logits ``[1, C]`` are, as ``rules.confidence`` has it."""
         over = block.constant([1])
+        wide = block.add("Cast", logits, to=TensorProto.DOUBLE)
         top = block.add("ArgMax", wide, axis=1, keepdims=1)
         best = block.add("ReduceMax", wide, over, keepdims=1)
-        weights = block.add("Exp", block.add("Sub", wide, best))
-        places = block.constant(np.arange(len(self._bundle.classes))[np.newaxis])
-        is_top = block.add("Equal", places, top)
-        others = block.add("Where", is_top, block.constant(0.0), weights)
-        # an infinite logit is no answer either, and a class of no weight would hide it
-        nothing = block.add("Mul", block.add("ReduceSum", wide, over, keepdims=1), block.constant(0.0))
-        total = block.add("Add", block.add("ReduceSum", others, over, keepdims=1), nothing)
-        return _Look(top, is_top, weights, total)
+        least = block.add("Add", best, block.constant(math.log(_TINY)))
+        others = block.add("ScatterElements", wide, top, least, axis=1)
+        odds = block.add("Sub", best, block.add("ReduceLogSumExp", others, over, keepdims=1))
+        odds = _unless_infinite(block, wide, odds, len(self._bundle.classes))
+        if first and self._watched:
+            self.confidence = odds
+        return _Look(wide, top, odds)
 
-    def _of_model(self, block: Block, look: _Look, path: Sequence[str], probability: str) -> Answer:
-        weights = block.add("Where", look.is_top, block.constant(_TOP), look.weights)
-        total = block.add("Add", look.others, block.constant(_TOP))
-        index = block.add("Squeeze", look.top, block.constant([1]))
-        return Answer(block.add("Div", weights, total), index, self._path(block, path), probability)
+    def _of_logits(self, block: Block, logits: str, path: Sequence[str], probability: str) -> Answer:
+        """The answer of one model, to which something else gave its `probability`."""
+        wide = block.add("Cast", logits, to=TensorProto.DOUBLE)
+        top = block.add("ArgMax", wide, axis=1, keepdims=1)
+        sure = _unless_infinite(block, wide, probability, len(self._bundle.classes))
+        return self._of_model(block, wide, top, path, sure)
+
+    def _of_model(self, block: Block, wide: str, top: str, path: Sequence[str], probability: str) -> Answer:
+        return Answer(block.add("Softmax", wide, axis=1), top, self._path(block, path), probability)
 
     def _path(self, block: Block, path: Sequence[str]) -> str:
-        return block.add("Identity", block.constant([self._models.index(name) for name in path]))
+        return block.add("Identity", block.constant(list(path)))
 
 
 Written = Callable[[Block], Answer]
@@ -309,22 +299,21 @@ def _pick(block: Block, scores: str, costs_ms: Sequence[float], threshold: float
     return block.add("ArgMax", value, axis=1, keepdims=1)
 
 
-def _worth_more(block: Block, others: str, stage: LookaheadStage, threshold: float) -> str:
+def _worth_more(block: Block, odds: str, stage: LookaheadStage, threshold: float) -> str:
     """Whether going on is worth its time."""
-    odds = _log_odds(block, others)
     scales, offsets = (np.array([values]) for values in (stage.scales, stage.offsets))
     linear = block.add("Add", block.add("Mul", odds, block.constant(scales)), block.constant(offsets))
     prices = np.array([[threshold * cost for cost in stage.ways_ms]])
     prices[0, 0] -= ROOM
-    worth = block.add("Sub", _sigmoid(block, linear), block.constant(prices))
-    first = block.add("Slice", worth, *(block.constant([i]) for i in (0, 1, 1)))
-    return block.add("Greater", block.add("ReduceMax", worth, block.constant([1]), keepdims=1), first)
+    worth = block.add("Sub", block.add("Sigmoid", linear), block.constant(prices))
+    best = block.add("ArgMax", worth, axis=1, keepdims=1)
+    return block.add("Greater", best, block.constant(np.zeros((1, 1), np.int64)))
 
 
 def _bound(stage: Stage, threshold: float) -> tuple[str, float] | bool:
-    """When a cascade goes on, as a comparison of the other classes' weights; or whether it always stops.
+    """When a cascade goes on, as a comparison of log-odds; or whether it always stops.
 
-    The weights fall with the log-odds, and the rule is a threshold on these: it is searched with the rule.
+    The rule is a threshold on them: it is searched with the rule.
     """
     low, high = _LEAST_ODDS, _MOST_ODDS
     stops_low, stops_high = (stage.judge(odds, threshold)[1] for odds in (low, high))
@@ -336,33 +325,30 @@ def _bound(stage: Stage, threshold: float) -> tuple[str, float] | bool:
         else:
             high = middle
     edge = high if stops_high else low  # the last log-odds that stop
-    room = 1.0 + ROOM if stops_high else 1.0 - ROOM
-    return "Greater" if stops_high else "Less", math.exp(-edge) * room - _TINY
-
-
-def _log_odds(block: Block, others: str) -> str:
-    return block.add("Neg", block.add("Log", block.add("Add", others, block.constant(_TINY))))
+    return ("Less", edge - ROOM) if stops_high else ("Greater", edge + ROOM)
 
 
 def _linear(block: Block, value: str, scale: float, offset: float) -> str:
     return block.add("Add", block.add("Mul", value, block.constant(scale)), block.constant(offset))
 
 
-def _sigmoid(block: Block, odds: str) -> str:
-    low, high = block.constant(-700.0), block.constant(700.0)
-    exponential = block.add("Exp", block.add("Clip", block.add("Neg", odds), low, high))
-    return block.add("Reciprocal", block.add("Add", block.constant(1.0), exponential))
+def _unless_infinite(block: Block, logits: str, value: str, classes: int) -> str:
+    """`value` ``[1, 1]``, or NaN where one of the float64 logits ``[1, C]`` is not finite.
+
+    An infinite logit is no answer, and a class of no weight would hide it.
+    """
+    return block.add("Gemm", logits, block.constant(np.zeros((classes, 1))), value)
 
 
-def _lead(block: Block, values: str) -> str:
-    """Largest minus second largest ``[1, 1]`` of float64 ``[1, C]``."""
+def _lead(block: Block, values: str, classes: int) -> str:
+    """Largest minus second largest ``[1, 1]`` of float64 ``[1, C]``; NaN where one is not finite."""
     tops = f"tops/{next(block.numbers)}"
     places = f"{tops}/places"
     block.nodes.append(
         helper.make_node("TopK", [values, block.constant([2])], [tops, places], name=tops, axis=1)
     )
-    sides = (block.add("Slice", tops, *(block.constant([i]) for i in (at, at + 1, 1))) for at in (0, 1))
-    return block.add("Sub", *sides)
+    lead = block.add("MatMul", tops, block.constant(np.array([[1.0], [-1.0]])))
+    return _unless_infinite(block, values, lead, classes)
 
 
 def _scaled(block: Block, scaling: Scaling, outputs: Sequence[str]) -> str:
