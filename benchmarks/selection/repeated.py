@@ -22,7 +22,7 @@ from benchmarks.peers import PEERS
 from benchmarks.peers.peer import Peer
 from benchmarks.selection.mixes import Point, point_of, reaching
 from selector.policies.constraint import Constraint
-from training.certificates.aim import STANDARD_ERRORS_DISCOUNTED, Aim
+from training.certificates.aim import Aim
 from training.certificates.certify import Tests
 from training.cluster.connection import connected
 from training.cluster.pool import spread
@@ -33,7 +33,8 @@ from training.policies.base import FittedPolicy, Simulator
 from training.policies.frontier import Point as FrontierPoint
 from training.policies.frontier import Simulated, by_cost
 from training.policies.singles import upper_hull
-from training.search.candidates import Candidate, failure_ms, standing
+from training.search.candidates import Candidate
+from training.search.choice import discount_of, failure_ms, standing
 from training.search.search import consider
 from zoo.models.latency import LatencyTable
 from zoo.models.zoo import Zoo
@@ -246,6 +247,7 @@ class Choices:
         self.fallback_ms = max(costs[name] for name in compared.models)  # what certifying nothing counts as
         self._failure_ms = failure_ms(candidates, {name: costs[name] for name in compared.models})
         self._nothing = np.zeros(len(compared), dtype=np.bool_)  # no constraint here needs a reference
+        self._discount = discount_of(candidates, compared.groups)
         self._built: dict[int, FittedPolicy] = {}
         self._simulators: dict[int, tuple[Outcomes, Simulator]] = {}
 
@@ -259,6 +261,7 @@ class Choices:
             self._nothing,
             self._failure_ms,
             candidates=len(self.candidates),
+            discount=self._discount,
         )
         chosen = max(self.candidates, key=lambda candidate: standing(candidate, aim))
         return chosen, aim.nearest(chosen.frontier)
@@ -281,7 +284,7 @@ class Choices:
         """
         points = [(candidate, point) for candidate in self.candidates for point in candidate.frontier]
         times = np.array([point.mean_ms for _, point in points])
-        worth = np.array([point.accuracy - STANDARD_ERRORS_DISCOUNTED * point.doubt for _, point in points])
+        worth = np.array([point.accuracy - self._discount * point.doubt for _, point in points])
         return [self._simulated(*points[i], outcomes) for i in upper_hull(times, worth)]
 
     def _simulated(self, candidate: Candidate, point: FrontierPoint, outcomes: Outcomes) -> Simulated:

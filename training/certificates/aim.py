@@ -87,6 +87,9 @@ class Aim:
         :func:`share_of_margin`.
     candidates
         How many policies are compared.
+    discount
+        Standard errors by which a gain has to exceed what can be luck: see
+        :func:`training.search.choice.discount_of`.
     """
 
     constraint: Constraint
@@ -96,6 +99,7 @@ class Aim:
     failure_ms: float
     share_of_margin: float = 1.0
     candidates: int = MANY
+    discount: float = STANDARD_ERRORS_DISCOUNTED
     # of what is charged for one more unit sent, and how much of the budget that is: see
     # training.search.charges
     unit_ms: float | None = None
@@ -158,8 +162,7 @@ class Aim:
             if not enough:
                 return (0.0, max(self.slack(p) for p in frontier))
             return max(
-                (1.0, point.accuracy - STANDARD_ERRORS_DISCOUNTED * point.doubt, -point.mean_ms)
-                for point in enough
+                (1.0, point.accuracy - self.discount * point.doubt, -point.mean_ms) for point in enough
             )
         doubts = np.array([point.doubt for point in frontier])
         costs = np.array([point.mean_ms for point in frontier])
@@ -178,7 +181,8 @@ class Aim:
 
     @property
     def _taken_off(self) -> float:
-        return STANDARD_ERRORS_TAKEN_OFF * share_of_luck(self.candidates)
+        share = self.discount / STANDARD_ERRORS_DISCOUNTED
+        return STANDARD_ERRORS_TAKEN_OFF * share * share_of_luck(self.candidates)
 
     def _spread(self, frontier: Sequence[Point]) -> float:
         """Standard deviation of what the certify samples show of the frontier's most accurate point."""

@@ -31,8 +31,9 @@ from training.fitting.paths import with_paths
 from training.fitting.record import FitInputs, Found, Proven, assemble
 from training.outcomes.outcomes import Outcomes, has_pixels, load_outcomes, pixels_of
 from training.outcomes.parts import read_profile_record
-from training.search.candidates import POOL_LABELS, Candidate, failure_ms, worth_keeping
+from training.search.candidates import POOL_LABELS, Candidate
 from training.search.charges import charges_of
+from training.search.choice import discount_of, failure_ms, worth_keeping
 from training.search.comparisons import by_storage, comparisons, within_bytes
 from training.search.input_fit import PixelsOf
 from training.search.search import consider
@@ -284,6 +285,7 @@ def search(
         ),
         tail=given.table.tail(zoo.names),
         candidates=len(candidates),
+        discount=discount_of(candidates, compared.groups),
     )
     candidates = within_bytes(candidates, zoo, options.max_bytes)
     local = {card.name for card in zoo.cards if card.remote is None}

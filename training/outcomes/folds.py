@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from zoo.errors import DataError
 
 FOLDS = 4
+HALVINGS = 4  # ways to part samples in two
 Folds = Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]
 
 
@@ -46,3 +47,10 @@ def grouped_folds(groups: NDArray[np.str_], count: int = FOLDS) -> Folds:
         filled[least] += int(sizes[one])
     held = fold_of[original]
     return [(np.flatnonzero(held != fold), np.flatnonzero(held == fold)) for fold in range(folds)]
+
+
+def halvings(groups: NDArray[np.str_], count: int = HALVINGS) -> NDArray[np.bool_]:
+    """Which samples are in the first half, in several ways ``[count, n]``; those of one original together."""
+    names, members = np.unique(groups, return_inverse=True)
+    rng = np.random.default_rng(0)
+    return np.stack([(rng.permutation(len(names)) < len(names) // 2)[members] for _ in range(count)])

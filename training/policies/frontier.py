@@ -97,13 +97,23 @@ class Outline:
     right: int  # samples with a right answer
     better: int  # of these, samples on which the reference model is wrong
     worse: int  # samples on which only the reference model is right
+    halves: Indices  # [H], right answers in first halves of the samples
 
     @classmethod
-    def of(cls, point: Simulated, reference: NDArray[np.bool_], doubt: float) -> Outline:
-        """What is kept of a point, beside a reference model that is right on `reference` ``[n]``."""
+    def of(
+        cls, point: Simulated, reference: NDArray[np.bool_], doubt: float, first: NDArray[np.bool_]
+    ) -> Outline:
+        """What is kept of a point, beside a reference model that is right on `reference` ``[n]``.
+
+        Parameters
+        ----------
+        first
+            Which samples are in the first half ``[H, n]``.
+        """
         costs, counts = _grouped(*np.unique(point.cost_ms, return_counts=True))
         better, worse = int((point.right & ~reference).sum()), int((~point.right & reference).sum())
-        return cls(point.threshold, doubt, costs, counts, int(point.right.sum()), better, worse)
+        halves = np.count_nonzero(first & point.right, axis=1)
+        return cls(point.threshold, doubt, costs, counts, int(point.right.sum()), better, worse, halves)
 
     @cached_property
     def samples(self) -> int:

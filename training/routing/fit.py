@@ -36,7 +36,7 @@ from training.routing.fitted import ROUTER_FIT_VERSION, FittedRouter, RouterFitR
 from training.routing.options import RouteOptions
 from training.routing.proofs import Proofs
 from training.routing.search import TableSearch, search_table
-from training.search.candidates import failure_ms, worth_keeping
+from training.search.choice import discount_of, failure_ms, worth_keeping
 from training.search.comparisons import CandidateComparison, comparisons
 from training.search.plans import evenly
 from zoo.files import sha256_bytes
@@ -151,6 +151,7 @@ def _search(
         failure_ms=failure_ms(search.candidates, search.costs),
         share_of_margin=share_of_margin(test.test, development=len(development), certify=certify),
         candidates=len(search.candidates),
+        discount=discount_of(search.candidates, compared.groups),
     )
     kept = worth_keeping(search.candidates, aim)
     policies = tuple(candidate.build() for candidate in kept)

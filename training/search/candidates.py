@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import combinations
@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from selector.policies.cascade import CascadePolicy, Stage, right_probability
 from selector.policies.input import InputPolicy
 from selector.policies.rules import escalate
-from training.certificates.aim import Aim
-from training.outcomes.folds import Folds
+from training.outcomes.folds import Folds, halvings
 from training.outcomes.outcomes import Outcomes
 from training.policies.base import FittedPolicy
 from training.policies.cascade import FittedCascade, fit_platt
@@ -49,7 +48,6 @@ from training.search.pools import Pools, Recalibrated, Scaled, pool_chains
 
 MAX_INPUT_MODELS = 6  # of which all sets are tried
 ESTIMATING = 8  # plans that are tried with estimates, the best ones without
-MAX_POLICIES = 8
 POOL_LABELS = ("one model, recalibrated", "log-opinion pool")
 TWIN_SHARE = 0.015  # of the samples, on which a model and a cheaper one that does the same may differ
 
@@ -128,10 +126,14 @@ class Situation:
         """
         if name not in self.known:
             self.known[name] = [
-                Outline.of(point, self._reference_right, self.singles.doubt(point))
+                Outline.of(point, self._reference_right, self.singles.doubt(point), self._first_halves)
                 for point in pareto(simulate())
             ]
         return self.known[name]
+
+    @cached_property
+    def _first_halves(self) -> NDArray[np.bool_]:
+        return halvings(self.outcomes.groups)
 
     @cached_property
     def _reference_right(self) -> NDArray[np.bool_]:
@@ -286,43 +288,6 @@ def _without_twins(outcomes: Outcomes, names: tuple[str, ...]) -> tuple[str, ...
         else:
             kept.append(name)
     return tuple(kept)
-
-
-def failure_ms(candidates: Sequence[Candidate], costs: Mapping[str, float]) -> float:
-    """What certifying nothing counts as: the dearest model, features included where any are looked at."""
-    looking = [point.mean_ms for one in candidates if one.kind == "input" for point in one.frontier]
-    return max([*costs.values(), *looking])
-
-
-def standing(candidate: Candidate, aim: Aim) -> tuple[float, ...]:
-    """How well a candidate serves an aim; greater is better. Of nearly equal ones, fewer models win."""
-    reached, worth, *rest = aim.rank(candidate.frontier)
-    per_model = 0.001 if aim.constraint.is_budget else 0.01
-    return (reached, worth - per_model * len(candidate.models), *rest)
-
-
-def worth_keeping(
-    candidates: Sequence[Candidate],
-    aim: Aim,
-    most: int = MAX_POLICIES,
-    local: Collection[str] = (),
-) -> list[Candidate]:
-    """The candidates that are the best for some set of installed models, best first.
-
-    A candidate is of no use where a better one needs no other models. Of the rest, the best come first and
-    are kept up to `most`; single models are always kept, for devices that hold nothing else, and so is the
-    best of those that need `local` models alone, for the times without a network.
-    """
-    kept: list[Candidate] = []
-    offline = False  # whether one is kept that needs no server
-    for candidate in sorted(candidates, key=lambda item: standing(item, aim), reverse=True):
-        if any(set(better.models) <= set(candidate.models) for better in kept):
-            continue
-        alone = set(candidate.models) <= set(local)
-        if len(candidate.models) == 1 or len(kept) < most or (alone and not offline):
-            kept.append(candidate)
-            offline = offline or alone
-    return kept
 
 
 def raw_candidate(at: Situation, chain: tuple[str, ...]) -> Candidate:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import msgspec
 
 from training.certificates.aim import Aim
-from training.search.candidates import Candidate, standing
+from training.search.candidates import Candidate
+from training.search.choice import standing
 from zoo.errors import DataError
 from zoo.models.zoo import Zoo
 

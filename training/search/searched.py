@@ -25,7 +25,7 @@ from selector.policies.pool import Scaling
 from selector.routing.record import estimate_names
 from training.features.feature_kind import ScoutLike
 from training.features.kinds import features_of
-from training.outcomes.folds import FOLDS
+from training.outcomes.folds import FOLDS, HALVINGS
 from training.outcomes.outcomes import Outcomes
 from training.policies.frontier import Outline
 from training.search.input_fit import InputFit
@@ -39,7 +39,7 @@ from zoo.models.latency import LatencyTable
 from zoo.models.zoo import Zoo
 from zoo.types import NonNegative
 
-SEARCH_VERSION = 7  # of what a search does; another one finds other things
+SEARCH_VERSION = 8  # of what a search does; another one finds other things
 MAX_FILES = 8  # searches that are kept beside a profile, the latest ones
 MAX_BYTES = 2**31  # of the contents of a file
 _ARRAYS = {
@@ -51,6 +51,7 @@ _ARRAYS = {
     "estimated": np.float32,
     "places": np.float64,
     "right": np.int64,
+    "halves": np.int64,
     "ways": np.int64,
     "costs_ms": np.float64,
     "counts": np.int64,
@@ -163,6 +164,7 @@ def save_searched(folder: Path, key: str, found: Searched) -> None:
         "estimated": found.estimated,
         "places": np.array([(p.threshold, p.doubt) for p in points], np.float64).reshape(-1, 2),
         "right": np.array([(p.right, p.better, p.worse) for p in points], np.int64).reshape(-1, 3),
+        "halves": np.array([p.halves for p in points], np.int64).reshape(-1, HALVINGS),
         "ways": np.array([len(p.counts) for p in points], np.int64),
         "costs_ms": np.concatenate([np.empty(0), *(p.costs_ms for p in points)]).astype(np.float64),
         "counts": np.concatenate([np.empty(0, np.int64), *(p.counts for p in points)]).astype(np.int64),
@@ -236,6 +238,7 @@ def _checked(
         "estimates": not arrays["estimated"].size or arrays["estimated"].shape[1] == len(outcomes.models),
         "points": sum(facts.frontiers.values()) == points == len(ways) == len(arrays["right"])
         and arrays["places"].ndim == arrays["right"].ndim == 2
+        and arrays["halves"].shape == (points, HALVINGS)
         and min(facts.frontiers.values(), default=1) >= 1,
         "ways to end": bool((ways >= 1).all())
         and int(ways.sum()) == len(arrays["costs_ms"]) == len(arrays["counts"]),
@@ -249,15 +252,17 @@ def _checked(
             raise ValueError(f"other {what}")
     ends = np.cumsum(ways)
     samples = np.add.reduceat(arrays["counts"], ends - ways)
-    right = arrays["right"]
-    if (samples != compared).any() or ((right[:, 0] < 0) | (right[:, 0] > compared)).any():
+    answers, halves = arrays["right"], arrays["halves"]
+    if (samples != compared).any() or ((answers[:, 0] < 0) | (answers[:, 0] > compared)).any():
         raise ValueError("other samples")
+    if ((halves < 0) | (halves > answers[:, :1])).any():
+        raise ValueError("other halves")
     costs, counts = arrays["costs_ms"], arrays["counts"]
     spans = zip([0, *ends.tolist()], ends.tolist(), strict=False)
     outlines = (
-        Outline(threshold, doubt, costs[first:last], counts[first:last], *points)
-        for (threshold, doubt), (first, last), points in zip(
-            arrays["places"].tolist(), spans, right.tolist(), strict=True
+        Outline(threshold, doubt, costs[first:last], counts[first:last], right, better, worse, half)
+        for (threshold, doubt), (first, last), (right, better, worse), half in zip(
+            arrays["places"].tolist(), spans, answers.tolist(), halves, strict=True
         )
     )
     return Searched(

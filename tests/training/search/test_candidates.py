@@ -12,19 +12,17 @@ from selector.policies.constraint import Constraint
 from tests.support.colours import CONFIDENCE_MS, COSTS_MS, STAGE_MS
 from tests.support.world import World
 from training.certificates.aim import Aim
-from training.outcomes.folds import grouped_folds
-from training.policies.frontier import Simulated
+from training.outcomes.folds import grouped_folds, halvings
+from training.policies.frontier import Outline, Simulated
 from training.search.candidates import (
     Candidate,
     Situation,
     all_candidates,
     cascade_candidates,
     chain_frontier,
-    failure_ms,
-    standing,
     useful_models,
-    worth_keeping,
 )
+from training.search.choice import DISCOUNTS, discount_of, failure_ms, standing, worth_keeping
 
 ROWS = 1000
 
@@ -142,3 +140,25 @@ def test_certifying_nothing_counts_as_the_dearest_model_and_its_features() -> No
     costs = {"small": 1.0, "full": 4.0}
     assert failure_ms([one("cascade", 9.0)], costs) == 4.0
     assert failure_ms([one("cascade", 9.0), one("input", 4.5)], costs) == 4.5
+
+
+@pytest.mark.parametrize(("gain", "expected"), [(0.0, "more"), (0.08, "less")])
+def test_a_doubtful_gain_counts_for_what_halves_of_the_samples_say(gain: float, expected: str) -> None:
+    rng = np.random.default_rng(0)
+    groups = np.arange(ROWS).astype(np.str_)
+    nobody, first = np.zeros(ROWS, np.bool_), halvings(groups)
+    hard = rng.random(ROWS)
+
+    def outlined(accuracy: float, mean_ms: float, doubt: float) -> Candidate:
+        right = hard + rng.normal(0, 0.3, ROWS) < np.quantile(hard, accuracy)
+        point = Simulated(0.5, np.zeros(ROWS, np.intp), right, np.full(ROWS, mean_ms))
+        frontier = [Outline.of(point, nobody, doubt, first)]
+        return Candidate("cascade", "", ("a",), frontier, lambda: None)  # type: ignore[arg-type, return-value]
+
+    singles = [outlined(0.5 + 0.1 * i, 1.0 + i, 0.0) for i in range(4)]
+    policies = [
+        outlined(0.5 + 0.1 * i + gain, 1.05 + i, 0.015) for i in np.linspace(0, 3, 30) for _ in range(20)
+    ]
+    found = discount_of([*singles, *policies], groups)
+    assert found in DISCOUNTS
+    assert found > 1.5 if expected == "more" else found <= 1.5

@@ -156,7 +156,9 @@ def test_counts_say_what_the_samples_said() -> None:
     rng = np.random.default_rng(0)
     stop, right, reference = rng.integers(0, 3, 500), rng.random(500) < 0.8, rng.random(500) < 0.9
     point = Simulated(0.5, stop, right, np.array([0.1, 0.4, 1.3])[stop])
-    counted = Outline.of(point, reference, 0.01)
+    first = rng.random((2, 500)) < 0.5
+    counted = Outline.of(point, reference, 0.01, first)
+    assert counted.halves.tolist() == [int(right[half].sum()) for half in first]
     for name in ("accuracy", "mean_ms", "spread_ms"):
         assert getattr(counted, name) == pytest.approx(getattr(point, name))
     assert counted.lead(reference) == pytest.approx(point.lead(reference))
