@@ -16,7 +16,7 @@ from benchmarks.network.cut_server import Link, linked
 from benchmarks.result import finish
 from benchmarks.selection.zoos import Given, unpacked
 from selector.commands.tables import table
-from selector.worth.best_cut import HERE, Conditions, Way, all_ways
+from selector.worth.best_cut import HERE, LEAST_SAVED, Conditions, Way, all_ways
 from training.data.folder import folder as image_folder
 from training.data.images import LabelledImages
 from zoo.convert.add import add_cifar_resnet, add_efficientnet_lite
@@ -44,7 +44,7 @@ NEAR = 1.5
 PLAN_RUNS = 40  # of each part, for the plan
 # Two ways are equal where they differ by no more than this share, or than so many standard errors of the mean
 # difference over images.
-EQUAL_SHARE, EQUAL_ERRORS = 0.01, 2.0
+EQUAL_SHARE, EQUAL_ERRORS = LEAST_SAVED, 2.0
 HEADS = ("", "place", "work before", "8-bit", "packed", "× JPEG", "same class", "right", "parts − one")
 CLOCK_HEADS = ("Mbit/s", "raw stays", "plan", "planned ms", "measured ms", "measured best", "ms", "ratio", "")
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from selector.worth.best_cut import (
     ANSWER_BYTES,
     HERE,
+    LEAST_SAVED,
     LOGIT_BYTES,
     REQUEST_BYTES,
     THERE,
@@ -49,6 +51,16 @@ def test_the_best_place_moves_with_link_and_device() -> None:
     assert ways == sorted(ways, reverse=True)
 
 
+def test_a_server_is_not_asked_for_what_times_vary_by() -> None:
+    table = made_cuts()
+    here = fastest(all_ways(table, Conditions(1, 5, 8)), where=HERE)
+    assert here is not None
+    for rtt in np.linspace(5, 120, 200):
+        first, *rest = all_ways(table, Conditions(1, float(rtt), 8))
+        saved = here.total_ms - min(way.total_ms for way in (first, *rest))
+        assert (first.where == HERE) == (saved <= LEAST_SAVED * here.total_ms)
+
+
 def test_the_image_may_have_to_stay() -> None:
     ways = all_ways(made_cuts(), Conditions(1000, 1, 8), raw_stays=True)
     assert {way.where for way in ways} == {HERE, "early", "late"}
@@ -64,7 +76,7 @@ def test_the_least_rate_at_which_a_cut_pays_is_told() -> None:
         cut, here = fastest(ways, cut=True), fastest(ways, where=HERE)
         assert cut is not None
         assert here is not None
-        assert (cut.total_ms < here.total_ms) == faster
+        assert (ways.index(cut) < ways.index(here)) == faster
     assert needed_mbps(table, Conditions(1, 100, 1)) is None
 
 
