@@ -55,7 +55,7 @@ NETWORKS = (
 SPLITS = 10
 CLOCKED = PRESETS["4g"]
 BELOW = 0.005  # below the accuracy of a model: a precision that is asked for
-SLACK = 0.04  # for photographs, of which there are few: below the accuracy of the model on the server
+SLACK = 0.05  # for photographs, of which there are few: below the accuracy of the model on the server
 DIGITS_PRECISION = 0.92
 FAST = Rates(rtt_ms=0.0, uplink_mbps=1e5, downlink_mbps=1e5)
 ANSWERS = 300  # of the bundle that are timed
@@ -79,12 +79,12 @@ CIFAR = Pair("network-answers", prepare_cifar10, "resnet20-int8", "resnet56", "t
 PHOTOS = Pair(
     "network-photos",
     prepare_photo_pair,
-    "efficientnet-lite0-int8",
+    "efficientnet-lite0",
     "efficientnet-lite2",
     "jpeg",
     asked={"max_drop": SLACK},
     below_best=(0.04, 0.06, 0.08, 0.12),
-    shares=Splits(fit=0.25, tune=0.05, certify=0.45, test=0.25),
+    shares=Splits(fit=0.25, tune=0.05, certify=0.55, test=0.15),
 )
 DIGITS = Pair(
     "network-digits", prepare_digits, "tiny", "full", "tensor", asked={"precision": DIGITS_PRECISION}

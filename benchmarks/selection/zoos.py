@@ -36,7 +36,6 @@ DEPTHS = (20, 32, 44, 56)
 SMALLER = {20: (24, 20), 32: (24,), 44: (24,), 56: (24,)}  # depth → pixels of the same layers, fewer than 32
 CALIBRATION_IMAGES = 256
 PHOTO_CALIBRATION = 96  # photographs that are set aside to calibrate int8 models
-PAIR_CALIBRATION = 48  # to calibrate one
 LITE: tuple[tuple[int, int | None], ...] = ((0, 160), (0, 192), (0, None), (1, 192), (1, None), (2, None))
 CIFAR_ENVIRONMENTS = ("clear", "dark", "noise", "blur")
 CIFAR_SEVERITY = 0.4
@@ -170,29 +169,36 @@ def prepare_cifar10_environments_adapted(given: Given) -> Prepared:
 def prepare_photos(given: Given) -> Prepared:
     """Photographs of ImageNet classes: EfficientNet-Lite at several resolutions, float and int8."""
     work = given.work / "photos"
-    classes, everything, aside = _photographs(given, PHOTO_CALIBRATION)
+    if given.data is None:
+        raise DataError("expected --data, a folder with imagenet-600.zip and imagenet-wnids.txt, got none.")
+    classes = (given.data / "imagenet-wnids.txt").read_text().split()
+    everything = image_folder(unpacked(given, "imagenet-600.zip", "imagenet"))
+    aside = np.zeros(len(everything), dtype=np.bool_)
+    aside[_some(len(everything), given.seed, wanted=PHOTO_CALIBRATION)] = True
     zoo = Zoo.open_or_create(work / "zoo")
     names = []
     for version, resolution in LITE:
         names.append(f"efficientnet-lite{version}" + (f"-{resolution}" if resolution else ""))
         if names[-1] not in zoo.names:
             add_efficientnet_lite(zoo, version, classes=classes, resolution=resolution)
-    _add_int8(zoo, names, lambda: _of(everything, aside))
+    _add_int8(zoo, names, lambda: [everything.image(int(i)) for i in np.flatnonzero(aside)])
     title = "Photographs: EfficientNet-Lite 0, 1, 2 at several resolutions, float and int8"
     return _profiled(title, zoo, everything.subset(~aside), work, given, reference="efficientnet-lite2")
 
 
 def prepare_photo_pair(given: Given) -> Prepared:
-    """Photographs of ImageNet classes: EfficientNet-Lite 0 in 8 bits, and 2 as delivered."""
+    """Photographs of ImageNet classes: EfficientNet-Lite 0 and 2 as delivered."""
     work = given.work / "photo-pair"
-    classes, everything, aside = _photographs(given, PAIR_CALIBRATION)
+    if given.data is None:
+        raise DataError("expected --data, a folder with imagenet-600.zip and imagenet-wnids.txt, got none.")
+    classes = (given.data / "imagenet-wnids.txt").read_text().split()
     zoo = Zoo.open_or_create(work / "zoo")
     for version in (0, 2):
         if f"efficientnet-lite{version}" not in zoo.names:
             add_efficientnet_lite(zoo, version, classes=classes)
-    _add_int8(zoo, ["efficientnet-lite0"], lambda: _of(everything, aside))
-    title = "Photographs: EfficientNet-Lite 0 in 8 bits, and 2"
-    return _profiled(title, zoo, everything.subset(~aside), work, given, reference="efficientnet-lite2")
+    data = image_folder(unpacked(given, "imagenet-600.zip", "imagenet"))
+    title = "Photographs: EfficientNet-Lite 0 and 2"
+    return _profiled(title, zoo, data, work, given, reference="efficientnet-lite2")
 
 
 def prepare_magika(given: Given) -> Prepared:
@@ -294,21 +300,6 @@ def _add_int8(zoo: Zoo, names: Sequence[str], images: Callable[[], list[Item]]) 
         calibration = images()
         for name in missing:
             add_int8(zoo, name, calibration, force=True)
-
-
-def _photographs(given: Given, calibration: int) -> tuple[list[str], LabelledImages, NDArray[np.bool_]]:
-    """Classes, photographs, and which of them are set aside to calibrate 8-bit models."""
-    if given.data is None:
-        raise DataError("expected --data, a folder with imagenet-600.zip and imagenet-wnids.txt, got none.")
-    classes = (given.data / "imagenet-wnids.txt").read_text().split()
-    everything = image_folder(unpacked(given, "imagenet-600.zip", "imagenet"))
-    aside = np.zeros(len(everything), dtype=np.bool_)
-    aside[_some(len(everything), given.seed, wanted=calibration)] = True
-    return classes, everything, aside
-
-
-def _of(images: LabelledImages, wanted: NDArray[np.bool_]) -> list[Item]:
-    return [images.image(int(i)) for i in np.flatnonzero(wanted)]
 
 
 def _some(count: int, seed: int, *, wanted: int = CALIBRATION_IMAGES) -> list[int]:
