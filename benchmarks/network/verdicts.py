@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 LEAST_RATIO = 3.0  # of bytes and of mean time, against asking the server for every input
+EQUAL_SHARE = 0.005  # of a time, within which two are equal: what deciding takes, which one way does not do
 STANDARD_ERRORS = 2.0  # within which two accuracies, or two times, count as equal
 
 
@@ -64,7 +65,7 @@ def verdicts(
             f"{at}, as right as all asked ({100 * gain:+.2f} ± {100 * error:.2f} points): {_ratios(row)}",
         ),
         Verdict(
-            slowest["best_ratio"] <= 1 + STANDARD_ERRORS * slowest["best_ratio_se"],
+            slowest["best_ratio"] <= 1 + EQUAL_SHARE + STANDARD_ERRORS * slowest["best_ratio_se"],
             "never slower than the better of all here and all asked: "
             f"{slowest['best_ratio']:.2f} ± {slowest['best_ratio_se']:.2f} of its time at worst "
             f"({slowest['network']})",
@@ -82,5 +83,16 @@ def verdicts(
 
 
 def _ratios(row: Mapping[str, Any]) -> str:
-    fewer, less = (f"{row[name]:.1f} times" for name in ("bytes_ratio", "time_ratio"))
-    return f"{fewer} fewer bytes, {less} less time (aim {LEAST_RATIO:g})"
+    less = f"{row['time_ratio']:.1f} times less time"
+    return f"{times_fewer(row['bytes_ratio'])}, {less} (aim {LEAST_RATIO:g})"
+
+
+def times_fewer(ratio: float) -> str:
+    """How many times fewer bytes are sent, in words.
+
+    Examples
+    --------
+    >>> times_fewer(2.04), times_fewer(float("inf"))
+    ('2.0 times fewer bytes', 'no bytes sent')
+    """
+    return f"{ratio:.1f} times fewer bytes" if ratio < float("inf") else "no bytes sent"
