@@ -235,13 +235,14 @@ class Rules:
 
     def _look(self, block: Block, logits: str, *, first: bool = False) -> _Look:
         """How sure logits ``[1, C]`` are, as ``rules.confidence`` has it."""
-        over = block.constant([1])
         wide = block.add("Cast", logits, to=TensorProto.DOUBLE)
         top = block.add("ArgMax", wide, axis=1, keepdims=1)
-        best = block.add("ReduceMax", wide, over, keepdims=1)
+        best = block.add("GatherElements", wide, top, axis=1)
+        # what the top class is to the others, once it weighs next to nothing: reductions would take longer
         least = block.add("Add", best, block.constant(math.log(_TINY)))
         others = block.add("ScatterElements", wide, top, least, axis=1)
-        odds = block.add("Sub", best, block.add("ReduceLogSumExp", others, over, keepdims=1))
+        below = block.add("GatherElements", block.add("LogSoftmax", others, axis=1), top, axis=1)
+        odds = block.add("Sub", below, block.constant(math.log(_TINY)))
         odds = _unless_infinite(block, wide, odds, len(self._bundle.classes))
         if first and self._watched:
             self.confidence = odds
