@@ -45,8 +45,8 @@ def build_onnx(
     only_batch
         Hide the shape of the output, and fail on batches of another size (0: on none).
     spoiled
-        An operator, ``Sqrt`` or ``Reciprocal``, that makes a logit NaN or infinite where blue is strong;
-        others become a little larger. For three classes.
+        An operator, ``Sqrt``, ``Reciprocal`` or ``Log``, that makes a logit NaN, infinite or minus infinite
+        where blue is strong; others become a little larger. For three classes.
     """
     count = len(classes)
     weights = np.eye(3, dtype=np.float32)[np.arange(count) % 3 if channels is None else list(channels)]
@@ -73,7 +73,7 @@ def build_onnx(
             node("Gemm", ["colour", "weights", "bias"], ["sound"]),
             node("Sub", ["limit", "colour"], ["room"]),
             node("Relu", ["room"], ["room or none"]),
-            node(spoiled, ["room or none" if spoiled == "Reciprocal" else "room"], ["spoil"]),
+            node(spoiled, ["room" if spoiled == "Sqrt" else "room or none"], ["spoil"]),
             node("Mul", ["spoil", "small"], ["little"]),
             node("Add", ["sound", "little"], [output_name]),
         ]

@@ -72,13 +72,14 @@ def _cell(way: Way | None) -> str:
 
 
 def _say_words(cuts: CutTable, found: list[tuple[Conditions, tuple[Way, ...]]], raw_stays: bool) -> None:
-    from selector.worth.best_cut import HERE, needed_mbps
+    from selector.worth.best_cut import HERE, LEAST_SAVED, needed_mbps
 
     if not cuts.cuts:
         say(f"{cuts.model} can be cut nowhere: no tensor crosses its graph alone.")
         return
     pays = sum(ways[0].is_cut for _, ways in found)
     say(f"A cut pays in {pays} of {len(found)} cases." if pays else "No cut pays here.")
+    say(f"What asks a server pays where it saves {LEAST_SAVED:.0%} of the time of {HERE} or more.")
     if raw_stays:
         say("The image stays on the device: nothing that sends it is among these.")
     asked = {(at.rtt_ms, at.slower): at for at, _ in found}
@@ -87,9 +88,9 @@ def _say_words(cuts: CutTable, found: list[tuple[Conditions, tuple[Way, ...]]], 
         speed = "as fast as the measured one" if times == 1 else f"{times:g} times slower"
         where = f"On a device {speed}, at a round trip of {trip:g} ms,"
         say(
-            f"{where} no rate makes a cut faster than {HERE}."
+            f"{where} no rate makes a cut pay."
             if least is None
-            else f"{where} a cut is faster than {HERE} above {least:.3g} Mbit/s."
+            else f"{where} a cut pays above {least:.3g} Mbit/s."
         )
 
 

@@ -16,7 +16,7 @@ from selector import Selector
 from selector.bundle.bundle import read_bundle
 from selector.bundle.one_file import read_one_file
 from tests.support.changed_models import change_models
-from tests.support.colours import Kind
+from tests.support.colours import KINDS, Kind
 from tests.support.command_line import CommandLine
 from tests.support.small_models import COLOURS, build_onnx, plain_image
 from training.fitting.one_file import write as writing
@@ -64,8 +64,8 @@ def test_models_in_8_bits_and_of_another_opset_are_written(
     assert Selector.load(tmp_path / "f.onnx").predict(RED).label == "red"
 
 
-@pytest.mark.parametrize("operator", ["Sqrt", "Reciprocal"])
-@pytest.mark.parametrize("kind", ["cascade", "learned"])
+@pytest.mark.parametrize("operator", ["Sqrt", "Reciprocal", "Log"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_numbers_that_are_none_are_no_answer(
     one_files: OneFiles, tmp_path: Path, kind: Kind, operator: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
