@@ -127,6 +127,8 @@ class Batches:
 
 def in_order(stacks: Stacks, call: Call) -> Values:
     """Call once for every image size and put the rows back in the order of the batch."""
+    if len(stacks) == 1:
+        return call(stacks[0][1])
     rows: dict[int, NDArray[Any]] = {}
     for places, images in stacks:
         rows.update(zip(places, call(images), strict=True))

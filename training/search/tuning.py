@@ -166,9 +166,9 @@ def tune_and_score(
     """:func:`tune`, and scores ``[n, M]`` of the chosen estimator, each by one that did not see the sample.
 
     There are no scores where the estimators were compared on a part of the samples. Where features are
-    `given` with every input, neither they nor some microseconds matter: of the sets that are as good as the
-    best the largest stays, and larger estimators are tried as well. Estimators are then compared by their log
-    loss, which tells them apart with fewer samples than frontiers do.
+    `given` with every input, neither they nor some microseconds matter: all of them are in the race, of the
+    sets that are as good as the best the largest stays, and larger estimators are tried as well. Estimators
+    are then compared by their log loss, which tells them apart with fewer samples than frontiers do.
     """
     if not np.isfinite(features).all():
         column = int((~np.isfinite(features)).any(axis=0).argmax())
@@ -189,33 +189,28 @@ def tune_and_score(
         alive = [0]
         verdicts[names[0]] = FeatureVerdict(names[0], True, "no feature varies; kept as a placeholder")
     search = _Search(_standardised(features), right, grouped_folds(groups), costs, prices, tuple(names))
-    chosen, quality = _eliminate(search, alive, budget, verdicts, given=given)
-    for column in chosen:
-        verdicts.setdefault(names[column], FeatureVerdict(names[column], True, "kept"))
-    spent = search.cost_us(chosen)
-    trial = _Trial(features[:, chosen], right, costs, spent / 1000, seed, given)
-    tried = (processes or Processes(1)).run(_try_estimators, trial, search.folds)
-    scores = {kind: [quality for quality, _ in fold] for kind, fold in _by_kind(tried).items()}
-    judged = scores
-    if given:
-        targets = [right[held] for _, held in search.folds]
-        judged = {
-            kind: [_log_likelihood(fold[1], held) for fold, held in zip(folds, targets, strict=True)]
-            for kind, folds in _by_kind(tried).items()
-        }
-    best = max(judged.values(), key=np.mean)
-    kind = next(kind for kind in judged if judged[kind] is best or _as_good(judged[kind], best))
+    sets, why = _eliminate(search, alive, budget, given=given)
+    processes = processes or Processes(1)
+    trials = [_Trial(features[:, one.columns], right, costs, one.cost_us / 1000, seed, given) for one in sets]
+    tried = [_Tried.of(processes.run(_try_estimators, one, search.folds), search, given) for one in trials]
+    best = max((one.best for one in tried), key=np.mean)
+    place = next(i for i, one in enumerate(tried) if one.best is best or _as_good(one.best, best))
+    chosen, found = sets[place], tried[place]
+    for column in alive:
+        kept = column in chosen.columns
+        verdicts.setdefault(names[column], FeatureVerdict(names[column], kept, "kept" if kept else why))
+    kind = found.simplest
     folded = np.empty(right.shape)
-    for (_, held), (_, values) in zip(search.folds, _by_kind(tried)[kind], strict=True):
+    for (_, held), values in zip(search.folds, found.scores[kind], strict=True):
         folded[held] = values
     alone = prices.alone_us if prices else {}
     tuned = Tuned(
-        features=tuple(names[column] for column in chosen),
+        features=tuple(names[column] for column in chosen.columns),
         estimator=kind,
         verdicts=tuple(replace(verdicts[name], cost_us=alone.get(name, 0.0)) for name in names),
-        quality={kind: _mean_and_error(values) for kind, values in scores.items()},
-        cost_us=spent,
-        gain=_mean_and_error(np.subtract(quality, search.without_features()).tolist()),
+        quality={kind: _mean_and_error(values) for kind, values in found.quality.items()},
+        cost_us=chosen.cost_us,
+        gain=_mean_and_error(np.subtract(chosen.quality, search.without_features()).tolist()),
     )
     return tuned, folded if len(folded) == count else None
 
@@ -272,32 +267,40 @@ def _drop_correlated(
     return sorted(alive[i] for i in kept)
 
 
-def _eliminate(
-    search: _Search, alive: list[int], budget_us: float, verdicts: dict[str, FeatureVerdict], *, given: bool
-) -> tuple[list[int], list[float]]:
-    """The chosen set and its quality on every fold; verdicts on the rest of `alive`."""
+@dataclass(frozen=True)
+class _Set:
+    """A set of features."""
+
+    columns: list[int]
+    cost_us: float
+    quality: list[float]  # of a logistic regression's frontier, on every fold
+
+
+def _eliminate(search: _Search, alive: list[int], budget_us: float, *, given: bool) -> tuple[list[_Set], str]:
+    """The sets that estimators are tried on, the preferred one first, and why others of `alive` are left.
+
+    Where features are given all of them are tried, too: a logistic regression does not see what neighbours
+    or trees make of one.
+    """
     current = list(alive)
-    steps: list[tuple[list[int], float, list[float]]] = []
+    steps: list[_Set] = []
     while True:
-        steps.append((current, search.cost_us(current), search.quality(current)))
+        steps.append(_Set(current, search.cost_us(current), search.quality(current)))
         if len(current) == 1:
             break
         value = search.values(current)
         drop = max(1, len(current) // 5)
         keep = np.sort(np.argsort(-value, kind="stable")[: len(current) - drop])
         current = [current[i] for i in keep]
-    affordable = [step for step in steps if step[1] <= budget_us] or steps
-    best = max((quality for _, _, quality in affordable), key=np.mean)
-    good = [step for step in affordable if step[2] is best or _as_good(step[2], best)]
+    affordable = [step for step in steps if step.cost_us <= budget_us] or steps
+    best = max((step.quality for step in affordable), key=np.mean)
+    good = [step for step in affordable if step.quality is best or _as_good(step.quality, best)]
     sign = -1 if given else 1
-    chosen, cost, quality = min(good, key=lambda step: (step[1], sign * len(step[0])))
-    why = f"the frontier is as good without it ({np.mean(quality):.4f}, best {np.mean(best):.4f})"
+    chosen = min(good, key=lambda step: (step.cost_us, sign * len(step.columns)))
+    why = f"the frontier is as good without it ({np.mean(chosen.quality):.4f}, best {np.mean(best):.4f})"
     if search.prices:
-        why += f" at {cost:.0f} instead of {steps[0][1]:.0f} µs"
-    for column in alive:
-        if column not in chosen:
-            verdicts[search.names[column]] = FeatureVerdict(search.names[column], False, why)
-    return chosen, quality
+        why += f" at {chosen.cost_us:.0f} instead of {steps[0].cost_us:.0f} µs"
+    return [chosen] if not given or chosen is steps[0] else [steps[0], chosen], why
 
 
 @dataclass(frozen=True)
@@ -312,10 +315,10 @@ class _Trial:
     given: bool  # whether larger estimators are worth a try
 
 
-_Tried = dict[str, tuple[float, Floats]]  # kind → frontier quality on the held-out rows, and their scores
+_OfFold = dict[str, tuple[float, Floats]]  # kind → frontier quality on the held-out rows, and their scores
 
 
-def _try_estimators(trial: _Trial, fold: tuple[NDArray[np.intp], NDArray[np.intp]]) -> _Tried:
+def _try_estimators(trial: _Trial, fold: tuple[NDArray[np.intp], NDArray[np.intp]]) -> _OfFold:
     from training.policies.estimators import KINDS, SMALL, CorrectnessEstimator  # not for a kept search
 
     rest, held = fold
@@ -328,8 +331,34 @@ def _try_estimators(trial: _Trial, fold: tuple[NDArray[np.intp], NDArray[np.intp
     return found
 
 
-def _by_kind(tried: Sequence[_Tried]) -> dict[str, list[tuple[float, Floats]]]:
-    return {kind: [fold[kind] for fold in tried] for kind in tried[0]}
+@dataclass(frozen=True)
+class _Tried:
+    """Kinds of estimators on a set of features, simplest first: kind → what it did on every fold."""
+
+    quality: dict[str, list[float]]  # of its frontier
+    scores: dict[str, list[Floats]]  # of the held-out rows
+    judged: dict[str, list[float]]  # what kinds are compared by
+
+    @classmethod
+    def of(cls, folds: Sequence[_OfFold], search: _Search, given: bool) -> _Tried:
+        quality = {kind: [fold[kind][0] for fold in folds] for kind in folds[0]}
+        scores = {kind: [fold[kind][1] for fold in folds] for kind in folds[0]}
+        if not given:
+            return cls(quality, scores, quality)
+        targets = [search.right[held] for _, held in search.folds]
+        judged = {kind: list(map(_log_likelihood, found, targets)) for kind, found in scores.items()}
+        return cls(quality, scores, judged)
+
+    @property
+    def best(self) -> list[float]:
+        """What the best kind did."""
+        return max(self.judged.values(), key=np.mean)
+
+    @property
+    def simplest(self) -> str:
+        """The simplest kind that is as good as the best."""
+        best = self.best
+        return next(kind for kind, found in self.judged.items() if found is best or _as_good(found, best))
 
 
 def _sample(
