@@ -26,7 +26,7 @@ from training.outcomes.spread import spread_parts
 from zoo.models.zoo import Zoo
 
 MODEL = "resnet56"
-IMAGES = 6000  # so that what Ray starts and ends in the meantime is a small part
+IMAGES = 4500  # so that what Ray starts and ends in the meantime is a small part
 PAIRS = 5  # of rounds with one and two workers, in turns
 
 

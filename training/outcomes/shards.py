@@ -88,7 +88,8 @@ class ShardRunner:
 
     def __init__(self, how: Profiling, open_models: OpenModels, *, lanes: int = 1) -> None:
         self._how, self._arena = how, True
-        self._lanes = [_Lane(open_models) for _ in range(lanes)]
+        with ThreadPoolExecutor(lanes) as pool:  # opening takes a while, and as many cores as there are lanes
+            self._lanes = list(pool.map(_Lane, [open_models] * lanes))
         self._batch_size = how.batch_size
         self._orders = {
             name: np.concatenate([how.orders[name], len(how.orders[name]) + np.arange(_kept_width(model))])

@@ -14,6 +14,7 @@ from PIL import Image
 
 from zoo.convert.cut.codes import check_images, find_ranges
 from zoo.convert.cut.cuttable import IMAGE, LOGITS, prepare
+from zoo.convert.cut.part_times import agreeing
 from zoo.convert.cut.places import Place, find_places
 from zoo.convert.cut.split import CODES, split
 from zoo.errors import LatencyError
@@ -49,7 +50,8 @@ def measure_cuts(
 ) -> CutTable:
     """Measure all places of a model of `zoo`: bytes on all images, times on this machine.
 
-    Times are lower quartiles of interleaved runs.
+    Times are lower quartiles of interleaved runs; those of parts agree with one another, see
+    :func:`zoo.convert.cut.part_times.agreeing`.
 
     Parameters
     ----------
@@ -95,6 +97,12 @@ def measure_cuts(
         progress=progress,
     )
     ms = {key: float(np.quantile(one.kept_ms, QUIET_SHARE)) for key, one in times.items()}
+    heads, tails, whole_ms = agreeing(
+        [ms[f"head {number}"] for number in range(len(places))],
+        [ms[f"tail {number}"] for number in range(len(places))],
+        ms["whole"],
+        [place.size for place in places],
+    )
     return CutTable(
         schema_version=SCHEMA_VERSION,
         model=name,
@@ -102,7 +110,7 @@ def measure_cuts(
         macs=card.macs,
         images=len(batches),
         classes=len(card.classes),
-        whole_ms=ms["whole"],
+        whole_ms=whole_ms,
         encoded=tuple(
             Encoded(
                 encoding=encoding,
@@ -118,8 +126,8 @@ def measure_cuts(
                 shape=place.shape,
                 float_bytes=4 * place.size,
                 macs_before=place.macs_before,
-                head_ms=ms[f"head {number}"],
-                tail_ms=ms[f"tail {number}"],
+                head_ms=float(heads[number]),
+                tail_ms=float(tails[number]),
                 encoded=(
                     Encoded(encoding="8-bit", size_bytes=float(place.size)),
                     Encoded(
