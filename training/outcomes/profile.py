@@ -10,7 +10,6 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -229,8 +228,11 @@ def _prepare(folder: Path, record: ProfileRecord, *, restart: bool) -> None:
             continue  # another process has finished the same profile meanwhile
         if _basis(before) != _basis(record):
             if not restart:
-                same_data = before.data_sha256 == record.data_sha256
-                what = "other splits" if same_data else f"other {record.kind.noun}s"
+                what = (
+                    f"other {record.kind.noun}s"
+                    if before.data_sha256 != record.data_sha256
+                    else "other splits"
+                )
                 if before.provider != record.provider:
                     what = f"answers of {before.provider_name}, not of {record.provider_name}"
                 raise StaleError(
@@ -296,29 +298,17 @@ def _run_missing(
             made = _run_here(zoo, data, wanted_parts, how, threads or allowed_cores(), bar.update, provider)
         else:
             made = spread_parts(zoo, data, wanted_parts, how, ray, threads or 1, bar.update)
-        with ThreadPoolExecutor(1) as writer:  # parts are written while the next ones are answered
-            writing: Future[None] | None = None
-            for part, outputs in made:
-                if writing is not None:
-                    writing.result()
-                ids = [data.ids[i] for i in wanted_parts[part][0]]
-                writing = writer.submit(_write_outputs, folder, record, part, ids, outputs)
-            if writing is not None:
-                writing.result()
-
-
-def _write_outputs(
-    folder: Path, record: ProfileRecord, part: int, ids: list[str], outputs: Mapping[str, Values]
-) -> None:
-    """Write one part of all that was computed, each file whole."""
-    for name, values in outputs.items():
-        whole: NDArray[Any] = values
-        if name in record.models and whole.shape[1] > len(record.classes):
-            # before the logits: where these are there, nothing is missing
-            logits, embedding = np.split(whole, [len(record.classes)], axis=1)
-            write_part(ids, embedding, embedding_folder(folder, name, record), part)
-            whole = logits
-        write_part(ids, whole, parts_folder(folder, name, record), part, as_bytes=name == PIXELS)
+        for part, outputs in made:
+            ids = [data.ids[i] for i in wanted_parts[part][0]]
+            for name, values in outputs.items():
+                whole: NDArray[Any] = values
+                if name in how.orders and whole.shape[1] > len(record.classes):
+                    # before the logits: where these are there, nothing is missing
+                    logits, embedding = np.split(whole, [len(record.classes)], axis=1)
+                    write_part(ids, embedding, embedding_folder(folder, name, record), part)
+                    whole = logits
+                target = parts_folder(folder, name, record)
+                write_part(ids, whole, target, part, as_bytes=name == PIXELS)
 
 
 def _run_here(
