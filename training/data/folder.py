@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import zipfile
 from collections import Counter
@@ -68,10 +69,13 @@ class FolderImages(LabelledImages):
         path = self.root / self.ids[index]
         try:
             with open_file(path) as stream:
-                content = stream.read(MOST_PACKED_BYTES + 1)
+                size = os.fstat(
+                    stream.fileno()
+                ).st_size  # asked for the most, memory for it would be reserved
+                content = stream.read(size) if size <= MOST_PACKED_BYTES else b""
         except (OSError, ZooError):
             return super().packed(index)  # which says what is wrong
-        pixels = encoded_pixels(content) if len(content) <= MOST_PACKED_BYTES else None
+        pixels = encoded_pixels(content)
         if pixels is None or len(content) > 3 * pixels:
             return super().packed(index)
         return PackedImage(str(path), content, pixels)
