@@ -69,9 +69,8 @@ class FolderImages(LabelledImages):
         path = self.root / self.ids[index]
         try:
             with open_file(path) as stream:
-                size = os.fstat(
-                    stream.fileno()
-                ).st_size  # asked for the most, memory for it would be reserved
+                # not as many as there may be: memory for them would be reserved
+                size = os.fstat(stream.fileno()).st_size
                 content = stream.read(size) if size <= MOST_PACKED_BYTES else b""
         except (OSError, ZooError):
             return super().packed(index)  # which says what is wrong
