@@ -64,6 +64,18 @@ def test_larger_estimators_are_tried_where_features_are_given_with_every_input()
     assert scores[RIGHT].mean() > scores[~RIGHT].mean() + 0.1
 
 
+def test_given_features_that_tell_together_stay_though_a_linear_model_sees_nothing_in_them() -> None:
+    rng = np.random.default_rng(3)
+    features = rng.normal(size=(800, 12)).astype(np.float32)
+    alone = features[:, 2] + 0.5 * rng.normal(size=800) > 0
+    together = (features[:, 0] * features[:, 1] > 0) | (rng.random(800) < 0.1)
+    right = np.stack([alone, together], axis=1)
+    names, groups = [f"x{i}" for i in range(12)], np.arange(800).astype(str)
+    tuned, _ = tune_and_score(features, names, right, groups, COSTS, given=True)
+    assert {"x0", "x1", "x2"} <= set(tuned.features)
+    assert tuned.estimator != "logistic"
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_feature_that_is_not_finite_is_named(bad: float) -> None:
     broken = FEATURES.copy()
