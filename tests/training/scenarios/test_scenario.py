@@ -19,7 +19,7 @@ INPUTS = 200
 
 def run(small: SmallScenario, folder: Path, *environments: str, server: bool = False) -> Timeline:
     settings = Settings(
-        environments=environments, inputs=INPUTS, budget_bytes=100_000, inputs_per_s=40.0, precision=0.6,
+        environments=environments, inputs=INPUTS, budget_bytes=100_000, inputs_per_s=25.0, precision=0.6,
         server=server,
     )  # fmt: skip
     return run_scenario(folder, small.published, settings, say=lambda _: None)
