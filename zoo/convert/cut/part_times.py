@@ -50,6 +50,6 @@ def agreeing(
         ]
     )
     measured = np.array([*heads, *tails, whole])
-    found, _ = nnls(parts / measured[:, np.newaxis], np.ones(len(measured)))
+    found, _ = nnls(parts / measured[:, np.newaxis], np.ones(len(measured)), maxiter=100 * (count + 1))
     times: Floats = parts @ found
     return times[:count], times[count:-1], float(times[-1])
