@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import wave
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -26,9 +27,10 @@ _WAVE_TYPES: dict[int, np.dtype[Any]] = {
 def read_bytes(path: str | Path) -> Samples:
     """The content of a file, uint8 ``[L]``; raises :class:`InputError` where it is too large."""
     with open_file(path) as stream:
-        content = stream.read(MAX_SAMPLES + 1)
-    if len(content) > MAX_SAMPLES:
-        raise InputError(f"expected at most {MAX_SAMPLES:,} bytes, got more. Give the part that matters.")
+        size = os.fstat(stream.fileno()).st_size  # memory for all that may come would take longer
+        if size > MAX_SAMPLES:
+            raise InputError(f"expected at most {MAX_SAMPLES:,} bytes, got more. Give the part that matters.")
+        content = stream.read(size)
     return np.frombuffer(content, np.uint8)
 
 
