@@ -45,7 +45,7 @@ from zoo.remote.network import Network
 GROUP = "cameras"
 UPDATE_INTERVAL_S = 5.0  # between two looks of the device at the publisher, unless an alarm wakes it
 SERVED_UPDATE_INTERVAL_S = 1.0  # the same where a server decides, so that assignments come soon
-SETTLE_TIMEOUT_S = 60.0  # longest wait for the device to have what it wants before the first change
+SETTLE_TIMEOUT_S = 60.0  # longest wait for looks of the device, before the first change and after
 KILLED_AT, STARTED_AT = 0.25, 0.5  # shares of the phase in which the server of models is killed
 LEAD_SHARE = 0.5  # share of a phase that is left when the server assigns the next specialist
 
@@ -63,6 +63,8 @@ class Settings:
     seed: int = 0
     networks: tuple[str, ...] = ()  # one for each environment; none where no server is asked for answers
     deadline_s: float = 0.5  # of an answer that asks a server
+    update_interval_s: float | None = None  # between two looks of the device; None: what is usual
+    inputs_a_look: int | None = None  # after so many, inputs wait for a look: then no clock says what happens
 
 
 def run_scenario(
@@ -248,17 +250,13 @@ class _Run:
         self._moved += self.device.install(TASK).bytes_on_wire
         if self.around is not None and self.networks:
             self.around.become(self.networks[0])
-        self.device.start(every_s=SERVED_UPDATE_INTERVAL_S if self.settings.server else UPDATE_INTERVAL_S)
+        usual = SERVED_UPDATE_INTERVAL_S if self.settings.server else UPDATE_INTERVAL_S
+        given = self.settings.update_interval_s
+        self.device.start(every_s=usual if given is None else given)
         for image in stream.images[: max(60, len(stream.images) // 4)]:
             self._predict(image)
         self.device.selector().reset_drift()
-        patience = time.monotonic() + SETTLE_TIMEOUT_S
-        rounds = 0
-        while rounds < 2 and time.monotonic() < patience:
-            if self.device.last is not self._seen:
-                rounds += 1
-                self._look()
-            time.sleep(0.05)
+        self._wait_for_looks(2)
         self.device.selector().warm_up(*stream.images[0].shape[:2])
         self.marks.clear()
         self._sent = 0 if self.around is None else self.around.sent_bytes
@@ -283,6 +281,8 @@ class _Run:
             if number >= attacked:
                 self._attack(i / len(stream.images) if number == attacked else 1.0)
             self._answer(image, label)
+            if self.settings.inputs_a_look is not None and (i + 1) % self.settings.inputs_a_look == 0:
+                self._wait_for_looks(1)
             due += 1 / self.settings.inputs_per_s
             time.sleep(max(0.0, due - time.perf_counter()))
 
@@ -335,6 +335,15 @@ class _Run:
                 sent_bytes=0 if self.around is None else self.around.sent_bytes - self._sent,
             )
         )
+
+    def _wait_for_looks(self, count: int) -> None:
+        """Until the device has looked at the publisher so often, from what was last noted on."""
+        patience = time.monotonic() + SETTLE_TIMEOUT_S
+        while count and time.monotonic() < patience:
+            if self.device.last is not self._seen:
+                count -= 1
+                self._look()
+            time.sleep(0.02)
 
     def _look(self) -> None:
         """Note what the last round has brought."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+pytest.importorskip("scipy", reason="comes with what trains")
+
 from zoo.convert.cut.part_times import agreeing
 
 PLACES = 32
