@@ -66,7 +66,7 @@ class FolderImages(LabelledImages):
         """The file's bytes; where they would be more than the pixels are, those."""
         if self.kind != IMAGE:
             return super().packed(index)
-        path = self.root / self.ids[index]
+        path = f"{self.root}/{self.ids[index]}"  # a third of the time that a Path takes to be made
         try:
             with open_file(path) as stream:
                 # not as many as there may be: memory for them would be reserved
@@ -77,7 +77,7 @@ class FolderImages(LabelledImages):
         pixels = encoded_pixels(content)
         if pixels is None or len(content) > 3 * pixels:
             return super().packed(index)
-        return PackedImage(str(path), content, pixels)
+        return PackedImage(path, content, pixels)
 
     def _digest(self) -> str:
         how = () if self.kind == IMAGE else (str(self.kind),)

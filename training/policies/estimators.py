@@ -184,12 +184,12 @@ class CorrectnessEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc
 
     def to_onnx(self, width: int) -> onnx.ModelProto:
         """The graph ``features`` float32 ``[N, F]`` → ``scores`` float32 ``[N, M]``."""
-        ends = [
-            numpy_helper.from_array(self.slope_.astype(np.float32), "slope"),
-            numpy_helper.from_array(self.offset_.astype(np.float32), "offset"),
-        ]
+        near = self.pipeline_ is not None and isinstance(self.pipeline_[-1], Neighbours)
+        # logarithms of right and of wrong: their difference is part of the product
+        slope = np.append(self.slope_, -self.slope_, axis=0) if near else self.slope_
+        ends = _constants(slope=slope, offset=self.offset_)
         tail = [
-            helper.make_node("Gemm", ["log_odds", "slope", "offset"], ["calibrated"]),
+            helper.make_node("Gemm", ["logs" if near else "log_odds", "slope", "offset"], ["calibrated"]),
             helper.make_node("Sigmoid", ["calibrated"], ["scores"]),
         ]
         source = helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", width])
@@ -214,11 +214,9 @@ class CorrectnessEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         estimator = self.pipeline_[-1]
         if isinstance(estimator, OneVsRestClassifier):
             return self._linear()
-        nodes, constants, opsets = (
-            (*estimator.to_nodes(), {"": OPSET})
-            if isinstance(estimator, Neighbours)
-            else self._converted(width)
-        )
+        if isinstance(estimator, Neighbours):
+            return *estimator.to_nodes(), {"": OPSET}
+        nodes, constants, opsets = self._converted(width)
         constants += _constants(low=_CLIP, high=1 - _CLIP, one=1.0)
         odds = [
             helper.make_node("Clip", ["probability", "low", "high"], ["clipped"]),

@@ -1,12 +1,13 @@
-"""Nearest neighbours as an estimator of correctness whose graph is two products and a TopK.
+"""Nearest neighbours as an estimator of correctness whose graph is one product and a TopK.
 
 How alike two inputs are is the cosine of their standardised features with a constant beside them (as the
 router of RouterBench compares prompts: Hu et al. 2024). Neighbours count the less the nearer they are to the
 first one that does not count any more (a triangular kernel on the squared distance), so scores hardly jump.
 
-Directions are whole numbers of at most STEPS in length, so every partial sum of a product of two is a whole
-number below 2 ** 24, which single precision holds exactly: it gives the same bits in any order, alone and in
-batches, on every machine, at a quarter of the time that double precision takes.
+The features of an input are rounded to GRID steps a standard deviation, the directions of examples to whole
+numbers, so that every partial sum of a product of two is a whole number below 2 ** 24, which single precision
+holds exactly: it gives the same bits in any order, alone and in batches, on every machine. How long the
+features of an input are does not change which examples are nearest, so nothing divides by it.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from sklearn.base import BaseEstimator, RegressorMixin
 
 MAX_EXAMPLES = 8000  # inputs that are remembered: all are compared with every new one
 CHUNK_ROWS = 2000
-STEPS = 4000  # of a direction: rounding makes it a little longer, and its square has to stay below 2 ** 24
-LEAST_WEIGHT = 160.0  # of a neighbour, in steps squared
+GRID = 16  # steps of a standard deviation; a feature counts as at most 8 of these away from its mean
+STEPS = 4000  # of an example's direction, at most
+LEAST_WEIGHT = 2.0  # of a neighbour, in steps of the grid times those of a direction
+LEAST_SHARE = 1e-4  # of right and of wrong: logarithms stay finite where all neighbours agree
 
 
 class Neighbours(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -46,10 +49,18 @@ class Neighbours(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             rows = np.sort(np.random.default_rng(self.seed).choice(rows, MAX_EXAMPLES, replace=False))
         known = np.asarray(X, np.float64)
         spread = known.std(axis=0)
-        self.scale_ = np.where(spread > 0, 1 / np.where(spread > 0, spread, 1.0), 0.0)
-        self.shift_ = -known.mean(axis=0) * self.scale_
-        self.examples_ = self._directions(known[rows])
-        self.targets_ = np.asarray(y, np.float64)[rows]
+        self.mean_ = known.mean(axis=0).astype(np.float32)
+        self.step_ = np.where(spread > 0, spread / GRID, np.inf).astype(np.float32)
+        # of features whose spread is nothing, too small for single precision or too large, nothing is seen
+        self.step_[~((self.step_ > 0) & np.isfinite(self.step_))] = np.finfo(np.float32).max
+        wide = np.append(self._on_grid(known[rows]), np.full((len(rows), 1), GRID), axis=1)
+        # rounding makes a direction a little longer, by half a step a number
+        longest = np.sqrt(wide.shape[1]) * 128
+        steps = min(STEPS, int(2**24 / longest - np.sqrt(wide.shape[1])))
+        directions = np.rint(wide / np.sqrt((wide * wide).sum(axis=1, keepdims=True)) * steps)
+        self.examples_ = directions[:, :-1].astype(np.float32)
+        self.constant_ = (directions[:, -1] * GRID).astype(np.float32)
+        self.targets_ = LEAST_SHARE + (1 - 2 * LEAST_SHARE) * np.asarray(y, np.float64)[rows]
         return self
 
     def predict(self, X: NDArray[Any]) -> NDArray[np.float64]:
@@ -58,7 +69,7 @@ class Neighbours(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return np.concatenate([np.empty((0, self.targets_.shape[1])), *parts])
 
     def _some(self, X: NDArray[Any]) -> NDArray[np.float64]:
-        alike = (self._directions(X) @ self.examples_.T).astype(np.int64)
+        alike = (self._on_grid(X) @ self.examples_.T + self.constant_).astype(np.int64)
         count = min(self.count, len(self.examples_))
         # one number for both: how alike, then which comes first
         keys = alike * len(self.examples_) - np.arange(len(self.examples_))
@@ -70,53 +81,45 @@ class Neighbours(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         found: NDArray[np.float64] = sums / weights.sum(axis=1, keepdims=True)
         return found
 
-    def _directions(self, X: NDArray[Any]) -> NDArray[np.float32]:
-        """Standardised features and a constant ``[n, F + 1]``, as long as STEPS, in whole numbers."""
-        known = np.asarray(X, np.float32) * self.scale_ + self.shift_
-        wide = np.concatenate([known, np.ones((len(known), 1))], axis=1)
-        length = np.sqrt((wide * wide).sum(axis=1, keepdims=True))
-        found: NDArray[np.float32] = np.rint(wide / length * STEPS).astype(np.float32)
+    def _on_grid(self, X: NDArray[Any]) -> NDArray[np.float32]:
+        """Features ``[n, F]`` in whole steps from their means, -128 to 127."""
+        steps = (np.asarray(X, np.float32) - self.mean_) / self.step_
+        found: NDArray[np.float32] = np.clip(np.rint(steps), -128, 127)
         return found
 
     def to_nodes(self) -> tuple[list[NodeProto], list[TensorProto]]:
-        """Operators and constants from ``features`` ``[N, F]`` to ``probability`` ``[N, M]``."""
+        """Operators and constants from ``features`` ``[N, F]`` to ``logs`` ``[N, 2 M]``.
+
+        These are the logarithms of the probabilities of being right, then of being wrong.
+        """
         count = min(self.count, len(self.examples_))
         constants = {
-            "scale": self.scale_[np.newaxis],
-            "shift": self.shift_[np.newaxis],
-            "after": np.array([0, 0, 0, 1], np.int64),
-            "unit": np.float64(1),
+            "mean": self.mean_,
+            "step": self.step_,
+            "middle": np.zeros(len(self.step_), np.int8),
             "examples": np.ascontiguousarray(self.examples_.T),
-            "steps": np.float64(STEPS),
-            "targets": self.targets_,
+            "constant": self.constant_,
+            "targets": np.append(self.targets_, 1 - self.targets_, axis=1).astype(np.float32),
             "count": np.array([count], np.int64),
             "last": np.array([count - 1], np.int64),
-            "least": np.float64(LEAST_WEIGHT),
+            "least": np.float32(LEAST_WEIGHT),
             "second": np.array([1], np.int64),
         }
         steps: list[tuple[str, list[str], list[str], dict[str, Any]]] = [
-            ("Cast", ["features"], ["exact"], {"to": TensorProto.DOUBLE}),
-            ("Mul", ["exact", "scale"], ["scaled"], {}),
-            ("Add", ["scaled", "shift"], ["standard"], {}),
-            ("Pad", ["standard", "after", "unit"], ["wide"], {}),
-            ("ReduceL2", ["wide", "second"], ["length"], {"keepdims": 1}),
-            ("Div", ["wide", "length"], ["direction"], {}),
-            ("Mul", ["direction", "steps"], ["stepped"], {}),
-            ("Round", ["stepped"], ["whole"], {}),
-            ("Cast", ["whole"], ["directions"], {"to": TensorProto.FLOAT}),
-            ("MatMul", ["directions", "examples"], ["alike"], {}),
-            ("TopK", ["alike", "count"], ["most", "places"], {"axis": 1}),
-            ("Cast", ["most"], ["nearest"], {"to": TensorProto.DOUBLE}),
+            ("Sub", ["features", "mean"], ["centred"], {}),
+            ("QuantizeLinear", ["centred", "step", "middle"], ["on_grid"], {"axis": 1}),
+            ("Cast", ["on_grid"], ["whole"], {"to": TensorProto.FLOAT}),
+            ("Gemm", ["whole", "examples", "constant"], ["alike"], {}),
+            ("TopK", ["alike", "count"], ["nearest", "places"], {"axis": 1}),
             ("Gather", ["nearest", "last"], ["farthest"], {"axis": 1}),
             ("Sub", ["nearest", "farthest"], ["nearer"], {}),
             ("Add", ["nearer", "least"], ["weights"], {}),
+            ("LpNormalization", ["weights"], ["shares"], {"axis": 1, "p": 1}),
             ("Gather", ["targets", "places"], ["theirs"], {"axis": 0}),
-            ("Unsqueeze", ["weights", "second"], ["row"], {}),
-            ("MatMul", ["row", "theirs"], ["sum"], {}),
-            ("Squeeze", ["sum", "second"], ["sums"], {}),
-            ("ReduceSum", ["weights", "second"], ["total"], {"keepdims": 1}),
-            ("Div", ["sums", "total"], ["mean"], {}),
-            ("Cast", ["mean"], ["probability"], {"to": TensorProto.FLOAT}),
+            ("Unsqueeze", ["shares", "second"], ["row"], {}),
+            ("MatMul", ["row", "theirs"], ["mean_target"], {}),
+            ("Squeeze", ["mean_target", "second"], ["means"], {}),
+            ("Log", ["means"], ["logs"], {}),
         ]
         nodes = [helper.make_node(kind, given, made, **how) for kind, given, made, how in steps]
         return nodes, [numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items()]

@@ -39,7 +39,7 @@ from zoo.models.latency import LatencyTable
 from zoo.models.zoo import Zoo
 from zoo.types import NonNegative
 
-SEARCH_VERSION = 9  # of what a search does; another one finds other things
+SEARCH_VERSION = 10  # of what a search does; another one finds other things
 MAX_FILES = 8  # searches that are kept beside a profile, the latest ones
 MAX_BYTES = 2**31  # of the contents of a file
 _ARRAYS = {

@@ -178,6 +178,15 @@ def test_an_input_has_the_same_neighbours_alone_and_among_others() -> None:
     np.testing.assert_allclose(together[:60], alone, atol=2e-7)  # logarithms round in several ways
 
 
+def test_neighbours_of_inputs_far_from_all_and_of_columns_that_do_not_vary_are_the_same_in_onnx() -> None:
+    wide = np.concatenate([X * [1, 1e-6, 1e6, 1, 1], np.full((400, 1), 7.0)], axis=1).astype(np.float32)
+    estimator = CorrectnessEstimator("40 neighbours").fit(wide, columns("usual"))
+    content = estimator.to_onnx(6).SerializeToString()
+    far = np.array([[1e30] * 6, [-1e30] * 6, [0] * 6, [1e-30] * 6], np.float32)
+    assert score_difference(estimator, content, np.concatenate([wide, far])) <= 1e-6
+    assert len(estimator.to_onnx(6).graph.node) <= 16
+
+
 def test_a_logistic_regression_is_one_product_however_many_models() -> None:
     graphs = [CorrectnessEstimator().fit(X, np.stack([EASY, HARD] * n, axis=1)).to_onnx(5) for n in (1, 9)]
     few, many = ([node.op_type for node in graph.graph.node] for graph in graphs)
