@@ -25,8 +25,8 @@ from training.outcomes.shards import FEATURES, PIXELS, Profiling, ShardRunner
 from training.outcomes.spread import spread_parts
 from zoo.models.zoo import Zoo
 
-MODEL = "resnet56"
-IMAGES = 4500  # so that what Ray starts and ends in the meantime is a small part
+MODELS = ("resnet20", "resnet32", "resnet44", "resnet56")  # a family, as profiles have
+IMAGES = 3072  # twelve shards: what Ray starts and ends in the meantime is a small part
 PAIRS = 5  # of rounds with one and two workers, in turns
 
 
@@ -37,7 +37,7 @@ def run_cluster(given: Given, results: Path = Path("results")) -> dict[str, Any]
     nodes share this machine with all else that runs on it, so images a second of processor time of the
     workers are given as well.
     """
-    zoo = resnet_zoo(given).only([MODEL])
+    zoo = resnet_zoo(given).only(MODELS)
     whole = image_folder(unpacked(given, "cifar10-test.zip", "test"))
     chosen = np.random.default_rng(given.seed).choice(len(whole), IMAGES, replace=False)
     data = whole.subset(np.sort(chosen))
@@ -87,7 +87,7 @@ def _round(zoo: Zoo, data: LabelledImages, address: str, workers: int) -> dict[s
     """Figures of one run with so many workers; nothing is written."""
     usage, start = Usage(), time.perf_counter()
     ticks: list[tuple[float, int]] = []
-    parts = {0: (np.arange(len(data)), [MODEL])}
+    parts = {0: (np.arange(len(data)), list(MODELS))}
 
     def step(images: int) -> None:
         ticks.append((time.perf_counter(), images))

@@ -14,6 +14,7 @@ MAX_CAPITAL = 1e100  # capital beyond this is given away, which leaves a marting
 _P_VALUE_CELLS = 512  # in which bets on p-values are constant
 _PARTS = 4  # of all p-values; one bet on each
 _RANDOM_BLOCK = 64  # numbers whose random order is drawn together
+_MOST_TOGETHER = 64  # numbers of a block: what bets on more of them gain or lose may be no number any more
 
 Bins = tuple[Sequence[float], Sequence[int]]  # ascending edges; calibration numbers per bin, one more
 
@@ -162,6 +163,11 @@ class Martingales:
             The capital of all rows together after each ``[n]``, and of each row ``[n, R]``.
         """
         count, rows = values.shape
+        if count > _MOST_TOGETHER:
+            firsts = range(0, count, _MOST_TOGETHER)
+            some = [slice(first, first + _MOST_TOGETHER) for first in firsts]
+            totals_, each_ = zip(*(self.update_block(values[i], stakes[i]) for i in some), strict=True)
+            return np.concatenate(totals_), np.concatenate(each_)
         edges, _, least, start, total, _, capital = self._lanes[rows]
         masks = values[:, :, np.newaxis] >= edges
         bins = np.add.reduce(masks, axis=2, dtype=np.intp)
@@ -182,15 +188,17 @@ class Martingales:
         # clip: rounding may lift the largest p-value to 1
         after: NDArray[np.float64] = _BETS.take(place.astype(np.intp), axis=0, mode="clip")  # [n, R, B]
         least += np.add.reduce(masks, axis=0, dtype=np.float64)
-        before = capital
-        for factors, stake in zip(after, (stakes * _BET_SHARE).tolist(), strict=True):
-            factors *= before + stake
-            before = factors
-        each: NDArray[np.float64] = np.add.reduce(after, axis=2)
+        growth = np.multiply.accumulate(after, axis=0)  # of what was there before the block
+        after /= growth
+        after *= (stakes * _BET_SHARE)[:, np.newaxis, np.newaxis]  # what is staked grows from there on
+        grown: NDArray[np.float64] = np.add.accumulate(after, axis=0)
+        grown += capital
+        grown *= growth
+        each: NDArray[np.float64] = np.add.reduce(grown, axis=2)
         if rows < len(self._capital):
             each = np.concatenate([each, np.full((count, 1), self._capital[rows:].sum())], axis=1)
         totals: NDArray[np.float64] = np.add.reduce(each, axis=1)
-        capital[:] = before
+        capital[:] = grown[-1]
         totals[-1] = self._bounded(float(totals[-1]))
         return totals, each
 

@@ -243,23 +243,22 @@ class Monitor:
                 self._ring[first : first + count] = values
             else:
                 self._ring[np.arange(first, first + count) % RECENT_INPUTS] = values
-            stakes = np.array([_stake(looked + i) for i in range(count)])
-            reserves = self._reserve - np.cumsum(stakes)
-            before = self._total + float(stakes.sum()) * rows.shape[1]
-            totals, each = self._bets.update_block(rows, stakes)
-            totals += self._aside_capital
-            capital = totals / len(self._each) + reserves
-            best = int(capital.argmax())
-            if capital[best] > self._highest:
-                if self._highest < self._limit <= capital[best]:
-                    raised = int((capital >= self._limit).argmax())
-                    self._alarm_at = self._seen + 1 + raised if numbers is None else numbers[raised]
-                self._highest = float(capital[best])
-                self._each = each[best] + reserves[best]
+            stakes = [_stake(looked + i) for i in range(count)]
+            before = self._total + sum(stakes) * rows.shape[1]
+            totals, each = self._bets.update_block(rows, np.array(stakes))
+            highest = None
+            for i, (stake, total) in enumerate(zip(stakes, totals.tolist(), strict=True)):
+                self._reserve -= stake
+                self._total = total + self._aside_capital
+                capital = self._total / len(self._each) + self._reserve
+                if capital > self._highest:
+                    if self._highest < self._limit <= capital:
+                        self._alarm_at = self._seen + 1 + i if numbers is None else numbers[i]
+                    self._highest, highest = capital, each[i] + self._reserve
+            if highest is not None:
+                self._each = highest
             self._looked += count
             self._seen = self._seen + count if numbers is None else numbers[-1]
-            self._reserve = float(reserves[-1])
-            self._total = float(totals[-1])
             return self._decide(before)
 
     def _are_alike(self, models: set[str | None]) -> bool:

@@ -193,8 +193,7 @@ class Router:
         ----------
         models
             For every model a callable without arguments; it returns a :class:`Said`, or where the router
-            needs
-            to know nothing of that model, the answer itself.
+            needs to know nothing of that model, the answer itself.
         precision, **asked
             As of :meth:`start`.
 
