@@ -100,3 +100,12 @@ def test_a_block_is_bet_on_as_one_number_after_the_other(seed: int, size: int, l
     np.testing.assert_allclose(np.concatenate([totals for totals, _ in blocks]), alone, rtol=1e-9)
     np.testing.assert_allclose(blocks[-1][1][-1], one.capital, rtol=1e-9)
     np.testing.assert_allclose(many.capital, one.capital, rtol=1e-9)
+
+
+def test_hundreds_that_win_or_lose_all_bets_are_bet_on_together_as_one_by_one() -> None:
+    one, many = (Martingales([(EDGES, [5] * 7)]) for _ in range(2))
+    values = np.repeat(np.array([[9.0], [-9.0]], np.float32), 400, axis=0)
+    stakes = np.full(800, 1e-3)
+    alone = [one.update(row, stake) for row, stake in zip(values, stakes, strict=True)]
+    together, _ = many.update_block(values, stakes)
+    np.testing.assert_allclose(together, alone, rtol=1e-9)
